@@ -375,23 +375,27 @@ class Input(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     INLINE_FIELD_NUMBER: builtins.int
     REFERENCE_FIELD_NUMBER: builtins.int
+    ZEROS_FIELD_NUMBER: builtins.int
     name: builtins.str
     @builtins.property
     def inline(self) -> Inline: ...
     @builtins.property
     def reference(self) -> Reference: ...
+    @builtins.property
+    def zeros(self) -> Zeros: ...
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         inline: Inline | None = ...,
         reference: Reference | None = ...,
+        zeros: Zeros | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["from", b"from", "inline", b"inline", "reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["from", b"from", "inline", b"inline", "reference", b"reference", "zeros", b"zeros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["from", b"from", "inline", b"inline", "name", b"name", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["from", b"from", "inline", b"inline", "name", b"name", "reference", b"reference", "zeros", b"zeros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_from: _TypeAlias = typing.Literal["inline", "reference"]  # noqa: Y015
+    _WhichOneofReturnType_from: _TypeAlias = typing.Literal["inline", "reference", "zeros"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = typing.Literal["from", b"from"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
 
@@ -441,6 +445,29 @@ class Reference(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["output", b"output", "take", b"take"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Zeros(message.Message):
+    """The input is all zeros, which nobody has to send: how a recurrence begins. Not for BYTES; at most 64 MiB a call."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DATATYPE_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    datatype: Datatype.ValueType
+    @builtins.property
+    def shape(self) -> containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        datatype: Datatype.ValueType = ...,
+        shape: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["datatype", b"datatype", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -739,11 +766,11 @@ class InferRequest(message.Message):
     priority: builtins.int
     @builtins.property
     def call(self) -> Call:
-        """Every input inline; nothing kept."""
+        """Every input inline or zeros; nothing kept."""
 
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """One for each input, in the order of the call."""
+        """One for each inline input, in the order of the call."""
 
     def __init__(
         self,

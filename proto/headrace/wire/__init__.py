@@ -1,0 +1,1 @@
+"""What client and server must agree on beyond the .proto files: datatypes, tensor bytes, frames, errors. Pure."""

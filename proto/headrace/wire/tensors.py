@@ -1,0 +1,106 @@
+"""Tensors as bytes: row-major, little-endian, without padding; BYTES as length-prefixed elements."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.wire.dtypes import ITEMSIZE, Datatype, datatype_of, numpy_dtype
+from headrace.wire.errors import InvalidArgument
+
+Buffer = bytes | bytearray | memoryview
+MAX_RANK = 32
+"""Dimensions of a tensor; more is refused. No runtime or NumPy release takes more than 64."""
+
+_LENGTH = struct.Struct("<I")
+_INT64_MAX = 2**63 - 1
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """The number of elements of a shape from outside.
+
+    Raises InvalidArgument for too many dimensions, a negative one, or a product over 63 bits.
+    """
+    if len(shape) > MAX_RANK:
+        raise InvalidArgument(f"a shape has {len(shape)} dimensions, at most {MAX_RANK} are taken")
+    for size in shape:
+        if size < 0:
+            raise InvalidArgument(f"shape {list(shape)} has the negative dimension {size}")
+    count = math.prod(shape)
+    if count > _INT64_MAX // 8:
+        raise InvalidArgument(f"shape {list(shape)} overflows: its elements cannot be counted in 64 bits")
+    return count
+
+
+def byte_count(datatype: Datatype, shape: Sequence[int]) -> int | None:
+    """The bytes of a tensor; None for BYTES, which a shape alone does not tell. Raises as `element_count`."""
+    count = element_count(shape)
+    return None if datatype is Datatype.BYTES else count * ITEMSIZE[datatype]
+
+
+def to_wire(array: npt.ArrayLike) -> tuple[Datatype, tuple[int, ...], memoryview]:
+    """Datatype, shape and bytes of an array. No copy when it is contiguous and little-endian already.
+
+    The view shares the array's memory: the array must not change until it was sent.
+    """
+    array = np.asarray(array)
+    datatype = datatype_of(array.dtype)
+    if datatype is Datatype.BYTES:
+        return datatype, array.shape, memoryview(encode_bytes(array))
+    plain = np.ascontiguousarray(array, dtype=numpy_dtype(datatype))
+    # A uint8 view first: memoryview knows no bfloat16, and no shape with a zero in it.
+    return datatype, array.shape, plain.reshape(-1).view(np.uint8).data
+
+
+def from_wire(data: Buffer, datatype: Datatype, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """A read-only array over the bytes, without a copy; for BYTES an object array of bytes."""
+    if datatype is Datatype.BYTES:
+        return decode_bytes(data, shape)
+    return np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
+
+
+def encode_bytes(array: npt.NDArray[Any]) -> bytes:
+    """Elements of type bytes or str (as UTF-8), each behind its length. Raises InvalidArgument for other types."""
+    parts: list[bytes] = []
+    for element in array.flat:
+        if isinstance(element, str):
+            element = element.encode()
+        elif not isinstance(element, bytes):
+            raise InvalidArgument(f"an element of type {type(element).__name__} is neither str nor bytes")
+        parts += (_LENGTH.pack(len(element)), element)
+    return b"".join(parts)
+
+
+def decode_bytes(data: Buffer, shape: Sequence[int]) -> npt.NDArray[np.object_]:
+    """The elements of a BYTES tensor. Raises InvalidArgument when they are not exactly what the shape says."""
+    count, view, at = element_count(shape), memoryview(data), 0
+    if count * _LENGTH.size > len(view):
+        raise InvalidArgument(f"{len(view)} bytes cannot hold the {count} elements of shape {list(shape)}")
+    array = np.empty(count, np.object_)
+    for i in range(count):
+        if at + _LENGTH.size > len(view):
+            raise InvalidArgument(f"the bytes end before element {i} of {count}")
+        (length,) = _LENGTH.unpack_from(view, at)
+        at += _LENGTH.size
+        if at + length > len(view):
+            raise InvalidArgument(f"element {i} says {length} bytes where {len(view) - at} are left")
+        array[i] = bytes(view[at : at + length])
+        at += length
+    if at != len(view):
+        raise InvalidArgument(f"{len(view) - at} bytes are left behind the {count} elements")
+    return array.reshape(shape)
+
+
+def sliced_shape(shape: Sequence[int], slices: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The shape of a slice along the leading axes. Raises InvalidArgument when it does not lie inside."""
+    if len(slices) > len(shape):
+        raise InvalidArgument(f"{len(slices)} slices for a tensor of {len(shape)} dimensions")
+    for axis, (start, stop) in enumerate(slices):
+        if not 0 <= start <= stop <= shape[axis]:
+            raise InvalidArgument(f"slice {start}:{stop} does not lie inside axis {axis} of size {shape[axis]}")
+    return tuple(stop - start for start, stop in slices) + tuple(shape[len(slices) :])
