@@ -1,0 +1,88 @@
+"""What is checked before a ticket is admitted, and before it is sent: everything that changes no state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.server.core.calls import Plan
+from headrace.server.core.ports import Tensor
+from headrace.server.core.quotas import Cargo
+from headrace.server.core.scheduler import MAX_PRIORITY
+from headrace.server.core.streams import Stream
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.errors import (
+    HeadraceError,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+    quote,
+)
+from headrace.wire.tensors import MAX_RANK, Buffer, element_count, sliced_shape
+
+
+def tag_error(stream: Stream, tag: int) -> HeadraceError | None:
+    """Why there can be no ticket with this tag."""
+    if tag == 0:
+        return InvalidArgument("a tag must not be 0")
+    if tag in stream.tickets:
+        return InvalidArgument(f"tag {tag} is live: its ticket is in flight or has kept outputs")
+    return None
+
+
+def refusal_of_infer(stream: Stream, cargo: Cargo | None, draining: bool) -> HeadraceError | None:
+    """Why an Infer is not admitted; the same one may be later. `cargo` is None when it has no inline inputs."""
+    if draining:
+        return Unavailable("the server is stopping and takes no new Infers")
+    if stream.in_flight >= stream.window:
+        return _window_is_full(stream)
+    if cargo is not None and not cargo.fits():
+        return ResourceExhausted(f"the server holds all the input bytes that it takes; {cargo.nbytes} more do not fit")
+    return None
+
+
+def refusal_of_fetch(stream: Stream) -> HeadraceError | None:
+    return _window_is_full(stream) if stream.in_flight >= stream.window else None
+
+
+def _window_is_full(stream: Stream) -> HeadraceError:
+    return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
+
+
+def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority: int) -> None:
+    """Raises InvalidArgument for wrong bytes, ResourceExhausted for outputs that no message to this client holds."""
+    if priority > MAX_PRIORITY:
+        raise InvalidArgument(f"priority {priority} is over {MAX_PRIORITY}")
+    if len(inline) != len(plan.sizes):
+        raise InvalidArgument(f"{len(inline)} tensors for a call with {len(plan.sizes)} inline inputs")
+    for data, size, bound in zip(inline, plan.sizes, plan.inline, strict=True):
+        if len(data) != size and size is not None:
+            raise InvalidArgument(
+                f"input {quote(bound.port.name)} has {len(data)} bytes, "
+                f"{bound.port.datatype.name}{list(bound.shape)} takes {size}"
+            )
+    if plan.sent_bytes is not None:
+        check_total(stream, plan.sent_bytes + plan.overhead)
+
+
+def check_total(stream: Stream, nbytes: int) -> None:
+    """Raises ResourceExhausted for an event that this client takes in no message."""
+    if nbytes > stream.max_message_bytes:
+        raise ResourceExhausted(
+            f"the outputs take {nbytes} bytes, the largest message to this client {stream.max_message_bytes}; "
+            "keep it and fetch slices",
+            retryable=False,
+        )
+
+
+def check_slices(slices: Sequence[tuple[int, int]]) -> None:
+    """Raises InvalidArgument for more slices than a tensor has axes, which would be held until the source is there."""
+    if len(slices) > MAX_RANK:
+        raise InvalidArgument(f"{len(slices)} slices, where a tensor has at most {MAX_RANK} dimensions")
+
+
+def slice_of(tensor: Tensor, slices: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], int]:
+    """Shape and bytes of a part of a tensor; of BYTES, whose elements differ, at most. Raises InvalidArgument."""
+    shape = sliced_shape(tensor.shape, slices)
+    if not slices or tensor.datatype is Datatype.BYTES:
+        return shape, tensor.nbytes
+    return shape, element_count(shape) * ITEMSIZE[tensor.datatype]

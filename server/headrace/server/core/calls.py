@@ -1,0 +1,187 @@
+"""A call, and what becomes of it when it meets a model: everything that is the same for each of its inferences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.server.core.specs import ModelSpec, Port
+from headrace.wire.dtypes import datatype_from
+from headrace.wire.errors import InvalidArgument, quote
+from headrace.wire.tensors import byte_count
+
+MAX_PORTS = 1024
+"""Inputs, outputs or kept outputs that a call may name."""
+MAX_CALLS = 1024
+"""Calls that a stream may have defined."""
+MAX_CALL_BYTES = 4 << 20
+"""Descriptions of calls that a stream may have, as serialised."""
+MAX_ZERO_BYTES = 64 << 20
+"""Bytes of a call's inputs of zeros: they take memory while they run, though nobody has sent them."""
+_EVENT_BYTES = 64
+_TENSOR_BYTES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """An input whose bytes come with each Infer. `datatype` is the number as it came."""
+
+    name: str
+    datatype: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An input that is a kept output of an earlier ticket."""
+
+    name: str
+    output: str
+    take: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """An input of zeros. `datatype` is the number as it came."""
+
+    name: str
+    datatype: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The description as the client gave it; nothing of it has been checked."""
+
+    model: str
+    version: str
+    inputs: tuple[Inline | Reference | Zeros, ...]
+    outputs: tuple[str, ...]
+    all_outputs: bool
+    keep: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundInline:
+    port: Port
+    shape: tuple[int, ...]
+    nbytes: int | None  # None: BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class BoundReference:
+    port: Port
+    output: str
+    take: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A call bound to a version of a model. One object for all inferences of the call: what is cached may hang on it.
+
+    `inline` and `references` are in the order of the call, `outputs` in the order in which they are sent.
+    """
+
+    spec: ModelSpec
+    inline: tuple[BoundInline, ...]
+    references: tuple[BoundReference, ...]
+    zeros: tuple[BoundInline, ...]
+    outputs: tuple[Port, ...]
+    keep: tuple[Port, ...]
+    sizes: tuple[int | None, ...]
+    """Bytes of each inline input."""
+    sent_bytes: int | None
+    """Bytes of the outputs to send; None when a shape is dynamic."""
+    kept_bytes: tuple[int, ...]
+    """Bytes of each kept output; 0 when its shape is dynamic."""
+    overhead: int
+    """Bytes that an event of this call takes besides its tensors, at most."""
+
+
+def bind(call: Call, spec: ModelSpec) -> Plan:
+    """Check a call against a model. Raises InvalidArgument or NotFound, naming what is wrong."""
+    inline: list[BoundInline] = []
+    references: list[BoundReference] = []
+    zeros: list[BoundInline] = []
+    given: dict[int, str] = {}
+    _bounded("inputs", call.inputs)
+    for source in call.inputs:
+        port = spec.input(source.name)
+        if port.index in given:
+            raise InvalidArgument(
+                f"input {quote(source.name)} is given twice"
+                + (f", first as {quote(given[port.index])}" if given[port.index] != source.name else "")
+            )
+        given[port.index] = source.name
+        if isinstance(source, Inline):
+            inline.append(_bind_shape(source, port))
+        elif isinstance(source, Zeros):
+            zeros.append(_bind_shape(source, port))
+        else:
+            references.append(BoundReference(port, source.output, source.take))
+    missing = [port for port in spec.inputs if port.index not in given]
+    if missing:
+        # The runtime would reuse what the slot was last given: another client's data.
+        raise InvalidArgument(f"input {quote(missing[0].name)} of model {quote(spec.name)} is missing")
+    _check_zeros(zeros)
+    if call.all_outputs and call.outputs:
+        raise InvalidArgument(f"the call names outputs, first {quote(call.outputs[0])}, and asks for all of them")
+    outputs = spec.outputs if call.all_outputs else _ports("outputs", call.outputs, spec)
+    sizes = [static_bytes(port) for port in outputs]
+    keep = _ports("keep", call.keep, spec)
+    return Plan(
+        spec,
+        tuple(inline),
+        tuple(references),
+        tuple(zeros),
+        outputs,
+        keep,
+        tuple(bound.nbytes for bound in inline),
+        None if None in sizes else sum(size or 0 for size in sizes),
+        tuple(static_bytes(port) or 0 for port in keep),
+        _EVENT_BYTES + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
+    )
+
+
+def _bind_shape(source: Inline | Zeros, port: Port) -> BoundInline:
+    try:
+        datatype = datatype_from(source.datatype)
+        nbytes = byte_count(datatype, source.shape)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"input {quote(source.name)}: {error.message}") from None
+    if datatype is not port.datatype:
+        raise InvalidArgument(f"input {quote(source.name)} is {datatype.name}, the model takes {port.datatype.name}")
+    if not port.admits(source.shape):
+        raise InvalidArgument(f"input {quote(source.name)} has shape {list(source.shape)}, the model takes {port}")
+    return BoundInline(port, source.shape, nbytes)
+
+
+def _check_zeros(zeros: Sequence[BoundInline]) -> None:
+    for bound in zeros:
+        if bound.nbytes is None:
+            raise InvalidArgument(f"input {quote(bound.port.name)} is BYTES, which has no zeros")
+    total = sum(bound.nbytes or 0 for bound in zeros)
+    if total > MAX_ZERO_BYTES:
+        raise InvalidArgument(f"a call asks for {total} bytes of zeros, at most {MAX_ZERO_BYTES} are made")
+
+
+def _ports(what: str, names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]:
+    _bounded(what, names)
+    ports: dict[int, Port] = {}
+    for name in names:
+        port = spec.output(name)
+        if port.index in ports:
+            raise InvalidArgument(f"output {quote(name)} is named twice in {what}")
+        ports[port.index] = port
+    return tuple(ports.values())
+
+
+def _bounded(what: str, items: Sequence[object]) -> None:
+    if len(items) > MAX_PORTS:
+        raise InvalidArgument(f"a call names {len(items)} {what}, at most {MAX_PORTS} are taken")
+
+
+def static_bytes(port: Port) -> int | None:
+    """Bytes of an output of a static shape; None when it is dynamic, or of BYTES."""
+    shape = port.static_shape
+    return None if shape is None else byte_count(port.datatype, shape)

@@ -1,0 +1,345 @@
+"""The core: every rule of the stream in one object that does no I/O.
+
+Methods take what has happened and the time, in seconds of any clock that only goes forward, and change the state at
+once. `decide` then returns what is to be done. One call of `decide` may follow many events: the commands of a frame are
+all admitted before the first of them starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.server.core.admission import (
+    check_content,
+    check_slices,
+    refusal_of_fetch,
+    refusal_of_infer,
+    tag_error,
+)
+from headrace.server.core.calls import Call, Plan, bind
+from headrace.server.core.endings import Endings
+from headrace.server.core.events import Draining, Event, Failed, Hello
+from headrace.server.core.keeper import Keeper
+from headrace.server.core.models import Models
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.quotas import Cargo, Quota
+from headrace.server.core.references import find, resolve
+from headrace.server.core.runs import Runs, inherit
+from headrace.server.core.scheduler import Model
+from headrace.server.core.streams import MIN_MAX_MESSAGE, DefinedCall, Stream
+from headrace.server.core.tables import TicketState
+from headrace.server.core.tickets import Kept, Ticket
+from headrace.wire.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    HeadraceError,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from headrace.wire.tensors import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds; `window` in tickets."""
+
+    window: int = 1024
+    max_message_bytes: int = 64 << 20
+    queue_bytes: int = 1 << 30
+    unsent_bytes: int = 64 << 20
+    keep_bytes: int = 256 << 20
+    keep_bytes_total: int = 1 << 30
+    keep_seconds: float = 300.0
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What is to be done now: runs to start and to stop, streams that have something new to say or have ended."""
+
+    starts: Sequence[Run]
+    stops: Sequence[Run]
+    streams: Sequence[Stream]
+
+
+class Core:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.models = Models()
+        self.keep = Quota(limits.keep_bytes_total)
+        self.queue = Quota(limits.queue_bytes)
+        self.draining = False
+        self._grace_ends: float | None = None
+        self._keeper = Keeper(limits.keep_seconds)
+        self._ends = Endings(self._keeper)
+        self._runs = Runs(self._keeper, self._ends)
+
+    # ---------------------------------------------------------------------------------------------------- streams
+
+    @property
+    def streams(self) -> Sequence[Stream]:
+        """Those that are open."""
+        return tuple(self._ends.streams)
+
+    def open_stream(self, *, unary: bool = False) -> Stream:
+        """A new stream; unless it is for a unary call, it begins with Hello."""
+        limits = self.limits
+        window = 1 if unary else limits.window
+        stream = Stream(window, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
+        self._ends.streams[stream] = None
+        if not unary:
+            hello = Hello(limits.window, limits.max_message_bytes, limits.keep_bytes, limits.keep_seconds)
+            self._ends.put(stream, hello)
+            if self.draining:
+                self._drain(stream)
+        return stream
+
+    def half_close(self, stream: Stream) -> None:
+        """No more commands will come: what is kept can be reached only by tickets that refer to it already."""
+        stream.half_closed = True
+        for ticket in tuple(stream.tickets.values()):
+            self._keeper.drop_all(ticket)
+            self._ends.maybe_close(ticket)
+        self._ends.maybe_end(stream)
+
+    def vanish(self, stream: Stream, now: float) -> None:
+        """The client is gone: every ticket is cancelled and nobody is told."""
+        self._ends.vanish(stream, now)
+
+    def take(self, stream: Stream, now: float) -> list[Event]:
+        """The events of the next frame, handed to the transport: their tickets are no longer in flight."""
+        events = stream.take()
+        for event in events:
+            if event.ticket is not None:
+                self._ends.handed(event.ticket, now)
+        self._ends.maybe_end(stream)
+        return events
+
+    def written(self, stream: Stream) -> None:
+        """The transport has written the frame of the last `take`."""
+        if stream.written():
+            self._ends.startable.update(dict.fromkeys(self.models))
+
+    def drain(self, now: float) -> None:
+        """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
+        if self.draining:
+            return
+        self.draining = True
+        self._grace_ends = now + self.limits.grace
+        for stream in self.streams:
+            self._drain(stream)
+
+    def _drain(self, stream: Stream) -> None:
+        stream.draining = True
+        if not stream.unary:
+            self._ends.put(stream, Draining(self.limits.grace))
+
+    # ---------------------------------------------------------------------------------------------------- commands
+
+    def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None:
+        """Open. 0 bytes mean the default."""
+        if stream.begun:
+            self.reject(stream, InvalidArgument("Open is legal only as the first command of a stream"))
+        elif 0 < max_message_bytes < MIN_MAX_MESSAGE:
+            small = f"max_message_bytes is {max_message_bytes}, at least {MIN_MAX_MESSAGE} must be taken"
+            self.reject(stream, InvalidArgument(small))
+        else:
+            stream.begun = True
+            stream.ordered = ordered
+            stream.max_message_bytes = max_message_bytes or stream.max_message_bytes
+
+    def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None:
+        """Define a call of `nbytes` bytes of description. It is checked when it is used."""
+        stream.begun = True
+        if stream.ended:
+            return
+        try:
+            stream.define(number, call, nbytes)
+        except HeadraceError as error:
+            self.reject(stream, error)
+
+    def reject(self, stream: Stream, error: HeadraceError) -> None:
+        """Answer what cannot have a ticket."""
+        stream.begun = True
+        self._ends.put(stream, Failed(None, 0, error))
+
+    def cargo(self, nbytes: int) -> Cargo:
+        """One for each message; every Infer that came with it gets it, and holds it while it needs inline inputs."""
+        return Cargo(nbytes, self.queue)
+
+    def infer(
+        self,
+        stream: Stream,
+        tag: int,
+        number: int,
+        inline: Sequence[Buffer],
+        cargo: Cargo,
+        now: float,
+        *,
+        sources: Sequence[int] = (),
+        timeout: float = 0.0,
+        priority: int = 0,
+    ) -> None:
+        """An Infer of a defined call. `timeout` in seconds, 0 for none."""
+        stream.begun = True
+        if stream.ended:
+            return
+        wrong = tag_error(stream, tag)
+        if wrong is not None:
+            self.reject(stream, wrong)
+            return
+        refusal = refusal_of_infer(stream, cargo if inline else None, self.draining)
+        if refusal is not None:
+            self._ends.put(stream, Failed(None, tag, refusal))
+            return
+        ticket = Ticket(stream, tag, now, infer=True)
+        try:
+            model, plan = self._bound(stream.call(number))
+            check_content(stream, plan, inline, priority)
+            kept = resolve(stream, plan, sources)
+        except HeadraceError as error:
+            self._admit(ticket)
+            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            return
+        self._admit(ticket)
+        ticket.model, ticket.plan, ticket.priority = model, plan, priority
+        if inline:
+            ticket.inline, ticket.cargo = inline, cargo
+            cargo.hold()
+        if plan.keep:
+            self._keeper.prepare(ticket)
+        if timeout:
+            self._ends.timeouts.set(ticket, now + timeout)
+        if kept:
+            self._refer(ticket, plan, kept)
+        if not ticket.missing:
+            self._runs.queue(ticket, now)
+
+    def fetch(
+        self,
+        stream: Stream,
+        tag: int,
+        source: int,
+        output: str,
+        slices: tuple[tuple[int, int], ...],
+        now: float,
+    ) -> None:
+        """A Fetch. Legal while draining."""
+        stream.begun = True
+        if stream.ended:
+            return
+        wrong = tag_error(stream, tag)
+        if wrong is not None:
+            self.reject(stream, wrong)
+            return
+        refusal = refusal_of_fetch(stream)
+        if refusal is not None:
+            self._ends.put(stream, Failed(None, tag, refusal))
+            return
+        ticket = Ticket(stream, tag, now, infer=False)
+        try:
+            kept = find(stream, source, output, NotFound)
+            check_slices(slices)
+        except HeadraceError as error:
+            self._admit(ticket)
+            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            return
+        self._admit(ticket)
+        ticket.slices = slices
+        self._keeper.hold(ticket, [kept])
+        if not ticket.missing:
+            self._runs.deliver(ticket, kept, now)
+
+    def release(self, stream: Stream, tag: int, outputs: Sequence[str]) -> None:
+        """Let go of kept outputs, of all when none is named. What is not there is ignored."""
+        stream.begun = True
+        ticket = stream.tickets.get(tag)
+        if ticket is None or not ticket.own:
+            return
+        if outputs:
+            named = set(outputs)
+            for kept in tuple(ticket.own.values()):
+                if not named.isdisjoint(kept.port.names):
+                    self._keeper.drop(kept)
+        else:
+            self._keeper.drop_all(ticket)
+        self._ends.maybe_close(ticket)
+        self._ends.maybe_end(stream)
+
+    def cancel(self, stream: Stream, tag: int, now: float) -> None:
+        """End a ticket, unless it has ended."""
+        stream.begun = True
+        ticket = stream.tickets.get(tag)
+        if ticket is not None:
+            self._ends.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
+
+    def _bound(self, defined: DefinedCall) -> tuple[Model, Plan]:
+        if defined.bound is None or defined.generation != self.models.generation:
+            model = self.models.find(defined.call.model, defined.call.version)
+            defined.bound = model, bind(defined.call, model.spec)
+            defined.generation = self.models.generation
+        return defined.bound
+
+    def _admit(self, ticket: Ticket) -> None:
+        stream = ticket.stream
+        stream.tickets[ticket.tag] = ticket
+        stream.in_flight += 1
+        if ticket.infer:
+            stream.infers[ticket] = None
+            if stream.ordered:
+                stream.turns.append(ticket)
+
+    def _refer(self, ticket: Ticket, plan: Plan, sources: list[Kept]) -> None:
+        self._keeper.hold(ticket, sources)
+        if ticket.missing and ticket.priority:
+            inherit(ticket)
+        for reference, kept in zip(plan.references, sources, strict=True):
+            if reference.take:
+                self._keeper.drop(kept)
+                self._ends.maybe_close(kept.ticket)
+
+    # ---------------------------------------------------------------------------------------------------- runs and time
+
+    def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
+        """A run has ended and its slot is free. `error` is what the ticket is told if the run has failed."""
+        self._runs.ended(ended, error, now)
+
+    def decide(self, now: float) -> Decisions:
+        """What is to be done now."""
+        self._expire(now)
+        ends = self._ends
+        decisions = Decisions(self._runs.start(now), tuple(ends.stops), tuple(ends.touched))
+        ends.stops.clear()
+        ends.touched.clear()
+        return decisions
+
+    def next_due(self) -> float | None:
+        """When `decide` must be called again, whatever happens until then."""
+        dues = (self._ends.timeouts.next(), self._keeper.next_due(), self._grace_ends)
+        return min((due for due in dues if due is not None), default=None)
+
+    def _expire(self, now: float) -> None:
+        for ticket in self._ends.timeouts.pop(now):
+            late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
+            self._ends.fail(ticket, TicketState.EXPIRED, late, now)
+        for kept in self._keeper.expired(now):
+            self._ends.maybe_close(kept.ticket)
+            self._ends.maybe_end(kept.ticket.stream)
+        if self._grace_ends is not None and now >= self._grace_ends:
+            self._grace_ends = None
+            self._stop(now)
+
+    def _stop(self, now: float) -> None:
+        stopped = Unavailable("the server has stopped")
+        for stream in self.streams:
+            # The newest first: none fails for want of its source, which would not be retryable.
+            for ticket in reversed(tuple(stream.tickets.values())):
+                self._ends.fail(ticket, TicketState.FAILED, stopped, now)
+                self._keeper.drop_all(ticket)
+                self._ends.maybe_close(ticket)
+            self._ends.maybe_end(stream)
+
+    def __repr__(self) -> str:
+        return f"<Core {len(self.streams)} streams, {self._runs}, kept {self.keep}, queued {self.queue}>"

@@ -1,0 +1,78 @@
+"""What the server says on a stream, before it is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from headrace.server.core.specs import Port
+from headrace.wire.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.server.core.ports import Tensor
+    from headrace.server.core.tickets import Ticket
+
+Described: TypeAlias = "tuple[Port, Tensor]"
+FETCHED_OVERHEAD = 512
+"""Bytes of a Fetched besides its tensor, at most."""
+
+
+@dataclass(slots=True)
+class Done:
+    """`sent` are the tensors of the plan's outputs, `kept` what stays. Times in seconds; `nbytes` of what is sent."""
+
+    ticket: Ticket
+    sent: Sequence[Tensor]
+    kept: Sequence[Described]
+    nbytes: int
+    overhead: int
+    waiting: float
+    queued: float
+    running: float
+
+
+@dataclass(slots=True)
+class Failed:
+    """`ticket` is None when none was admitted: a refusal, or (tag 0) what could not have a ticket."""
+
+    ticket: Ticket | None
+    tag: int
+    error: HeadraceError
+    nbytes: int = 0
+    overhead: int = 512
+
+
+@dataclass(slots=True)
+class Fetched:
+    """`nbytes` of the slice."""
+
+    ticket: Ticket
+    port: Port
+    tensor: Tensor
+    slices: Sequence[tuple[int, int]]
+    shape: tuple[int, ...]
+    nbytes: int
+    overhead: int = FETCHED_OVERHEAD
+
+
+@dataclass(slots=True)
+class Hello:
+    window: int
+    max_message_bytes: int
+    keep_bytes: int
+    keep_seconds: float
+    ticket: None = None
+    nbytes: int = 0
+    overhead: int = 128
+
+
+@dataclass(slots=True)
+class Draining:
+    grace: float
+    ticket: None = None
+    nbytes: int = 0
+    overhead: int = 32
+
+
+Event: TypeAlias = Done | Failed | Fetched | Hello | Draining

@@ -1,0 +1,95 @@
+"""What the core's neighbours promise each other: the engine to dispatch, and dispatch to the fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.server.core.calls import Plan
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import Internal
+from headrace.wire.tensors import Buffer
+
+if TYPE_CHECKING:
+    from headrace.server.core.core import Core
+    from headrace.server.core.events import Event
+    from headrace.server.core.streams import Stream
+
+
+class Tensor(Protocol):
+    """An output that has been computed. It never changes, whatever the engine runs later."""
+
+    @property
+    def datatype(self) -> Datatype: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, which are those on the wire except for BYTES."""
+
+    def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
+        """The bytes as they go on the wire, whole or a slice along the leading axes (checked by the caller)."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One inference in a slot, from the core's decision to start it until the engine says that it has ended.
+
+    `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the inputs of `plan.zeros`
+    are the engine's to make. `keep` says which of `plan.keep` somebody still wants (positions). Whoever holds the run
+    keeps the memory of its inputs alive.
+    """
+
+    plan: Plan
+    slot: int
+    inline: Sequence[Buffer]
+    references: Sequence[Tensor]
+    keep: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a run ended, and that its slot is free.
+
+    `sent` are the tensors of `plan.outputs`, `kept` those of `run.keep`, both in order (an output in both is one
+    tensor); empty when the run was cancelled or failed. `error` is whatever the runtime raised.
+    """
+
+    run: Run
+    sent: Sequence[Tensor] = ()
+    kept: Sequence[Tensor] = ()
+    error: Exception | None = None
+
+
+class Engine(Protocol):
+    """Runs. All methods are called on one thread, and none of them blocks."""
+
+    def start(self, run: Run) -> None:
+        """Begin a run in a free slot. What cannot begin is reported as ended, with its error, like all others."""
+
+    def cancel(self, run: Run) -> None:
+        """Ask the runtime to stop a run whose result nobody wants. Its end is reported as that of any other run."""
+
+    def collect(self) -> list[Ended]:
+        """The runs that have completed since the last call. To be called after each wake-up."""
+
+    def poll(self) -> list[Ended]:
+        """The runs that failed or were cancelled, which wake nobody. To be called every few tens of milliseconds."""
+
+    def on_ended(self, wake: Callable[[], None]) -> None:
+        """Say who is to be woken, from any thread, when there is something to collect."""
+
+
+class Desk(Protocol):
+    """What a front asks of dispatch. A front tells the core what it has read, then says `act`."""
+
+    @property
+    def core(self) -> Core: ...
+    def now(self) -> float: ...
+    def act(self) -> None: ...
+    async def events(self, stream: Stream) -> list[Event]: ...
+    def written(self, stream: Stream) -> None: ...
+    async def readable(self, stream: Stream) -> None: ...
+    def leave(self, stream: Stream) -> None: ...
+    def incident(self, error: BaseException) -> Internal: ...

@@ -1,0 +1,109 @@
+"""What a model takes and gives: names, datatypes, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import InvalidArgument, NotFound, quote
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """`min` to `max` elements; static when they are equal, without bound when `max` is -1."""
+
+    min: int
+    max: int
+
+    def admits(self, size: int) -> bool:
+        return self.min <= size and (self.max < 0 or size <= self.max)
+
+    def overlaps(self, other: Dimension) -> bool:
+        return (self.max < 0 or other.min <= self.max) and (other.max < 0 or self.min <= other.max)
+
+    @property
+    def static(self) -> bool:
+        return self.min == self.max
+
+    def __str__(self) -> str:
+        if self.static:
+            return str(self.min)
+        if self.max < 0:
+            return "?" if self.min == 0 else f"{self.min}.."
+        return f"{self.min}..{self.max}"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output. `shape` is None when any rank is taken. `names` are sorted, the first is the one shown."""
+
+    index: int
+    names: tuple[str, ...]
+    datatype: Datatype
+    shape: tuple[Dimension, ...] | None
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        if self.shape is None or not all(dimension.static for dimension in self.shape):
+            return None
+        return tuple(dimension.min for dimension in self.shape)
+
+    def admits(self, shape: Sequence[int]) -> bool:
+        return self.shape is None or (
+            len(shape) == len(self.shape)
+            and all(dimension.admits(size) for dimension, size in zip(self.shape, shape, strict=True))
+        )
+
+    def overlaps(self, other: Port) -> bool:
+        """Whether some shape fits both."""
+        if self.shape is None or other.shape is None:
+            return True
+        return len(self.shape) == len(other.shape) and all(
+            a.overlaps(b) for a, b in zip(self.shape, other.shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        shape = "any rank" if self.shape is None else ",".join(map(str, self.shape))
+        return f"{self.datatype.name}[{shape}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A version of a model as clients see it. Ports are in the order of the model."""
+
+    name: str
+    version: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    has_variables: bool
+    slots: int
+    _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
+    _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_inputs", {name: port for port in self.inputs for name in port.names})
+        object.__setattr__(self, "_outputs", {name: port for port in self.outputs for name in port.names})
+
+    def input(self, name: str) -> Port:
+        """Raises InvalidArgument for a name that no input has."""
+        port = self._inputs.get(name)
+        if port is None:
+            raise InvalidArgument(f"model {quote(self.name)} has no input {quote(name)}; it has {_listed(self.inputs)}")
+        return port
+
+    def output(self, name: str) -> Port:
+        """Raises NotFound for a name that no output has."""
+        port = self._outputs.get(name)
+        if port is None:
+            raise NotFound(f"model {quote(self.name)} has no output {quote(name)}; it has {_listed(self.outputs)}")
+        return port
+
+
+def _listed(ports: tuple[Port, ...], most: int = 8) -> str:
+    names = ", ".join(quote(port.name, 40) for port in ports[:most])
+    return names + (f" and {len(ports) - most} more" if len(ports) > most else "")
