@@ -1,0 +1,168 @@
+"""An engine without a runtime, for tests of what stands above it.
+
+Models are functions, and a test says when runs end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.tensors import OutputTensor
+from headrace.wire.dtypes import numpy_dtype
+from headrace.wire.tensors import from_wire, to_wire
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Function = Callable[[dict[str, npt.NDArray[Any]]], Arrays]
+"""From inputs to outputs, by the names of the ports. What it raises is what the run fails with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How the runs of a model go: they complete when they start, or as this says.
+
+    `held`: not before `finish` or `fail`. `polls`: during that poll after the start, counting from
+    1. `ignores_cancel`: a cancelled run ends when it would have ended anyhow.
+    """
+
+    held: bool = False
+    polls: int = 0
+    ignores_cancel: bool = False
+
+
+AT_ONCE = Script()
+
+
+@dataclass(slots=True)
+class _Running:
+    script: Script
+    function: Function
+    polls: int = 0
+    cancelled: bool = False
+
+
+class FakeEngine:
+    """A `ports.Engine` that reports as the real one: completions wake, failures wait for a poll.
+
+    It asserts what an engine may expect: no run starts in a slot that has one, and a run has all of
+    its inputs.
+    """
+
+    def __init__(self) -> None:
+        self.started: list[Run] = []
+        """Every run, in the order of their starts."""
+        self._models: dict[int, tuple[ModelSpec, Function, Script]] = {}
+        self._running: dict[Run, _Running] = {}
+        self._ended: dict[Run, Ended] = {}
+        self._wake: Callable[[], None] = lambda: None
+
+    def add(self, spec: ModelSpec, function: Function, script: Script = AT_ONCE) -> ModelSpec:
+        """Declare a model, and how its runs go. Runs name it by this very spec."""
+        self._models[id(spec)] = (spec, function, script)
+        return spec
+
+    @property
+    def running(self) -> list[Run]:
+        """The runs whose end has not been reported, oldest first."""
+        return list(self._running)
+
+    def finish(self, run: Run) -> None:
+        """Complete a run with what its model's function returns; with nothing if cancelled."""
+        state = self._undecided(run)
+        try:
+            ended = Ended(run) if state.cancelled else _result(run, state.function)
+        except Exception as error:
+            self.fail(run, error)
+        else:
+            self._ended[run] = ended
+            self._wake()
+
+    def fail(self, run: Run, error: Exception) -> None:
+        """Have a run fail. Nobody is woken."""
+        self._undecided(run)
+        self._ended[run] = Ended(run, error=error)
+
+    def on_ended(self, wake: Callable[[], None]) -> None:
+        """Say who is to be woken."""
+        self._wake = wake
+
+    def start(self, run: Run) -> None:
+        """Begin a run. AssertionError when it breaks the contract."""
+        spec, function, script = self._models[id(run.plan.spec)]
+        assert 0 <= run.slot < spec.slots, f"model {spec.name!r} has no slot {run.slot}"
+        for other in self._running:
+            same = other.plan.spec is spec and other.slot == run.slot
+            assert not same, f"slot {run.slot} of model {spec.name!r} has a run"
+        assert len(run.inline) == len(run.plan.inline), "inline inputs and plan differ"
+        assert len(run.references) == len(run.plan.references), "references and plan differ"
+        self.started.append(run)
+        self._running[run] = _Running(script, function)
+        if not (script.held or script.polls):
+            self.finish(run)
+
+    def cancel(self, run: Run) -> None:
+        """Cancel a run: the next poll reports it, unless it has completed or ignores that."""
+        state = self._running.get(run)
+        if state is None:
+            return
+        state.cancelled = True
+        if run in self._ended:
+            self._ended[run] = Ended(run, error=self._ended[run].error)
+        elif not state.script.ignores_cancel:
+            self.fail(run, RuntimeError("the run was cancelled"))
+
+    def collect(self) -> list[Ended]:
+        """The runs that have completed since the last call."""
+        return self._report(lambda ended: ended.error is None)
+
+    def poll(self) -> list[Ended]:
+        """The runs that failed or were cancelled."""
+        for run, state in list(self._running.items()):
+            state.polls += 1
+            if state.polls == state.script.polls and run not in self._ended:
+                self.finish(run)
+        return self._report(lambda ended: ended.error is not None)
+
+    def _undecided(self, run: Run) -> _Running:
+        assert run in self._running, "the run is not running"
+        assert run not in self._ended, "the run has ended already"
+        return self._running[run]
+
+    def _report(self, which: Callable[[Ended], bool]) -> list[Ended]:
+        found = [ended for ended in self._ended.values() if which(ended)]
+        for ended in found:
+            del self._running[ended.run], self._ended[ended.run]
+        return found
+
+    def __repr__(self) -> str:
+        ended = len(self._ended)
+        running = f"{len(self._running) - ended} running, {ended} to report"
+        return f"<FakeEngine {len(self._models)} models, {running}>"
+
+
+def _result(run: Run, function: Function) -> Ended:
+    plan = run.plan
+    inputs = {
+        bound.port.name: from_wire(data, bound.port.datatype, bound.shape)
+        for bound, data in zip(plan.inline, run.inline, strict=True)
+    }
+    for reference, tensor in zip(plan.references, run.references, strict=True):
+        inputs[reference.port.name] = from_wire(tensor.read(), tensor.datatype, tensor.shape)
+    for bound in plan.zeros:
+        inputs[bound.port.name] = np.zeros(bound.shape, numpy_dtype(bound.port.datatype))
+    arrays = function(inputs)
+    kept = [plan.keep[position] for position in run.keep]
+    tensors = {port.index: _tensor(arrays[port.name]) for port in (*plan.outputs, *kept)}
+    sent = [tensors[port.index] for port in plan.outputs]
+    return Ended(run, sent, [tensors[port.index] for port in kept])
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    datatype, shape, data = to_wire(array)
+    return OutputTensor(datatype, shape, bytes(data))

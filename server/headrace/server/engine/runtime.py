@@ -1,0 +1,178 @@
+"""OpenVINO Runtime as the core's engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import openvino as ov
+
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.models import Compilation, compile_model
+from headrace.server.engine.slots import Slot
+from headrace.wire.errors import FailedPrecondition, quote
+
+
+class _Completions:
+    """What has completed, as noted on the runtime's thread.
+
+    The runtime lets go of a callback on a thread of its own, and may be the last to do so. What is
+    freed then is freed there; if that were the runtime itself, its thread would wait for its own
+    end. So what the callback belongs to knows nothing of the engine.
+    """
+
+    def __init__(self) -> None:
+        self.runs: deque[Run] = deque()
+        self.woken = False
+        self.wake: Callable[[], None] = _nobody
+
+    def completed(self, slot: Slot) -> None:
+        """The callback. The InferRequest is not quite done with its run when it comes."""
+        assert slot.run is not None
+        self.runs.append(slot.run)
+        self.wake_once()
+
+    def wake_once(self) -> None:
+        """Wake, unless the last wake-up is still to be answered."""
+        if not self.woken:
+            self.woken = True
+            # An exception in a callback would make the run fail that has just completed. A wake
+            # fails when the loop has closed: nobody waits any more.
+            with suppress(Exception):
+                self.wake()
+
+
+class OpenVinoEngine:
+    """Models and their slots: a `ports.Engine`.
+
+    A run ends when it leaves `_running`, so it ends once, whoever notices first. Completions come
+    by callback alone: the callback notes the run and wakes, `collect` does the rest on the caller's
+    thread. The runtime's callback does not come when a run failed or was cancelled; `poll` finds
+    those. A callback may still be on its way when a run is cancelled: then the run has completed,
+    `collect` ends it without reading, and `poll` finds nothing wrong with it.
+    """
+
+    def __init__(self) -> None:
+        self._core = ov.Core()
+        # By identity, which the spec's presence keeps unique: comparing specs is slow, and the same
+        # version may be loaded anew while tickets of an older load are there.
+        self._models: dict[int, tuple[ModelSpec, list[Slot]]] = {}
+        self._running: dict[Run, Slot] = {}
+        self._completions = _Completions()
+        self._not_started: deque[Ended] = deque()
+
+    def load(
+        self,
+        name: str,
+        version: str,
+        path: Path,
+        compilation: Compilation | None = None,
+    ) -> ModelSpec:
+        """Read and compile a model, make its slots. Runs name it by the very spec that is returned.
+
+        Takes seconds for a large model, and may be called on a thread of its own while others run.
+        Raises NotFound when there is no such file, and FailedPrecondition when it cannot be read,
+        compiled or served.
+        """
+        model = compile_model(self._core, name, version, path, compilation or Compilation())
+        try:
+            slots = [Slot(model, self._completions.completed) for _ in range(model.spec.slots)]
+        except Exception as error:
+            reason = f"its {model.spec.slots} slots cannot be made"
+            raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
+        self._models[id(model.spec)] = (model.spec, slots)
+        return model.spec
+
+    def unload(self, spec: ModelSpec) -> None:
+        """Free a model of which nothing runs."""
+        _, slots = self._models[id(spec)]
+        assert all(slot.run is None for slot in slots), f"{slots} of model {spec.name!r}"
+        del self._models[id(spec)]
+        for slot in slots:
+            slot.close()
+
+    def close(self) -> None:
+        """Stop everything and free the models. No end is reported.
+
+        Blocks until the runtime lets go of what runs.
+        """
+        self._completions.wake = _nobody
+        for slot in self._running.values():
+            slot.cancel()
+        for _, slots in self._models.values():
+            for slot in slots:
+                slot.close()
+        for state in (self._models, self._running, self._completions.runs, self._not_started):
+            state.clear()
+
+    def on_ended(self, wake: Callable[[], None]) -> None:
+        """Say who is to be woken, from any thread, when there is something to collect."""
+        self._completions.wake = wake
+
+    def start(self, run: Run) -> None:
+        """Begin a run in a free slot. What cannot begin is reported by `collect`."""
+        try:
+            slot = self._models[id(run.plan.spec)][1][run.slot]
+            slot.start(run)
+        except Exception as error:
+            self._not_started.append(Ended(run, error=error))
+            self._completions.wake_once()
+        else:
+            # Its callback may have come by now, but only this thread collects.
+            self._running[run] = slot
+
+    def cancel(self, run: Run) -> None:
+        """Ask the runtime to stop a run. It ends when the runtime lets go, and is not read."""
+        slot = self._running.get(run)
+        if slot is not None:
+            slot.cancel()
+
+    def collect(self) -> list[Ended]:
+        """The runs that have completed or could not begin since the last call."""
+        # Before looking: what comes after the last look must wake again.
+        self._completions.woken = False
+        ended: list[Ended] = []
+        while self._not_started:
+            ended.append(self._not_started.popleft())
+        completed = self._completions.runs
+        while completed:
+            run = completed.popleft()
+            slot = self._running.pop(run, None)
+            if slot is not None:
+                ended.append(_result(run, slot))
+                slot.end()
+        return ended
+
+    def poll(self) -> list[Ended]:
+        """The runs that failed or were cancelled, which call nobody back."""
+        ended: list[Ended] = []
+        for run, slot in list(self._running.items()):
+            try:
+                slot.check()
+            except Exception as error:
+                del self._running[run]
+                slot.end()
+                ended.append(Ended(run, error=error))
+        return ended
+
+    def __repr__(self) -> str:
+        stopping = sum(slot.stopping for slot in self._running.values())
+        running = f"{len(self._running)} running, {stopping} of them stopping"
+        return f"<OpenVinoEngine {len(self._models)} models, {running}>"
+
+
+def _result(run: Run, slot: Slot) -> Ended:
+    if slot.stopping:
+        return Ended(run)
+    try:
+        sent, kept = slot.read()
+    except Exception as error:
+        return Ended(run, error=error)
+    return Ended(run, sent, kept)
+
+
+def _nobody() -> None:
+    """There is nobody to wake."""

@@ -1,0 +1,71 @@
+"""Outputs that have been computed, as bytes in memory that nobody writes to any more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.tensors import Buffer, sliced_shape
+
+
+def as_bytes(array: npt.NDArray[np.generic]) -> memoryview:
+    """The bytes of a C-contiguous array, read-only, not copied. The view keeps the array alive.
+
+    By bytes, since memoryview knows no bfloat16 (which the runtime shows as float16), and no shape
+    with a zero in it.
+    """
+    return array.reshape(-1).view(np.uint8).data.toreadonly()
+
+
+Data = bytes | memoryview
+
+
+class OutputTensor:
+    """An output of a run: a `ports.Tensor` over `data`, its row-major bytes.
+
+    `data` is bytes, or a read-only view over the memory that the runtime wrote to. Views that
+    `read` gives out keep that memory alive, with or without this object.
+    """
+
+    __slots__ = ("_data", "datatype", "shape")
+
+    def __init__(self, datatype: Datatype, shape: tuple[int, ...], data: Data) -> None:
+        self.datatype = datatype
+        self.shape = shape
+        self._data = data
+
+    @property
+    def nbytes(self) -> int:
+        return len(self._data)
+
+    def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
+        """The bytes, whole or of the elements start..stop of each leading axis.
+
+        `slices` lie inside the shape. What is contiguous in memory is a view; the rest is copied
+        once.
+        """
+        if not slices:
+            return self._data
+        itemsize = ITEMSIZE[self.datatype]
+        if _is_contiguous(self.shape, slices):
+            start, stride = 0, itemsize * math.prod(self.shape[len(slices) :])
+            for axis in reversed(range(len(slices))):
+                start += slices[axis][0] * stride
+                stride *= self.shape[axis]
+            size = itemsize * math.prod(sliced_shape(self.shape, slices))
+            return memoryview(self._data)[start : start + size]
+        elements = np.frombuffer(self._data, np.uint8).reshape(*self.shape, itemsize)
+        return elements[tuple(slice(*bounds) for bounds in slices)].tobytes()
+
+    def __repr__(self) -> str:
+        return f"<OutputTensor {self.datatype.name}{list(self.shape)}, {self.nbytes} bytes>"
+
+
+def _is_contiguous(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> bool:
+    """Whether the slice is one piece of memory: only the last axis that is cut may be wide."""
+    cut = [axis for axis, (start, stop) in enumerate(slices) if stop - start != shape[axis]]
+    return not cut or all(stop - start <= 1 for start, stop in slices[: cut[-1]])
