@@ -1,0 +1,5 @@
+"""`python -m headrace.server`."""
+
+from headrace.server.cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""Dispatch: the one asyncio object. It feeds the core events and the time, and carries out what the core decides.
+
+Everything here runs on the event loop's thread. The engine wakes it from another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+
+from headrace.server.core.core import Core
+from headrace.server.core.events import Event
+from headrace.server.core.ports import Ended, Engine, Run
+from headrace.server.core.streams import Stream
+from headrace.wire.errors import HeadraceError, Internal
+
+POLL_SECONDS = 0.02
+"""How often running slots are asked for failures, which call nobody back."""
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """What fronts know as `ports.Desk`."""
+
+    def __init__(self, core: Core, engine: Engine) -> None:
+        self.core = core
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[Run, bool] = {}
+        """True for those that were asked to stop: that they fail then is no incident."""
+        self._writers: dict[Stream, asyncio.Future[None]] = {}
+        self._readers: dict[Stream, asyncio.Future[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._poller: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        engine.on_ended(self._wake)
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def act(self) -> None:
+        """Carry out what the core decides after whatever it was told."""
+        decisions = self.core.decide(self.now())
+        for run in decisions.starts:
+            self._running[run] = False
+            self._engine.start(run)
+        for run in decisions.stops:
+            self._running[run] = True
+            self._engine.cancel(run)
+        for stream in decisions.streams:
+            _wake(self._writers.pop(stream, None))
+        if self._running:
+            self._idle.clear()
+            if self._poller is None:
+                self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+        self._set_timer()
+
+    async def events(self, stream: Stream) -> list[Event]:
+        """The events of a stream's next frame, as soon as there are any; none when the stream has ended."""
+        while not stream.outbox:
+            if stream.ended:
+                return []
+            self._writers[stream] = self._loop.create_future()
+            await self._writers[stream]
+        events = self.core.take(stream, self.now())
+        if stream.may_read:
+            _wake(self._readers.pop(stream, None))
+        self.act()
+        return events
+
+    def written(self, stream: Stream) -> None:
+        """The transport has the last frame of a stream."""
+        self.core.written(stream)
+        self.act()
+
+    async def readable(self, stream: Stream) -> None:
+        """Wait until commands of a stream may be read."""
+        while not stream.may_read and not stream.ended:
+            self._readers[stream] = self._loop.create_future()
+            await self._readers[stream]
+
+    def leave(self, stream: Stream) -> None:
+        """The client of a stream has gone, or has all that it came for."""
+        self.core.vanish(stream, self.now())
+        _wake(self._writers.pop(stream, None))
+        _wake(self._readers.pop(stream, None))
+        self.act()
+
+    def incident(self, error: BaseException) -> Internal:
+        """What a client is told of an error that is none of its business: an id, under which the log has the rest."""
+        number = uuid.uuid4().hex[:12]
+        logger.error("incident %s", number, exc_info=error)
+        return Internal(f"the server failed; its log has the details under {number}")
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for handle in (self._timer, self._poller):
+            if handle is not None:
+                handle.cancel()
+
+    def _wake(self) -> None:
+        """Called by the engine on a thread of its own."""
+        self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._ended(self._engine.collect())
+
+    def _poll(self) -> None:
+        self._poller = None
+        self._ended(self._engine.poll())
+
+    def _ended(self, runs: Iterable[Ended]) -> None:
+        now = self.now()
+        for ended in runs:
+            stopping = self._running.pop(ended.run)
+            self.core.run_ended(ended, None if stopping else self._told(ended.error), now)
+        if not self._running:
+            self._idle.set()
+        self.act()
+
+    def _told(self, error: Exception | None) -> HeadraceError | None:
+        if error is None or isinstance(error, HeadraceError):
+            return error
+        return self.incident(error)
+
+    def _set_timer(self) -> None:
+        due = self.core.next_due()
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.act()
+
+    def __repr__(self) -> str:
+        return f"<Dispatch {len(self._running)} running, {self.core}>"
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

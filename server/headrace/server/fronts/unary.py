@@ -1,0 +1,129 @@
+"""The unary calls of `headrace.v1.Inference`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from headrace.server.core.events import Done, Failed
+from headrace.server.core.ports import Desk
+from headrace.server.core.scheduler import Model
+from headrace.server.core.specs import Port
+from headrace.server.core.tables import SlotState
+from headrace.server.fronts.commands import to_call
+from headrace.server.fronts.events import microseconds, to_tensor
+from headrace.server.fronts.status import answer
+from headrace.server.version import VERSION
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.frames import join_frame, parse_frame
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_ANY_SIZE = (1 << 31) - 1
+"""What a client takes is not known here: its own limit decides."""
+
+
+class UnaryFront:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def infer(self, message: bytes, context: Context) -> bytes:
+        """A stream of one ticket."""
+        async with answer(self._desk, context):
+            return await self._infer(message, context)
+
+    async def list_models(self, _request: pb.ListModelsRequest, _context: Context) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
+
+    async def describe_model(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:
+        async with answer(self._desk, context):
+            return _describe(self._desk.core.models.find(request.name, request.version))
+
+    async def server_status(self, _request: pb.ServerStatusRequest, _context: Context) -> pb.ServerStatusResponse:
+        core = self._desk.core
+        return pb.ServerStatusResponse(
+            version=VERSION,
+            draining=core.draining,
+            streams=len(core.streams),
+            tickets_in_flight=sum(stream.in_flight for stream in core.streams),
+            kept_bytes=core.keep.used,
+            queued_bytes=core.queue.used,
+            models=[_status(model) for model in core.models],
+        )
+
+    async def _infer(self, message: bytes, context: Context) -> bytes:
+        request, tensors = parse_frame(message, pb.InferRequest())
+        call = to_call(request.call)
+        if call.keep or any(given.HasField("reference") for given in request.call.inputs):
+            raise InvalidArgument("a unary Infer keeps nothing and refers to nothing; open a stream for that")
+        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, context.time_remaining()) if seconds]
+        desk = self._desk
+        core = desk.core
+        stream = core.open_stream(unary=True)
+        try:
+            core.open(stream, ordered=False, max_message_bytes=_ANY_SIZE)
+            core.define(stream, 1, call, request.call.ByteSize())
+            core.infer(
+                stream,
+                1,
+                1,
+                tensors,
+                core.cargo(len(message)),
+                desk.now(),
+                timeout=min(timeouts, default=0.0),
+                priority=request.priority,
+            )
+            desk.act()
+            event = (await desk.events(stream))[0]
+        finally:
+            desk.leave(stream)
+        if isinstance(event, Failed):
+            raise event.error
+        assert isinstance(event, Done)
+        return _response(event)
+
+
+def _response(done: Done) -> bytes:
+    plan = done.ticket.plan
+    assert plan is not None
+    outputs = [
+        to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in zip(plan.outputs, done.sent, strict=True)
+    ]
+    response = pb.InferResponse(
+        outputs=outputs, queued_us=microseconds(done.queued), running_us=microseconds(done.running)
+    )
+    return join_frame(response.SerializeToString(), [tensor.read() for tensor in done.sent])
+
+
+def _describe(model: Model) -> pb.ModelDescription:
+    spec = model.spec
+    return pb.ModelDescription(
+        name=spec.name,
+        version=spec.version,
+        inputs=[_port(port) for port in spec.inputs],
+        outputs=[_port(port) for port in spec.outputs],
+        has_variables=spec.has_variables,
+        slots=spec.slots,
+    )
+
+
+def _port(port: Port) -> pb.Port:
+    return pb.Port(
+        name=port.name,
+        datatype=pb.Datatype.ValueType(port.datatype),
+        shape=[pb.Dimension(min=dimension.min, max=dimension.max) for dimension in port.shape or ()],
+        any_rank=port.shape is None,
+        names=port.names,
+    )
+
+
+def _status(model: Model) -> pb.ModelStatus:
+    return pb.ModelStatus(
+        name=model.spec.name,
+        version=model.spec.version,
+        slots_free=model.slots.count(SlotState.FREE),
+        slots_running=model.slots.count(SlotState.RUNNING),
+        slots_stopping=model.slots.count(SlotState.STOPPING),
+        tickets_queued=model.queued,
+    )

@@ -1,0 +1,120 @@
+"""The server's life: load, serve until told to stop, drain, stop. The only place where the parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+import grpc
+
+from headrace.server.core.core import Core, Limits
+from headrace.server.dispatch import Dispatch
+from headrace.server.engine.models import Compilation
+from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.fronts.service import inference_service
+from headrace.server.repository.named import NamedModelError, named_models
+from headrace.server.settings import Settings, as_properties
+from headrace.wire.errors import HeadraceError
+
+LOADED_NO_MODEL = 3
+CANNOT_LISTEN = 4
+STOP_SECONDS = 5.0
+"""How long streams may take to end once nothing is left to finish."""
+
+logger = logging.getLogger(__name__)
+
+
+def run(models: Sequence[str], settings: Settings) -> int:
+    """Serve until a signal says stop. Returns the exit code."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    compilation = Compilation(settings.device, settings.hint, as_properties(settings.property), settings.slots)
+    engine = OpenVinoEngine()
+    core = Core(_limits(settings))
+    try:
+        for model in named_models(models):
+            core.models.add(engine.load(model.name, model.version, model.path, compilation))
+            logger.info("loaded %r", core.models.find(model.name))
+    except (NamedModelError, HeadraceError) as error:
+        print(f"headrace-server: {error}", file=sys.stderr)
+        logger.debug("why", exc_info=error)
+        return LOADED_NO_MODEL
+    try:
+        return asyncio.run(_serve(core, engine, settings))
+    finally:
+        engine.close()
+
+
+async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings) -> int:
+    dispatch = Dispatch(core, engine)
+    server = grpc.aio.server(options=_options(settings))
+    server.add_generic_rpc_handlers((inference_service(dispatch),))
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError:
+        where = f"{settings.host}:{settings.port}"
+        print(f"headrace-server: cannot listen on {where}; is something else there?", file=sys.stderr)
+        return CANNOT_LISTEN
+    stop = _signals()
+    await server.start()
+    print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
+    await stop.get()
+    logger.info("draining %r", core)
+    core.drain(dispatch.now())
+    dispatch.act()
+    ending = asyncio.ensure_future(server.stop(settings.grace + STOP_SECONDS))
+    again = asyncio.ensure_future(stop.get())
+    await asyncio.wait((ending, again), return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if not ending.done():
+        code = 128 + again.result()
+        await server.stop(None)
+    again.cancel()
+    await ending
+    dispatch.close()
+    return code
+
+
+def _signals() -> asyncio.Queue[int]:
+    """The signals that ask the server to stop, in order."""
+    received: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, received.put_nowait, int(number))
+    return received
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        window=settings.window,
+        max_message_bytes=settings.max_message_bytes,
+        queue_bytes=settings.queue_bytes,
+        unsent_bytes=settings.unsent_bytes,
+        keep_bytes=settings.keep_bytes,
+        keep_bytes_total=settings.keep_bytes_total,
+        keep_seconds=settings.keep_seconds,
+        grace=settings.grace,
+    )
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Two servers must not share a port by accident.
+        ("grpc.so_reuseport", 0),
+        # With the probe, flow-control windows grow until a client that is not read holds gigabytes; the fixed window
+        # wants a larger look-ahead to keep its speed.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 1 << 20),
+        # Find dead peers, and let clients with idle streams do the same.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
