@@ -1,0 +1,60 @@
+"""Headrace's client: streaming inference with tickets.
+
+import headrace.client as hc
+
+async with hc.connect("127.0.0.1:8001") as server:
+    async with server.stream() as stream:
+        a = await stream.submit("m", {"x": array}, outputs=["y"], keep=["z"])
+        b = await stream.submit("n", {"u": a["z"]}, outputs=["v"])  # before a has run
+        y = (await a)["y"]
+"""
+
+from headrace.client.client import Server, connect
+from headrace.client.inputs import Reference, Zeros, zeros
+from headrace.client.models import Model, ModelStatus, Port, ServerStatus
+from headrace.client.session import Stream
+from headrace.client.stream import Hello
+from headrace.client.tickets import Ticket
+from headrace.wire.errors import (
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    FailedPrecondition,
+    HeadraceError,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+
+__all__ = [
+    "Cancelled",
+    "Code",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "HeadraceError",
+    "Hello",
+    "Internal",
+    "InvalidArgument",
+    "Model",
+    "ModelStatus",
+    "NotFound",
+    "PermissionDenied",
+    "Port",
+    "Reference",
+    "ResourceExhausted",
+    "Server",
+    "ServerStatus",
+    "Stream",
+    "Ticket",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Zeros",
+    "connect",
+    "zeros",
+]

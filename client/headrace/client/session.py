@@ -1,0 +1,122 @@
+"""A stream as an application sees it: where tickets are submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+
+from headrace.client.exchange import Exchange
+from headrace.client.inputs import Inputs
+from headrace.client.stream import Hello
+from headrace.client.tickets import Ticket
+from headrace.wire.errors import Cancelled
+
+
+class Stream:
+    """Many inferences on one connection; made by `Server.stream`, used once, as `async with`.
+
+    Leaving the block takes nothing more and waits for what is in flight, without raising what
+    became of it: that is for those who await the tickets. Leaving it by an exception cancels what
+    is in flight. Results outlive the stream, kept outputs do not.
+    """
+
+    def __init__(self, target: str, open_exchange: Callable[[], Awaitable[Exchange]]) -> None:
+        self._target = target
+        self._open = open_exchange
+        self._exchange: Exchange | None = None
+
+    async def __aenter__(self) -> Stream:
+        if self._exchange is not None:
+            raise RuntimeError(f"{self!r} was used before; server.stream() makes a new one")
+        self._exchange = await self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self._opened().finish()
+        else:
+            await self._opened().abort(Cancelled("the stream was left by an exception"))
+
+    async def submit(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] | None = None,
+        keep: Sequence[str] = (),
+        version: str | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+    ) -> Ticket:
+        """Queue one inference and give its ticket; `await` that for the outputs.
+
+        Waits while the window is full (`hello.window` tickets are in flight, whether anybody looks
+        at them or not) or 64 MiB wait to be sent. Never waits for the inference. Cancelling the
+        task while it waits here submits nothing.
+
+        `inputs`: every input of the model, by any of its names. An array is row-major data of the
+        input's shape and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES); anything
+        else goes through `np.asarray`. Or `ticket["z"]` or `ticket.take("z")`, a kept output of an
+        earlier ticket of this stream, which need not have run. Arrays are copied before this
+        returns and may be overwritten then. Only one of 64 KiB or more that is read-only
+        (`array.flags.writeable` is False) and contiguous is not: its memory must not change until
+        the ticket has ended.
+
+        `outputs`: those to send back, in this order; None is all, `[]` none.
+        `keep`: those that stay on the server, for `ticket.fetch` and as inputs of later tickets.
+        `version`: None is the newest one at this moment.
+        `timeout`: seconds from the arrival at the server until the ticket ends with
+        DeadlineExceeded, waiting and queueing included; what has passed already (0 or less) still
+        gets there, to end so.
+        `priority`: 0 to 9, a larger number is started sooner.
+
+        Raises only what the client can see itself: InvalidArgument (a dtype or element that has no
+        datatype), ResourceExhausted (inputs over the server's largest message), Unavailable (the
+        stream is closed or has ended), ValueError (a ticket of another stream). What the server
+        says comes from awaiting the ticket.
+        """
+        exchange = self._exchange or self._opened()
+        state = exchange.state
+        if exchange.room.crowded or state.room <= 0:
+            await exchange.room.enter()
+        ticket = Ticket(exchange)
+        try:
+            state.submit(ticket, model, version, inputs, outputs, keep, timeout, priority)
+        except BaseException:
+            exchange.room.give()
+            raise
+        exchange.ready.set()
+        return ticket
+
+    @property
+    def hello(self) -> Hello:
+        """What the server said of itself and its bounds when the stream was opened."""
+        hello = self._opened().state.hello
+        assert hello is not None
+        return hello
+
+    @property
+    def in_flight(self) -> int:
+        """Tickets in flight, fetches included."""
+        return len(self._opened().state.in_flight)
+
+    @property
+    def draining(self) -> bool:
+        """The server is stopping: it refuses new inferences (Unavailable), the rest goes on."""
+        return self._opened().state.draining
+
+    def _opened(self) -> Exchange:
+        if self._exchange is None:
+            raise RuntimeError("the stream is not open: use it in `async with`")
+        return self._exchange
+
+    def __repr__(self) -> str:
+        if self._exchange is None:
+            return f"<Stream to {self._target}, not open>"
+        state, waiting = self._exchange.state, len(self._exchange.room)
+        return f"<Stream to {self._target}, {state.load()}, {waiting} waiting>"

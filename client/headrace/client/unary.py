@@ -1,0 +1,59 @@
+"""The unary Infer as bytes. Pure.
+
+Request and answer have the shape of a frame (a message in field 1, tensors in field 2), so they are
+written and read as such, without copies of large tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.client.calls import describe
+from headrace.client.inputs import Inputs, Reference, Zeros, normalised
+from headrace.client.layouts import Layout
+from headrace.client.stream import microseconds
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.errors import Internal, InvalidArgument
+from headrace.wire.frames import join_frame, parse_frame
+from headrace.wire.tensors import to_wire
+
+Outputs = Mapping[str, npt.NDArray[Any]]
+
+
+def infer_request(
+    model: str,
+    version: str | None,
+    inputs: Inputs,
+    outputs: Sequence[str] | None,
+    timeout: float | None,
+    priority: int,
+) -> bytes:
+    """Raises InvalidArgument for a dtype or element without a datatype, and for a reference."""
+    arrays = normalised(inputs)
+    for name, value in arrays.items():
+        if isinstance(value, Reference):
+            raise InvalidArgument(f"input {name!r} is a reference, which only a stream can use")
+    request = pb.InferRequest(
+        call=describe(model, version, arrays, outputs),
+        timeout_us=0 if timeout is None else microseconds(timeout),
+        priority=priority,
+    )
+    tensors = [to_wire(np.asarray(array))[2] for array in arrays.values() if not isinstance(array, Zeros)]
+    return join_frame(request.SerializeToString(), tensors)
+
+
+def infer_outputs(answer: bytes, outputs: Sequence[str] | None) -> Outputs:
+    """Raises Internal for an answer that is not as the contract says."""
+    try:
+        message, tensors = parse_frame(answer, pb.InferResponse())
+        layout = Layout(message.outputs)
+        if len(tensors) != layout.count:
+            raise InvalidArgument(f"{len(tensors)} tensors for {layout.count} outputs")
+        return layout.arrays(outputs, tensors)
+    except InvalidArgument as error:
+        text = f"the server sent what the contract does not have: {error.message}"
+        raise Internal(text) from None
