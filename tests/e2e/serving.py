@@ -1,0 +1,75 @@
+"""A server as a process of its own, with real models."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+READY = re.compile(r"headrace ready on (\S+:\d+) \((\d+) models\)\n")
+
+
+class Served:
+    """`with Served([...]) as served`: started and ready inside, terminated on the way out.
+
+    `address` is where it listens, `log` what it has written to standard error.
+    """
+
+    def __init__(self, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "headrace.server", *arguments]
+        if not any(argument.startswith("--port") for argument in arguments):
+            command.append("--port=0")
+        self._log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **(env or {})}
+            )
+        self.address = ""
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ready(self) -> str:
+        """Wait for the one line on standard output and return it."""
+        assert self.process.stdout is not None
+        # A server that hangs while it loads must not hang the test.
+        watchdog = threading.Timer(30, self.process.kill)
+        watchdog.start()
+        line = self.process.stdout.readline()
+        watchdog.cancel()
+        match = READY.fullmatch(line)
+        assert match, f"not ready but {line!r}; standard error:\n{self.log}"
+        self.address = match[1]
+        return line
+
+    def resident_bytes(self) -> int:
+        """The memory that the process has."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert match
+        return int(match[1]) * 1024
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def __enter__(self) -> Served:
+        self.ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()

@@ -1,0 +1,187 @@
+"""Small models, written to files: each function saves one in a folder and says where.
+
+Most are IR, built from OpenVINO's operations. Only this module and the tests of the engine import
+openvino.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino as ov
+from onnx import TensorProto, helper
+from openvino import opset15 as op
+
+Shape = list[int | ov.Dimension]
+Inputs = list[ov.op.Parameter]
+
+
+def add_multiply(folder: Path) -> Path:
+    """x, y: f32[?,16] -> sum, product: f32[?,16]."""
+    return _add_multiply(folder, "add_multiply", [-1, 16])
+
+
+def static_add_multiply(folder: Path) -> Path:
+    """x, y: f32[1,16] -> sum, product: f32[1,16]."""
+    return _add_multiply(folder, "static_add_multiply", [1, 16])
+
+
+def bounded_add_multiply(folder: Path) -> Path:
+    """x, y: f32[2..8,16] -> sum, product: f32[2..8,16]."""
+    return _add_multiply(folder, "bounded_add_multiply", [ov.Dimension(2, 8), 16])
+
+
+def identity(folder: Path, type_name: str = "f32") -> Path:
+    """x: any[?] -> same: any[?,1], the same bits. `type_name` is OpenVINO's: boolean, bf16..."""
+    x = _input("x", [-1], type_name)
+    return _save(folder, f"identity_{type_name}", [x], {"same": op.unsqueeze(x, np.array([1]))})
+
+
+def passed_through(folder: Path) -> Path:
+    """x: i64[?] -> x itself, no operation between; and 2x in two outputs that are called twice."""
+    x = _input("x", [-1], "i64")
+    twice = op.multiply(x, np.int64(2))
+    results = [op.result(x), _output("twice", twice), _output("twice", twice)]
+    return _write(folder, "passed_through", ov.Model(results, [x], "passed_through"))
+
+
+def scalar(folder: Path) -> Path:
+    """x: f32[] -> next: f32[], x + 1."""
+    x = _input("x", [])
+    return _save(folder, "scalar", [x], {"next": op.add(x, np.float32(1))})
+
+
+def scale(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[?], 2x + 1: for chains."""
+    return _scale(folder, "scale", [-1])
+
+
+def large_scale(folder: Path) -> Path:
+    """x: f32[1048576] -> y: f32[1048576], 2x + 1: for chains of 4 MiB."""
+    return _scale(folder, "large_scale", [1 << 20])
+
+
+def counter(folder: Path) -> Path:
+    """x: f32[1] -> count: f32[1], the sum of every x since the variable was reset."""
+    x = _input("x", [1])
+    info = ov.op.util.VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = ov.PartialShape([1]), ov.Type.f32, "total"
+    variable = ov.op.util.Variable(info)
+    total = op.add(op.read_value(op.constant(np.zeros(1, np.float32)), variable), x)
+    model = ov.Model([_output("count", total)], [op.assign(total, variable)], [x], "counter")
+    return _write(folder, "counter", model)
+
+
+def failing(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[2,8]. A run with other than 16 elements fails."""
+    x = _input("x", [-1])
+    return _save(folder, "failing", [x], {"y": op.reshape(x, np.array([2, 8]), special_zero=False)})
+
+
+def wide(folder: Path) -> Path:
+    """x: f32[1,16] -> small: f32[1,16], 2x; large: f32[1024,1024], row i is the sum of x plus i."""
+    x = _input("x", [1, 16])
+    total = op.reduce_sum(x, np.array([0, 1]), keep_dims=True)
+    rows = op.add(op.constant(np.arange(1024, dtype=np.float32).reshape(1024, 1)), total)
+    large = op.broadcast(rows, np.array([1024, 1024]))
+    return _save(folder, "wide", [x], {"small": op.multiply(x, np.float32(2)), "large": large})
+
+
+def slow(folder: Path, steps: int = 24) -> Path:
+    """x: f32[1] -> y: f32[1], x itself after `steps` products of 1024x1024 matrices.
+
+    A cancel is seen between the products. One takes about 12 ms on two cores in f32, 2 ms in bf16.
+    """
+    x = _input("x", [1])
+    unit = op.constant(np.eye(1024, dtype=np.float32))
+    matrix = op.multiply(unit, x)
+    for _ in range(steps):
+        matrix = op.matmul(matrix, unit, False, False)
+    column = op.reduce_sum(matrix, np.array([0]))
+    return _save(folder, "slow", [x], {"y": op.reduce_mean(column, np.array([0]), keep_dims=True)})
+
+
+def repeated(folder: Path) -> Path:
+    """x: f32[?], times: i64[1] -> y: f32[?,?], x so many times: a shape that depends on data."""
+    x, times = _input("x", [-1]), _input("times", [1], "i64")
+    y = op.tile(op.unsqueeze(x, np.array([0])), op.concat([times, np.array([1])], 0))
+    return _save(folder, "repeated", [x, times], {"y": y})
+
+
+def many_names(folder: Path) -> Path:
+    """An input named b, a and c; an output named z and y: y = 2x + 1."""
+    x = _input("x", [-1])
+    x.output(0).set_names({"b", "a", "c"})
+    result = _output("y", _scaled(x))
+    result.output(0).add_names({"z"})
+    return _write(folder, "many_names", ov.Model([result], [x], "many_names"))
+
+
+def nameless(folder: Path) -> Path:
+    """Two inputs f32[?] -> their sum f32[?]. Only the second input has a name: input_0."""
+    x, y = _input("x", [-1]), _input("input_0", [-1])
+    path = _save(folder, "nameless", [x, y], {"sum": op.add(x, y)})
+    # The runtime names what has no name when it saves, so the names go from the file.
+    path.write_text(re.sub(r' (output_)?names="(x|sum)"', "", path.read_text()))
+    return path
+
+
+def of_type(folder: Path, type_name: str) -> Path:
+    """in: any[4] -> out: any[4], of a datatype that may be one that cannot be served."""
+    x = _input("in", [4], type_name)
+    return _save(folder, f"of_{type_name}", [x], {"out": op.concat([x, x], 0)})
+
+
+def onnx_add(folder: Path) -> Path:
+    """ONNX; x: f32[N,3] -> y: f32[N,3], x + 1."""
+    shape: list[str | int | None] = ["N", 3]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "one"], ["y"])],
+        "add",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])],
+    )
+    path = folder / "onnx_add.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def _add_multiply(folder: Path, name: str, shape: Shape) -> Path:
+    x, y = _input("x", shape), _input("y", shape)
+    return _save(folder, name, [x, y], {"sum": op.add(x, y), "product": op.multiply(x, y)})
+
+
+def _scale(folder: Path, name: str, shape: Shape) -> Path:
+    x = _input("x", shape)
+    return _save(folder, name, [x], {"y": _scaled(x)})
+
+
+def _scaled(x: ov.Node) -> ov.Node:
+    return op.add(op.multiply(x, np.float32(2)), np.float32(1))
+
+
+def _input(name: str, shape: Shape, type_name: str = "f32") -> ov.op.Parameter:
+    parameter = op.parameter(ov.PartialShape(shape), getattr(ov.Type, type_name), name)
+    parameter.output(0).set_names({name})
+    return parameter
+
+
+def _save(folder: Path, name: str, inputs: Inputs, outputs: dict[str, ov.Node]) -> Path:
+    results = [_output(*item) for item in outputs.items()]
+    return _write(folder, name, ov.Model(results, inputs, name))
+
+
+def _output(name: str, node: ov.Node) -> ov.op.Result:
+    result = op.result(node)
+    result.output(0).set_names({name})
+    return result
+
+
+def _write(folder: Path, name: str, model: ov.Model) -> Path:
+    path = folder / f"{name}.xml"
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
