@@ -106,6 +106,23 @@ def test_flags_win_over_the_environment_and_that_over_the_file(serve: Serve, tmp
     assert described(served.address)[0].slots == 4
 
 
+def test_streams_over_the_limit_are_refused(serve: Serve, tmp_path: Path) -> None:
+    served = serve(str(models.scale(tmp_path)), "--streams=2")
+    with StubStream(served.address), StubStream(served.address):
+        with pytest.raises(grpc.RpcError) as refused:
+            described(served.address)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    # The places are free again as soon as the server has seen the ends.
+    assert any(is_served(served.address) for _ in range(100))
+
+
+def is_served(address: str) -> bool:
+    try:
+        return len(described(address)) == 1
+    except grpc.RpcError as error:
+        return error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 def test_the_first_signal_drains(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"slow={models.slow(tmp_path)}", f"scale={models.scale(tmp_path)}")
     with StubStream(served.address) as stream, StubStream(served.address) as idle:

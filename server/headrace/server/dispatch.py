@@ -35,8 +35,6 @@ class Dispatch:
         self._readers: dict[Stream, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._poller: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
         engine.on_ended(self._wake)
 
     def now(self) -> float:
@@ -53,10 +51,8 @@ class Dispatch:
             self._engine.cancel(run)
         for stream in decisions.streams:
             _wake(self._writers.pop(stream, None))
-        if self._running:
-            self._idle.clear()
-            if self._poller is None:
-                self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+        if self._running and self._poller is None:
+            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()
 
     async def events(self, stream: Stream) -> list[Event]:
@@ -96,10 +92,6 @@ class Dispatch:
         logger.error("incident %s", number, exc_info=error)
         return Internal(f"the server failed; its log has the details under {number}")
 
-    async def idle(self) -> None:
-        """Wait until nothing runs."""
-        await self._idle.wait()
-
     def close(self) -> None:
         """Stop the timers."""
         for handle in (self._timer, self._poller):
@@ -122,8 +114,6 @@ class Dispatch:
         for ended in runs:
             stopping = self._running.pop(ended.run)
             self.core.run_ended(ended, None if stopping else self._told(ended.error), now)
-        if not self._running:
-            self._idle.set()
         self.act()
 
     def _told(self, error: Exception | None) -> HeadraceError | None:

@@ -53,7 +53,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
 
 async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings) -> int:
     dispatch = Dispatch(core, engine)
-    server = grpc.aio.server(options=_options(settings))
+    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.streams)
     server.add_generic_rpc_handlers((inference_service(dispatch),))
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")

@@ -56,6 +56,8 @@ class Settings:
     """Plugin property KEY=VALUE; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
     """Inferences of a model at once; 0: what the device says."""
+    streams: Count = 4096
+    """Streams and unary calls at once; more are refused."""
     window: Count = 1024
     """Tickets of a stream in flight."""
     max_message_bytes: Size = 64 << 20

@@ -71,7 +71,7 @@ class Endings:
         if not ticket.infer:
             self.put(stream, event)
             return
-        if stream.ordered:
+        if stream.ordered and not stream.ended:
             ticket.event = event
             self._take_turns(stream)
         else:
@@ -106,6 +106,8 @@ class Endings:
         if ticket.handed and not ticket.own and ticket.state is not TicketState.CLOSED:
             ticket.move(TicketState.CLOSED)
             del ticket.stream.tickets[ticket.tag]
+            if ticket.run is None:
+                ticket.kept = ()  # they point back: a cycle would wait for the garbage collector
 
     def maybe_end(self, stream: Stream) -> None:
         """End a stream that has said all, when its client has half-closed or it drains and has nothing left."""

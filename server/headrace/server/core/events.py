@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from headrace.server.core.specs import Port
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Described: TypeAlias = "tuple[Port, Tensor]"
 FETCHED_OVERHEAD = 512
-"""Bytes of a Fetched besides its tensor, at most."""
+"""Bytes of a Fetched besides its tensor and the name of its output, at most."""
+FAILED_OVERHEAD = 64
+"""Bytes of a Failed besides its message, at most."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,10 @@ class Failed:
     tag: int
     error: HeadraceError
     nbytes: int = 0
-    overhead: int = 512
+    overhead: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.overhead = FAILED_OVERHEAD + len(self.error.message.encode())
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class Fetched:
     slices: Sequence[tuple[int, int]]
     shape: tuple[int, ...]
     nbytes: int
-    overhead: int = FETCHED_OVERHEAD
+    overhead: int
 
 
 @dataclass(slots=True)

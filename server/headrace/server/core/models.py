@@ -28,7 +28,8 @@ class Models:
         if not version:
             return versions[max(versions, key=_age)]
         if version not in versions:
-            raise NotFound(f"model {quote(name)} has no version {quote(version)}; it has {', '.join(versions)}")
+            known = ", ".join(quote(each, 40) for each in sorted(versions, key=_age, reverse=True)[:8])
+            raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
         return versions[version]
 
     def __iter__(self) -> Iterator[Model]:

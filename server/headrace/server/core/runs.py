@@ -57,17 +57,20 @@ class Runs:
                 self._ends.fail(ticket, TicketState.FAILED, failure, now)
         self._keeper.refund(ticket)
         self._ends.give_back(ticket, now)
+        if ticket.state is TicketState.CLOSED:
+            ticket.kept = ()
 
     def deliver(self, ticket: Ticket, kept: Kept, now: float) -> None:
         """The source of a Fetch is there."""
         assert kept.tensor is not None
         try:
             shape, nbytes = slice_of(kept.tensor, ticket.slices)
-            check_total(ticket.stream, nbytes + FETCHED_OVERHEAD)
+            overhead = FETCHED_OVERHEAD + len(kept.port.name.encode())
+            check_total(ticket.stream, nbytes + overhead)
         except HeadraceError as error:
             self._ends.fail(ticket, TicketState.FAILED, error, now)
             return
-        fetched = Fetched(ticket, kept.port, kept.tensor, ticket.slices, shape, nbytes)
+        fetched = Fetched(ticket, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
         self._ends.finish(ticket, TicketState.DONE, fetched)
 
     def _start(self, ticket: Ticket, model: Model, now: float) -> Run | None:

@@ -122,6 +122,8 @@ class Stream:
     def end(self) -> None:
         self.ended = True
         self.outbox.clear()
+        for ticket in self.turns:
+            ticket.event = None
         self.turns.clear()
         self._calls.clear()
         self.unsent_bytes = self._writing = 0

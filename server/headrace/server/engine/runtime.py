@@ -16,35 +16,6 @@ from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition, quote
 
 
-class _Completions:
-    """What has completed, as noted on the runtime's thread.
-
-    The runtime lets go of a callback on a thread of its own, and may be the last to do so. What is
-    freed then is freed there; if that were the runtime itself, its thread would wait for its own
-    end. So what the callback belongs to knows nothing of the engine.
-    """
-
-    def __init__(self) -> None:
-        self.runs: deque[Run] = deque()
-        self.woken = False
-        self.wake: Callable[[], None] = _nobody
-
-    def completed(self, slot: Slot) -> None:
-        """The callback. The InferRequest is not quite done with its run when it comes."""
-        assert slot.run is not None
-        self.runs.append(slot.run)
-        self.wake_once()
-
-    def wake_once(self) -> None:
-        """Wake, unless the last wake-up is still to be answered."""
-        if not self.woken:
-            self.woken = True
-            # An exception in a callback would make the run fail that has just completed. A wake
-            # fails when the loop has closed: nobody waits any more.
-            with suppress(Exception):
-                self.wake()
-
-
 class OpenVinoEngine:
     """Models and their slots: a `ports.Engine`.
 
@@ -61,8 +32,10 @@ class OpenVinoEngine:
         # version may be loaded anew while tickets of an older load are there.
         self._models: dict[int, tuple[ModelSpec, list[Slot]]] = {}
         self._running: dict[Run, Slot] = {}
-        self._completions = _Completions()
+        self._completed: deque[Run] = deque()
         self._not_started: deque[Ended] = deque()
+        self._woken = False
+        self._wake: Callable[[], None] = _nobody
 
     def load(
         self,
@@ -79,7 +52,7 @@ class OpenVinoEngine:
         """
         model = compile_model(self._core, name, version, path, compilation or Compilation())
         try:
-            slots = [Slot(model, self._completions.completed) for _ in range(model.spec.slots)]
+            slots = [Slot(model, self._on_completed) for _ in range(model.spec.slots)]
         except Exception as error:
             reason = f"its {model.spec.slots} slots cannot be made"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
@@ -99,18 +72,18 @@ class OpenVinoEngine:
 
         Blocks until the runtime lets go of what runs.
         """
-        self._completions.wake = _nobody
+        self._wake = _nobody
         for slot in self._running.values():
             slot.cancel()
         for _, slots in self._models.values():
             for slot in slots:
                 slot.close()
-        for state in (self._models, self._running, self._completions.runs, self._not_started):
+        for state in (self._models, self._running, self._completed, self._not_started):
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken, from any thread, when there is something to collect."""
-        self._completions.wake = wake
+        self._wake = wake
 
     def start(self, run: Run) -> None:
         """Begin a run in a free slot. What cannot begin is reported by `collect`."""
@@ -119,7 +92,7 @@ class OpenVinoEngine:
             slot.start(run)
         except Exception as error:
             self._not_started.append(Ended(run, error=error))
-            self._completions.wake_once()
+            self._wake_once()
         else:
             # Its callback may have come by now, but only this thread collects.
             self._running[run] = slot
@@ -133,13 +106,12 @@ class OpenVinoEngine:
     def collect(self) -> list[Ended]:
         """The runs that have completed or could not begin since the last call."""
         # Before looking: what comes after the last look must wake again.
-        self._completions.woken = False
+        self._woken = False
         ended: list[Ended] = []
         while self._not_started:
             ended.append(self._not_started.popleft())
-        completed = self._completions.runs
-        while completed:
-            run = completed.popleft()
+        while self._completed:
+            run = self._completed.popleft()
             slot = self._running.pop(run, None)
             if slot is not None:
                 ended.append(_result(run, slot))
@@ -157,6 +129,20 @@ class OpenVinoEngine:
                 slot.end()
                 ended.append(Ended(run, error=error))
         return ended
+
+    def _on_completed(self, slot: Slot) -> None:
+        """Called on a thread of the runtime, before the InferRequest is done with its run."""
+        assert slot.run is not None
+        self._completed.append(slot.run)
+        self._wake_once()
+
+    def _wake_once(self) -> None:
+        if not self._woken:
+            self._woken = True
+            # An exception in a callback would make the run fail that has just completed. A wake
+            # fails when the loop has closed: nobody waits any more.
+            with suppress(Exception):
+                self._wake()
 
     def __repr__(self) -> str:
         stopping = sum(slot.stopping for slot in self._running.values())

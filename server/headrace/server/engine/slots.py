@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,9 @@ from headrace.wire.tensors import Buffer
 
 SMALL = 64 << 10
 """Bytes up to which a tensor is copied: giving the runtime another one costs 2 to 4 us."""
+
+RELEASE = 10.0
+"""Seconds that the runtime's thread may take to let go of a callback that has returned."""
 
 
 @dataclass(slots=True)
@@ -60,9 +65,20 @@ class Slot:
         self._scratch: dict[int, ov.Tensor] = {}
         self._copied: dict[int, npt.NDArray[np.generic]] = {}
         self._request = model.runtime.create_infer_request()
-        self._request.set_callback(on_completed, self)
+        self._released = self._call_back(on_completed)
         for port in computed:
             self._renew(port.index)
+
+    def _call_back(self, on_completed: Callable[[Slot], None]) -> Event:
+        """Have the runtime call. The event is set when it has let go of the callback."""
+
+        def completed(_: object) -> None:
+            on_completed(self)
+
+        released = Event()
+        weakref.finalize(completed, released.set)
+        self._request.set_callback(completed, None)
+        return released
 
     def start(self, run: Run) -> None:
         """Begin. Raises what the runtime raises, and ValueError when bytes do not fit a shape."""
@@ -106,6 +122,10 @@ class Slot:
         # The InferRequest holds the callback and the slot, out of the garbage collector's sight.
         del self._request
         self.end()
+        # The runtime's thread may be about to let go of the callback, and needs the GIL for that.
+        # If the runtime were freed now, it would wait for that thread with the GIL in its hands; if
+        # the callback was the last to hold it, that thread would free it and wait for itself.
+        self._released.wait(RELEASE)
 
     def read(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """The tensors of the run that has completed: of `plan.outputs`, and of `run.keep`."""
