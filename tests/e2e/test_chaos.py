@@ -52,10 +52,9 @@ class Wild:
         await self.submit("slow", np.full(1, 3.0, np.float32), 3.0, self.random.choice([None, 0.01]))
 
     async def bad(self) -> None:
-        inputs = self.random.choice(
-            [{}, {"x": np.zeros((2, 2), np.float32)}, {"x": np.zeros(3)}, {"nope": np.zeros(1)}]
-        )
-        ticket = await self.stream.submit("scale", inputs)
+        square, double = np.zeros((2, 2), np.float32), np.zeros(3)
+        choices: list[dict[str, npt.ArrayLike]] = [{}, {"x": square}, {"x": double}, {"nope": square}]
+        ticket = await self.stream.submit("scale", self.random.choice(choices))
         with pytest.raises(hc.InvalidArgument):
             await ticket
 
