@@ -115,7 +115,7 @@ class OpenVinoEngine:
             slot = self._running.pop(run, None)
             if slot is not None:
                 ended.append(_result(run, slot))
-                slot.end()
+                slot.end(unread=slot.stopping)
         return ended
 
     def poll(self) -> list[Ended]:
@@ -126,7 +126,7 @@ class OpenVinoEngine:
                 slot.check()
             except Exception as error:
                 del self._running[run]
-                slot.end()
+                slot.end(unread=True)
                 ended.append(Ended(run, error=error))
         return ended
 

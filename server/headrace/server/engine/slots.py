@@ -107,8 +107,10 @@ class Slot:
         """Raises what the run failed with; does nothing while it runs and when it has completed."""
         self._request.wait_for(0)
 
-    def end(self) -> None:
-        """The run is over: let go of it and of its inputs."""
+    def end(self, *, unread: bool = False) -> None:
+        """The run is over: let go of it and its inputs. `unread`: it may have written outputs."""
+        if unread:
+            self._oversized.update(self._dynamic)
         self.run = None
         self.stopping = False
         self._in_use.clear()

@@ -1,0 +1,155 @@
+"""An engine driven as dispatch drives it, except that the test waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
+from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.models import Compilation
+from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.engine.slots import Slot
+from headrace.wire.tensors import Buffer, from_wire, to_wire
+
+Array = npt.NDArray[Any]
+Inputs = Mapping[str, Array | Tensor | Zeros]
+POLL = 0.01
+"""Seconds without a wake after which failures and cancels are looked for."""
+PATIENCE = 2000
+"""How often to look before a run that does not end is a failed test."""
+
+
+class Driver:
+    def __init__(self) -> None:
+        self.engine = OpenVinoEngine()
+        self.woken = threading.Event()
+        self.wakes = 0
+        self.polls = 0
+        self.engine.on_ended(self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+        self.woken.set()
+
+    def load(
+        self,
+        path: Path,
+        *,
+        slots: int = 1,
+        hint: Literal["latency", "throughput", "none"] = "throughput",
+    ) -> ModelSpec:
+        """Load a model that computes in f32, whatever the processor would prefer."""
+        properties = {"INFERENCE_PRECISION_HINT": "f32"}
+        return self.engine.load("m", "1", path, Compilation("CPU", hint, properties, slots))
+
+    def slot(self, spec: ModelSpec, index: int = 0) -> Slot:
+        return self.engine._models[id(spec)][1][index]
+
+    def wait(self, count: int = 1) -> list[Ended]:
+        """Collect and poll until `count` runs have ended."""
+        ended: list[Ended] = []
+        for _ in range(PATIENCE):
+            if self.woken.wait(POLL):
+                self.woken.clear()
+                ended += self.engine.collect()
+            else:
+                self.polls += 1
+                ended += self.engine.poll()
+            if len(ended) >= count:
+                return ended
+        raise AssertionError(f"{len(ended)} of {count} runs have ended: {self.engine!r}")
+
+    def run(self, run: Run) -> Ended:
+        """Start a run and wait for its end, which must be the only one."""
+        self.engine.start(run)
+        (ended,) = self.wait()
+        assert ended.run is run
+        return ended
+
+    def infer(
+        self,
+        spec: ModelSpec,
+        inputs: Inputs,
+        outputs: Sequence[str] | None = None,
+        keep: Sequence[str] = (),
+        slot: int = 0,
+    ) -> Ended:
+        """`run` of `make`; raises what the run failed with."""
+        ended = self.run(make(spec, inputs, outputs, keep, slot))
+        if ended.error is not None:
+            raise ended.error
+        return ended
+
+
+def plan(
+    spec: ModelSpec,
+    inputs: Inputs,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+) -> Plan:
+    """What a call with such inputs is bound to. No `outputs` means all of them."""
+    call = Call(
+        model=spec.name,
+        version="",
+        inputs=tuple(_input(name, value) for name, value in inputs.items()),
+        outputs=tuple(outputs or ()),
+        all_outputs=outputs is None,
+        keep=tuple(keep),
+    )
+    return bind(call, spec)
+
+
+def _input(name: str, value: Array | Tensor | Zeros) -> Inline | Reference | Zeros:
+    if isinstance(value, Zeros):
+        return value
+    if isinstance(value, np.ndarray):
+        datatype, shape, _ = to_wire(value)
+        return Inline(name, datatype, shape)
+    return Reference(name, "its source's", take=False)
+
+
+def make(
+    spec: ModelSpec,
+    inputs: Inputs,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+    slot: int = 0,
+) -> Run:
+    """A run of arrays (inline) and tensors (references) that keeps all that it may."""
+    return Run(
+        plan(spec, inputs, outputs, keep),
+        slot,
+        [bytes(to_wire(value)[2]) for value in inputs.values() if isinstance(value, np.ndarray)],
+        [value for value in inputs.values() if not isinstance(value, np.ndarray | Zeros)],
+        tuple(range(len(keep))),
+    )
+
+
+def array(tensor: Tensor) -> Array:
+    """The elements of an output."""
+    return from_wire(tensor.read(), tensor.datatype, tensor.shape)
+
+
+def arrays(tensors: Iterable[Tensor]) -> list[Array]:
+    return [array(tensor) for tensor in tensors]
+
+
+def address(data: Buffer) -> int:
+    """Where the bytes are."""
+    return int(np.frombuffer(data, np.uint8).ctypes.data)
+
+
+def f32(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+def row(value: float) -> Array:
+    """f32[1,16] of one value."""
+    return np.full((1, 16), value, np.float32)

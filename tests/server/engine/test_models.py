@@ -1,0 +1,146 @@
+"""What clients see of a model, and models that cannot be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino as ov
+import pytest
+
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.engine.models import Compilation, compile_model
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import FailedPrecondition, NotFound
+from tests import models
+
+
+def load(path: Path, compilation: Compilation | None = None) -> ModelSpec:
+    return compile_model(ov.Core(), "m", "7", path, compilation or Compilation()).spec
+
+
+def show(ports: tuple[Port, ...]) -> list[str]:
+    return [f"{' '.join(port.names)} {port}" for port in ports]
+
+
+def test_ports_are_those_of_the_model_as_read(tmp_path: Path) -> None:
+    spec = load(models.add_multiply(tmp_path))
+    assert (spec.name, spec.version, spec.has_variables) == ("m", "7", False)
+    assert show(spec.inputs) == ["x FP32[?,16]", "y FP32[?,16]"]
+    assert show(spec.outputs) == ["sum FP32[?,16]", "product FP32[?,16]"]
+    assert [port.index for port in spec.outputs] == [0, 1]
+
+
+def test_onnx(tmp_path: Path) -> None:
+    spec = load(models.onnx_add(tmp_path))
+    assert show(spec.inputs) == ["x FP32[?,3]"]
+    assert show(spec.outputs) == ["y FP32[?,3]"]
+
+
+def test_every_name_is_accepted_and_the_first_is_shown(tmp_path: Path) -> None:
+    spec = load(models.many_names(tmp_path))
+    assert spec.inputs[0].names == ("a", "b", "c")
+    assert spec.inputs[0].name == "a"
+    assert {spec.input(name).index for name in "abc"} == {0}
+    assert {spec.output(name).index for name in "yz"} == {0}
+
+
+def test_nameless_ports_are_numbered_around_given_names(tmp_path: Path) -> None:
+    spec = load(models.nameless(tmp_path))
+    assert [port.names for port in spec.inputs] == [("input_0_",), ("input_0",)]
+    assert [port.names for port in spec.outputs] == [("output_0",)]
+
+
+def test_a_name_that_ports_share_is_the_first_ones(tmp_path: Path) -> None:
+    spec = load(models.passed_through(tmp_path))
+    assert [port.names for port in spec.outputs] == [("x",), ("twice",), ("output_2",)]
+
+
+def test_dimensions(tmp_path: Path) -> None:
+    assert load(models.bounded_add_multiply(tmp_path)).inputs[0].shape == (
+        Dimension(2, 8),
+        Dimension(16, 16),
+    )
+    assert load(models.scale(tmp_path)).inputs[0].shape == (Dimension(0, -1),)
+    assert load(models.static_add_multiply(tmp_path)).inputs[0].static_shape == (1, 16)
+    assert load(models.scalar(tmp_path)).inputs[0].static_shape == ()
+
+
+def test_variables(tmp_path: Path) -> None:
+    assert load(models.counter(tmp_path)).has_variables
+
+
+@pytest.mark.parametrize(
+    ("type_name", "datatype"),
+    [
+        ("boolean", Datatype.BOOL),
+        ("u8", Datatype.UINT8),
+        ("u16", Datatype.UINT16),
+        ("u32", Datatype.UINT32),
+        ("u64", Datatype.UINT64),
+        ("i8", Datatype.INT8),
+        ("i16", Datatype.INT16),
+        ("i32", Datatype.INT32),
+        ("i64", Datatype.INT64),
+        ("f16", Datatype.FP16),
+        ("f32", Datatype.FP32),
+        ("f64", Datatype.FP64),
+        ("bf16", Datatype.BF16),
+    ],
+)
+def test_datatypes(tmp_path: Path, type_name: str, datatype: Datatype) -> None:
+    spec = load(models.of_type(tmp_path, type_name))
+    assert spec.inputs[0].datatype is datatype
+    assert spec.outputs[0].datatype is datatype
+
+
+@pytest.mark.parametrize("type_name", ["string", "u1", "u4", "i4", "nf4", "f8e4m3", "f8e5m2"])
+def test_other_datatypes_are_refused_by_name(tmp_path: Path, type_name: str) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        load(models.of_type(tmp_path, type_name))
+    assert caught.value.message == (
+        f"model 'm' cannot be served: the elements of its input 'in' are of type {type_name}"
+    )
+
+
+def test_slots(tmp_path: Path) -> None:
+    path = models.scale(tmp_path)
+    assert load(path, Compilation(slots=3)).slots == 3
+    optimal = ov.Core().compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    wanted = optimal.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    assert load(path, Compilation(hint="throughput")).slots == wanted
+
+
+def test_properties_win_over_the_hint() -> None:
+    assert Compilation(hint="latency").configuration == {"PERFORMANCE_HINT": "LATENCY"}
+    assert Compilation(hint="none").configuration == {}
+    chosen = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"}
+    assert Compilation(hint="latency", properties=chosen).configuration == chosen
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        load(tmp_path / "none.xml")
+    assert caught.value.message == f"model 'm': there is no '{tmp_path}/none.xml'"
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(FailedPrecondition) as caught:
+        load(path)
+    assert caught.value.message == f"model 'm' cannot be read from '{path}'"
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "compilation",
+    [Compilation(device="ABACUS"), Compilation(properties={"NO_SUCH_PROPERTY": "1"})],
+    ids=["device", "property"],
+)
+def test_what_cannot_be_compiled(tmp_path: Path, compilation: Compilation) -> None:
+    path = models.scale(tmp_path)
+    with pytest.raises(FailedPrecondition) as caught:
+        load(path, compilation)
+    sentence = f"model 'm' from '{path}' cannot be compiled for {compilation.device} with "
+    assert caught.value.message.startswith(sentence)
+    assert isinstance(caught.value.__cause__, RuntimeError)
