@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.inputs import IN_PLACE_FROM, Inputs, Reference, Zeros, data_of, fixed_size
+from headrace.client.inputs import Inputs, Reference, Zeros, fixed_size
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import datatype_of
 from headrace.wire.errors import InvalidArgument, quote
-from headrace.wire.frames import MAX_OVERHEAD, MAX_TENSORS, tensor_header
-from headrace.wire.tensors import Buffer
+from headrace.wire.frames import MAX_OVERHEAD, MAX_TENSORS, join_frame, tensor_header
+from headrace.wire.tensors import to_wire
 
 MAX_CALLS = 1024
 """Numbers that a stream may use."""
 MAX_CALL_BYTES = 4 << 20
 """Descriptions that a stream may have given, as serialised."""
+SMALL_BYTES = 16 << 10
+"""Up to this size of an Infer its template holds its tensors too."""
 TENSOR_COST = 64
 """What a tensor counts in a frame besides its bytes.
 
@@ -29,7 +31,6 @@ _HERE = b"the hole"
 """Eight bytes that stand for what is filled in."""
 _to_bytes = np.ndarray.tobytes
 
-Item = tuple[Sequence[Buffer], int]
 Arrays = list[npt.NDArray[Any]]
 Key = tuple[object, ...]
 """What makes two inferences the same call; of parts that are cheap to build and to compare."""
@@ -105,6 +106,7 @@ class Call:
     """
 
     __slots__ = (
+        "_fixed",
         "_references",
         "_sizes",
         "_small",
@@ -127,7 +129,8 @@ class Call:
         """The last tag: what was used least lately makes room for new calls."""
         self._references = references
         self._sizes = [fixed_size(array) for array in arrays]
-        self._small = all(size is not None and size < IN_PLACE_FROM for size in self._sizes)
+        self._fixed = None not in self._sizes
+        self._small = self._fixed and sum(size or 0 for size in self._sizes) <= SMALL_BYTES
         self.set_options(0, 0)
 
     def set_options(self, timeout_us: int, priority: int) -> None:
@@ -148,21 +151,21 @@ class Call:
             item += b"".join(tensor_header(size or 0) + _HERE for size in self._sizes)
         self._template = item.replace(b"%", b"%%").replace(_HERE, b"%b")
 
-    def item(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> Item:
-        """The Infer with its tensors, as pieces of a frame, and its cost."""
+    def item(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
+        """The Infer with its tensors, as a piece of a frame, and its cost.
+
+        The arrays are copied here. A large item travels alone and is the message then, so this is
+        the only copy that the client makes of it. Raises InvalidArgument for an element of BYTES
+        that is neither str nor bytes.
+        """
         filling: tuple[bytes, ...] = (tag.to_bytes(8, "little"),)
         if references:
             filling += tuple([reference.tag.to_bytes(8, "little") for reference in references])
         if self._small:
-            return (self._template % (*filling, *map(_to_bytes, arrays)),), self.cost
-        item: list[Buffer] = [self._template % filling]
-        cost = self.cost
-        for array, size in zip(arrays, self._sizes, strict=True):
-            data = data_of(array)
-            item += (tensor_header(len(data)), data)
-            if size is None:
-                cost += len(data)
-        return item, cost
+            return self._template % (*filling, *map(_to_bytes, arrays)), self.cost
+        tensors = [to_wire(array)[2] for array in arrays]
+        item = join_frame(self._template % filling, tensors)
+        return item, self.cost + (0 if self._fixed else sum(map(len, tensors)))
 
     def __repr__(self) -> str:
         return f"<Call {self.number} of model {quote(self.model)}>"
@@ -182,7 +185,13 @@ class Calls:
         self._sizes: dict[int, int] = {}
         """Bytes of the description that the server holds, for each number that was ever defined."""
 
-    def define(self, key: Key, description: pb.Call, arrays: Arrays, sources: int) -> tuple[Call, list[bytes]]:
+    def define(
+        self,
+        key: Key,
+        description: pb.Call,
+        arrays: Arrays,
+        references: int,
+    ) -> tuple[Call, list[bytes]]:
         """A new call, and the items that describe it, to be sent before it is used.
 
         Raises InvalidArgument for what does not fit into a frame.
@@ -199,7 +208,7 @@ class Calls:
         self._sizes[number] = 0
         items = [*self._shrink(self._most_bytes - len(item)), item]
         self._sizes[number] = len(item)
-        call = self._calls[key] = Call(number, description, arrays, sources)
+        call = self._calls[key] = Call(number, description, arrays, references)
         return call, items
 
     def _number(self) -> int:

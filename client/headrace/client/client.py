@@ -22,7 +22,11 @@ from headrace.wire.errors import Cancelled
 
 MAX_MESSAGE_BYTES = 64 << 20
 CONNECT_TIMEOUT = 5.0
+"""Seconds."""
 _LEAST_MESSAGE_BYTES = 64 << 10
+
+Starter = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+Caller = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
 def connect(
@@ -40,7 +44,7 @@ def connect(
     does not fit in one cannot be sent back; it can be kept, and fetched whatever its size.
     """
     if max_message_bytes < _LEAST_MESSAGE_BYTES:
-        raise ValueError(f"max_message_bytes is {max_message_bytes}, at least {_LEAST_MESSAGE_BYTES} is needed")
+        raise ValueError(f"max_message_bytes is at least {_LEAST_MESSAGE_BYTES}")
     return Server(target, max_message_bytes, connect_timeout)
 
 
@@ -116,7 +120,7 @@ class Server:
 
         async def open_exchange() -> Exchange:
             channel = await self._reached(self._connect_timeout)
-            start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path("Stream"))
+            start: Starter = channel.stream_stream(path("Stream"))
             state = StreamState[Ticket](self._max_message_bytes, ordered=ordered)
             exchange = Exchange(start(), state, self.target)
             await exchange.open(self._connect_timeout)
@@ -127,7 +131,7 @@ class Server:
     async def _call(self, method: str, request: bytes, timeout: float | None = None) -> bytes:
         patience = self._connect_timeout if timeout is None else min(timeout, self._connect_timeout)
         channel = await self._reached(patience)
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path(method))
+        call: Caller = channel.unary_unary(path(method))
         try:
             return await call(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:

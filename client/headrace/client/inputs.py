@@ -11,10 +11,6 @@ import numpy.typing as npt
 
 from headrace.wire.dtypes import datatype_of, numpy_dtype
 from headrace.wire.errors import InvalidArgument, quote
-from headrace.wire.tensors import Buffer, encode_bytes, to_wire
-
-IN_PLACE_FROM = 64 << 10
-"""Bytes from which a read-only array is not copied when it is submitted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,16 +66,3 @@ def _normal(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def fixed_size(array: npt.NDArray[Any]) -> int | None:
     """Bytes on the wire of every array of this dtype and shape; None for BYTES."""
     return None if array.dtype.hasobject else array.nbytes
-
-
-def data_of(array: npt.NDArray[Any]) -> Buffer:
-    """The bytes of a normalised array: a copy, unless it is large, read-only and contiguous.
-
-    Raises InvalidArgument for an element of BYTES that is neither str nor bytes.
-    """
-    if array.dtype.hasobject:
-        return encode_bytes(array)
-    flags = array.flags
-    if array.nbytes >= IN_PLACE_FROM and flags.c_contiguous and not flags.writeable:
-        return to_wire(array)[2]
-    return array.tobytes()

@@ -13,6 +13,9 @@ from headrace.wire.dtypes import datatype_from, numpy_dtype
 from headrace.wire.errors import Internal, InvalidArgument, quote
 from headrace.wire.tensors import Buffer, byte_count, decode_bytes
 
+Arrays = dict[str, npt.NDArray[Any]]
+_array = np.ndarray
+
 
 class TensorSpec:
     """Name, datatype and shape of one tensor. Raises InvalidArgument for what no tensor can be."""
@@ -32,8 +35,8 @@ class TensorSpec:
         if self.nbytes is None:
             return self._strings(data)
         if len(data) != self.nbytes:
-            raise Internal(f"the server sent {len(data)} bytes for {self}, which takes {self.nbytes}")
-        return np.ndarray(self.shape, self.dtype, data)
+            raise Internal(f"the server sent {len(data)} bytes for {self}, not {self.nbytes}")
+        return _array(self.shape, self.dtype, data)
 
     def _strings(self, data: Buffer) -> npt.NDArray[Any]:
         try:
@@ -57,7 +60,7 @@ class Layout:
         self.kept = tuple(map(TensorSpec, kept))
         self.count = len(self.sent)
 
-    def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> Arrays:
         """The tensors by name.
 
         `names` are those that the call asked for, in the order in which they come: a port may have
@@ -65,7 +68,14 @@ class Layout:
         """
         if names is None or len(names) != self.count:
             names = [spec.name for spec in self.sent]
-        return {name: spec.array(data) for name, spec, data in zip(names, self.sent, tensors, strict=True)}
+        arrays: Arrays = {}
+        for name, spec, data in zip(names, self.sent, tensors, strict=True):
+            if len(data) == spec.nbytes:
+                # As `spec.array` does, without the call: this is done for every result.
+                arrays[name] = _array(spec.shape, spec.dtype, data)
+            else:
+                arrays[name] = spec.array(data)
+        return arrays
 
     def kept_spec(self, name: str, keep: Sequence[str]) -> TensorSpec | None:
         """What a kept output is. `keep` are the call's names, which the server may not use."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-
-from headrace.wire.tensors import Buffer
 
 
 class Outbox:
@@ -17,8 +14,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self._most_items = self._most_bytes = 0
-        self._closed: deque[tuple[list[Buffer], int]] = deque()
-        self._open: list[Buffer] = []
+        self._closed: deque[tuple[list[bytes], int]] = deque()
+        self._open: list[bytes] = []
         self._items = 0
         self._cost = 0
         self.unsent = 0
@@ -29,11 +26,11 @@ class Outbox:
         self._most_items = items
         self._most_bytes = nbytes
 
-    def add(self, item: Sequence[Buffer], cost: int) -> None:
+    def add(self, item: bytes, cost: int) -> None:
         """`cost` is the size of the item in bytes, at least."""
         if self._items and self._cost + cost > self._most_bytes:
             self._close()
-        self._open += item
+        self._open.append(item)
         self._items += 1
         self._cost += cost
         self.unsent += cost

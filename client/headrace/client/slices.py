@@ -29,8 +29,11 @@ def as_slices(given: SliceLike | None) -> Slices:
 def within(outer: Slices, inner: Slices) -> Slices:
     """A slice of a slice, as a slice of the whole."""
     starts = [start for start, _ in outer] + [0] * (len(inner) - len(outer))
-    moved = tuple((base + start, base + stop) for base, (start, stop) in zip(starts, inner, strict=False))
-    return moved + outer[len(inner) :]
+    moved = zip(starts, inner, strict=False)
+    return (
+        *((base + start, base + stop) for base, (start, stop) in moved),
+        *outer[len(inner) :],
+    )
 
 
 def cut(shape: Sequence[int], itemsize: int, most_bytes: int) -> Iterator[Slices]:

@@ -120,6 +120,8 @@ class StreamState(Generic[T]):
         if options != call.options:
             call.set_options(*options)
         tag = self._last_tag + 1
+        if call.cost > self._most_cost:
+            raise _too_large(call, inputs, call.cost, self._most_cost)
         item, cost = call.item(tag, arrays, references)
         if cost > self._most_cost:
             raise _too_large(call, inputs, cost, self._most_cost)
@@ -202,7 +204,7 @@ class StreamState(Generic[T]):
 
     def _command(self, command: pb.Command) -> None:
         item = pb.ClientFrame(commands=[command]).SerializeToString()
-        self._outbox.add((item,), len(item))
+        self._outbox.add(item, len(item))
 
     def _define(
         self,
@@ -219,7 +221,7 @@ class StreamState(Generic[T]):
             description = describe(model, version, inputs, outputs, keep)
             call, items = self._calls.define(key, description, arrays, len(references))
             for item in items:
-                self._outbox.add((item,), len(item))
+                self._outbox.add(item, len(item))
         return call, arrays
 
     def _take(self, events: Iterable[pb.Event], tensors: Sequence[Buffer], ended: list[T]) -> None:

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import HeadraceError, Unavailable, Unimplemented, rebuild
+from headrace.wire.errors import Cancelled, HeadraceError, Unavailable, Unimplemented, rebuild
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -43,7 +43,10 @@ def path(method: str) -> str:
 
 
 async def reach(channel: grpc.aio.Channel, target: str, timeout: float) -> None:
-    """Wait until there is a connection. Raises Unavailable after `timeout` seconds of trying."""
+    """Wait until there is a connection.
+
+    Raises Unavailable after `timeout` seconds of trying, Cancelled when the channel is closed.
+    """
     if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
         return
     try:
@@ -51,6 +54,8 @@ async def reach(channel: grpc.aio.Channel, target: str, timeout: float) -> None:
             await channel.channel_ready()
     except TimeoutError:
         raise Unavailable(f"no server answers at {target} (tried for {timeout:g} s)") from None
+    except grpc.aio.UsageError:
+        raise Cancelled("the connection was closed") from None
 
 
 def error_of(error: grpc.aio.AioRpcError, target: str) -> HeadraceError:

@@ -42,7 +42,8 @@ def infer_request(
         timeout_us=0 if timeout is None else microseconds(timeout),
         priority=priority,
     )
-    tensors = [to_wire(np.asarray(array))[2] for array in arrays.values() if not isinstance(array, Zeros)]
+    inline = [np.asarray(value) for value in arrays.values() if not isinstance(value, Zeros)]
+    tensors = [to_wire(array)[2] for array in inline]
     return join_frame(request.SerializeToString(), tensors)
 
 

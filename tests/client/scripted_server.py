@@ -1,0 +1,146 @@
+"""A real gRPC server on 127.0.0.1 that says what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.frames import parse_frame
+from headrace.wire.tensors import Buffer
+from tests.client.tiny_server import TinyServer, message
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Unary = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Peer:
+    """A stream as the server sees it: the test reads commands and writes events."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.over = asyncio.Event()
+        """The test is through with the stream."""
+        self.patient = False
+        """Wait for the client to half-close."""
+        self.gone = asyncio.Event()
+        """Set when the call is over on this side."""
+        self.sizes: list[int] = []
+        """Of the messages that were read, in bytes."""
+
+    async def next_frame(self) -> tuple[list[pb.Command], list[Buffer]] | None:
+        """The commands and tensors of the next message; None when the client has half-closed."""
+        data = await self.context.read()
+        if not isinstance(data, bytes):
+            return None
+        self.sizes.append(len(data))
+        frame, tensors = parse_frame(data, pb.ClientFrame())
+        return list(frame.commands), list(tensors)
+
+    async def commands(self, count: int) -> list[pb.Command]:
+        """The next commands besides Open and DEFINE, however many frames they take."""
+        commands: list[pb.Command] = []
+        while len(commands) < count:
+            frame = await self.next_frame()
+            assert frame is not None, f"the client has half-closed after {len(commands)} commands"
+            skipped = (pb.Command.OPEN, pb.Command.DEFINE)
+            commands += [command for command in frame[0] if command.kind not in skipped]
+        assert len(commands) == count
+        return commands
+
+    async def send(self, *events: pb.Event, tensors: tuple[bytes, ...] = ()) -> None:
+        await self.context.write(message(*events, tensors=tensors))
+
+    async def done(self, *tags: int) -> None:
+        """These tickets have run; nothing was asked for."""
+        await self.send(*(pb.Event(kind=pb.Event.DONE, tag=tag) for tag in tags))
+
+    def end_when_closed(self) -> None:
+        """Ignore what still comes, and end the stream when the client has half-closed it."""
+        self.patient = True
+        self.over.set()
+
+    async def end(self, code: grpc.StatusCode = grpc.StatusCode.OK, details: str = "") -> None:
+        self.context.set_code(code)
+        self.context.set_details(details)
+        self.over.set()
+        await self.gone.wait()
+
+
+class ScriptedServer(grpc.GenericRpcHandler):
+    """Each stream greets with `tiny`'s Hello and obeys the test (`accept`), or is `automatic`."""
+
+    def __init__(self) -> None:
+        self.tiny = TinyServer()
+        self.automatic = False
+        self.greeting: bytes | None = None
+        """Said instead of Hello."""
+        self.unary: dict[str, Unary] = {}
+        self.target = ""
+        self._peers: asyncio.Queue[Peer] = asyncio.Queue(16)
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        self._server = grpc.aio.server(options=options)
+
+    async def start(self, address: str = "127.0.0.1:0") -> None:
+        self._server.add_generic_rpc_handlers((self,))
+        port = self._server.add_insecure_port(address)
+        self.target = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(0)
+
+    async def accept(self) -> Peer:
+        return await self._peers.get()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        method = details.method.rpartition("/")[2]
+        if method == "Stream":
+            return grpc.stream_stream_rpc_method_handler(self._stream)
+        if method in self.unary:
+            return grpc.unary_unary_rpc_method_handler(self.unary[method])
+        return None
+
+    async def _stream(self, _: object, context: Context) -> None:
+        if self.greeting != b"":
+            await context.write(self.greeting or self.tiny.hello())
+        if self.automatic:
+            await self._run(context)
+            return
+        peer = Peer(context)
+        await self._peers.put(peer)
+        try:
+            await peer.over.wait()
+            while peer.patient and await peer.next_frame() is not None:
+                pass
+        finally:
+            peer.gone.set()
+
+    async def _run(self, context: Context) -> None:
+        while isinstance(data := await context.read(), bytes):
+            self.tiny.receive(data)
+            while ready := self.tiny.ready:
+                self.tiny.finish(ready[0])
+            for frame in self.tiny.frames():
+                await context.write(frame)
+
+
+async def turns(count: int = 10) -> None:
+    """Let all tasks that can run do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def scripted_server() -> AsyncIterator[ScriptedServer]:
+    server = ScriptedServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
