@@ -10,6 +10,7 @@ async with hc.connect("127.0.0.1:8001") as server:
 """
 
 from headrace.client.client import Server, connect
+from headrace.client.completed import completed
 from headrace.client.inputs import Reference, Zeros, zeros
 from headrace.client.models import Model, ModelStatus, Port, ServerStatus
 from headrace.client.session import Stream
@@ -55,6 +56,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Zeros",
+    "completed",
     "connect",
     "zeros",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 
 from headrace.client.exchange import Exchange
 from headrace.client.inputs import Inputs
+from headrace.client.mapping import AHEAD, Source, map_in_order
 from headrace.client.stream import Hello
 from headrace.client.tickets import Ticket
+from headrace.client.unary import Outputs
 from headrace.wire.errors import Cancelled
 
 
@@ -59,13 +61,11 @@ class Stream:
         at them or not) or 64 MiB wait to be sent. Never waits for the inference. Cancelling the
         task while it waits here submits nothing.
 
-        `inputs`: every input of the model, by any of its names. An array is row-major data of the
-        input's shape and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES); anything
-        else goes through `np.asarray`. Or `ticket["z"]` or `ticket.take("z")`, a kept output of an
-        earlier ticket of this stream, which need not have run. Arrays are copied before this
-        returns and may be overwritten then. Only one of 64 KiB or more that is read-only
-        (`array.flags.writeable` is False) and contiguous is not: its memory must not change until
-        the ticket has ended.
+        `inputs`: every input of the model, by any of its names. An array of the input's shape and
+        dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), which is copied before this
+        returns and may be overwritten then; anything else goes through `np.asarray`. Or
+        `zeros(shape, dtype)`. Or `ticket["z"]` or `ticket.take("z")`, a kept output of an earlier
+        ticket of this stream, which need not have run.
 
         `outputs`: those to send back, in this order; None is all, `[]` none.
         `keep`: those that stay on the server, for `ticket.fetch` and as inputs of later tickets.
@@ -92,6 +92,30 @@ class Stream:
             raise
         exchange.ready.set()
         return ticket
+
+    def map(
+        self,
+        model: str,
+        inputs: Source,
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+    ) -> AsyncGenerator[Outputs, None]:
+        """One inference for each item of an iterable or async iterable, however long; the outputs in its order.
+
+        Items are inputs as `submit` takes them. At most `ahead` of them are pulled beyond the results that were taken,
+        so that an endless source is served at the pace of whoever takes the results. While an async source has nothing,
+        results that are there do not wait with it. The first error is raised in its turn; leaving early, by it or
+        otherwise, cancels what is in flight.
+        """
+
+        def submit(item: Inputs) -> Awaitable[Ticket]:
+            return self.submit(model, item, outputs=outputs, version=version, timeout=timeout, priority=priority)
+
+        return map_in_order(submit, inputs, ahead)
 
     @property
     def hello(self) -> Hello:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -41,17 +42,27 @@ class Ticket(TicketState):
         return self.outputs()
 
     def _wait(self) -> Generator[Any, None, None]:
-        # A future for each who waits, and only then: cancelling a task cancels the future that it
-        # waits for.
+        waiter = self.watch()
+        try:
+            yield from waiter
+        finally:
+            self.unwatch(waiter)
+
+    def watch(self) -> asyncio.Future[None]:
+        """A future that is done when this ticket, which has not ended, has.
+
+        One for each who waits, and only then: cancelling a task cancels the future that it waits for.
+        """
         waiter = self.owner.loop.create_future()
         if self.waiters is None:
             self.waiters = []
         self.waiters.append(waiter)
-        try:
-            yield from waiter
-        finally:
-            if self.waiters is not None:
-                self.waiters.remove(waiter)
+        return waiter
+
+    def unwatch(self, waiter: asyncio.Future[None]) -> None:
+        """Whoever had `watch` does not wait any more."""
+        if self.waiters is not None:
+            self.waiters.remove(waiter)
 
     def wake(self) -> None:
         """The ticket has ended: tell those who wait."""
@@ -126,3 +137,8 @@ class Ticket(TicketState):
     def running(self) -> float | None:
         """Seconds in the runtime; None before the ticket is done."""
         return None if self.times is None else self.times[2] / 1e6
+
+
+async def result(ticket: Ticket) -> Mapping[str, npt.NDArray[Any]]:
+    """`await ticket`, where a coroutine is needed."""
+    return await ticket
