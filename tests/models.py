@@ -129,6 +129,20 @@ def nameless(folder: Path) -> Path:
     return path
 
 
+def unique(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[?], each value once: a shape that depends on data."""
+    x = _input("x", [-1])
+    return _save(folder, "unique", [x], {"y": op.multiply(op.unique(x).output(0), np.float32(1))})
+
+
+def strings(folder: Path) -> Path:
+    """x: string[?] -> same: string[?], by operations; ends: i32[?], where each ends in the bytes of all."""
+    x = _input("x", [-1], "string")
+    parts = op.string_tensor_unpack(x)
+    packed = op.string_tensor_pack(parts.output(0), parts.output(1), parts.output(2))
+    return _save(folder, "strings", [x], {"same": packed, "ends": op.convert(parts.output(1), "i32")})
+
+
 def of_type(folder: Path, type_name: str) -> Path:
     """in: any[4] -> out: any[4], of a datatype that may be one that cannot be served."""
     x = _input("in", [4], type_name)

@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterable
 
-from headrace.server.core.core import Core
+from headrace.server.core.core import Core, Decisions
 from headrace.server.core.events import Event
 from headrace.server.core.ports import Ended, Engine, Run
 from headrace.server.core.streams import Stream
@@ -18,6 +18,8 @@ from headrace.wire.errors import HeadraceError, Internal
 
 POLL_SECONDS = 0.02
 """How often running slots are asked for failures, which call nobody back."""
+TURN_SECONDS = 0.001
+"""How long direct runs may hold up the event loop at a stretch."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Dispatch:
         """True for those that were asked to stop: that they fail then is no incident."""
         self._writers: dict[Stream, asyncio.Future[None]] = {}
         self._readers: dict[Stream, asyncio.Future[None]] = {}
+        self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._poller: asyncio.TimerHandle | None = None
         engine.on_ended(self._wake)
@@ -41,19 +44,42 @@ class Dispatch:
         return self._loop.time()
 
     def act(self) -> None:
-        """Carry out what the core decides after whatever it was told."""
-        decisions = self.core.decide(self.now())
+        """Carry out what the core decides after whatever it was told.
+
+        Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
+        next turn of the loop: others want to read and write in between.
+        """
+        until = self.now() + TURN_SECONDS
+        while self._carry_out(self.core.decide(self.now())):
+            if self.now() > until:
+                if not self._again:
+                    self._again = True
+                    self._loop.call_soon(self._act_again)
+                break
+        if self._running and self._poller is None:
+            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+        self._set_timer()
+
+    def _act_again(self) -> None:
+        self._again = False
+        self.act()
+
+    def _carry_out(self, decisions: Decisions) -> bool:
+        """True when there is more to decide, because runs have ended in place."""
+        ended_some = False
         for run in decisions.starts:
-            self._running[run] = False
-            self._engine.start(run)
+            ended = self._engine.start(run)
+            if ended is None:
+                self._running[run] = False
+            else:
+                self.core.run_ended(ended, self._told(ended.error), self.now())
+                ended_some = True
         for run in decisions.stops:
             self._running[run] = True
             self._engine.cancel(run)
         for stream in decisions.streams:
             _wake(self._writers.pop(stream, None))
-        if self._running and self._poller is None:
-            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
-        self._set_timer()
+        return ended_some
 
     async def events(self, stream: Stream) -> list[Event]:
         """The events of a stream's next frame, as soon as there are any; none when the stream has ended."""

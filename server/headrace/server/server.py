@@ -12,7 +12,7 @@ import grpc
 
 from headrace.server.core.core import Core, Limits
 from headrace.server.dispatch import Dispatch
-from headrace.server.engine.models import Compilation
+from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.fronts.service import inference_service
 from headrace.server.repository.named import NamedModelError, named_models
@@ -34,7 +34,8 @@ def run(models: Sequence[str], settings: Settings) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    compilation = Compilation(settings.device, settings.hint, as_properties(settings.property), settings.slots)
+    properties = as_properties(settings.property)
+    compilation = Compilation(settings.device, settings.run, settings.hint, properties, settings.slots)
     engine = OpenVinoEngine()
     core = Core(_limits(settings))
     try:

@@ -50,8 +50,10 @@ class Settings:
     """Port to listen on; 0 picks a free one."""
     device: str = "CPU"
     """OpenVINO device."""
+    run: Literal["auto", "direct", "async"] = "auto"
+    """Direct: quick runs in place; auto: for models measured to be quick."""
     hint: Literal["throughput", "latency", "none"] = "throughput"
-    """What models are compiled for."""
+    """What models are compiled for that do not run directly."""
     property: Annotated[tuple[str, ...], Parameter(validator=check_properties, negative="")] = ()
     """Plugin property KEY=VALUE; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.server.core.calls import Plan
+from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.ports import Tensor
 from headrace.server.core.quotas import Cargo
 from headrace.server.core.scheduler import MAX_PRIORITY
@@ -17,7 +17,7 @@ from headrace.wire.errors import (
     Unavailable,
     quote,
 )
-from headrace.wire.tensors import MAX_RANK, Buffer, element_count, sliced_shape
+from headrace.wire.tensors import MAX_RANK, Buffer, decode_bytes, element_count, sliced_shape
 
 
 def tag_error(stream: Stream, tag: int) -> HeadraceError | None:
@@ -55,13 +55,22 @@ def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority
     if len(inline) != len(plan.sizes):
         raise InvalidArgument(f"{len(inline)} tensors for a call with {len(plan.sizes)} inline inputs")
     for data, size, bound in zip(inline, plan.sizes, plan.inline, strict=True):
-        if len(data) != size and size is not None:
+        if size is None:
+            _check_bytes(data, bound)
+        elif len(data) != size:
             raise InvalidArgument(
                 f"input {quote(bound.port.name)} has {len(data)} bytes, "
                 f"{bound.port.datatype.name}{list(bound.shape)} takes {size}"
             )
     if plan.sent_bytes is not None:
         check_total(stream, plan.sent_bytes + plan.overhead)
+
+
+def _check_bytes(data: Buffer, bound: BoundInline) -> None:
+    try:
+        decode_bytes(data, bound.shape)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"input {quote(bound.port.name)}: {error.message}") from None
 
 
 def check_total(stream: Stream, nbytes: int) -> None:

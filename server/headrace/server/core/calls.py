@@ -88,6 +88,8 @@ class Plan:
     zeros: tuple[BoundInline, ...]
     outputs: tuple[Port, ...]
     keep: tuple[Port, ...]
+    shapes: tuple[tuple[int, tuple[int, ...]], ...]
+    """Port index and shape of each input that is not a reference."""
     sizes: tuple[int | None, ...]
     """Bytes of each inline input."""
     sent_bytes: int | None
@@ -136,6 +138,7 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         tuple(zeros),
         outputs,
         keep,
+        tuple((bound.port.index, bound.shape) for bound in (*inline, *zeros)),
         tuple(bound.nbytes for bound in inline),
         None if None in sizes else sum(size or 0 for size in sizes),
         tuple(static_bytes(port) or 0 for port in keep),

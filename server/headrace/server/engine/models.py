@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import openvino as ov
 from openvino import opset15 as opset
 
 from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.engine import direct
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.empty import without_empty
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
@@ -28,40 +30,23 @@ _DATATYPES = {
     "f32": Datatype.FP32,
     "f64": Datatype.FP64,
     "bf16": Datatype.BF16,
+    "string": Datatype.BYTES,
 }
 """By the runtime's name. Others have no bytes on the wire, or less than one for an element."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compilation:
-    """How a model is compiled.
-
-    `properties` are the runtime's own, by name, and win over `hint`. `slots` is the number of
-    InferRequests; 0 takes what the runtime calls optimal for the device and the hint.
-    """
-
-    device: str = "CPU"
-    hint: Literal["latency", "throughput", "none"] = "throughput"
-    properties: Mapping[str, str] = field(default_factory=dict)
-    slots: int = 0
-
-    @property
-    def configuration(self) -> dict[str, str]:
-        """The properties that the runtime is given."""
-        hint = {} if self.hint == "none" else {"PERFORMANCE_HINT": self.hint.upper()}
-        return {**hint, **self.properties}
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
     """A model that can run.
 
-    `passed` are the outputs that are inputs passed through, by index, and the input of each.
+    `passed` are the outputs that are inputs passed through, by index, and the input of each. `direct`: it is compiled
+    for direct runs.
     """
 
     spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
+    direct: bool
 
 
 def compile_model(
@@ -84,20 +69,23 @@ def compile_model(
     except Exception as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}") from error
     # Of the model as read: compiling adds names, and changes which of them comes first.
-    inputs = _ports(name, "input", model.inputs)
+    inputs = without_empty(model, _ports(name, "input", model.inputs))
     outputs = _ports(name, "output", model.outputs)
     has_variables = bool(model.get_variables())
     try:
         passed = _separate_outputs(model)
-        compiled = core.compile_model(model, compilation.device, compilation.configuration)
-        slots = compilation.slots or compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        compiled = direct.compile_direct(core, model, inputs, compilation)
+        in_place = compiled is not None
+        if compiled is None:
+            compiled = core.compile_model(model, compilation.device, compilation.configuration)
+        slots = compilation.slots or max(2, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     except Exception as error:
         raise FailedPrecondition(
             f"model {quote(name)} from {where} cannot be compiled for {compilation.device}"
             f" with {compilation.configuration}"
         ) from error
     spec = ModelSpec(name, version, inputs, outputs, has_variables, slots)
-    return CompiledModel(spec, compiled, passed)
+    return CompiledModel(spec, compiled, passed, in_place)
 
 
 def _separate_outputs(model: ov.Model) -> dict[int, int]:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import openvino as ov
 
 from headrace.server.core.ports import Ended, Run
 from headrace.server.core.specs import ModelSpec
-from headrace.server.engine.models import Compilation, compile_model
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.models import compile_model
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition, quote
+
+
+@dataclass(slots=True, eq=False)
+class _Loaded:
+    """A model and its slots; `running` counts the asynchronous runs that have not been seen to end."""
+
+    spec: ModelSpec
+    slots: list[Slot]
+    running: int = 0
 
 
 class OpenVinoEngine:
@@ -30,10 +41,9 @@ class OpenVinoEngine:
         self._core = ov.Core()
         # By identity, which the spec's presence keeps unique: comparing specs is slow, and the same
         # version may be loaded anew while tickets of an older load are there.
-        self._models: dict[int, tuple[ModelSpec, list[Slot]]] = {}
-        self._running: dict[Run, Slot] = {}
+        self._models: dict[int, _Loaded] = {}
+        self._running: dict[Run, tuple[Slot, _Loaded]] = {}
         self._completed: deque[Run] = deque()
-        self._not_started: deque[Ended] = deque()
         self._woken = False
         self._wake: Callable[[], None] = _nobody
 
@@ -56,12 +66,12 @@ class OpenVinoEngine:
         except Exception as error:
             reason = f"its {model.spec.slots} slots cannot be made"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
-        self._models[id(model.spec)] = (model.spec, slots)
+        self._models[id(model.spec)] = _Loaded(model.spec, slots)
         return model.spec
 
     def unload(self, spec: ModelSpec) -> None:
         """Free a model of which nothing runs."""
-        _, slots = self._models[id(spec)]
+        slots = self._models[id(spec)].slots
         assert all(slot.run is None for slot in slots), f"{slots} of model {spec.name!r}"
         del self._models[id(spec)]
         for slot in slots:
@@ -73,47 +83,51 @@ class OpenVinoEngine:
         Blocks until the runtime lets go of what runs.
         """
         self._wake = _nobody
-        for slot in self._running.values():
+        for slot, _ in self._running.values():
             slot.cancel()
-        for _, slots in self._models.values():
-            for slot in slots:
+        for loaded in self._models.values():
+            for slot in loaded.slots:
                 slot.close()
-        for state in (self._models, self._running, self._completed, self._not_started):
+        for state in (self._models, self._running, self._completed):
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken, from any thread, when there is something to collect."""
         self._wake = wake
 
-    def start(self, run: Run) -> None:
-        """Begin a run in a free slot. What cannot begin is reported by `collect`."""
+    def start(self, run: Run) -> Ended | None:
+        """Begin a run in a free slot; what is done in place, or cannot begin, has ended."""
         try:
-            slot = self._models[id(run.plan.spec)][1][run.slot]
-            slot.start(run)
+            loaded = self._models[id(run.plan.spec)]
+            slot = loaded.slots[run.slot]
+            done = slot.start(run, alone=not loaded.running)
         except Exception as error:
-            self._not_started.append(Ended(run, error=error))
-            self._wake_once()
-        else:
-            # Its callback may have come by now, but only this thread collects.
-            self._running[run] = slot
+            return Ended(run, error=error)
+        if done:
+            ended = _result(run, slot)
+            slot.end()
+            return ended
+        # Its callback may have come by now, but only this thread collects.
+        self._running[run] = slot, loaded
+        loaded.running += 1
+        return None
 
     def cancel(self, run: Run) -> None:
         """Ask the runtime to stop a run. It ends when the runtime lets go, and is not read."""
-        slot = self._running.get(run)
-        if slot is not None:
-            slot.cancel()
+        running = self._running.get(run)
+        if running is not None:
+            running[0].cancel()
 
     def collect(self) -> list[Ended]:
-        """The runs that have completed or could not begin since the last call."""
+        """The runs that have completed since the last call."""
         # Before looking: what comes after the last look must wake again.
         self._woken = False
         ended: list[Ended] = []
-        while self._not_started:
-            ended.append(self._not_started.popleft())
         while self._completed:
             run = self._completed.popleft()
-            slot = self._running.pop(run, None)
-            if slot is not None:
+            if run in self._running:
+                slot, loaded = self._running.pop(run)
+                loaded.running -= 1
                 ended.append(_result(run, slot))
                 slot.end(unread=slot.stopping)
         return ended
@@ -121,11 +135,12 @@ class OpenVinoEngine:
     def poll(self) -> list[Ended]:
         """The runs that failed or were cancelled, which call nobody back."""
         ended: list[Ended] = []
-        for run, slot in list(self._running.items()):
+        for run, (slot, loaded) in list(self._running.items()):
             try:
                 slot.check()
             except Exception as error:
                 del self._running[run]
+                loaded.running -= 1
                 slot.end(unread=True)
                 ended.append(Ended(run, error=error))
         return ended
@@ -133,6 +148,7 @@ class OpenVinoEngine:
     def _on_completed(self, slot: Slot) -> None:
         """Called on a thread of the runtime, before the InferRequest is done with its run."""
         assert slot.run is not None
+        slot.completed()
         self._completed.append(slot.run)
         self._wake_once()
 
@@ -145,7 +161,7 @@ class OpenVinoEngine:
                 self._wake()
 
     def __repr__(self) -> str:
-        stopping = sum(slot.stopping for slot in self._running.values())
+        stopping = sum(slot.stopping for slot, _ in self._running.values())
         running = f"{len(self._running)} running, {stopping} of them stopping"
         return f"<OpenVinoEngine {len(self._models)} models, {running}>"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,11 @@ import openvino as ov
 
 from headrace.server.core.ports import Run, Tensor
 from headrace.server.core.specs import Port
+from headrace.server.engine.direct import Times
 from headrace.server.engine.models import CompiledModel
+from headrace.server.engine.strings import string_input, string_output
 from headrace.server.engine.tensors import OutputTensor, as_bytes
-from headrace.wire.dtypes import ITEMSIZE
+from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer
 
 SMALL = 64 << 10
@@ -49,6 +52,9 @@ class Slot:
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
         self.stopping = False
+        self._times = Times() if model.direct else None
+        self._shapes: object = None
+        self._began = 0.0
         self._passed = model.passed
         self._types = [port.get_element_type() for port in model.runtime.inputs]
         self._presets = [
@@ -80,23 +86,50 @@ class Slot:
         self._request.set_callback(completed, None)
         return released
 
-    def start(self, run: Run) -> None:
-        """Begin. Raises what the runtime raises, and ValueError when bytes do not fit a shape."""
+    def start(self, run: Run, *, alone: bool) -> bool:
+        """Begin; true when the run has been done in place. `alone`: nothing else of this model runs.
+
+        Raises what the runtime raises, and ValueError when bytes do not fit a shape.
+        """
         assert self.run is None, f"{self!r} has a run already"
         self.run = run
         try:
-            for port, shape, data in _inputs(run):
-                self._feed(port, shape, data)
-            if self._oversized:
-                for port in (*run.plan.outputs, *run.plan.keep):
-                    if port.index in self._oversized:
-                        self._renew(port.index)
-            if self._has_variables:
-                self._request.reset_state()
-            self._request.start_async()
+            self._prepare(run)
+            if self._times is None:
+                self._request.start_async()
+                return False
+            return self._start_timed(run, self._times, alone)
         except BaseException:
-            self.end()
+            self.end(unread=True)
             raise
+
+    def _start_timed(self, run: Run, times: Times, alone: bool) -> bool:
+        references = run.references
+        plan = run.plan
+        self._shapes = (plan.shapes, tuple([each.shape for each in references])) if references else plan.shapes
+        self._began = perf_counter()
+        # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
+        if alone and times.quick(self._shapes):
+            self._request.infer()
+            times.in_place(self._shapes, perf_counter() - self._began)
+            return True
+        self._request.start_async()
+        return False
+
+    def completed(self) -> None:
+        """The runtime has called. Called on a thread of its own."""
+        if self._times is not None:
+            self._times.handed_over(self._shapes, perf_counter() - self._began)
+
+    def _prepare(self, run: Run) -> None:
+        for port, shape, data in _inputs(run):
+            self._feed(port, shape, data)
+        if self._oversized:
+            for port in (*run.plan.outputs, *run.plan.keep):
+                if port.index in self._oversized:
+                    self._renew(port.index)
+        if self._has_variables:
+            self._request.reset_state()
 
     def cancel(self) -> None:
         """Ask the runtime to stop. The result will not be read, even if it is there by now."""
@@ -148,6 +181,9 @@ class Slot:
     def _feed(self, port: Port, shape: tuple[int, ...], data: Buffer) -> None:
         """Make `data` an input. Its memory may be anywhere and of any alignment."""
         index = port.index
+        if port.datatype is Datatype.BYTES:
+            self._request.set_input_tensor(index, string_input(port.name, data, shape))
+            return
         if len(data) <= SMALL:
             staged = self._staged[index]
             if staged is None or staged.shape != shape:
@@ -178,6 +214,8 @@ class Slot:
             return OutputTensor(port.datatype, copied.shape, copied.tobytes())
         if index in self._passed:
             return self._pass(port, run)
+        if port.datatype is Datatype.BYTES:
+            return string_output(self._scratch[index])
         array = self._scratch[index].data
         if array.nbytes <= SMALL:
             return OutputTensor(port.datatype, array.shape, array.tobytes())
@@ -196,7 +234,8 @@ class Slot:
         self._request.set_output_tensor(index, scratch)
         self._scratch[index] = scratch
         self._oversized.discard(index)
-        if self._outputs[index].static_shape is not None and scratch.byte_size <= SMALL:
+        port = self._outputs[index]
+        if port.static_shape is not None and port.datatype is not Datatype.BYTES and scratch.byte_size <= SMALL:
             self._copied[index] = scratch.data
 
     def __repr__(self) -> str:

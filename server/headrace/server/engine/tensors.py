@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.wire.dtypes import ITEMSIZE, Datatype
-from headrace.wire.tensors import Buffer, sliced_shape
+from headrace.wire.tensors import Buffer, decode_bytes, encode_bytes, sliced_shape
 
 
 def as_bytes(array: npt.NDArray[np.generic]) -> memoryview:
@@ -50,6 +50,9 @@ class OutputTensor:
         """
         if not slices:
             return self._data
+        if self.datatype is Datatype.BYTES:
+            strings = decode_bytes(self._data, self.shape)
+            return encode_bytes(strings[tuple(slice(*bounds) for bounds in slices)])
         itemsize = ITEMSIZE[self.datatype]
         if _is_contiguous(self.shape, slices):
             start, stride = 0, itemsize * math.prod(self.shape[len(slices) :])

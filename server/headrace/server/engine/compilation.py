@@ -1,0 +1,34 @@
+"""How models are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """How a model is compiled.
+
+    `run`: `direct` compiles every model for direct runs, `async` none, `auto` those that were measured to be quick.
+    `hint` is for the others. `properties` are the runtime's own, by name, and win over all else. `slots` is the number
+    of InferRequests; 0 takes what the runtime calls optimal, but at least two: while one runs, the next is prepared.
+    """
+
+    device: str = "CPU"
+    run: Literal["auto", "direct", "async"] = "auto"
+    hint: Literal["latency", "throughput", "none"] = "throughput"
+    properties: Mapping[str, str] = field(default_factory=dict)
+    slots: int = 0
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """The properties that the runtime is given."""
+        hint = {} if self.hint == "none" else {"PERFORMANCE_HINT": self.hint.upper()}
+        return {**hint, **self.properties}
+
+    @property
+    def direct_configuration(self) -> dict[str, str]:
+        """The same for direct runs, which cost several times more on a model compiled for throughput."""
+        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": "1", **self.properties}

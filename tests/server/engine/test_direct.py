@@ -1,0 +1,142 @@
+"""Direct runs: only what is known to be quick runs in place, and it gives the same results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.server.engine.direct import AGAIN, HOP, MOST_TIMES, TRIAL, TRIALS, Times
+from tests import models
+from tests.server.engine.driver import Driver, array, arrays, f32, make, row
+
+A, B = ("a",), ("b",)
+
+
+def test_the_first_run_of_a_shape_is_handed_over() -> None:
+    times = Times()
+    assert not times.quick(A)
+    times.handed_over(A, TRIAL / 2)
+    assert times.quick(A)
+    assert not times.quick(B)
+
+
+def test_what_took_long_when_handed_over_is_not_tried() -> None:
+    times = Times()
+    times.handed_over(A, 2 * TRIAL)
+    assert not times.quick(A)
+    times.handed_over(A, TRIAL / 2)  # the first run of a shape prepares it, a later one shows its time
+    assert times.quick(A)
+
+
+def test_what_is_slower_than_a_hop_is_handed_over_after_a_few_trials() -> None:
+    times = Times()
+    times.handed_over(A, TRIAL / 2)
+    for _ in range(TRIALS):
+        assert times.quick(A)
+        times.in_place(A, 1.5 * HOP)
+    for _ in range(AGAIN - 1):
+        assert not times.quick(A)
+        times.handed_over(A, TRIAL / 2)
+    times.handed_over(A, TRIAL / 2)
+    assert times.quick(A)
+    times.in_place(A, 1.5 * HOP)
+    assert not times.quick(A)
+
+
+def test_one_quick_run_is_enough() -> None:
+    """A machine that is busy makes a quick run look slow, never a slow one quick."""
+    times = Times()
+    times.handed_over(A, TRIAL / 2)
+    times.in_place(A, 10 * HOP)
+    times.in_place(A, HOP / 2)
+    for _ in range(10):
+        times.in_place(A, 10 * HOP)
+    assert times.quick(A)
+
+
+def test_the_memory_of_times_is_bounded() -> None:
+    times = Times()
+    for number in range(3 * MOST_TIMES):
+        times.handed_over(number, HOP)
+    assert len(times._best) <= MOST_TIMES
+
+
+def test_a_quick_model_runs_in_place_but_for_the_first_time(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.add_multiply(tmp_path), run="auto")
+    driver.infer(spec, {"x": row(1), "y": row(2)})
+    assert driver.in_place == 0
+    driver.warm(spec, {"x": row(1), "y": row(2)})
+    before = driver.in_place
+    for number in range(50):
+        ended = driver.infer(spec, {"x": row(number), "y": row(2)}, keep=["sum"])
+        assert [a[0, 0] for a in arrays(ended.sent)] == [number + 2, 2 * number]
+        assert array(ended.kept[0])[0, 15] == number + 2
+    assert driver.in_place == before + 50
+
+
+def test_a_kept_output_survives_direct_runs(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.add_multiply(tmp_path), run="auto")
+    kept = driver.infer(spec, {"x": row(1), "y": row(2)}, keep=["sum"]).kept[0]
+    driver.warm(spec, {"x": row(1), "y": row(2)})
+    for number in range(1000):
+        driver.infer(spec, {"x": row(number), "y": row(number)}, ["product"])
+    assert driver.in_place > 1000
+    assert (array(kept) == row(3)).all()
+
+
+def test_every_new_shape_and_every_huge_one_is_handed_over(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.add_multiply(tmp_path), run="auto")
+    for rows in range(1, 30):
+        x = np.full((rows, 16), rows, np.float32)
+        driver.infer(spec, {"x": x, "y": x})
+    assert driver.in_place == 0
+    huge = np.ones((300_000, 16), np.float32)
+    for _ in range(5):
+        assert (array(driver.infer(spec, {"x": huge, "y": huge}, ["sum"]).sent[0])[-1] == 2).all()
+    assert driver.in_place == 0
+
+
+def test_nothing_waits_in_place_for_a_run_that_is_under_way(driver: Driver, tmp_path: Path) -> None:
+    """The model has one thread: in place, a small run would wait for a huge one with the event loop in its hands."""
+    spec = driver.load(models.add_multiply(tmp_path), run="auto", slots=2)
+    small = {"x": row(1), "y": row(2)}
+    driver.warm(spec, small, slot=1)
+    before = driver.in_place
+    huge = np.ones((300_000, 16), np.float32)
+    assert driver.engine.start(make(spec, {"x": huge, "y": huge}, slot=0)) is None
+    assert driver.engine.start(make(spec, small, slot=1)) is None
+    assert len(driver.wait(2)) == 2
+    driver.infer(spec, small, slot=1)
+    assert driver.in_place == before + 1
+
+
+@pytest.mark.parametrize("build", [models.slow, models.large_scale])
+def test_a_model_that_is_not_quick_is_not_compiled_for_it(driver: Driver, tmp_path: Path, build) -> None:  # type: ignore[no-untyped-def]
+    spec = driver.load(build(tmp_path), run="auto")
+    x = np.ones([dimension.min for dimension in spec.inputs[0].shape or ()], np.float32)
+    for _ in range(3):
+        driver.infer(spec, {"x": x})
+    assert driver.in_place == 0
+
+
+def test_a_failure_in_place(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.failing(tmp_path), run="direct")
+    good, bad = np.arange(16, dtype=np.float32), f32(*range(15))
+    driver.warm(spec, {"x": good})
+    before = driver.in_place
+    for _ in range(3):
+        assert (array(driver.infer(spec, {"x": good}).sent[0]) == good.reshape(2, 8)).all()
+        ended = driver.run(make(spec, {"x": bad}))
+        assert isinstance(ended.error, RuntimeError)
+    assert driver.in_place == before + 3
+
+
+def test_variables_are_reset_before_direct_runs(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.counter(tmp_path), run="direct")
+    driver.warm(spec, {"x": f32(7)})
+    before = driver.in_place
+    for value in (1.0, 1.0, 5.0, 1.0):
+        assert array(driver.infer(spec, {"x": f32(value)}).sent[0]).tolist() == [value]
+    assert driver.in_place == before + 4
