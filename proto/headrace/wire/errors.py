@@ -128,4 +128,4 @@ def quote(name: object, most: int = 80) -> str:
     An error message is memory that the client decides on; a name of a megabyte must not come back a thousand times.
     """
     text = repr(name[: most + 1] if isinstance(name, str) else name)
-    return text if len(text) <= most else text[: most - 3] + "..." + text[0]
+    return text if len(text) <= most else text[: most - 4] + "..." + text[0]

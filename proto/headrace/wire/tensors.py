@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.wire.dtypes import ITEMSIZE, Datatype, datatype_of, numpy_dtype
-from headrace.wire.errors import InvalidArgument
+from headrace.wire.errors import InvalidArgument, quote
 
 Buffer = bytes | bytearray | memoryview
 MAX_RANK = 32
@@ -32,7 +32,8 @@ def element_count(shape: Sequence[int]) -> int:
         if size < 0:
             raise InvalidArgument(f"shape {list(shape)} has the negative dimension {size}")
     count = math.prod(shape)
-    if count > _INT64_MAX // 8:
+    # Without its zeros too: no runtime makes an empty tensor whose other dimensions overflow.
+    if (count or math.prod(filter(None, shape))) > _INT64_MAX // 8:
         raise InvalidArgument(f"shape {list(shape)} overflows: its elements cannot be counted in 64 bits")
     return count
 
@@ -58,10 +59,18 @@ def to_wire(array: npt.ArrayLike) -> tuple[Datatype, tuple[int, ...], memoryview
 
 
 def from_wire(data: Buffer, datatype: Datatype, shape: Sequence[int]) -> npt.NDArray[Any]:
-    """A read-only array over the bytes, without a copy; for BYTES an object array of bytes."""
+    """A read-only array over the bytes, without a copy; for BYTES an object array of bytes.
+
+    Raises InvalidArgument when the bytes are not exactly what the shape says.
+    """
     if datatype is Datatype.BYTES:
         return decode_bytes(data, shape)
-    return np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
+    size = byte_count(datatype, shape)
+    if len(data) != size:
+        raise InvalidArgument(f"{len(data)} bytes, where {datatype.name}{list(shape)} takes {size}")
+    array = np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
+    array.flags.writeable = False
+    return array
 
 
 def encode_bytes(array: npt.NDArray[Any]) -> bytes:
@@ -69,7 +78,10 @@ def encode_bytes(array: npt.NDArray[Any]) -> bytes:
     parts: list[bytes] = []
     for element in array.flat:
         if isinstance(element, str):
-            element = element.encode()
+            try:
+                element = element.encode()
+            except UnicodeEncodeError:
+                raise InvalidArgument(f"element {quote(element)} cannot be encoded as UTF-8") from None
         elif not isinstance(element, bytes):
             raise InvalidArgument(f"an element of type {type(element).__name__} is neither str nor bytes")
         parts += (_LENGTH.pack(len(element)), element)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from headrace.server.core.specs import Port
+from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.server.core.ports import Tensor
     from headrace.server.core.tickets import Ticket
 
-Described: TypeAlias = "tuple[Port, Tensor]"
+
+class Shaped(Protocol):
+    """A tensor, as far as a layout describes it."""
+
+    @property
+    def datatype(self) -> Datatype: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Described: TypeAlias = tuple[Port, Shaped]
 FETCHED_OVERHEAD = 512
 """Bytes of a Fetched besides its tensor and the name of its output, at most."""
 FAILED_OVERHEAD = 64
@@ -21,8 +32,19 @@ FAILED_OVERHEAD = 64
 
 
 @dataclass(slots=True)
+class Outline:
+    """Datatype and shape of a tensor without its memory, which must not live on in an unsent event."""
+
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class Done:
-    """`sent` are the tensors of the plan's outputs, `kept` what stays. Times in seconds; `nbytes` of what is sent."""
+    """`sent` are the tensors of the plan's outputs, `kept` describes what stays.
+
+    Times in seconds; `nbytes` of what is sent.
+    """
 
     ticket: Ticket
     sent: Sequence[Tensor]

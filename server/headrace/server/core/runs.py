@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
-from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched
+from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.ports import Ended, Run
 from headrace.server.core.references import check_shape
@@ -102,7 +102,11 @@ class Runs:
         done = Done(
             ticket,
             ended.sent,
-            [(kept.port, kept.tensor) for kept in ticket.own.values() if kept.tensor is not None],
+            [
+                (kept.port, Outline(kept.tensor.datatype, kept.tensor.shape))
+                for kept in ticket.own.values()
+                if kept.tensor is not None
+            ],
             nbytes,
             plan.overhead,
             ticket.ready - ticket.arrived,

@@ -1,0 +1,316 @@
+"""What must be true of the core, worked out the slow way: nothing is counted or cached, everything is looked up again.
+
+The oracle is told the same commands and times as the core. It answers with the events that must come, and can be asked
+at any moment who holds what. It knows the rules of the stream and nothing of how the core keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from headrace.server.core.calls import Call
+from headrace.server.core.core import Limits
+from headrace.server.core.events import Event
+from headrace.server.core.ports import Run
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.streams import Stream
+from headrace.server.core.tickets import Ticket
+from tests.server.core.scenario import FakeTensor
+
+MIN_CHARGE = 1024
+BIG = 60_000
+"""Bytes that a message with the smallest limit does not hold; outputs are either much smaller or much larger."""
+
+
+@dataclass(frozen=True)
+class KnownCall:
+    """A call, and what is known of it beforehand: the code that its use fails with, or what an Infer has to bring."""
+
+    call: Call
+    spec: ModelSpec
+    wrong: str | None
+    sizes: tuple[int, ...]
+    references: tuple[tuple[Port, str, bool], ...]
+    outputs: tuple[Port, ...]
+    keep: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class Cargo:
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class ExpectedEvent:
+    """An event that must come: its kind, its tag, one of these codes, and a message with these words."""
+
+    kind: str
+    tag: int
+    codes: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
+    retryable: bool | None = None
+    kept: tuple[str, ...] = ()
+    of_infer: bool = False
+
+
+@dataclass(eq=False)
+class ExpectedOutput:
+    ticket: ExpectedTicket
+    port: Port
+    owned: bool = True
+    promised: bool = False
+    tensor: FakeTensor | None = None
+    used: float = 0.0
+
+    @property
+    def static(self) -> int:
+        return nbytes_of(self.port) or 0
+
+
+@dataclass(eq=False)
+class ExpectedTicket:
+    """An admitted ticket."""
+
+    stream: ExpectedStream
+    tag: int
+    number: int
+    infer: bool
+    priority: int = 0
+    call: KnownCall | None = None
+    deps: list[ExpectedOutput] = field(default_factory=list)
+    outs: list[ExpectedOutput] = field(default_factory=list)
+    slices: tuple[tuple[int, int], ...] = ()
+    due: float | None = None
+    cargo: Cargo | None = None
+    inline: Sequence[bytes] = ()
+    end: str | None = None
+    said: ExpectedEvent | None = None
+    nbytes: int = 0
+    handed: bool = False
+    written: bool = False
+    ready: int | None = None
+    run: Run | None = None
+    real: Ticket | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.tag} of stream {id(self.stream):x}>"
+
+    @property
+    def live(self) -> bool:
+        return not self.handed or any(out.owned for out in self.outs)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it needs its sources: an Infer until the runtime lets go, a Fetch until it is sent."""
+        if self.infer:
+            return self.needs_input
+        return self.end is None or (self.end == "DONE" and not self.handed)
+
+    @property
+    def needs_input(self) -> bool:
+        return self.end is None or self.run is not None
+
+    @property
+    def queued(self) -> bool:
+        return self.ready is not None and self.end is None and self.run is None
+
+
+@dataclass(eq=False)
+class ExpectedStream:
+    """A stream."""
+
+    real: Stream
+    window: int
+    unary: bool
+    max_message: int = 4 << 20
+    ordered: bool = False
+    begun: bool = False
+    half_closed: bool = False
+    draining: bool = False
+    ended: bool = False
+    calls: dict[int, KnownCall] = field(default_factory=dict)
+    tickets: list[ExpectedTicket] = field(default_factory=list)
+    turns: list[ExpectedTicket] = field(default_factory=list)
+    expected: list[ExpectedEvent] = field(default_factory=list)
+    """Events that must have come since the last look."""
+    pending: list[Event] = field(default_factory=list)
+    """Events that have come and were not taken."""
+    taken: list[Event] = field(default_factory=list)
+    """Events that were taken and not written."""
+    is_news: bool = False
+    """It has something to say, or has ended, and no decision has told of it."""
+
+    @property
+    def in_flight(self) -> int:
+        return sum(not ticket.handed for ticket in self.tickets)
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self.ended else sum(ticket.nbytes for ticket in self.tickets if not ticket.written)
+
+    @property
+    def infers(self) -> list[ExpectedTicket]:
+        """In flight, the oldest first."""
+        return [ticket for ticket in self.tickets if ticket.infer and not ticket.handed]
+
+    @property
+    def outputs(self) -> Iterator[ExpectedOutput]:
+        seen: set[int] = set()
+        for ticket in self.tickets:
+            for out in (*ticket.outs, *ticket.deps):
+                if id(out) not in seen:
+                    seen.add(id(out))
+                    yield out
+
+    def live(self, tag: int) -> ExpectedTicket | None:
+        return next((ticket for ticket in self.tickets if ticket.tag == tag and ticket.live), None)
+
+    def find(self, tag: int, name: str) -> ExpectedOutput | None:
+        ticket = self.live(tag)
+        if ticket is None or ticket.end not in (None, "DONE"):
+            return None
+        return next((out for out in ticket.outs if out.owned and name in out.port.names), None)
+
+    def holders(self, out: ExpectedOutput) -> list[ExpectedTicket]:
+        return [ticket for ticket in self.tickets if ticket.holds and out in ticket.deps]
+
+    def wanted(self, out: ExpectedOutput) -> bool:
+        return out.owned or bool(self.holders(out))
+
+    def charge(self, out: ExpectedOutput) -> int:
+        """What an output costs now."""
+        if out.ticket.run is not None:
+            return max(MIN_CHARGE, out.static) if out.promised else 0
+        return max(MIN_CHARGE, out.tensor.nbytes) if out.tensor is not None and self.wanted(out) else 0
+
+    @property
+    def kept(self) -> int:
+        return sum(self.charge(out) for out in self.outputs)
+
+    def prune(self) -> None:
+        """Forget the tickets that nothing depends on any more."""
+        done = self.ended
+        self.tickets = [e for e in self.tickets if e.live or e.run is not None or not (e.written or done)]
+
+
+class Books:
+    """What is held at this moment, on all streams."""
+
+    def __init__(self, limits: Limits, specs: Sequence[ModelSpec]) -> None:
+        self.limits = limits
+        self.specs = specs
+        self.streams: list[ExpectedStream] = []
+        self.draining = False
+        self.grace_ends: float | None = None
+        self.stops: list[Run] = []
+        self._clock = 0
+        self._turns: dict[tuple[int, int, int], int] = {}
+
+    def tick(self) -> int:
+        """Something has happened: what happens at one tick has no order."""
+        self._clock += 1
+        return self._clock
+
+    @property
+    def tickets(self) -> list[ExpectedTicket]:
+        return [ticket for stream in self.streams for ticket in stream.tickets]
+
+    @property
+    def kept(self) -> int:
+        return sum(stream.kept for stream in self.streams)
+
+    @property
+    def cargo(self) -> int:
+        return sum(cargo.nbytes for cargo in self.cargos())
+
+    def cargos(self) -> Iterable[Cargo]:
+        held = [e.cargo for e in self.tickets if e.cargo is not None and e.needs_input]
+        return {id(cargo): cargo for cargo in held}.values()
+
+    def running(self, spec: ModelSpec) -> list[ExpectedTicket]:
+        """The tickets that occupy slots, those that have ended before their runs included."""
+        return [e for e in self.tickets if e.run is not None and e.call is not None and e.call.spec is spec]
+
+    def choked(self, stream: ExpectedStream) -> bool:
+        return stream.unsent > self.limits.unsent_bytes
+
+    def queue(self, ticket: ExpectedTicket) -> None:
+        """Everything is there but a slot."""
+        key = self._key(ticket)
+        waiting = [e for e in ticket.stream.tickets if e.queued and e is not ticket and self._key(e) == key]
+        if not waiting:
+            self._turns[key] = self._clock
+        ticket.ready = self._clock
+
+    def picks(self, spec: ModelSpec) -> list[ExpectedTicket]:
+        """The tickets of which one has to start next: none, one, or several that came at the same time."""
+        queued = [e for e in self.tickets if e.queued and e.call is not None and e.call.spec is spec]
+        may = [e for e in queued if not self.choked(e.stream) or e is e.stream.infers[0]]
+        top = [e for e in may if e.priority == max(each.priority for each in may)]
+        if not top:
+            return []
+        stream = min(top, key=lambda e: self._turns[self._key(e)]).stream
+        mine = [e for e in top if e.stream is stream]
+        if self.choked(stream):
+            return mine
+        return [e for e in mine if e.ready == min(each.ready or 0 for each in mine)]
+
+    def served(self, ticket: ExpectedTicket) -> None:
+        """It was this ticket's turn, so that it is another stream's now."""
+        self.tick()
+        self._turns[self._key(ticket)] = self._clock
+
+    def inherit(self, ticket: ExpectedTicket) -> None:
+        for source in {id(out.ticket): out.ticket for out in ticket.deps}.values():
+            if source.end is None and source.priority < ticket.priority:
+                queued = source.queued
+                source.ready = None if queued else source.ready
+                source.priority = ticket.priority
+                if queued:
+                    self.queue(source)
+                self.inherit(source)
+
+    def dues(self) -> list[float]:
+        dues = [e.due for e in self.tickets if e.due is not None and e.end is None]
+        dues += [out.used + self.limits.keep_seconds for stream in self.streams for out in self.resting(stream)]
+        return dues if self.grace_ends is None else [*dues, self.grace_ends]
+
+    def resting(self, stream: ExpectedStream) -> list[ExpectedOutput]:
+        """Kept outputs that nobody uses: their keep time runs."""
+        return [out for out in stream.outputs if out.owned and out.tensor is not None and not stream.holders(out)]
+
+    @staticmethod
+    def _key(ticket: ExpectedTicket) -> tuple[int, int, int]:
+        assert ticket.call is not None
+        return id(ticket.call.spec), ticket.priority, id(ticket.stream)
+
+
+def nbytes_of(port: Port) -> int | None:
+    """Bytes of a static f32 or i64 port."""
+    assert port.shape is not None
+    count = 4 if port.datatype.name == "FP32" else 8
+    for each in port.shape:
+        if each.min != each.max:
+            return None
+        count *= each.min
+    return count
+
+
+def meets(one: Dimension, other: Dimension) -> bool:
+    """Whether a size fits both."""
+    top = min(each.max if each.max >= 0 else 1 << 62 for each in (one, other))
+    return max(one.min, other.min) <= top
+
+
+def compatible(source: Port, target: Port) -> bool:
+    assert source.shape is not None
+    assert target.shape is not None
+    same = source.datatype is target.datatype and len(source.shape) == len(target.shape)
+    return same and all(meets(one, other) for one, other in zip(source.shape, target.shape, strict=True))
+
+
+def fits(shape: Sequence[int], port: Port) -> bool:
+    assert port.shape is not None
+    sizes = zip(shape, port.shape, strict=True)
+    return all(each.min <= size and (each.max < 0 or size <= each.max) for size, each in sizes)

@@ -1,0 +1,88 @@
+"""Models for the state machine, and every kind of call to them, good and bad."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from random import Random
+
+from headrace.server.core.calls import Call, Inline, Reference, Zeros
+from headrace.server.core.specs import ModelSpec, Port
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from tests.server.core.books import KnownCall
+from tests.server.core.scenario import model, port
+
+MODELS = (
+    # One slot, small static outputs, one of them of another datatype.
+    model("one", [port(0, "x", 4)], [port(0, "y|why", 4), port(1, "t", 2, datatype=Datatype.INT64)], slots=1),
+    # Two inputs, bounded and not, two slots, a dynamic output.
+    model("two", [port(0, "a", None), port(1, "b", (0, 4))], [port(0, "sum", None)], slots=2),
+    # Three slots, an output too large for a small message, one that may be.
+    model("three", [port(0, "x", (1, 5))], [port(0, "big", 40_000), port(1, "z", None), port(2, "y", 4)], slots=3),
+)
+NAMES = ("y", "why", "t", "sum", "big", "z", "nothing")
+
+
+def _good(random: Random, spec: ModelSpec) -> KnownCall:
+    inputs: list[Inline | Reference | Zeros] = []
+    sizes: list[int] = []
+    references: list[tuple[Port, str, bool]] = []
+    for each in random.sample(spec.inputs, len(spec.inputs)):
+        assert each.shape is not None
+        shape = tuple(size.min if size.min == size.max else random.choice([1, 4]) for size in each.shape)
+        kind = random.choice(["inline"] * 4 + ["reference"] * 4 + ["zeros"])
+        if kind == "reference":
+            output, take = random.choice(NAMES[:-1]), random.random() < 0.3
+            inputs.append(Reference(each.name, output, take))
+            references.append((each, output, take))
+        elif kind == "zeros":
+            inputs.append(Zeros(each.name, each.datatype, shape))
+        else:
+            inputs.append(Inline(each.name, each.datatype, shape))
+            sizes.append(math.prod(shape) * ITEMSIZE[each.datatype])
+    every = random.random() < 0.3
+    some = random.sample(spec.outputs, random.randint(0, len(spec.outputs)))
+    keep = random.sample(spec.outputs, random.randint(0, len(spec.outputs)))
+    call = Call(
+        spec.name,
+        random.choice(["", "1"]),
+        tuple(inputs),
+        () if every else tuple(random.choice(each.names) for each in some),
+        every,
+        tuple(random.choice(each.names) for each in keep),
+    )
+    outputs = spec.outputs if every else tuple(some)
+    return KnownCall(call, spec, None, tuple(sizes), tuple(references), outputs, tuple(keep))
+
+
+def _bad(random: Random, good: KnownCall) -> KnownCall:
+    call, first, rest = good.call, good.call.inputs[0], good.call.inputs[1:]
+    bad, code = random.choice(
+        [
+            (replace(call, model="none"), "NOT_FOUND"),
+            (replace(call, version="2"), "NOT_FOUND"),
+            (replace(call, inputs=rest), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(first, first, *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Inline("none", 11, ()), first, *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Inline(first.name, 12, (4,)), *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Inline(first.name, 99, (4,)), *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Inline(first.name, 11, (4, 4)), *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Inline(first.name, 11, (-4,)), *rest)), "INVALID_ARGUMENT"),
+            (replace(call, inputs=(Zeros(first.name, 14, (4,)), *rest)), "INVALID_ARGUMENT"),
+            (replace(call, outputs=("none",), all_outputs=False), "NOT_FOUND"),
+            (replace(call, outputs=("none",), all_outputs=True), "INVALID_ARGUMENT"),
+            (replace(call, keep=("none",)), "NOT_FOUND"),
+            (replace(call, keep=(good.spec.outputs[0].name,) * 2), "INVALID_ARGUMENT"),
+        ]
+    )
+    return replace(good, call=bad, wrong=code)
+
+
+def _calls() -> tuple[KnownCall, ...]:
+    """The same ones each time. Many: what matters is which of them meet."""
+    random = Random(7)
+    good = [_good(random, random.choice(MODELS)) for _ in range(500)]
+    return (*good, *(_bad(random, random.choice(good)) for _ in range(60)))
+
+
+CALLS = _calls()

@@ -1,0 +1,338 @@
+"""The rules of the stream, told command by command: what each must lead to, given what is held at that moment."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from headrace.server.core.core import Decisions, Limits
+from headrace.server.core.events import Event
+from headrace.server.core.ports import Run
+from headrace.server.core.specs import ModelSpec
+from headrace.server.core.streams import Stream
+from tests.server.core.books import (
+    MIN_CHARGE,
+    Cargo,
+    ExpectedEvent,
+    ExpectedOutput,
+    ExpectedStream,
+    ExpectedTicket,
+    KnownCall,
+    compatible,
+    fits,
+    nbytes_of,
+)
+from tests.server.core.ends import Ends
+from tests.server.core.scenario import FakeTensor
+
+DEFAULT_MAX_MESSAGE = 4 << 20
+MAX_CALL_BYTES = 4 << 20
+
+
+class Oracle(Ends):
+    def __init__(self, limits: Limits, specs: Sequence[ModelSpec], max_calls: int) -> None:
+        super().__init__(limits, specs)
+        self._max_calls = max_calls
+        self._numbers = itertools.count()
+        self._call_bytes: dict[tuple[int, int], int] = {}
+
+    # ------------------------------------------------------------------------------------------------------ streams
+
+    def open_stream(self, real: Stream, *, unary: bool) -> ExpectedStream:
+        stream = ExpectedStream(real, 1 if unary else self.limits.window, unary, draining=self.draining)
+        self.streams.append(stream)
+        if not unary:
+            self.say(stream, ExpectedEvent("hello", 0))
+            if self.draining:
+                self.say(stream, ExpectedEvent("draining", 0))
+        return stream
+
+    def half_close(self, stream: ExpectedStream) -> None:
+        stream.half_closed = True
+        for out in stream.outputs:
+            out.owned = False
+
+    def vanish(self, stream: ExpectedStream) -> None:
+        stream.ended = True
+        stream.is_news = False
+        for ticket in stream.tickets:
+            if ticket.end is None:
+                ticket.end = "CANCELLED"
+                self.stop_or_leave(ticket)
+            ticket.handed = True
+            for out in ticket.outs:
+                out.owned = False
+            if not ticket.infer:
+                self.leave(ticket)
+
+    def drain(self) -> None:
+        if self.draining:
+            return
+        self.draining = True
+        self.grace_ends = self.now + self.limits.grace
+        for stream in self.streams:
+            if not stream.ended:
+                stream.draining = True
+                if not stream.unary:
+                    self.say(stream, ExpectedEvent("draining", 0))
+
+    def took(self, stream: ExpectedStream, events: Sequence[Event]) -> None:
+        for event in events:
+            ticket = next((e for e in stream.tickets if event.ticket is not None and e.real is event.ticket), None)
+            if ticket is not None:
+                held, ticket.handed = ticket.holds, True
+                if held and not ticket.holds:
+                    self.leave(ticket)
+        stream.taken += events
+
+    def wrote(self, stream: ExpectedStream) -> None:
+        for ticket in stream.tickets:
+            if any(ticket.real is event.ticket for event in stream.taken):
+                ticket.written = True
+        stream.taken.clear()
+
+    def close_streams(self) -> None:
+        """End the streams that have nothing to say any more. A unary call's is closed by its front."""
+        for stream in self.streams:
+            over = not stream.ended and not stream.in_flight and not stream.pending
+            kept = any(out.owned for out in stream.outputs)
+            over = over and (stream.half_closed or (stream.draining and not kept))
+            if over and stream.unary and not stream.half_closed:
+                over = stream.real.ended
+            stream.ended = stream.ended or over
+            stream.is_news = stream.is_news or over
+            stream.prune()
+
+    # ------------------------------------------------------------------------------------------------------ commands
+
+    def open(self, stream: ExpectedStream, ordered: bool, max_message: int) -> None:
+        if stream.begun or 0 < max_message < 64 << 10:
+            self.reject(stream, "Open" if stream.begun else str(max_message))
+        else:
+            stream.ordered, stream.max_message = ordered, max_message or DEFAULT_MAX_MESSAGE
+        stream.begun = True
+
+    def define(self, stream: ExpectedStream, number: int, call: KnownCall, nbytes: int) -> None:
+        stream.begun = True
+        if stream.ended:
+            return
+        others = sum(n for (of, each), n in self._call_bytes.items() if of == id(stream) and each != number)
+        if number == 0:
+            self.reject(stream, "number 0")
+        elif (number not in stream.calls and len(stream.calls) == self._max_calls) or others + nbytes > MAX_CALL_BYTES:
+            self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
+        else:
+            stream.calls[number] = call
+            self._call_bytes[id(stream), number] = nbytes
+
+    def reject(self, stream: ExpectedStream, *words: str, code: str = "INVALID_ARGUMENT") -> None:
+        stream.begun = True
+        self.say(stream, ExpectedEvent("failed", 0, frozenset({code}), words))
+
+    def infer(
+        self,
+        stream: ExpectedStream,
+        tag: int,
+        number: int,
+        inline: Sequence[bytes],
+        cargo: Cargo,
+        sources: Sequence[int],
+        timeout: float,
+        priority: int,
+    ) -> ExpectedTicket | None:
+        """The ticket, if it is admitted."""
+        self.tick()
+        stream.begun = True
+        if self._refused(stream, tag, infer=True, cargo=cargo if inline else None):
+            return None
+        ticket = self._admit(stream, tag, infer=True)
+        call = stream.calls.get(number)
+        problems, found = self._problems(stream, call, inline, sources, priority)
+        if problems or call is None:
+            self.fail(ticket, *problems)
+            return ticket
+        ticket.call, ticket.priority, ticket.inline = call, priority, inline
+        ticket.cargo = cargo if inline else None
+        ticket.outs = [ExpectedOutput(ticket, port) for port in call.keep]
+        ticket.due = self.now + timeout if timeout else None
+        ticket.deps = found
+        for (_, _, take), out in zip(call.references, found, strict=True):
+            out.owned = out.owned and not take
+        self.inherit(ticket)
+        self.wake(stream)
+        return ticket
+
+    def fetch(
+        self, stream: ExpectedStream, tag: int, source: int, name: str, slices: tuple[tuple[int, int], ...]
+    ) -> ExpectedTicket | None:
+        stream.begun = True
+        if self._refused(stream, tag, infer=False, cargo=None):
+            return None
+        ticket = self._admit(stream, tag, infer=False)
+        out = stream.find(source, name)
+        if out is None:
+            self.fail(ticket, "NOT_FOUND", words=(str(source), repr(name)))
+            return ticket
+        if len(slices) > 32:
+            self.fail(ticket, "INVALID_ARGUMENT", words=(str(len(slices)),))
+            return ticket
+        ticket.deps, ticket.slices = [out], slices
+        self.wake(stream)
+        return ticket
+
+    def release(self, stream: ExpectedStream, tag: int, names: Sequence[str]) -> None:
+        stream.begun = True
+        ticket = stream.live(tag)
+        for out in ticket.outs if ticket is not None else ():
+            if not names or set(names) & set(out.port.names):
+                out.owned = False
+
+    def cancel(self, stream: ExpectedStream, tag: int) -> None:
+        stream.begun = True
+        ticket = stream.live(tag)
+        if ticket is not None and ticket.end is None:
+            self.fail(ticket, "CANCELLED", words=(str(tag),))
+
+    # ------------------------------------------------------------------------------------------------ runs and time
+
+    def run_ended(
+        self, ticket: ExpectedTicket, sent: Sequence[FakeTensor], kept: Sequence[FakeTensor], error: str | None
+    ) -> None:
+        self.tick()
+        stream, run = ticket.stream, ticket.run
+        assert run is not None
+        charged = {out: stream.charge(out) for out in ticket.outs}
+        room = min(self.limits.keep_bytes - stream.kept, self.limits.keep_bytes_total - self.kept)
+        ticket.run = None
+        self.stops = [each for each in self.stops if each is not run]
+        if ticket.end is None:
+            nbytes = sum(tensor.nbytes for tensor in sent)
+            arrived = [(ticket.outs[at], tensor) for at, tensor in zip(run.keep, kept, strict=not error)]
+            arrived = [(out, tensor) for out, tensor in arrived if stream.wanted(out)]
+            more = sum(max(0, max(MIN_CHARGE, tensor.nbytes) - charged[out]) for out, tensor in arrived)
+            if error is not None:
+                self.fail(ticket, error)
+            elif nbytes > self.most(stream):
+                self.fail(ticket, "RESOURCE_EXHAUSTED", words=("keep it and fetch slices",), retryable=False)
+            elif more > room:
+                self.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
+            else:
+                for out, tensor in arrived:
+                    out.tensor = tensor
+                    out.used = self.now
+                ticket.nbytes = nbytes
+                names = tuple(out.port.name for out in ticket.outs if out.owned)
+                self.finish(ticket, "DONE", ExpectedEvent("done", ticket.tag, kept=names))
+        self.leave(ticket)
+        self.wake(stream)
+
+    def decide(self, decisions: Decisions, has_failed: Callable[[ExpectedTicket], bool]) -> list[ExpectedTicket]:
+        """Compare what was decided with whose turn it was. Returns the tickets that started.
+
+        Which of two models comes first is not said anywhere; so it is asked for `has_failed` whether a ticket got no
+        slot because the quota was used up, and checked that it may have been.
+        """
+        self.expire()
+        self.tick()
+        started = [(self._of(run), run) for run in decisions.starts]
+        assert len({id(run) for _, run in started}) == len(started)
+        reserved = {id(stream): stream.kept for stream in self.streams}
+        for ticket, _ in started:
+            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE, out.static) for out in ticket.outs)
+        ahead = list(started)
+        while True:
+            turns = {id(spec): self.picks(spec) for spec in self.specs if len(self.running(spec)) < spec.slots}
+            if ahead and ahead[0][0] in turns.get(id(ahead[0][1].plan.spec), ()):
+                self._start(*ahead.pop(0))
+                continue
+            starved = [ticket for picks in turns.values() for ticket in picks if has_failed(ticket)]
+            if not starved:
+                assert not ahead, f"{ahead[0][0]} started, and it was the turn of {turns}"
+                assert not any(turns.values()), f"a slot is free, and it is the turn of {turns}"
+                break
+            self._starve(starved[0], reserved)
+        assert len(decisions.stops) == len({id(run) for run in decisions.stops})
+        assert {id(run) for run in decisions.stops} == {id(run) for run in self.stops}
+        self.stops = []
+        return [ticket for ticket, _ in started]
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _of(self, run: Run) -> ExpectedTicket:
+        return next(ticket for ticket in self.tickets if ticket.real is not None and ticket.real.run is run)
+
+    def _start(self, ticket: ExpectedTicket, run: Run) -> None:
+        assert ticket.call is not None
+        taken = {each.run.slot for each in self.running(ticket.call.spec) if each.run is not None}
+        assert run.slot in range(ticket.call.spec.slots)
+        assert run.slot not in taken
+        assert run.plan.spec is ticket.call.spec
+        assert ticket.due is None or ticket.due > self.now
+        assert all(tensor is not None for tensor in run.references)
+        assert [id(tensor) for tensor in run.references] == [id(out.tensor) for out in ticket.deps]
+        assert [*map(id, run.inline)] == [*map(id, ticket.inline)]
+        wanted = [at for at, out in enumerate(ticket.outs) if ticket.stream.wanted(out)]
+        assert list(run.keep) == wanted
+        self.served(ticket)
+        ticket.run = run
+        for at in wanted:
+            ticket.outs[at].promised = True
+
+    def _starve(self, ticket: ExpectedTicket, reserved: dict[int, int]) -> None:
+        need = sum(max(MIN_CHARGE, out.static) for out in ticket.outs if ticket.stream.wanted(out))
+        mine, all_of_them = reserved[id(ticket.stream)], sum(reserved.values())
+        assert mine + need > self.limits.keep_bytes or all_of_them + need > self.limits.keep_bytes_total
+        self.served(ticket)
+        self.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
+
+    def _refused(self, stream: ExpectedStream, tag: int, *, infer: bool, cargo: Cargo | None) -> bool:
+        full = stream.in_flight >= stream.window
+        held = cargo is None or any(each is cargo for each in self.cargos())
+        if stream.ended:
+            return True
+        if tag == 0 or stream.live(tag):
+            self.say(stream, ExpectedEvent("failed", 0, frozenset({"INVALID_ARGUMENT"}), (str(tag),), retryable=False))
+        elif infer and self.draining:
+            self.say(stream, ExpectedEvent("failed", tag, frozenset({"UNAVAILABLE"}), retryable=True))
+        elif full or (cargo is not None and not held and self.cargo + cargo.nbytes > self.limits.queue_bytes):
+            self.say(stream, ExpectedEvent("failed", tag, frozenset({"RESOURCE_EXHAUSTED"}), retryable=True))
+        else:
+            return False
+        return True
+
+    def _admit(self, stream: ExpectedStream, tag: int, *, infer: bool) -> ExpectedTicket:
+        ticket = ExpectedTicket(stream, tag, next(self._numbers), infer)
+        stream.tickets.append(ticket)
+        if infer and stream.ordered:
+            stream.turns.append(ticket)
+        return ticket
+
+    def _problems(
+        self,
+        stream: ExpectedStream,
+        call: KnownCall | None,
+        inline: Sequence[bytes],
+        sources: Sequence[int],
+        priority: int,
+    ) -> tuple[set[str], list[ExpectedOutput]]:
+        """Every code that an Infer may fail with at once, and its sources."""
+        if call is None:
+            return {"INVALID_ARGUMENT"}, []
+        if call.wrong is not None:
+            return {call.wrong}, []
+        problems = {"INVALID_ARGUMENT"} if priority > 9 or [len(data) for data in inline] != [*call.sizes] else set()
+        sizes = [nbytes_of(port) for port in call.outputs]
+        if None not in sizes and sum(size or 0 for size in sizes) > self.most(stream):
+            problems.add("RESOURCE_EXHAUSTED")
+        if len(sources) != len(call.references):
+            return problems | {"INVALID_ARGUMENT"}, []
+        found: list[ExpectedOutput] = []
+        for (port, name, _), tag in zip(call.references, sources, strict=True):
+            out = stream.find(tag, name)
+            if out is None:
+                problems.add("FAILED_PRECONDITION")
+                continue
+            found.append(out)
+            if not compatible(out.port, port) or (out.tensor is not None and not fits(out.tensor.shape, port)):
+                problems.add("INVALID_ARGUMENT")
+        return problems, found

@@ -1,0 +1,288 @@
+"""The core and the oracle, told the same, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.server.core.core import Core, Limits
+from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.quotas import Cargo as CoreCargo
+from headrace.server.core.specs import ModelSpec
+from headrace.server.core.tables import SlotState, TicketState
+from headrace.wire.errors import HeadraceError
+from headrace.wire.frames import FRAME_BYTES, frame_items
+from tests.server.core.books import Cargo, ExpectedEvent, ExpectedStream, ExpectedTicket, KnownCall
+from tests.server.core.oracle import Oracle
+from tests.server.core.scenario import FakeTensor
+
+
+class Pair:
+    def __init__(self, limits: Limits, specs: Sequence[ModelSpec], max_calls: int) -> None:
+        self.limits = limits
+        self.specs = specs
+        self.core = Core(limits)
+        for spec in specs:
+            self.core.models.add(spec)
+        self.oracle = Oracle(limits, specs, max_calls)
+        self._models = {id(spec): self.core.models.find(spec.name) for spec in specs}
+
+    @property
+    def running(self) -> list[ExpectedTicket]:
+        """The tickets whose runs the runtime has not let go of."""
+        return [ticket for ticket in self.oracle.tickets if ticket.run is not None]
+
+    # ------------------------------------------------------------------------------------------------- told to both
+
+    def open_stream(self, *, unary: bool) -> ExpectedStream:
+        stream = self.oracle.open_stream(self.core.open_stream(unary=unary), unary=unary)
+        self.compare()
+        return stream
+
+    def open(self, stream: ExpectedStream, ordered: bool, max_message: int) -> None:
+        self.core.open(stream.real, ordered, max_message)
+        self.oracle.open(stream, ordered, max_message)
+        self.compare()
+
+    def define(self, stream: ExpectedStream, number: int, call: KnownCall, nbytes: int) -> None:
+        self.core.define(stream.real, number, call.call, nbytes)
+        self.oracle.define(stream, number, call, nbytes)
+        self.compare()
+
+    def reject(self, stream: ExpectedStream, error: HeadraceError) -> None:
+        self.core.reject(stream.real, error)
+        self.oracle.reject(stream, error.message, code=error.code.name)
+        self.compare()
+
+    def cargo(self, nbytes: int) -> tuple[Cargo, CoreCargo]:
+        return Cargo(nbytes), self.core.cargo(nbytes)
+
+    def infer(
+        self,
+        stream: ExpectedStream,
+        tag: int,
+        number: int,
+        inline: Sequence[bytes],
+        cargo: tuple[Cargo, CoreCargo],
+        sources: Sequence[int],
+        timeout: float,
+        priority: int,
+    ) -> None:
+        now = self.oracle.now
+        self.core.infer(
+            stream.real, tag, number, inline, cargo[1], now, sources=sources, timeout=timeout, priority=priority
+        )
+        ticket = self.oracle.infer(stream, tag, number, inline, cargo[0], sources, timeout, priority)
+        if ticket is not None:
+            ticket.real = stream.real.tickets[tag]
+        self.compare()
+
+    def fetch(
+        self, stream: ExpectedStream, tag: int, source: int, name: str, slices: tuple[tuple[int, int], ...]
+    ) -> None:
+        self.core.fetch(stream.real, tag, source, name, slices, self.oracle.now)
+        ticket = self.oracle.fetch(stream, tag, source, name, slices)
+        if ticket is not None:
+            ticket.real = stream.real.tickets[tag]
+        self.compare()
+
+    def release(self, stream: ExpectedStream, tag: int, names: Sequence[str]) -> None:
+        self.core.release(stream.real, tag, names)
+        self.oracle.release(stream, tag, names)
+        self.compare()
+
+    def cancel(self, stream: ExpectedStream, tag: int) -> None:
+        self.core.cancel(stream.real, tag, self.oracle.now)
+        self.oracle.cancel(stream, tag)
+        self.compare()
+
+    def half_close(self, stream: ExpectedStream) -> None:
+        self.core.half_close(stream.real)
+        self.oracle.half_close(stream)
+        self.compare()
+
+    def vanish(self, stream: ExpectedStream) -> None:
+        self.core.vanish(stream.real, self.oracle.now)
+        self.oracle.vanish(stream)
+        self.compare()
+
+    def drain(self) -> None:
+        self.core.drain(self.oracle.now)
+        self.oracle.drain()
+        self.compare()
+
+    def take(self, stream: ExpectedStream) -> None:
+        events = self.core.take(stream.real, self.oracle.now)
+        assert [*map(id, events)] == [*map(id, stream.pending[: len(events)])]
+        assert 1 <= len(events) <= frame_items(stream.window)
+        size = sum(event.nbytes + event.overhead for event in events)
+        assert len(events) == 1 or size <= min(FRAME_BYTES, stream.max_message)
+        del stream.pending[: len(events)]
+        self.oracle.took(stream, events)
+        self.compare()
+
+    def written(self, stream: ExpectedStream) -> None:
+        self.core.written(stream.real)
+        self.oracle.wrote(stream)
+        self.compare()
+
+    def end(self, ticket: ExpectedTicket, size: int, error: HeadraceError | None) -> None:
+        """A run ends; `size` is that of dynamic outputs."""
+        run = ticket.run
+        assert run is not None
+        sent, kept = ([], []) if error else _outputs(run, size)
+        self.core.run_ended(Ended(run, sent, kept, error), error, self.oracle.now)
+        self.oracle.run_ended(ticket, sent, kept, error.code.name if error else None)
+        self.compare()
+
+    def decide(self) -> None:
+        decisions = self.core.decide(self.oracle.now)
+        self.oracle.decide(decisions, _has_failed)
+        self.compare()
+        told = {id(stream) for stream in decisions.streams}
+        assert len(told) == len(decisions.streams)
+        assert all(id(stream.real) in told for stream in self.oracle.streams if stream.is_news)
+        for stream in self.oracle.streams:
+            stream.is_news = False
+
+    # ---------------------------------------------------------------------------------------------------- compared
+
+    def compare(self) -> None:
+        """What the streams have to say since the last look, with what they must."""
+        for stream in self.oracle.streams:
+            if stream.real.ended:
+                stream.pending.clear()
+            fresh: list[Event] = [*stream.real.outbox][len(stream.pending) :]
+            stream.pending += fresh
+            stream.is_news = stream.is_news or bool(fresh)
+            expected, stream.expected = stream.expected, []
+            if stream.ordered:
+                ends = [each.tag for each in expected if each.of_infer]
+                assert [event.ticket.tag for event in fresh if event.ticket and event.ticket.infer] == ends
+            for event in fresh:
+                found = next((each for each in expected if matches(event, each)), None)
+                assert found is not None, f"{event} came, expected were {expected}"
+                expected.remove(found)
+            assert not expected, f"{expected} did not come"
+        self.oracle.close_streams()
+
+    def check(self) -> None:
+        """What is held, with what must be."""
+        for stream in self.oracle.streams:
+            real = stream.real
+            assert real.ended == stream.ended
+            assert real.in_flight == stream.in_flight <= stream.window
+            assert set(real.tickets) == {ticket.tag for ticket in stream.tickets if ticket.live}
+            assert real.unsent_bytes == stream.unsent
+            assert real.keep.used == stream.kept <= self.limits.keep_bytes
+            assert [each.tag for each in real.infers] == [ticket.tag for ticket in stream.infers]
+            assert [each.tag for each in real.turns] == ([] if stream.ended else [e.tag for e in stream.turns])
+            assert stream.ended or real.may_read == (len(stream.pending) < 2 * stream.window)
+        assert [*self.core.streams] == [stream.real for stream in self.oracle.streams if not stream.ended]
+        assert self.core.keep.used == self.oracle.kept <= self.limits.keep_bytes_total
+        assert self.core.queue.used == self.oracle.cargo <= self.limits.queue_bytes
+        dues, due = self.oracle.dues(), self.core.next_due()
+        assert due is None if not dues else due is not None and due <= min(dues)
+        for spec in self.specs:
+            self._check_slots(spec)
+
+    def _check_slots(self, spec: ModelSpec) -> None:
+        """A slot is free when the runtime has said so, and not before."""
+        model = self._models[id(spec)]
+        states = [SlotState.FREE] * spec.slots
+        for ticket in self.oracle.running(spec):
+            assert ticket.run is not None
+            states[ticket.run.slot] = SlotState.RUNNING if ticket.end is None else SlotState.STOPPING
+        assert model.slots == states
+        assert model.has_slot == (SlotState.FREE in states)
+        queued = [e for e in self.oracle.tickets if e.queued and e.call is not None and e.call.spec is spec]
+        assert model.queued == len(queued)
+
+    def check_inside(self) -> None:
+        """What is inside is bounded by what is live: nothing leaks."""
+        ends, runs, keeper = self.core._ends, self.core._runs, self.core._keeper
+        tickets = self.oracle.tickets
+        assert len(runs._tickets) == len(self.running)
+        assert len(ends.timeouts) == sum(ticket.due is not None and ticket.end is None for ticket in tickets)
+        assert len(keeper._times) == sum(len(self.oracle.resting(stream)) for stream in self.oracle.streams)
+        for deadlines in (ends.timeouts, keeper._times):
+            assert len(deadlines._heap) <= 2 * len(deadlines) + 64
+        for model in self._models.values():
+            levels = [*model._levels.values()]
+            assert all(level and all(level.values()) for level in levels)
+            assert model.queued == sum(len(tickets) for level in levels for tickets in level.values())
+        for ticket in tickets:
+            real = ticket.real
+            assert real is not None
+            assert len(real.sources) == (len(ticket.deps) if ticket.holds else 0)
+            assert (real.cargo is not None) == (ticket.cargo is not None and ticket.needs_input)
+            assert bool(real.inline) == (bool(ticket.inline) and ticket.needs_input)
+            closed = not ticket.live and ticket.run is None
+            for kept, out in zip(real.kept, [] if closed else ticket.outs, strict=True):
+                waiting = {id(e.real) for e in ticket.stream.holders(out) if e.end is None and out.tensor is None}
+                assert {id(waiter) for waiter in kept.waiters} == waiting
+                assert (kept.tensor is not None) == (out.tensor is not None and ticket.stream.wanted(out))
+
+    def finish(self) -> None:
+        """Run and read everything to the end: nothing may be left of it."""
+        for stream in self.oracle.streams[::2]:
+            self.half_close(stream)
+        left = True
+        while left:
+            self.decide()
+            left = bool(self.running) or any(stream.pending for stream in self.oracle.streams)
+            for ticket in self.running:
+                self.end(ticket, 4, None)
+            for stream in self.oracle.streams:
+                while stream.pending:
+                    self.take(stream)
+                    self.written(stream)
+            self.check()
+            self.check_inside()
+        assert all(stream.in_flight == 0 for stream in self.oracle.streams)
+        for stream in self.oracle.streams:
+            self.vanish(stream)
+        self.decide()
+        self.check()
+        self.check_inside()
+        assert self.core.keep.used == self.core.queue.used == 0
+        assert not self.core.streams
+        assert not any(
+            stream.real.tickets or stream.real.outbox or stream.real._calls for stream in self.oracle.streams
+        )
+        assert not self.core._ends.touched
+        assert not self.core._ends.startable
+        assert self.core.next_due() == self.oracle.grace_ends
+
+
+def matches(event: Event, expected: ExpectedEvent) -> bool:
+    """Whether an event is the one that was expected."""
+    kind = type(event).__name__.lower()
+    match event:
+        case Failed():
+            error = event.error
+            same = error.code.name in expected.codes and all(word in error.message for word in expected.words)
+            same = same and expected.retryable in (None, error.retryable)
+            return same and (kind, event.tag) == (expected.kind, expected.tag)
+        case Done():
+            kept = tuple(port.name for port, _ in event.kept)
+            return (kind, event.ticket.tag, kept) == (expected.kind, expected.tag, expected.kept)
+        case Fetched():
+            return (kind, event.ticket.tag) == (expected.kind, expected.tag)
+        case _:
+            return kind == expected.kind
+
+
+def _outputs(run: Run, size: int) -> tuple[list[FakeTensor], list[FakeTensor]]:
+    kept = [run.plan.keep[at] for at in run.keep]
+    tensors: dict[int, FakeTensor] = {}
+    for each in (*run.plan.outputs, *kept):
+        assert each.shape is not None
+        shape = tuple(part.min if part.min == part.max else size for part in each.shape)
+        tensors[each.index] = FakeTensor(each.datatype, shape)
+    return [tensors[each.index] for each in run.plan.outputs], [tensors[each.index] for each in kept]
+
+
+def _has_failed(ticket: ExpectedTicket) -> bool:
+    assert ticket.real is not None
+    return ticket.end is None and ticket.real.state is TicketState.FAILED

@@ -1,0 +1,260 @@
+"""A small language for scenarios: clients that speak, a runtime that runs what it is told, a clock that stands still.
+
+    world = Scenario(window=4)
+    alice = world.client()
+    alice.infer(1, keep=["y"])
+    alice.infer(2, x="take 1.y")      # the input x is output y of ticket 1, taken
+    assert world.starts() == [1]
+    world.end(1)
+    assert world.starts() == [2]
+    assert alice.hears() == ["done 1"]
+
+Tags name runs, so the clients of a scenario should use different ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from headrace.server.core.calls import Call, Inline, Reference
+from headrace.server.core.core import Core, Limits
+from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.streams import Stream
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.errors import HeadraceError
+
+Size = int | None | tuple[int, int]
+"""A dimension: static, dynamic, or between bounds."""
+Shape = tuple[int, ...]
+
+
+class FakeTensor:
+    """An output that takes no memory, however large it is."""
+
+    def __init__(self, datatype: Datatype, shape: Shape) -> None:
+        self.datatype = datatype
+        self.shape = shape
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * ITEMSIZE[self.datatype]
+
+    def read(self, slices: Sequence[tuple[int, int]] = ()) -> bytes:
+        raise AssertionError("the core reads no tensor")
+
+
+def port(index: int, names: str, *sizes: Size, datatype: Datatype = Datatype.FP32) -> Port:
+    """A port; `names` are separated by bars."""
+    return Port(index, tuple(sorted(names.split("|"))), datatype, tuple(dimension(size) for size in sizes))
+
+
+def dimension(size: Size) -> Dimension:
+    match size:
+        case None:
+            return Dimension(0, -1)
+        case int():
+            return Dimension(size, size)
+        case _:
+            return Dimension(*size)
+
+
+def model(
+    name: str, inputs: Sequence[Port], outputs: Sequence[Port], *, slots: int = 1, version: str = "1"
+) -> ModelSpec:
+    return ModelSpec(name, version, tuple(inputs), tuple(outputs), has_variables=False, slots=slots)
+
+
+def step(slots: int = 1) -> ModelSpec:
+    """x: f32[4] -> y: f32[4], z: f32[?]."""
+    return model("step", [port(0, "x", 4)], [port(0, "y|yes", 4), port(1, "z", None)], slots=slots)
+
+
+def add(slots: int = 1) -> ModelSpec:
+    """a, b: f32[4] -> y: f32[4]."""
+    return model("add", [port(0, "a", 4), port(1, "b", 4)], [port(0, "y", 4)], slots=slots)
+
+
+def grow(slots: int = 1) -> ModelSpec:
+    """x: f32[?] -> y: f32[?]."""
+    return model("grow", [port(0, "x", None)], [port(0, "y", None)], slots=slots)
+
+
+class Scenario:
+    def __init__(self, *models: ModelSpec, slots: int = 1, limits: Limits | None = None) -> None:
+        self.core = Core(limits or Limits())
+        self.now = 100.0
+        self.clients: list[Client] = []
+        self.running: dict[int, Run] = {}
+        """Started runs that have not ended, by the tags of their tickets; those that are to stop included."""
+        self.stopping: list[int] = []
+        """Tags of tickets whose runs were to be stopped, in order."""
+        for spec in models or (step(slots), add(slots), grow(slots)):
+            self.core.models.add(spec)
+
+    def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False) -> Client:
+        """Open a stream. Hello has been heard."""
+        client = Client(self, unary=unary)
+        self.clients.append(client)
+        if not unary:
+            client.hears()
+        if ordered or max_message:
+            self.core.open(client.stream, ordered, max_message)
+        return client
+
+    def starts(self) -> list[int]:
+        """Let the core decide. Returns the tags of the tickets that it starts."""
+        decisions = self.core.decide(self.now)
+        tags = {id(run): tag for tag, run in self.running.items()}
+        self.stopping += [tags[id(run)] for run in decisions.stops]
+        started = [self._tag(run) for run in decisions.starts]
+        self.running.update(zip(started, decisions.starts, strict=True))
+        return started
+
+    def end(self, tag: int, error: HeadraceError | None = None, **sizes: int) -> None:
+        """The runtime says that a run has ended. `sizes` are those of dynamic outputs, 4 unless given."""
+        run = self.running.pop(tag)
+        if error is not None:
+            self.core.run_ended(Ended(run, error=error), error, self.now)
+            return
+        kept = [run.plan.keep[position] for position in run.keep]
+        tensors = {each.index: FakeTensor(each.datatype, _shape(each, sizes)) for each in (*run.plan.outputs, *kept)}
+        sent = [tensors[each.index] for each in run.plan.outputs]
+        self.core.run_ended(Ended(run, sent, [tensors[each.index] for each in kept]), None, self.now)
+
+    def runs(self) -> list[int]:
+        """Run everything that can run. Returns the tags in the order of their starts."""
+        order: list[int] = []
+        while started := self.starts():
+            order += started
+            for tag in started:
+                self.end(tag)
+        return order
+
+    def passes(self, seconds: float) -> list[int]:
+        """Time passes. Returns what starts then."""
+        self.now += seconds
+        return self.starts()
+
+    def _tag(self, run: Run) -> int:
+        for client in self.clients:
+            for ticket in client.stream.tickets.values():
+                if ticket.run is run:
+                    return ticket.tag
+        raise AssertionError("a run of no live ticket was started")
+
+
+class Client:
+    def __init__(self, world: Scenario, *, unary: bool) -> None:
+        self.world = world
+        self.stream: Stream = world.core.open_stream(unary=unary)
+        self.errors: dict[int, HeadraceError] = {}
+        """What the last Failed of each tag said."""
+        self.events: dict[int, Event] = {}
+        """The last terminal event of each tag."""
+        self._numbers: dict[Call, int] = {}
+
+    def infer(
+        self,
+        tag: int,
+        name: str = "step",
+        *,
+        outputs: Sequence[str] = (),
+        all_outputs: bool = False,
+        keep: Sequence[str] = (),
+        timeout: float = 0.0,
+        priority: int = 0,
+        tensors: Sequence[bytes] | None = None,
+        **inputs: str | Shape,
+    ) -> None:
+        """Infer, with a message of its own. An input is inline unless it is `"TAG.output"` or `"take TAG.output"`.
+
+        A shape makes a dynamic input as large as that.
+        """
+        world = self.world
+        spec = world.core.models.find(name).spec
+        sources: list[int] = []
+        given: list[Inline | Reference] = []
+        data: list[bytes] = []
+        for each in spec.inputs:
+            value = inputs.pop(each.name, None)
+            if isinstance(value, str):
+                take, reference = value.startswith("take "), value.removeprefix("take ")
+                source, output = reference.split(".")
+                given.append(Reference(each.name, output, take))
+                sources.append(int(source))
+            else:
+                shape = value if value is not None else _shape(each, {})
+                given.append(Inline(each.name, each.datatype, shape))
+                data.append(bytes(math.prod(shape) * ITEMSIZE[each.datatype]))
+        assert not inputs, f"model {name} has no such inputs: {inputs}"
+        number = self.define(Call(name, "", tuple(given), tuple(outputs), all_outputs, tuple(keep)))
+        inline = data if tensors is None else tensors
+        cargo = world.core.cargo(sum(map(len, inline)))
+        world.core.infer(
+            self.stream, tag, number, inline, cargo, world.now, sources=sources, timeout=timeout, priority=priority
+        )
+
+    def define(self, call: Call) -> int:
+        number = self._numbers.get(call)
+        if number is None:
+            number = self._numbers[call] = len(self._numbers) + 1
+            self.world.core.define(self.stream, number, call, 100)
+        return number
+
+    def fetch(self, tag: int, source: str, *slices: tuple[int, int]) -> None:
+        """Fetch `"TAG.output"`."""
+        of, output = source.split(".")
+        self.world.core.fetch(self.stream, tag, int(of), output, slices, self.world.now)
+
+    def release(self, tag: int, *outputs: str) -> None:
+        self.world.core.release(self.stream, tag, outputs)
+
+    def cancel(self, tag: int) -> None:
+        self.world.core.cancel(self.stream, tag, self.world.now)
+
+    def half_close(self) -> None:
+        self.world.core.half_close(self.stream)
+
+    def vanish(self) -> None:
+        self.world.core.vanish(self.stream, self.world.now)
+
+    def hears(self) -> list[str]:
+        """Read everything that there is to read. A failure is `"failed TAG CODE"`."""
+        heard: list[str] = []
+        while events := self.world.core.take(self.stream, self.world.now):
+            self.world.core.written(self.stream)
+            heard += [self._heard(event) for event in events]
+        return heard
+
+    def _heard(self, event: Event) -> str:
+        match event:
+            case Done():
+                self.events[event.ticket.tag] = event
+                return f"done {event.ticket.tag}"
+            case Fetched():
+                self.events[event.ticket.tag] = event
+                return f"fetched {event.ticket.tag}"
+            case Failed():
+                self.events[event.tag] = event
+                self.errors[event.tag] = event.error
+                return f"failed {event.tag} {event.error.code.name}"
+            case _:
+                return type(event).__name__.lower()
+
+    @property
+    def live(self) -> set[int]:
+        """The tags that are taken."""
+        return set(self.stream.tickets)
+
+
+def _shape(each: Port, sizes: Mapping[str, int]) -> Shape:
+    static = each.static_shape
+    if static is not None:
+        return static
+    assert each.shape is not None
+    return tuple(
+        dimension.min if dimension.static else sizes.get(each.name, max(4, dimension.min)) for dimension in each.shape
+    )

@@ -1,0 +1,226 @@
+"""What is refused, what is bad content, what cannot even have a ticket: none of it takes or releases anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.server.core.calls import Call, Inline
+from headrace.server.core.core import Limits
+from headrace.wire.errors import Unimplemented
+from tests.server.core.scenario import Client, Scenario
+
+
+def waits(client: Client) -> list[int]:
+    """Tickets whose kept outputs are still there."""
+    return [tag for tag, ticket in client.stream.tickets.items() if ticket.own]
+
+
+class TestRefused:
+    def test_over_the_window(self) -> None:
+        world = Scenario(limits=Limits(window=2))
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2)
+        client.infer(3, x="take 1.y")
+        client.fetch(4, "1.y")
+        assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED", "failed 4 RESOURCE_EXHAUSTED"]
+        for tag in (3, 4):
+            assert client.errors[tag].retryable
+            assert "2 tickets are in flight" in client.errors[tag].message
+        assert waits(client) == [1]
+        assert world.runs() == [1, 2]
+        assert client.stream.in_flight == 2
+        assert client.hears() == ["done 1", "done 2"]
+        client.infer(3, x="take 1.y")
+        assert world.runs() == [3]
+
+    def test_over_the_budget_of_input_bytes(self) -> None:
+        world = Scenario(limits=Limits(queue_bytes=40))
+        alice, bob = world.client(), world.client()
+        alice.infer(1, keep=["y"])
+        bob.infer(11)
+        alice.infer(2, "add", a="take 1.y")
+        assert alice.hears() == ["failed 2 RESOURCE_EXHAUSTED"]
+        assert alice.errors[2].retryable
+        assert "16 more do not fit" in alice.errors[2].message
+        assert waits(alice) == [1]
+        alice.infer(2, x="1.y")
+        assert world.runs() == [1, 11, 2]
+        assert world.core.queue.used == 0
+
+    def test_a_message_is_charged_once_and_until_the_last_of_its_infers(self) -> None:
+        world = Scenario(slots=2, limits=Limits(queue_bytes=100))
+        client = world.client()
+        number = client.define(Call("step", "", (Inline("x", 11, (4,)),), (), False, ()))
+        cargo = world.core.cargo(90)
+        for tag in (1, 2, 3):
+            world.core.infer(client.stream, tag, number, [bytes(16)], cargo, world.now)
+        assert world.core.queue.used == 90
+        assert world.starts() == [1, 2]
+        world.end(1)
+        client.cancel(2)
+        assert world.core.queue.used == 90
+        client.cancel(3)
+        assert world.core.queue.used == 90
+        world.end(2)
+        assert world.core.queue.used == 0
+        client.infer(4)
+        assert world.runs() == [4]
+
+    def test_draining(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        world.core.drain(world.now)
+        client.infer(2, x="take 1.y")
+        client.infer(3, tensors=[])
+        assert client.hears() == ["draining", "failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
+        assert client.errors[2].retryable
+        assert waits(client) == [1]
+
+    def test_a_refused_tag_stays_free(self) -> None:
+        world = Scenario(limits=Limits(window=1))
+        client = world.client()
+        client.infer(1)
+        client.infer(2)
+        world.runs()
+        assert client.hears() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
+        client.infer(2)
+        assert world.runs() == [2]
+
+
+class TestBadContent:
+    def test_is_admitted_and_failed_in_one_step(self) -> None:
+        world = Scenario(limits=Limits(window=1))
+        client = world.client()
+        client.infer(1, tensors=[bytes(15)])
+        assert client.stream.in_flight == 1
+        client.infer(2)
+        assert client.hears() == ["failed 1 INVALID_ARGUMENT", "failed 2 RESOURCE_EXHAUSTED"]
+        assert not client.errors[1].retryable
+        assert client.live == set()
+        assert world.core.queue.used == 0
+
+    @pytest.mark.parametrize(
+        ("wrong", "culprit"),
+        [
+            ({"b": (3,)}, "input 'b' has shape [3]"),
+            ({"tensors": [bytes(16)] * 2}, "2 tensors for a call with 1 inline"),
+            ({"tensors": [bytes(17)]}, "input 'b' has 17 bytes, FP32[4] takes 16"),
+            ({"priority": 10}, "priority 10"),
+        ],
+    )
+    def test_takes_nothing(self, wrong: dict[str, object], culprit: str) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, "add", a="take 1.y", **wrong)  # type: ignore[arg-type]
+        assert client.hears() == ["failed 2 INVALID_ARGUMENT"]
+        assert culprit in client.errors[2].message
+        assert waits(client) == [1]
+        client.infer(2, "add", a="take 1.y")
+        assert world.runs() == [1, 2]
+        assert client.hears() == ["done 1", "done 2"]
+
+    def test_of_one_reference_leaves_the_other_alone(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, "add", a="take 1.y", b="take 9.y")
+        assert client.hears() == ["failed 2 FAILED_PRECONDITION"]
+        assert waits(client) == [1]
+        assert world.runs() == [1]
+
+    def test_a_wrong_number_of_sources(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, x="1.y")
+        for sources in ((), (1, 1)):
+            world.core.infer(client.stream, 3, 2, [], world.core.cargo(0), world.now, sources=sources)
+            assert client.hears() == ["failed 3 INVALID_ARGUMENT"]
+            assert f"{len(sources)} sources for a call with 1" in client.errors[3].message
+
+    def test_a_number_that_was_never_defined(self) -> None:
+        world = Scenario()
+        client = world.client()
+        world.core.infer(client.stream, 1, 77, [], world.core.cargo(0), world.now)
+        assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
+        assert "call 77 was never defined" in client.errors[1].message
+
+
+class TestWithoutTicket:
+    def test_tag_zero(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(0)
+        client.fetch(0, "1.y")
+        assert client.hears() == ["failed 0 INVALID_ARGUMENT"] * 2
+        assert "tag must not be 0" in client.errors[0].message
+        assert client.live == set()
+
+    def test_a_tag_that_is_live(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(7, keep=["y"])
+        client.infer(8, x="7.y")
+        for _ in range(2):
+            client.infer(7, x="take 7.y")
+            client.fetch(7, "7.y")
+            client.infer(8)
+            assert client.hears() == ["failed 0 INVALID_ARGUMENT"] * 3
+            assert "tag 8 is live" in client.errors[0].message
+        assert world.runs() == [7, 8]
+        client.infer(7)
+        client.infer(8)
+        assert client.hears() == ["done 7", "done 8", *["failed 0 INVALID_ARGUMENT"] * 2]
+        client.infer(7)
+        client.infer(8)
+        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+        assert "tag 7 is live" in client.errors[0].message
+        assert world.runs() == [8]
+
+    def test_what_the_front_rejects(self) -> None:
+        world = Scenario()
+        client = world.client()
+        world.core.reject(client.stream, Unimplemented("command kind 99 is unknown"))
+        assert client.hears() == ["failed 0 UNIMPLEMENTED"]
+        assert client.errors[0].message == "command kind 99 is unknown"
+        world.core.open(client.stream, True, 0)
+        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+
+    def test_a_live_tag_goes_before_every_refusal(self) -> None:
+        world = Scenario(limits=Limits(window=1))
+        client = world.client()
+        client.infer(1)
+        world.core.drain(world.now)
+        client.infer(1)
+        client.infer(0)
+        assert client.hears() == ["draining", *["failed 0 INVALID_ARGUMENT"] * 2]
+
+    def test_release_and_cancel_of_what_is_not_there_are_ignored(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.fetch(1, "9.y")
+        for tag in (0, 1, 2):
+            client.release(tag)
+            client.cancel(tag)
+        assert client.hears() == ["failed 1 NOT_FOUND"]
+
+
+def test_an_ended_stream_admits_nothing() -> None:
+    world = Scenario()
+    client = world.client()
+    client.vanish()
+    client.infer(1)
+    client.fetch(2, "1.y")
+    client.infer(0)
+    client.release(1)
+    client.cancel(1)
+    client.half_close()
+    assert world.starts() == []
+    assert client.hears() == []
+    assert client.live == set()
+    assert client.stream.in_flight == 0
+    assert world.core.queue.used == 0
+    assert world.core.streams == ()
