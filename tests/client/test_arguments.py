@@ -97,7 +97,7 @@ def test_a_seed_makes_them_the_same_again() -> None:
         ("BYTES", '"one"', "one"),
     ],
 )
-def test_json_is_converted(tmp_path: Path, datatype: str, text: str, value: object) -> None:
+def test_json_is_converted(tmp_path: Path, datatype: str, text: str, value: Any) -> None:
     wanted = port(datatype)
     file = tmp_path / "x.json"
     file.write_text(text)
@@ -105,7 +105,7 @@ def test_json_is_converted(tmp_path: Path, datatype: str, text: str, value: obje
         array = array_of(wanted, given)
         assert array.dtype == wanted.dtype
         assert array.tolist() == value
-        assert array.shape == np.shape(value)  # type: ignore[arg-type]
+        assert array.shape == np.shape(value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""`python -m headrace.client`."""
+
+from headrace.client.cli import main
+
+main()

@@ -1,0 +1,153 @@
+"""The `headrace` command: what a server holds, and single inferences, from a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import headrace.client as hc
+from headrace.client.arguments import UsageError, input_arrays
+from headrace.client.documents import infer_document, models_document, status_document
+from headrace.client.outputs import save
+from headrace.client.tables import models_table, outputs_table, print_table, printable, status_lines, status_table
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+
+app = App(
+    name="headrace",
+    help="Ask a Headrace server.",
+    help_epilogue="Exit codes: 1 what the server or the connection says, 2 wrong arguments, 130 Ctrl-C.",
+    help_format="plaintext",
+    version=lambda: version("headrace"),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative="", show_default=False),
+)
+app.register_install_completion_command(help="Make the shell complete this command.")
+
+
+def check_target(_type: Any, target: str) -> None:
+    if ":" not in target or target.startswith(("http:", "https:")):
+        raise ValueError("Write HOST:PORT, for example 127.0.0.1:8001")
+
+
+Target = Annotated[
+    str, Parameter(name="TARGET", help="The server, for example 127.0.0.1:8001.", validator=check_target)
+]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")]
+
+
+@app.command(help_epilogue="Example: headrace models 127.0.0.1:8001")
+async def models(target: Target, /, *, as_json: Json = False) -> None:
+    """List the models of a server, with their inputs and outputs."""
+    async with hc.connect(target) as server:
+        found = await server.models()
+    if as_json:
+        print_json(models_document(found))
+    else:
+        print_table(models_table(found))
+
+
+@app.command(help_epilogue="Example: headrace status 127.0.0.1:8001")
+async def status(target: Target, /, *, as_json: Json = False) -> None:
+    """Show what a server holds at this moment: streams, tickets, bytes, slots."""
+    async with hc.connect(target) as server:
+        found = await server.status()
+    if as_json:
+        print_json(status_document(found))
+        return
+    print(*status_lines(found, target), "", sep="\n")
+    print_table(status_table(found))
+
+
+@app.command(help_epilogue="Example: headrace infer 127.0.0.1:8001 resnet50 --input x=cat.npy --output y")
+async def infer(
+    target: Target,
+    model: Annotated[str, Parameter(name="MODEL", help="Name of the model.")],
+    /,
+    *,
+    inputs: Annotated[
+        tuple[str, ...],
+        Parameter(name="--input", help="NAME=VALUE: random, zeros, a .npy file, a .json file, or JSON. Repeatable."),
+    ] = (),
+    outputs: Annotated[
+        tuple[str, ...], Parameter(name="--output", help="Output to send back; all without it. Repeatable.")
+    ] = (),
+    shapes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--shape", help="NAME:SIZES for random and zeros; the smallest possible without it. Repeatable."
+        ),
+    ] = (),
+    seed: Annotated[int | None, Parameter(help="Makes random inputs the same each time.")] = None,
+    timeout: Annotated[float | None, Parameter(help="Seconds that the inference may take.")] = None,
+    model_version: Annotated[str | None, Parameter(help="Version of the model; the newest without it.")] = None,
+    folder: Annotated[Path | None, Parameter(name="--save", help="Folder for the outputs as .npy files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model once and show its outputs.
+
+    Random numbers are between 0 and 1, random integers from 0 to 99.
+    """
+    if folder is not None:
+        make(folder)
+    async with hc.connect(target, max_message_bytes=MAX_MESSAGE_BYTES) as server:
+        described = await server.model(model, model_version)
+        arrays = input_arrays(described, inputs, shapes, seed)
+        results = await server.infer(model, arrays, outputs=outputs or None, version=described.version, timeout=timeout)
+    files = {} if folder is None else save(results, folder)
+    if as_json:
+        print_json(infer_document(described, results, files))
+        return
+    print_table(outputs_table(results))
+    for name, file in files.items():
+        print(f"saved {printable(name)} in {file}")
+
+
+def make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"folder {folder} cannot be made: {error.strerror}") from None
+
+
+def print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code; what went wrong is one sentence on standard error."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return 0
+    except hc.HeadraceError as error:
+        return complain(f"{error.code.name}: {error.message}", FAILED)
+    except (CycloptsError, UsageError) as error:
+        return complain(str(error), USAGE)
+    except BrokenPipeError:
+        # Who reads has seen enough. Nothing may be written any more, by the interpreter's exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        return complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def complain(sentence: str, code: int) -> int:
+    print("headrace:", " ".join(sentence.split()), file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(run(sys.argv[1:]))
