@@ -155,13 +155,17 @@ async def test_only_what_is_asked_for_crosses_the_wire(tmp_path: Path) -> None:
             writer.write(data)
             await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     with Served([f"wide={models.wide(tmp_path)}"], tmp_path / "log") as served:
         host, port = served.address.split(":")
 
+        ended = asyncio.Event()
+
         async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             up_reader, up_writer = await asyncio.open_connection(host, int(port))
             await asyncio.gather(pump(reader, up_writer, "up"), pump(up_reader, writer, "down"))
+            ended.set()
 
         proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
         address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
@@ -179,4 +183,5 @@ async def test_only_what_is_asked_for_crosses_the_wire(tmp_path: Path) -> None:
             before = dict(sent)
             assert (await first.fetch("large", slice=(0, 1))).shape == (1, 1024)
             assert 4096 < sent["down"] - before["down"] < 4096 + 400
+        await ended.wait()
         proxy.close()

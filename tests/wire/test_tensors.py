@@ -124,7 +124,7 @@ class TestFromWire:
 
 
 class TestCounts:
-    @given(st.lists(st.integers(0, 2**20), max_size=3))
+    @given(st.lists(st.integers(0, 2**19), max_size=3))
     def test_elements_and_bytes(self, shape: list[int]) -> None:
         count = 1
         for size in shape:
