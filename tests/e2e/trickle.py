@@ -1,4 +1,4 @@
-"""A TCP proxy whose client is slow to read: bytes to the server pass, bytes from it trickle."""
+"""A TCP proxy that counts, and whose client may be slow to read: bytes from the server trickle then."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from types import TracebackType
 
 
 class Trickle:
-    """`with Trickle(address) as proxy`: the first `free` bytes from the server pass, then one byte a second."""
+    """`with Trickle(address, free) as proxy`: the first `free` bytes from the server pass, then one byte a second.
 
-    def __init__(self, address: str, free: int) -> None:
+    `up` and `down` count the bytes to and from the server that have passed.
+    """
+
+    def __init__(self, address: str, free: int = 1 << 62) -> None:
+        self.up = self.down = 0
         host, port = address.rsplit(":", 1)
         self._stop = threading.Event()
         self._free = free
@@ -46,6 +50,7 @@ class Trickle:
             self._threads.append(up)
             up.start()
             while data := self._server.recv(min(self._free, 65536) or 1):
+                self.down += len(data)
                 self._client.sendall(data)
                 self._free = max(0, self._free - len(data))
                 if not self._free and self._stop.wait(1.0):
@@ -55,4 +60,5 @@ class Trickle:
         assert self._client is not None
         with suppress(OSError):
             while data := self._client.recv(65536):
+                self.up += len(data)
                 self._server.sendall(data)

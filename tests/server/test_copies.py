@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from headrace.wire.frames import SCAN_FROM, join_frame, parse_frame
 from headrace.wire.tensors import Buffer
 from tests import models
 from tests.e2e.serving import Served
+from tests.e2e.trickle import Trickle
 
 Command, Event = pb.Command, pb.Event
 LARGE = 1 << 20
@@ -147,41 +147,18 @@ def test_a_large_output_is_copied_once_into_the_message(wide: Desk) -> None:
 
 async def test_only_what_is_asked_for_crosses_the_wire(tmp_path: Path) -> None:
     """Bytes counted between two sockets: 4 MiB are computed each time, some hundred bytes are sent."""
-    sent = {"up": 0, "down": 0}
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
-        while data := await reader.read(1 << 16):
-            sent[way] += len(data)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    with Served([f"wide={models.wide(tmp_path)}"], tmp_path / "log") as served:
-        host, port = served.address.split(":")
-
-        ended = asyncio.Event()
-
-        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            up_reader, up_writer = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(pump(reader, up_writer, "up"), pump(up_reader, writer, "down"))
-            ended.set()
-
-        proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
-        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        x = np.ones((1, 16), np.float32)
-        async with hc.connect(address) as server, server.stream() as stream:
+    x = np.ones((1, 16), np.float32)
+    with Served([f"wide={models.wide(tmp_path)}"], tmp_path / "log") as served, Trickle(served.address) as proxy:
+        async with hc.connect(proxy.address) as server, server.stream() as stream:
             first = await stream.submit("wide", {"x": x}, outputs=["small"], keep=["large"])
             await first
-            before = dict(sent)
+            up, down = proxy.up, proxy.down
             for _ in range(100):
                 ticket = await stream.submit("wide", {"x": x}, outputs=["small"], keep=["large"])
                 assert list(await ticket) == ["small"]
                 ticket.release()
-            assert sent["down"] - before["down"] < 100 * 300
-            assert sent["up"] - before["up"] < 100 * 300
-            before = dict(sent)
+            assert proxy.down - down < 100 * 300
+            assert proxy.up - up < 100 * 300
+            down = proxy.down
             assert (await first.fetch("large", slice=(0, 1))).shape == (1, 1024)
-            assert 4096 < sent["down"] - before["down"] < 4096 + 400
-        await ended.wait()
-        proxy.close()
+            assert 4096 < proxy.down - down < 4096 + 400
