@@ -74,7 +74,7 @@ def compile_model(
     has_variables = bool(model.get_variables())
     try:
         passed = _separate_outputs(model)
-        compiled = direct.compile_direct(core, model, inputs, compilation)
+        compiled = direct.compile_direct(core, model, inputs, outputs, compilation)
         in_place = compiled is not None
         if compiled is None:
             compiled = core.compile_model(model, compilation.device, compilation.configuration)
