@@ -57,7 +57,7 @@ class Settings:
     property: Annotated[tuple[str, ...], Parameter(validator=check_properties, negative="")] = ()
     """Plugin property KEY=VALUE; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
-    """Inferences of a model at once; 0: what the device says."""
+    """Inferences of a model at once; 0: twice what the device calls optimal."""
     streams: Count = 4096
     """Streams and unary calls at once; more are refused."""
     window: Count = 1024

@@ -43,12 +43,16 @@ class Cargo:
 
 @dataclass(frozen=True)
 class ExpectedEvent:
-    """An event that must come: its kind, its tag, one of these codes, and a message with these words."""
+    """An event that must come: its kind, its tag, one of these codes, and a message with these words.
+
+    Of `one_of` it must have one.
+    """
 
     kind: str
     tag: int
     codes: frozenset[str] = frozenset()
     words: tuple[str, ...] = ()
+    one_of: frozenset[str] = frozenset()
     retryable: bool | None = None
     kept: tuple[str, ...] = ()
     of_infer: bool = False

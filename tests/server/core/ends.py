@@ -68,9 +68,15 @@ class Ends(Books):
             self.finish(ticket, "DONE", ExpectedEvent("fetched", ticket.tag))
 
     def fail(
-        self, ticket: ExpectedTicket, *codes: str, words: tuple[str, ...] = (), retryable: bool | None = None
+        self,
+        ticket: ExpectedTicket,
+        *codes: str,
+        words: tuple[str, ...] = (),
+        one_of: frozenset[str] = frozenset(),
+        retryable: bool | None = None,
     ) -> None:
-        self.finish(ticket, codes[0], ExpectedEvent("failed", ticket.tag, frozenset(codes), words, retryable))
+        said = ExpectedEvent("failed", ticket.tag, frozenset(codes), words, one_of, retryable)
+        self.finish(ticket, codes[0], said)
         self.stop_or_leave(ticket)
         for out in ticket.outs:
             out.owned = False
@@ -78,7 +84,10 @@ class Ends(Books):
             lost = [out for out in other.deps if out.ticket is ticket]
             if lost and other.end is None:
                 code = "FAILED_PRECONDITION" if other.infer else "NOT_FOUND"
-                self.fail(other, code, words=(f"ticket {ticket.tag}", repr(lost[0].port.name)), retryable=False)
+                # Which of several comes first is not said anywhere.
+                missing = [out for out in other.deps if out.tensor is None]
+                names = frozenset(f"output {out.port.name!r} of ticket {out.ticket.tag} " for out in missing)
+                self.fail(other, code, one_of=names, retryable=False)
 
     def finish(self, ticket: ExpectedTicket, end: str, said: ExpectedEvent) -> None:
         ticket.end, ticket.said = end, replace(said, of_infer=ticket.infer)

@@ -242,10 +242,12 @@ class Oracle(Ends):
         ahead = list(started)
         while True:
             turns = {id(spec): self.picks(spec) for spec in self.specs if len(self.running(spec)) < spec.slots}
-            if ahead and ahead[0][0] in turns.get(id(ahead[0][1].plan.spec), ()):
+            starved = [ticket for picks in turns.values() for ticket in picks if has_failed(ticket)]
+            its_turn = bool(ahead) and ahead[0][0] in turns.get(id(ahead[0][1].plan.spec), ())
+            # Somebody who wanted an output may have gone with a ticket that failed, so that this one failed first.
+            if its_turn and (not starved or [*ahead[0][1].keep] == self._wanted(ahead[0][0])):
                 self._start(*ahead.pop(0))
                 continue
-            starved = [ticket for picks in turns.values() for ticket in picks if has_failed(ticket)]
             if not starved:
                 assert not ahead, f"{ahead[0][0]} started, and it was the turn of {turns}"
                 assert not any(turns.values()), f"a slot is free, and it is the turn of {turns}"
@@ -271,12 +273,14 @@ class Oracle(Ends):
         assert all(tensor is not None for tensor in run.references)
         assert [id(tensor) for tensor in run.references] == [id(out.tensor) for out in ticket.deps]
         assert [*map(id, run.inline)] == [*map(id, ticket.inline)]
-        wanted = [at for at, out in enumerate(ticket.outs) if ticket.stream.wanted(out)]
-        assert list(run.keep) == wanted
+        assert [*run.keep] == self._wanted(ticket)
         self.served(ticket)
         ticket.run = run
-        for at in wanted:
+        for at in run.keep:
             ticket.outs[at].promised = True
+
+    def _wanted(self, ticket: ExpectedTicket) -> list[int]:
+        return [at for at, out in enumerate(ticket.outs) if ticket.stream.wanted(out)]
 
     def _starve(self, ticket: ExpectedTicket, reserved: dict[int, int]) -> None:
         need = sum(max(MIN_CHARGE, out.static) for out in ticket.outs if ticket.stream.wanted(out))

@@ -263,6 +263,7 @@ def matches(event: Event, expected: ExpectedEvent) -> bool:
             error = event.error
             same = error.code.name in expected.codes and all(word in error.message for word in expected.words)
             same = same and expected.retryable in (None, error.retryable)
+            same = same and (not expected.one_of or any(words in error.message for words in expected.one_of))
             return same and (kind, event.tag) == (expected.kind, expected.tag)
         case Done():
             kept = tuple(port.name for port, _ in event.kept)

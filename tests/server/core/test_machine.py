@@ -1,18 +1,99 @@
-"""The state machine, briefly. HEADRACE_EXAMPLES and HEADRACE_STEPS make it run longer."""
+"""Anything in any order. HEADRACE_EXAMPLES, HEADRACE_STEPS and HEADRACE_WALKS make it longer."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from random import Random
+from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.server.core.machine import CoreMachine
+from tests.server.core.play import (
+    KINDS,
+    MAX_CALLS,
+    OTHERS,
+    PRIORITIES,
+    SIZES,
+    SLICES,
+    TIMEOUTS,
+    Command,
+    Fetch,
+    Infer,
+    Other,
+    Play,
+)
+
+WALKS = int(os.environ.get("HEADRACE_WALKS", "100"))
+STEPS = int(os.environ.get("HEADRACE_STEPS", "40"))
 
 TestCore = CoreMachine.TestCase
 TestCore.settings = settings(
-    max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "100")),
-    stateful_step_count=int(os.environ.get("HEADRACE_STEPS", "40")),
+    max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "60")),
+    stateful_step_count=STEPS,
     deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def few_calls() -> Iterator[None]:
+    with patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS):
+        yield
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_walk(seed: int) -> None:
+    """A longer way than Hypothesis goes, and further in: most of what is said makes sense. The seed tells it all."""
+    random = Random(seed)
+    play = Play(
+        keep=random.choice([3000, 6000, 400_000]),
+        server=random.choice([4000, 9000, 1_000_000]),
+        queue=random.choice([100, 1000, 10_000]),
+        unsent=random.choice([0, 40, 1000, 1 << 30]),
+    )
+    for _ in range(5 * STEPS):
+        _step(play, random)
+        play.pair.check()
+        play.pair.check_inside()
+    play.pair.finish()
+
+
+def _step(play: Play, random: Random) -> None:
+    at, chance = random.randrange(1000), random.random()
+    if chance < 0.35:
+        said = [_command(random) for _ in range(random.randint(1, 4))]
+        play.frame(at, random.randrange(90), said, ended=random.random() < 0.02)
+    elif chance < 0.55:
+        play.run_ends(at, random.choice(SIZES), random.random() < 0.1)
+    elif chance < 0.7:
+        play.take(at, written=random.random() < 0.7, all_of_it=random.random() < 0.5)
+    elif chance < 0.75:
+        play.written(at)
+    elif chance < 0.8:
+        play.oracle.now += random.randint(1, 6) / 4
+    elif chance < 0.82:
+        play.leave(at, random.random() < 0.5)
+    elif chance < 0.87:
+        play.open(random.random() < 0.15, random.random() < 0.4, random.random() < 0.3)
+    elif chance < 0.871:
+        play.pair.drain()
+    if random.random() < 0.6:
+        play.pair.decide()
+
+
+def _command(random: Random) -> Command:
+    at, of, seldom = random.randrange(1000), random.randrange(1000), [random.random() < 0.04 for _ in range(4)]
+    match random.choice(["infer"] * 6 + ["fetch", "other", "other"]):
+        case "infer":
+            sources = random.randrange(1000), random.randrange(1000), random.randrange(1000)
+            timeout, priority = random.choice(TIMEOUTS), random.choice(PRIORITIES)
+            kind, number = random.choice(KINDS), random.randint(1, MAX_CALLS)
+            return Infer(of, number, not seldom[0], kind, at, sources, timeout, priority, *seldom[1:])
+        case "fetch":
+            return Fetch(at, of, random.choice(SLICES), seldom[0], seldom[1])
+        case _:
+            return Other(random.choice(OTHERS), at, of, random.randrange(1000))

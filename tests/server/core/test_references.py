@@ -196,6 +196,17 @@ class TestTake:
         world.end(2)
         assert world.core.keep.used == 0
 
+    def test_frees_the_tag_of_a_ticket_whose_end_was_heard(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        world.runs()
+        assert client.hears() == ["done 1"]
+        client.infer(2, x="take 1.y")
+        client.infer(1)
+        assert world.runs() == [2, 1]
+        assert client.hears() == ["done 2", "done 1"]
+
     def test_takes_that_output_alone(self) -> None:
         world = Scenario()
         client = world.client()

@@ -107,8 +107,9 @@ def test_slots(tmp_path: Path) -> None:
     path = models.scale(tmp_path)
     assert load(path, Compilation(slots=3)).slots == 3
     optimal = ov.Core().compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
-    wanted = optimal.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    assert load(path, Compilation(hint="throughput")).slots == wanted
+    wanted = 2 * optimal.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    assert load(path, Compilation(run="async", hint="throughput")).slots == wanted
+    assert load(path, Compilation(run="direct")).slots == 2  # one thread, and one that waits
 
 
 def test_properties_win_over_the_hint() -> None:

@@ -13,7 +13,8 @@ class Compilation:
 
     `run`: `direct` compiles every model for direct runs, `async` none, `auto` those that were measured to be quick.
     `hint` is for the others. `properties` are the runtime's own, by name, and win over all else. `slots` is the number
-    of InferRequests; 0 takes what the runtime calls optimal, but at least two: while one runs, the next is prepared.
+    of InferRequests; 0 takes twice what the runtime calls optimal: while one runs, the next waits with the runtime, not
+    for the event loop.
     """
 
     device: str = "CPU"

@@ -78,7 +78,7 @@ def compile_model(
         in_place = compiled is not None
         if compiled is None:
             compiled = core.compile_model(model, compilation.device, compilation.configuration)
-        slots = compilation.slots or max(2, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        slots = compilation.slots or 2 * compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     except Exception as error:
         raise FailedPrecondition(
             f"model {quote(name)} from {where} cannot be compiled for {compilation.device}"

@@ -1,0 +1,81 @@
+"""The transport's limit: a plain grpc.aio echo, as its own process (`python -m tests.bench.echo`)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import grpc
+import grpc.aio
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
+]
+METHOD = "/headrace.bench.Echo/Stream"
+WINDOW = 32
+
+
+async def messages_per_second(target: str, nbytes: int, count: int, window: int = WINDOW) -> tuple[float, float]:
+    """Messages a second, and the median of their round trips in seconds."""
+    async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
+        start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+        call, message, room = start(), bytes(nbytes), asyncio.Semaphore(window)
+        sent: list[float] = []
+        took: list[float] = []
+
+        async def read() -> None:
+            for number in range(count):
+                await call.read()
+                took.append(time.perf_counter() - sent[number])
+                room.release()
+
+        began = time.perf_counter()
+        reader = asyncio.create_task(read())
+        for _ in range(count):
+            await room.acquire()
+            sent.append(time.perf_counter())
+            await call.write(message)
+        await reader
+        rate = count / (time.perf_counter() - began)
+        call.cancel()
+        return rate, median(took)
+
+
+@contextmanager
+def echo_server() -> Iterator[str]:
+    """The address of an echo that runs inside the block."""
+    command = [sys.executable, "-m", "tests.bench.echo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+async def _serve() -> None:
+    async def echo(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message)
+
+    _, service, method = METHOD.split("/")
+    server = grpc.aio.server(options=OPTIONS)
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {method: grpc.stream_stream_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
