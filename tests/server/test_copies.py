@@ -102,6 +102,7 @@ def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> No
     assert address(slot.run.inline[0]) == where
     assert address(slot._in_use[0].data) == where
     large.finish()
+    assert slot._request.get_input_tensor(0).data.ctypes.data == where
     frame, tensors = parse_frame(large.frame(), pb.ServerFrame())
     assert [event.kind for event in frame.events] == [Event.LAYOUT, Event.DONE]
     np.testing.assert_array_equal(np.frombuffer(tensors[0], np.float32), 2 * data + 1)
