@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +18,7 @@ from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import (
     MAX_RANK,
     byte_count,
+    check_bytes,
     decode_bytes,
     element_count,
     encode_bytes,
@@ -207,16 +209,20 @@ class TestBytes:
         ],
     )
     def test_corrupt(self, data: bytes, shape: tuple[int, ...], why: str) -> None:
-        with pytest.raises(InvalidArgument, match=why):
-            decode_bytes(data, shape)
+        for function in (decode_bytes, check_bytes):
+            with pytest.raises(InvalidArgument, match=why):
+                function(data, shape)
 
     @given(st.binary(max_size=40), shapes)
     @settings(max_examples=500)
     def test_any_bytes(self, data: bytes, shape: tuple[int, ...]) -> None:
         try:
             array = decode_bytes(data, shape)
-        except InvalidArgument:
+        except InvalidArgument as error:
+            with pytest.raises(InvalidArgument, match=f"^{re.escape(error.message)}$"):
+                check_bytes(data, shape)
             return
+        check_bytes(data, shape)
         assert array.shape == shape
         assert encode_bytes(array) == data
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,22 +91,41 @@ def encode_bytes(array: npt.NDArray[Any]) -> bytes:
 
 def decode_bytes(data: Buffer, shape: Sequence[int]) -> npt.NDArray[np.object_]:
     """The elements of a BYTES tensor. Raises InvalidArgument when they are not exactly what the shape says."""
-    count, view, at = element_count(shape), memoryview(data), 0
+    view = memoryview(data)
+    array = np.empty(_bytes_count(view, shape), np.object_)
+    for i, (start, stop) in enumerate(_elements(view, len(array))):
+        array[i] = bytes(view[start:stop])
+    return array.reshape(shape)
+
+
+def check_bytes(data: Buffer, shape: Sequence[int]) -> None:
+    """Raises as `decode_bytes`, without making the elements."""
+    view = memoryview(data)
+    deque(_elements(view, _bytes_count(view, shape)), maxlen=0)
+
+
+def _bytes_count(view: memoryview, shape: Sequence[int]) -> int:
+    """The number of elements, when there may be as many: nothing is allocated for what cannot be."""
+    count = element_count(shape)
     if count * _LENGTH.size > len(view):
         raise InvalidArgument(f"{len(view)} bytes cannot hold the {count} elements of shape {list(shape)}")
-    array = np.empty(count, np.object_)
+    return count
+
+
+def _elements(view: memoryview, count: int) -> Iterator[tuple[int, int]]:
+    """Where each element of a BYTES tensor starts and stops."""
+    at, end = 0, len(view)
     for i in range(count):
-        if at + _LENGTH.size > len(view):
+        start = at + _LENGTH.size
+        if start > end:
             raise InvalidArgument(f"the bytes end before element {i} of {count}")
         (length,) = _LENGTH.unpack_from(view, at)
-        at += _LENGTH.size
-        if at + length > len(view):
-            raise InvalidArgument(f"element {i} says {length} bytes where {len(view) - at} are left")
-        array[i] = bytes(view[at : at + length])
-        at += length
-    if at != len(view):
-        raise InvalidArgument(f"{len(view) - at} bytes are left behind the {count} elements")
-    return array.reshape(shape)
+        at = start + length
+        if at > end:
+            raise InvalidArgument(f"element {i} says {length} bytes where {end - start} are left")
+        yield start, at
+    if at != end:
+        raise InvalidArgument(f"{end - at} bytes are left behind the {count} elements")
 
 
 def sliced_shape(shape: Sequence[int], slices: Sequence[tuple[int, int]]) -> tuple[int, ...]:

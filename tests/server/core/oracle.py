@@ -243,16 +243,15 @@ class Oracle(Ends):
         while True:
             turns = {id(spec): self.picks(spec) for spec in self.specs if len(self.running(spec)) < spec.slots}
             starved = [ticket for picks in turns.values() for ticket in picks if has_failed(ticket)]
-            its_turn = bool(ahead) and ahead[0][0] in turns.get(id(ahead[0][1].plan.spec), ())
-            # Somebody who wanted an output may have gone with a ticket that failed, so that this one failed first.
-            if its_turn and (not starved or [*ahead[0][1].keep] == self._wanted(ahead[0][0])):
+            equals = turns.get(id(ahead[0][1].plan.spec), []) if ahead else []
+            if ahead and self._is_next(*ahead[0], equals, starved):
                 self._start(*ahead.pop(0))
-                continue
-            if not starved:
+            elif starved:
+                self._starve(next((ticket for ticket in starved if ticket in equals), starved[0]), reserved)
+            else:
                 assert not ahead, f"{ahead[0][0]} started, and it was the turn of {turns}"
                 assert not any(turns.values()), f"a slot is free, and it is the turn of {turns}"
                 break
-            self._starve(starved[0], reserved)
         assert len(decisions.stops) == len({id(run) for run in decisions.stops})
         assert {id(run) for run in decisions.stops} == {id(run) for run in self.stops}
         self.stops = []
@@ -262,6 +261,18 @@ class Oracle(Ends):
 
     def _of(self, run: Run) -> ExpectedTicket:
         return next(ticket for ticket in self.tickets if ticket.real is not None and ticket.real.run is run)
+
+    def _is_next(
+        self,
+        ticket: ExpectedTicket,
+        run: Run,
+        equals: Sequence[ExpectedTicket],
+        starved: Sequence[ExpectedTicket],
+    ) -> bool:
+        """Whether a ticket started before the others got no slot: some of them may have wanted its outputs."""
+        if ticket not in equals or any(other in starved for other in equals):
+            return False
+        return not starved or [*run.keep] == self._wanted(ticket)
 
     def _start(self, ticket: ExpectedTicket, run: Run) -> None:
         assert ticket.call is not None

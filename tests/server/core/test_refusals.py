@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Limits
-from headrace.wire.errors import Unimplemented
-from tests.server.core.scenario import Client, Scenario
+from headrace.server.core.events import Failed
+from headrace.server.core.ports import Ended
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import Internal, InvalidArgument, Unimplemented
+from headrace.wire.frames import parse_frame
+from tests.server.core.scenario import Client, FakeTensor, Scenario, model, port
 
 
 def waits(client: Client) -> list[int]:
@@ -122,6 +130,16 @@ class TestBadContent:
         assert world.runs() == [1, 2]
         assert client.hears() == ["done 1", "done 2"]
 
+    def test_strings_are_read_before_they_run(self) -> None:
+        text = port(0, "text", None, datatype=Datatype.BYTES)
+        world = Scenario(model("read", [text], [port(0, "y", 4)]))
+        client = world.client()
+        client.infer(1, "read", text=(2,), tensors=[b"\1\0\0\0a\2\0\0\0b"])
+        client.infer(2, "read", text=(2,), tensors=[b"\1\0\0\0a\1\0\0\0b"])
+        assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
+        assert client.errors[1].message == "input 'text': element 1 says 2 bytes where 1 are left"
+        assert world.runs() == [2]
+
     def test_of_one_reference_leaves_the_other_alone(self) -> None:
         world = Scenario()
         client = world.client()
@@ -147,6 +165,52 @@ class TestBadContent:
         world.core.infer(client.stream, 1, 77, [], world.core.cargo(0), world.now)
         assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
         assert "call 77 was never defined" in client.errors[1].message
+
+
+def test_an_unsent_failure_does_not_keep_what_was_wrong_in_memory() -> None:
+    """A client that does not read would fill it with messages that no budget counts."""
+    gc.collect()
+    gc.disable()
+    try:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, "grow", keep=["y"])
+        client.infer(2, "add", a="1.y")
+        alive: list[weakref.ref[memoryview]] = []
+        for tag, number, size, sources in (
+            (3, 77, 16, ()),
+            (4, 1, 15, ()),
+            (5, 2, 16, (9,)),
+            (6, 2, 16, (1, 1)),
+            (1, 1, 16, ()),
+            (0, 1, 16, ()),
+        ):
+            data = memoryview(bytearray(size))
+            alive.append(weakref.ref(data))
+            world.core.infer(client.stream, tag, number, [data], world.core.cargo(16), world.now, sources=sources)
+            del data
+        try:
+            data = memoryview(b"\xff" * 100)
+            alive.append(weakref.ref(data))
+            try:
+                parse_frame(data, pb.ClientFrame())  # type: ignore[arg-type]
+            finally:
+                del data
+        except InvalidArgument as error:
+            world.core.reject(client.stream, error)
+        assert world.starts() == [1]
+        run = world.running[1]
+        tensor = FakeTensor(Datatype.FP32, (4,))
+        alive.append(weakref.ref(tensor))  # type: ignore[arg-type]
+        world.core.run_ended(Ended(run, [tensor], [tensor]), Internal("the run failed"), world.now)
+        del tensor
+        assert len(client.stream.outbox) == 9
+        assert [ref() for ref in alive] == [None] * len(alive)
+        for event in client.stream.outbox:
+            assert isinstance(event, Failed)
+            assert (event.error.__traceback__, event.error.__context__, event.error.__cause__) == (None, None, None)
+    finally:
+        gc.enable()
 
 
 class TestWithoutTicket:

@@ -209,6 +209,22 @@ class TestUnsentBytes:
         assert client.hears() == ["done 1", "done 2", "done 3"]
         assert world.starts() == [4]
 
+    def test_the_oldest_is_not_the_one_that_was_ready_first(self) -> None:
+        world = Scenario(limits=Limits(unsent_bytes=15))
+        client, other = world.client(), world.client()
+        other.infer(11)
+        assert world.starts() == [11]
+        client.infer(1, "grow", keep=["y"], outputs=["y"])
+        client.infer(2, x="1.y")
+        client.infer(3)
+        assert world.starts() == [1]
+        world.end(1)
+        world.core.take(client.stream, world.now)
+        world.end(11)
+        assert world.starts() == [2]
+        world.end(2)
+        assert world.starts() == []
+
     def test_its_turn_is_not_lost(self) -> None:
         world = self.world()
         alice, bob = world.client(), world.client()

@@ -17,7 +17,7 @@ from headrace.wire.errors import (
     Unavailable,
     quote,
 )
-from headrace.wire.tensors import MAX_RANK, Buffer, decode_bytes, element_count, sliced_shape
+from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
 
 
 def tag_error(stream: Stream, tag: int) -> HeadraceError | None:
@@ -68,7 +68,7 @@ def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority
 
 def _check_bytes(data: Buffer, bound: BoundInline) -> None:
     try:
-        decode_bytes(data, bound.shape)
+        check_bytes(data, bound.shape)
     except InvalidArgument as error:
         raise InvalidArgument(f"input {quote(bound.port.name)}: {error.message}") from None
 

@@ -67,6 +67,8 @@ class Failed:
     overhead: int = field(init=False)
 
     def __post_init__(self) -> None:
+        # Where it was raised the whole message was at hand, and an unsent event would keep it in memory.
+        self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
         self.overhead = FAILED_OVERHEAD + len(self.error.message.encode())
 
 

@@ -74,7 +74,7 @@ class Keeper:
         return tuple(wanted)
 
     def settle(self, ticket: Ticket, wanted: Sequence[int], tensors: Sequence[Tensor], now: float) -> None:
-        """The run is done: charge what was not known before, hand the tensors to the holders, refund the rest.
+        """The run is done: charge what was not known before, and hand the tensors to the holders.
 
         Raises ResourceExhausted when it does not fit; then nothing is kept.
         """
@@ -87,7 +87,6 @@ class Keeper:
             if kept.holders:
                 kept.tensor = tensor
                 self._rest(kept, now)
-        self.refund(ticket)
 
     def refund(self, ticket: Ticket) -> None:
         """The runtime has let go: give back what was charged for outputs that did not come to be."""
