@@ -11,11 +11,11 @@ import pytest
 
 import headrace.client as hc
 from headrace.server.core.core import Core, Limits
-from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.ports import Ended, Part, Tensor
 from headrace.server.core.specs import Port
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.outputs import Outputs
 from headrace.server.engine.runtime import OpenVinoEngine
-from headrace.server.engine.slots import Slot
 from headrace.server.fronts.commands import obey
 from headrace.server.fronts.events import Encoder
 from headrace.v1 import inference_pb2 as pb
@@ -48,7 +48,7 @@ class Desk:
         """Take a message, start what it asks for, and give the message, whose memory the runs use."""
         message = join_frame(pb.ClientFrame(commands=commands).SerializeToString(), tensors)
         obey(self.core, self.stream, message, 0.0)
-        for run in self.core.decide(0.0).starts:
+        for run in self.core.starts(0.0):
             ended = self.engine.start(run)
             self._ended([ended] if ended else [])
         return message
@@ -99,8 +99,9 @@ def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> No
     assert slot.run is not None
     # Its memory is the end of the message: not copied by the frame, by the core, or by the engine.
     where = address(message) + len(message) - data.nbytes
-    assert address(slot.run.inline[0]) == where
-    assert address(slot._in_use[0].data) == where
+    (part,) = slot.run.parts
+    assert address(part.inline[0]) == where
+    assert address(slot._inputs._in_use[0].data) == where
     large.finish()
     assert slot._request.get_input_tensor(0).data.ctypes.data == where
     frame, tensors = parse_frame(large.frame(), pb.ServerFrame())
@@ -111,14 +112,14 @@ def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> No
 def test_an_output_that_nobody_asked_for_is_not_read(wide: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     slots = [slot for loaded in wide.engine._models.values() for slot in loaded.slots]
-    take = Slot._take
+    take = Outputs._take
 
-    def counted(slot: Slot, port: Port, run: Run) -> Tensor:
+    def counted(outputs: Outputs, port: Port, part: Part) -> Tensor:
         reads.append(port.name)
-        return take(slot, port, run)
+        return take(outputs, port, part)
 
-    monkeypatch.setattr(Slot, "_take", counted)
-    scratch = [slot._scratch[1].data.ctypes.data for slot in slots]
+    monkeypatch.setattr(Outputs, "_take", counted)
+    scratch = [slot._outputs._scratch[1].data.ctypes.data for slot in slots]
     x = np.ones((1, 16), np.float32)
     wide.receive(define((1, 16), ("small",)))
     for tag in range(1, 51):
@@ -129,14 +130,14 @@ def test_an_output_that_nobody_asked_for_is_not_read(wide: Desk, monkeypatch: py
         assert len(frame.SerializeToString()) < 200
     assert reads == ["small"] * 50
     # The runtime writes the large one to the same memory again and again.
-    assert [slot._scratch[1].data.ctypes.data for slot in slots] == scratch
+    assert [slot._outputs._scratch[1].data.ctypes.data for slot in slots] == scratch
 
 
 def test_a_large_output_is_copied_once_into_the_message(wide: Desk) -> None:
     x = np.ones((1, 16), np.float32)
     wide.receive(define((1, 16), ("large",), ("large",)), Command(tag=1, call=1, tensors=1), tensors=(x.tobytes(),))
     slots = [slot for loaded in wide.engine._models.values() for slot in loaded.slots]
-    written = {slot._scratch[1].data.ctypes.data for slot in slots}
+    written = {slot._outputs._scratch[1].data.ctypes.data for slot in slots}
     wide.finish()
     (kept,) = wide.stream.tickets[1].own.values()
     assert kept.tensor is not None

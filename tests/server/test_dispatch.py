@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core, Limits
-from headrace.server.core.events import Done
-from headrace.server.core.specs import ModelSpec
+from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.streams import Stream
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.fake import Arrays, FakeEngine
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.wire.dtypes import Datatype
 from tests import models
@@ -42,17 +47,31 @@ class Gaps:
         self._handle = self._loop.call_soon(self._turn)
 
 
-async def infer(dispatch: Dispatch, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Done:
-    """One inference, of which nothing is asked for."""
+def ask(dispatch: Dispatch, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Stream:
+    """The stream of an Infer of which nothing is asked for. Nobody has acted."""
     inputs = tuple(Inline(port.name, Datatype.FP32, shape) for port in spec.inputs)
     core = dispatch.core
     stream = core.open_stream(unary=True)
     core.define(stream, 1, Call(spec.name, "", inputs, (), False, ()), 100)
     core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.cargo(len(data)), dispatch.now())
-    dispatch.act()
-    (event,) = await dispatch.events(stream)
-    assert isinstance(event, Done), event
+    return stream
+
+
+async def told(dispatch: Dispatch, stream: Stream) -> Event:
+    """The only event of a stream."""
+    while not (events := dispatch.take(stream)):
+        assert await dispatch.news(stream)
+    (event,) = events
     dispatch.leave(stream)
+    return event
+
+
+async def infer(dispatch: Dispatch, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Done:
+    """One inference, of which nothing is asked for."""
+    stream = ask(dispatch, spec, shape, data)
+    dispatch.act()
+    event = await told(dispatch, stream)
+    assert isinstance(event, Done), event
     return event
 
 
@@ -82,3 +101,36 @@ async def test_a_long_run_does_not_hold_up_the_loop(tmp_path: Path, model: str, 
         assert gaps.longest < done.running / 2
     dispatch.close()
     engine.close()
+
+
+async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCaptureFixture) -> None:
+    def positive(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
+        if (inputs["x"] < 0).any():
+            raise ValueError("negative")
+        return {"y": inputs["x"]}
+
+    any_rows = (Dimension(0, -1),)
+    ports = (Port(0, ("x",), Datatype.FP32, any_rows),), (Port(0, ("y",), Datatype.FP32, any_rows),)
+    engine = FakeEngine()
+    spec = engine.add(ModelSpec("m", "1", *ports, has_variables=False, slots=1, direct=True, batch=4), positive)
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatch = Dispatch(core, engine)
+    with caplog.at_level(logging.INFO, "headrace.server.dispatch"):
+        values = np.array([1, -2, 3], np.float32)
+        streams = [ask(dispatch, spec, (1,), value.tobytes()) for value in values]
+        dispatch.act()
+        events = [await told(dispatch, stream) for stream in streams]
+    assert [len(run.parts) for run in engine.started] == [3, 1, 1, 1]
+    assert [type(event) for event in events] == [Done, Failed, Done]
+    (batch, incident) = caplog.records
+    assert (batch.levelno, batch.getMessage()) == (
+        logging.INFO,
+        "a batch of 3 failed (negative); each runs again alone",
+    )
+    assert incident.levelno == logging.ERROR
+    assert isinstance(events[1], Failed)
+    number = incident.getMessage().removeprefix("incident ")
+    assert events[1].error.code.name == "INTERNAL"
+    assert number in events[1].error.message
+    dispatch.close()

@@ -7,6 +7,7 @@ taken apart without protobuf touching them: the items are parsed, the tensors ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -77,13 +78,21 @@ def join_frame(items: bytes, tensors: Iterable[Buffer]) -> bytes:
     return b"".join(parts)
 
 
+@lru_cache(4096)
 def tensor_header(size: int) -> bytes:
-    header = bytearray((_TENSOR,))
-    while size > 0x7F:
-        header.append(size & 0x7F | 0x80)
-        size >>= 7
-    header.append(size)
-    return bytes(header)
+    """What stands before the bytes of a tensor. The sizes of tensors repeat."""
+    return bytes((_TENSOR,)) + varint(size)
+
+
+@lru_cache(4096)
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it; not negative. Most are small, or have been written a moment ago."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
 
 
 def _scan(message: bytes) -> tuple[bytes, list[memoryview]]:

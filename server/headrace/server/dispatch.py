@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterable
 
-from headrace.server.core.core import Core, Decisions
+from headrace.server.core.core import Core
 from headrace.server.core.events import Event
 from headrace.server.core.ports import Ended, Engine, Run
 from headrace.server.core.streams import Stream
@@ -18,7 +18,7 @@ from headrace.wire.errors import HeadraceError, Internal
 
 POLL_SECONDS = 0.02
 """How often running slots are asked for failures, which call nobody back."""
-TURN_SECONDS = 0.001
+TURN_SECONDS = 0.002
 """How long direct runs may hold up the event loop at a stretch."""
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,17 @@ class Dispatch:
         self.core = core
         self._engine = engine
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._running: dict[Run, bool] = {}
         """True for those that were asked to stop: that they fail then is no incident."""
         self._writers: dict[Stream, asyncio.Future[None]] = {}
         self._readers: dict[Stream, asyncio.Future[None]] = {}
+        self.rested = True
+        """Nothing was decided since somebody last set this."""
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._poller: asyncio.TimerHandle | None = None
         engine.on_ended(self._wake)
-
-    def now(self) -> float:
-        return self._loop.time()
 
     def act(self) -> None:
         """Carry out what the core decides after whatever it was told.
@@ -49,55 +49,68 @@ class Dispatch:
         Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
         next turn of the loop: others want to read and write in between.
         """
+        self.rested = False
         until = self.now() + TURN_SECONDS
-        while self._carry_out(self.core.decide(self.now())):
+        while self._start(self.core.starts(self.now())):
             if self.now() > until:
                 if not self._again:
                     self._again = True
                     self._loop.call_soon(self._act_again)
                 break
+        stops, streams = self.core.news()
+        for run in stops:
+            self._running[run] = True
+            self._engine.cancel(run)
+        for stream in streams:
+            _wake(self._writers.pop(stream, None))
         if self._running and self._poller is None:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()
+
+    def _go_on(self) -> None:
+        """`act`, where that is seldom needed."""
+        if self.core.undecided:
+            self.act()
+        else:
+            self._set_timer()
 
     def _act_again(self) -> None:
         self._again = False
         self.act()
 
-    def _carry_out(self, decisions: Decisions) -> bool:
-        """True when there is more to decide, because runs have ended in place."""
+    def _start(self, runs: Iterable[Run]) -> bool:
+        """True when there may be more to start, because some have ended in place."""
         ended_some = False
-        for run in decisions.starts:
+        for run in runs:
             ended = self._engine.start(run)
             if ended is None:
                 self._running[run] = False
             else:
-                self.core.run_ended(ended, self._told(ended.error), self.now())
+                self.core.run_ended(ended, self._told(ended), self.now())
                 ended_some = True
-        for run in decisions.stops:
-            self._running[run] = True
-            self._engine.cancel(run)
-        for stream in decisions.streams:
-            _wake(self._writers.pop(stream, None))
         return ended_some
 
-    async def events(self, stream: Stream) -> list[Event]:
-        """The events of a stream's next frame, as soon as there are any; none when the stream has ended."""
-        while not stream.outbox:
-            if stream.ended:
-                return []
+    async def news(self, stream: Stream) -> bool:
+        """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
+        if not stream.outbox and not stream.ended:
             self._writers[stream] = self._loop.create_future()
             await self._writers[stream]
+        return not stream.ended
+
+    def take(self, stream: Stream) -> list[Event]:
+        """The events of a stream's next frame; none when there is nothing to say."""
+        if not stream.outbox:
+            return []
         events = self.core.take(stream, self.now())
         if stream.may_read:
             _wake(self._readers.pop(stream, None))
-        self.act()
+        self._go_on()
         return events
 
     def written(self, stream: Stream) -> None:
         """The transport has the last frame of a stream."""
         self.core.written(stream)
-        self.act()
+        self._go_on()
 
     async def readable(self, stream: Stream) -> None:
         """Wait until commands of a stream may be read."""
@@ -139,12 +152,18 @@ class Dispatch:
         now = self.now()
         for ended in runs:
             stopping = self._running.pop(ended.run)
-            self.core.run_ended(ended, None if stopping else self._told(ended.error), now)
+            self.core.run_ended(ended, None if stopping else self._told(ended), now)
         self.act()
 
-    def _told(self, error: Exception | None) -> HeadraceError | None:
+    def _told(self, ended: Ended) -> HeadraceError | None:
+        """What the tickets of a run fail with."""
+        error = ended.error
         if error is None or isinstance(error, HeadraceError):
             return error
+        parts = len(ended.run.parts)
+        if parts > 1:
+            logger.info("a batch of %d failed (%s); each runs again alone", parts, error)
+            return Internal("the batch failed")
         return self.incident(error)
 
     def _set_timer(self) -> None:

@@ -18,11 +18,15 @@ from headrace.server.fronts.service import inference_service
 from headrace.server.repository.named import NamedModelError, named_models
 from headrace.server.settings import Settings, as_properties
 from headrace.wire.errors import HeadraceError
+from headrace.wire.memory import give_back_memory, keep_freed_memory
 
 LOADED_NO_MODEL = 3
 CANNOT_LISTEN = 4
 STOP_SECONDS = 5.0
 """How long streams may take to end once nothing is left to finish."""
+
+IDLE_SECONDS = 10.0
+"""After so long without anything to do the memory that was used goes back to the system."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +38,9 @@ def run(models: Sequence[str], settings: Settings) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    keep_freed_memory()
     properties = as_properties(settings.property)
-    compilation = Compilation(settings.device, settings.run, settings.hint, properties, settings.slots)
+    compilation = Compilation(settings.device, settings.run, settings.hint, properties, settings.slots, settings.batch)
     engine = OpenVinoEngine()
     core = Core(_limits(settings))
     try:
@@ -64,6 +69,7 @@ async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings) -> int:
         return CANNOT_LISTEN
     stop = _signals()
     await server.start()
+    tidying = asyncio.create_task(_tidy(dispatch))
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
     await stop.get()
     logger.info("draining %r", core)
@@ -78,8 +84,20 @@ async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings) -> int:
         await server.stop(None)
     again.cancel()
     await ending
+    tidying.cancel()
     dispatch.close()
     return code
+
+
+async def _tidy(dispatch: Dispatch) -> None:
+    """Give memory back when nothing has happened for a while."""
+    given_back = True
+    while True:
+        dispatch.rested = True
+        await asyncio.sleep(IDLE_SECONDS)
+        if dispatch.rested and not given_back:
+            give_back_memory()
+        given_back = dispatch.rested
 
 
 def _signals() -> asyncio.Queue[int]:
@@ -100,6 +118,7 @@ def _limits(settings: Settings) -> Limits:
         keep_bytes_total=settings.keep_bytes_total,
         keep_seconds=settings.keep_seconds,
         grace=settings.grace,
+        batch_delay=settings.batch_delay,
     )
 
 

@@ -38,6 +38,20 @@ def show_bytes(size: int) -> str:
 Size = Annotated[int, Parameter(converter=to_bytes, validator=validators.Number(gte=1), show_default=show_bytes)]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
+
+def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
+    """`auto`, `off` or rows of 2 or more. Raises ValueError."""
+    text = tokens[0].value
+    if text == "auto":
+        return None
+    if text == "off":
+        return 1
+    if not text.isdecimal() or not 2 <= int(text) <= 65536:
+        raise ValueError(f"{text!r} is neither auto nor off nor a number from 2 to 65536")
+    return int(text)
+
+
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 
 
@@ -58,6 +72,10 @@ class Settings:
     """Plugin property KEY=VALUE; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
     """Inferences of a model at once; 0: twice what the device calls optimal."""
+    batch: Annotated[int | None, Parameter(converter=to_rows, show_default=lambda _: "auto")] = None
+    """Rows of a run that tickets share: auto (where it pays), off, or a number."""
+    batch_delay: Seconds = 0.0
+    """Seconds that a batch waits to be full."""
     streams: Count = 4096
     """Streams and unary calls at once; more are refused."""
     window: Count = 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from headrace.server.core.calls import Call
+from headrace.server.core.calls import Call, Reference
 from headrace.server.core.core import Limits
 from headrace.server.core.events import Event
 from headrace.server.core.ports import Run
@@ -95,6 +95,10 @@ class ExpectedTicket:
     written: bool = False
     ready: int | None = None
     run: Run | None = None
+    keeps: list[int] = field(default_factory=list)
+    """Which of `outs` its run was to keep."""
+    alone: bool = False
+    """A batch with it has failed."""
     real: Ticket | None = None
 
     def __repr__(self) -> str:
@@ -114,6 +118,15 @@ class ExpectedTicket:
     @property
     def needs_input(self) -> bool:
         return self.end is None or self.run is not None
+
+    @property
+    def rows(self) -> int:
+        """Those that it brings to a batch, once its sources are there; 0 when it shares no run."""
+        if self.call is None or self.call.spec.batch == 1 or self.alone:
+            return 0
+        sizes = {each.shape[0] for each in self.call.call.inputs if not isinstance(each, Reference)}
+        sizes |= {out.tensor.shape[0] for out in self.deps if out.tensor is not None}
+        return max(sizes) if len(sizes) == 1 and max(sizes) <= self.call.spec.batch else 0
 
     @property
     def queued(self) -> bool:
@@ -208,13 +221,7 @@ class Books:
         self.draining = False
         self.grace_ends: float | None = None
         self.stops: list[Run] = []
-        self._clock = 0
-        self._turns: dict[tuple[int, int, int], int] = {}
-
-    def tick(self) -> int:
-        """Something has happened: what happens at one tick has no order."""
-        self._clock += 1
-        return self._clock
+        self.now = 0.0
 
     @property
     def tickets(self) -> list[ExpectedTicket]:
@@ -232,48 +239,17 @@ class Books:
         held = [e.cargo for e in self.tickets if e.cargo is not None and e.needs_input]
         return {id(cargo): cargo for cargo in held}.values()
 
-    def running(self, spec: ModelSpec) -> list[ExpectedTicket]:
-        """The tickets that occupy slots, those that have ended before their runs included."""
-        return [e for e in self.tickets if e.run is not None and e.call is not None and e.call.spec is spec]
+    def runs(self, spec: ModelSpec | None = None) -> list[Run]:
+        """The runs that occupy slots, those included whose tickets have ended before: of a model, or all."""
+        runs = {id(e.run): e.run for e in self.tickets if e.run is not None}.values()
+        return [run for run in runs if spec is None or run.spec is spec]
 
-    def choked(self, stream: ExpectedStream) -> bool:
-        return stream.unsent > self.limits.unsent_bytes
+    def tickets_of(self, run: Run) -> list[ExpectedTicket]:
+        """In the order of the run's parts."""
+        return [next(e for e in self.tickets if e.real is part) for part in run.parts]
 
-    def queue(self, ticket: ExpectedTicket) -> None:
-        """Everything is there but a slot."""
-        key = self._key(ticket)
-        waiting = [e for e in ticket.stream.tickets if e.queued and e is not ticket and self._key(e) == key]
-        if not waiting:
-            self._turns[key] = self._clock
-        ticket.ready = self._clock
-
-    def picks(self, spec: ModelSpec) -> list[ExpectedTicket]:
-        """The tickets of which one has to start next: none, one, or several that came at the same time."""
-        queued = [e for e in self.tickets if e.queued and e.call is not None and e.call.spec is spec]
-        may = [e for e in queued if not self.choked(e.stream) or e is e.stream.infers[0]]
-        top = [e for e in may if e.priority == max(each.priority for each in may)]
-        if not top:
-            return []
-        stream = min(top, key=lambda e: self._turns[self._key(e)]).stream
-        mine = [e for e in top if e.stream is stream]
-        if self.choked(stream):
-            return mine
-        return [e for e in mine if e.ready == min(each.ready or 0 for each in mine)]
-
-    def served(self, ticket: ExpectedTicket) -> None:
-        """It was this ticket's turn, so that it is another stream's now."""
-        self.tick()
-        self._turns[self._key(ticket)] = self._clock
-
-    def inherit(self, ticket: ExpectedTicket) -> None:
-        for source in {id(out.ticket): out.ticket for out in ticket.deps}.values():
-            if source.end is None and source.priority < ticket.priority:
-                queued = source.queued
-                source.ready = None if queued else source.ready
-                source.priority = ticket.priority
-                if queued:
-                    self.queue(source)
-                self.inherit(source)
+    def queued(self, spec: ModelSpec) -> list[ExpectedTicket]:
+        return [e for e in self.tickets if e.queued and e.call is not None and e.call.spec is spec]
 
     def dues(self) -> list[float]:
         dues = [e.due for e in self.tickets if e.due is not None and e.end is None]
@@ -283,11 +259,6 @@ class Books:
     def resting(self, stream: ExpectedStream) -> list[ExpectedOutput]:
         """Kept outputs that nobody uses: their keep time runs."""
         return [out for out in stream.outputs if out.owned and out.tensor is not None and not stream.holders(out)]
-
-    @staticmethod
-    def _key(ticket: ExpectedTicket) -> tuple[int, int, int]:
-        assert ticket.call is not None
-        return id(ticket.call.spec), ticket.priority, id(ticket.stream)
 
 
 def nbytes_of(port: Port) -> int | None:

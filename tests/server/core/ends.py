@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from headrace.server.core.core import Limits
-from headrace.server.core.specs import ModelSpec
-from tests.server.core.books import BIG, Books, ExpectedEvent, ExpectedStream, ExpectedTicket, fits
+from tests.server.core.books import BIG, ExpectedEvent, ExpectedStream, ExpectedTicket, fits
 from tests.server.core.scenario import FakeTensor
+from tests.server.core.turns import Turns
 
 
-class Ends(Books):
-    def __init__(self, limits: Limits, specs: Sequence[ModelSpec]) -> None:
-        super().__init__(limits, specs)
-        self.now = 0.0
-
+class Ends(Turns):
     def expire(self) -> None:
         late = [e for e in self.tickets if e.due is not None and e.end is None and e.due <= self.now]
         for ticket in sorted(late, key=lambda e: (e.due, e.number)):
@@ -104,7 +98,7 @@ class Ends(Books):
     def stop_or_leave(self, ticket: ExpectedTicket) -> None:
         if ticket.run is None:
             self.leave(ticket)
-        else:
+        elif all(each.end is not None for each in self.tickets_of(ticket.run)):
             self.stops.append(ticket.run)
 
     def leave(self, ticket: ExpectedTicket) -> None:

@@ -19,6 +19,16 @@ MODELS = (
     model("two", [port(0, "a", None), port(1, "b", (0, 4))], [port(0, "sum", None)], slots=2),
     # Three slots, an output too large for a small message, one that may be.
     model("three", [port(0, "x", (1, 5))], [port(0, "big", 40_000), port(1, "z", None), port(2, "y", 4)], slots=3),
+    # Batches in one slot; one output costs more to keep the more rows it has.
+    model("many", [port(0, "x", None)], [port(0, "y", None), port(1, "z", None, 300)], direct=True, batch=4),
+    # Two inputs, which may disagree; two slots, which share what is queued; an output too large for a small message.
+    model(
+        "pairs",
+        [port(0, "a", None), port(1, "b", None)],
+        [port(0, "y", None), port(1, "big", None, 20_000)],
+        slots=2,
+        batch=3,
+    ),
 )
 NAMES = ("y", "why", "t", "sum", "big", "z", "nothing")
 
@@ -27,9 +37,13 @@ def _good(random: Random, spec: ModelSpec) -> KnownCall:
     inputs: list[Inline | Reference | Zeros] = []
     sizes: list[int] = []
     references: list[tuple[Port, str, bool]] = []
+    # In batches inputs have to agree, and must be small.
+    sizes_of = (0, *[1] * 10, 2, 2, 2, 3, 5) if spec.batch > 1 else (1, 4)
+    same = random.choice(sizes_of) if spec.batch > 1 and random.random() < 0.8 else None
     for each in random.sample(spec.inputs, len(spec.inputs)):
         assert each.shape is not None
-        shape = tuple(size.min if size.min == size.max else random.choice([1, 4]) for size in each.shape)
+        chosen = random.choice(sizes_of) if same is None else same
+        shape = tuple(size.min if size.min == size.max else chosen for size in each.shape)
         kind = random.choice(["inline"] * 4 + ["reference"] * 4 + ["zeros"])
         if kind == "reference":
             output, take = random.choice(NAMES[:-1]), random.random() < 0.3
@@ -43,6 +57,7 @@ def _good(random: Random, spec: ModelSpec) -> KnownCall:
     every = random.random() < 0.3
     some = random.sample(spec.outputs, random.randint(0, len(spec.outputs)))
     keep = random.sample(spec.outputs, random.randint(0, len(spec.outputs)))
+    keep = [] if spec.batch > 1 and random.random() < 0.5 else keep
     call = Call(
         spec.name,
         random.choice(["", "1"]),

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.server.core.play import (
+    CROWDS,
+    DELAYS,
     KINDS,
     MAX_CALLS,
     OTHERS,
@@ -53,15 +55,16 @@ frames = st.lists(st.one_of(infers, infers, infers, fetches, others), min_size=1
 
 class CoreMachine(RuleBasedStateMachine):
     @initialize(
-        keep=st.sampled_from([3000, 6000, 400_000]),
-        server=st.sampled_from([4000, 9000, 1_000_000]),
+        keep=st.sampled_from([3000, 6000, 400_000, 400_000]),
+        server=st.sampled_from([4000, 9000, 1_000_000, 1_000_000]),
         queue=st.sampled_from([100, 1000, 10_000]),
         unsent=st.sampled_from([0, 40, 1000, 1 << 30]),
+        delay=st.sampled_from(DELAYS),
     )
-    def begin(self, keep: int, server: int, queue: int, unsent: int) -> None:
+    def begin(self, keep: int, server: int, queue: int, unsent: int, delay: float) -> None:
         self.few_calls = patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS)
         self.few_calls.start()
-        self.play = Play(keep=keep, server=server, queue=queue, unsent=unsent)
+        self.play = Play(keep=keep, server=server, queue=queue, unsent=unsent, delay=delay)
 
     @rule(unary=st.sampled_from([False, False, False, True]), ordered=st.booleans(), small=st.booleans())
     def open(self, unary: bool, ordered: bool, small: bool) -> None:
@@ -75,6 +78,19 @@ class CoreMachine(RuleBasedStateMachine):
     def frame_that_starts(self, at: int, nbytes: int, said: Sequence[Command]) -> None:
         self.play.frame(at, nbytes, said, ended=False)
         self.play.pair.decide()
+
+    @rule(
+        at=any_of,
+        nbytes=st.integers(0, 20),
+        kind=st.sampled_from(CROWDS),
+        said=st.lists(infers, min_size=2, max_size=6),
+        equal=st.sampled_from([True, True, True, False]),
+        decide=st.booleans(),
+    )
+    def crowd(self, at: int, nbytes: int, kind: str, said: Sequence[Infer], equal: bool, decide: bool) -> None:
+        self.play.crowd(at, nbytes, kind, said, equal=equal)
+        if decide:
+            self.play.pair.decide()
 
     @rule(at=any_of, nbytes=st.integers(0, 90), said=frames, size=st.sampled_from(SIZES))
     def frame_that_runs(self, at: int, nbytes: int, said: Sequence[Command], size: int) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from headrace.server.core.core import Decisions, Limits
+from headrace.server.core.core import Limits
 from headrace.server.core.events import Event
-from headrace.server.core.ports import Run
+from headrace.server.core.ports import Part, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.streams import Stream
 from tests.server.core.books import (
@@ -27,6 +27,8 @@ from tests.server.core.scenario import FakeTensor
 
 DEFAULT_MAX_MESSAGE = 4 << 20
 MAX_CALL_BYTES = 4 << 20
+Result = tuple[Sequence[FakeTensor], Sequence[FakeTensor]]
+"""What is sent, and what is kept."""
 
 
 class Oracle(Ends):
@@ -195,19 +197,68 @@ class Oracle(Ends):
 
     # ------------------------------------------------------------------------------------------------ runs and time
 
-    def run_ended(
+    def run_ended(self, run: Run, results: Sequence[Result], error: str | None) -> None:
+        """A run has ended: with a result for each of its tickets, or with an error."""
+        self.stops = [each for each in self.stops if each is not run]
+        tickets = self.tickets_of(run)
+        if error is not None and len(tickets) > 1:
+            for ticket in tickets:
+                if ticket.end is not None:
+                    ticket.run = None
+                    self.leave(ticket)
+            self.put_back([ticket for ticket in tickets if ticket.end is None])
+            return
+        for ticket, (sent, kept) in zip(tickets, results, strict=True):
+            self._part_ended(ticket, sent, kept, error)
+
+    def decide(self, starts: Sequence[Run], stops: Sequence[Run], has_failed: Callable[[ExpectedTicket], bool]) -> None:
+        """Compare what was decided with whose turn it was.
+
+        Which of two models comes first is not said anywhere; so it is asked for `has_failed` whether a ticket got no
+        slot because the quota was used up, and checked that it may have been.
+        """
+        self.expire()
+        self.tick()
+        runs = [(run, self.tickets_of(run)) for run in starts]
+        ahead = [(ticket, run, part) for run, tickets in runs for ticket, part in zip(tickets, run.parts, strict=True)]
+        assert len({id(ticket) for ticket, _, _ in ahead}) == len(ahead)
+        orders = {
+            id(spec): self.order(spec, [tickets for run, tickets in runs if run.spec is spec], has_failed)
+            for spec in self.specs
+        }
+        reserved = {id(stream): stream.kept for stream in self.streams}
+        for ticket, _, _ in ahead:
+            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE, out.static) for out in ticket.outs)
+        while ahead or any(orders.values()):
+            turns = [order[0] for order in orders.values() if order]
+            starved = [ticket for ticket in turns if has_failed(ticket)]
+            equals = orders[id(ahead[0][1].spec)][:1] if ahead else []
+            if ahead and self._is_next(ahead[0][0], ahead[0][2], equals, starved):
+                ticket, run, part = ahead.pop(0)
+                self._start(ticket, run, part)
+            else:
+                assert starved, f"{ahead[0]} started, and it was the turn of {turns}"
+                ticket = next((ticket for ticket in starved if ticket in equals), starved[0])
+                self._starve(ticket, reserved)
+            assert ticket.call is not None
+            orders[id(ticket.call.spec)].remove(ticket)
+        assert len(stops) == len({id(run) for run in stops})
+        assert {id(run) for run in stops} == {id(run) for run in self.stops}
+        self.stops = []
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _part_ended(
         self, ticket: ExpectedTicket, sent: Sequence[FakeTensor], kept: Sequence[FakeTensor], error: str | None
     ) -> None:
         self.tick()
-        stream, run = ticket.stream, ticket.run
-        assert run is not None
+        stream = ticket.stream
         charged = {out: stream.charge(out) for out in ticket.outs}
         room = min(self.limits.keep_bytes - stream.kept, self.limits.keep_bytes_total - self.kept)
         ticket.run = None
-        self.stops = [each for each in self.stops if each is not run]
         if ticket.end is None:
             nbytes = sum(tensor.nbytes for tensor in sent)
-            arrived = [(ticket.outs[at], tensor) for at, tensor in zip(run.keep, kept, strict=not error)]
+            arrived = [(ticket.outs[at], tensor) for at, tensor in zip(ticket.keeps, kept, strict=not error)]
             arrived = [(out, tensor) for out, tensor in arrived if stream.wanted(out)]
             more = sum(max(0, max(MIN_CHARGE, tensor.nbytes) - charged[out]) for out, tensor in arrived)
             if error is not None:
@@ -226,69 +277,30 @@ class Oracle(Ends):
         self.leave(ticket)
         self.wake(stream)
 
-    def decide(self, decisions: Decisions, has_failed: Callable[[ExpectedTicket], bool]) -> list[ExpectedTicket]:
-        """Compare what was decided with whose turn it was. Returns the tickets that started.
-
-        Which of two models comes first is not said anywhere; so it is asked for `has_failed` whether a ticket got no
-        slot because the quota was used up, and checked that it may have been.
-        """
-        self.expire()
-        self.tick()
-        started = [(self._of(run), run) for run in decisions.starts]
-        assert len({id(run) for _, run in started}) == len(started)
-        reserved = {id(stream): stream.kept for stream in self.streams}
-        for ticket, _ in started:
-            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE, out.static) for out in ticket.outs)
-        ahead = list(started)
-        while True:
-            turns = {id(spec): self.picks(spec) for spec in self.specs if len(self.running(spec)) < spec.slots}
-            starved = [ticket for picks in turns.values() for ticket in picks if has_failed(ticket)]
-            equals = turns.get(id(ahead[0][1].plan.spec), []) if ahead else []
-            if ahead and self._is_next(*ahead[0], equals, starved):
-                self._start(*ahead.pop(0))
-            elif starved:
-                self._starve(next((ticket for ticket in starved if ticket in equals), starved[0]), reserved)
-            else:
-                assert not ahead, f"{ahead[0][0]} started, and it was the turn of {turns}"
-                assert not any(turns.values()), f"a slot is free, and it is the turn of {turns}"
-                break
-        assert len(decisions.stops) == len({id(run) for run in decisions.stops})
-        assert {id(run) for run in decisions.stops} == {id(run) for run in self.stops}
-        self.stops = []
-        return [ticket for ticket, _ in started]
-
-    # -------------------------------------------------------------------------------------------------------- inside
-
-    def _of(self, run: Run) -> ExpectedTicket:
-        return next(ticket for ticket in self.tickets if ticket.real is not None and ticket.real.run is run)
-
     def _is_next(
-        self,
-        ticket: ExpectedTicket,
-        run: Run,
-        equals: Sequence[ExpectedTicket],
-        starved: Sequence[ExpectedTicket],
+        self, ticket: ExpectedTicket, part: Part, equals: Sequence[ExpectedTicket], starved: Sequence[ExpectedTicket]
     ) -> bool:
         """Whether a ticket started before the others got no slot: some of them may have wanted its outputs."""
-        if ticket not in equals or any(other in starved for other in equals):
-            return False
-        return not starved or [*run.keep] == self._wanted(ticket)
+        return ticket in equals and (not starved or [*part.keep] == self._wanted(ticket))
 
-    def _start(self, ticket: ExpectedTicket, run: Run) -> None:
+    def _start(self, ticket: ExpectedTicket, run: Run, part: Part) -> None:
         assert ticket.call is not None
-        taken = {each.run.slot for each in self.running(ticket.call.spec) if each.run is not None}
-        assert run.slot in range(ticket.call.spec.slots)
-        assert run.slot not in taken
-        assert run.plan.spec is ticket.call.spec
+        spec = ticket.call.spec
+        assert run.slot in range(spec.slots)
+        assert run.slot not in {each.slot for each in self.runs(spec) if each is not run}
+        assert run.spec is spec
+        assert part.plan is not None
+        assert part.plan.spec is spec
         assert ticket.due is None or ticket.due > self.now
-        assert all(tensor is not None for tensor in run.references)
-        assert [id(tensor) for tensor in run.references] == [id(out.tensor) for out in ticket.deps]
-        assert [*map(id, run.inline)] == [*map(id, ticket.inline)]
-        assert [*run.keep] == self._wanted(ticket)
+        assert all(tensor is not None for tensor in part.references)
+        assert [id(tensor) for tensor in part.references] == [id(out.tensor) for out in ticket.deps]
+        assert [*map(id, part.inline)] == [*map(id, ticket.inline)]
+        assert [*part.keep] == self._wanted(ticket)
+        assert len(run.parts) == 1 or part.rows == ticket.rows > 0
         self.served(ticket)
-        ticket.run = run
-        for at in run.keep:
-            ticket.outs[at].promised = True
+        ticket.run, ticket.keeps = run, [*part.keep]
+        for at, out in enumerate(ticket.outs):
+            out.promised = at in part.keep
 
     def _wanted(self, ticket: ExpectedTicket) -> list[int]:
         return [at for at, out in enumerate(ticket.outs) if ticket.stream.wanted(out)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headrace.server.core.core import Core, Limits
 from headrace.server.core.events import Done, Event, Failed, Fetched
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.ports import Ended, Part, Run
 from headrace.server.core.quotas import Cargo as CoreCargo
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.tables import SlotState, TicketState
@@ -28,9 +28,9 @@ class Pair:
         self._models = {id(spec): self.core.models.find(spec.name) for spec in specs}
 
     @property
-    def running(self) -> list[ExpectedTicket]:
-        """The tickets whose runs the runtime has not let go of."""
-        return [ticket for ticket in self.oracle.tickets if ticket.run is not None]
+    def running(self) -> list[Run]:
+        """The runs that the runtime has not let go of."""
+        return self.oracle.runs()
 
     # ------------------------------------------------------------------------------------------------- told to both
 
@@ -126,21 +126,28 @@ class Pair:
         self.oracle.wrote(stream)
         self.compare()
 
-    def end(self, ticket: ExpectedTicket, size: int, error: HeadraceError | None) -> None:
-        """A run ends; `size` is that of dynamic outputs."""
-        run = ticket.run
-        assert run is not None
-        sent, kept = ([], []) if error else _outputs(run, size)
-        self.core.run_ended(Ended(run, sent, kept, error), error, self.oracle.now)
-        self.oracle.run_ended(ticket, sent, kept, error.code.name if error else None)
+    def end(self, run: Run, size: int, error: HeadraceError | None) -> None:
+        """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs."""
+        results: list[tuple[list[FakeTensor], list[FakeTensor]]] = [([], [])] * len(run.parts)
+        if error:
+            ended = Ended(run, error=error)
+        else:
+            tickets = self.oracle.tickets_of(run)
+            results = [_outputs(part, ticket.rows or size) for part, ticket in zip(run.parts, tickets, strict=True)]
+            ended = Ended(run, [sent for sent, _ in results], [kept for _, kept in results])
+        self.core.run_ended(ended, error, self.oracle.now)
+        self.oracle.run_ended(run, results, error.code.name if error else None)
         self.compare()
 
     def decide(self) -> None:
-        decisions = self.core.decide(self.oracle.now)
-        self.oracle.decide(decisions, _has_failed)
+        starts = self.core.starts(self.oracle.now)
+        news = self.core.news()
+        due = self.core.next_due()
+        assert due is None or due > self.oracle.now, "time alone would bring nothing new"
+        self.oracle.decide(starts, news.stops, _has_failed)
         self.compare()
-        told = {id(stream) for stream in decisions.streams}
-        assert len(told) == len(decisions.streams)
+        told = {id(stream) for stream in news.streams}
+        assert len(told) == len(news.streams)
         assert all(id(stream.real) in told for stream in self.oracle.streams if stream.is_news)
         for stream in self.oracle.streams:
             stream.is_news = False
@@ -182,7 +189,9 @@ class Pair:
         assert self.core.keep.used == self.oracle.kept <= self.limits.keep_bytes_total
         assert self.core.queue.used == self.oracle.cargo <= self.limits.queue_bytes
         dues, due = self.oracle.dues(), self.core.next_due()
-        assert due is None if not dues else due is not None and due <= min(dues)
+        assert not dues or (due is not None and due <= min(dues))
+        waiting = self.limits.batch_delay and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
+        assert due is None or dues or waiting
         for spec in self.specs:
             self._check_slots(spec)
 
@@ -190,13 +199,12 @@ class Pair:
         """A slot is free when the runtime has said so, and not before."""
         model = self._models[id(spec)]
         states = [SlotState.FREE] * spec.slots
-        for ticket in self.oracle.running(spec):
-            assert ticket.run is not None
-            states[ticket.run.slot] = SlotState.RUNNING if ticket.end is None else SlotState.STOPPING
+        for run in self.oracle.runs(spec):
+            wanted = any(ticket.end is None for ticket in self.oracle.tickets_of(run))
+            states[run.slot] = SlotState.RUNNING if wanted else SlotState.STOPPING
         assert model.slots == states
         assert model.has_slot == (SlotState.FREE in states)
-        queued = [e for e in self.oracle.tickets if e.queued and e.call is not None and e.call.spec is spec]
-        assert model.queued == len(queued)
+        assert model.queued == len(self.oracle.queued(spec))
 
     def check_inside(self) -> None:
         """What is inside is bounded by what is live: nothing leaks."""
@@ -230,9 +238,11 @@ class Pair:
         left = True
         while left:
             self.decide()
+            self.oracle.now += self.limits.batch_delay
             left = bool(self.running) or any(stream.pending for stream in self.oracle.streams)
-            for ticket in self.running:
-                self.end(ticket, 4, None)
+            left = left or any(self.oracle.queued(spec) for spec in self.specs)
+            for run in self.running:
+                self.end(run, 4, None)
             for stream in self.oracle.streams:
                 while stream.pending:
                     self.take(stream)
@@ -274,14 +284,16 @@ def matches(event: Event, expected: ExpectedEvent) -> bool:
             return kind == expected.kind
 
 
-def _outputs(run: Run, size: int) -> tuple[list[FakeTensor], list[FakeTensor]]:
-    kept = [run.plan.keep[at] for at in run.keep]
+def _outputs(part: Part, size: int) -> tuple[list[FakeTensor], list[FakeTensor]]:
+    plan = part.plan
+    assert plan is not None
+    kept = [plan.keep[at] for at in part.keep]
     tensors: dict[int, FakeTensor] = {}
-    for each in (*run.plan.outputs, *kept):
+    for each in (*plan.outputs, *kept):
         assert each.shape is not None
-        shape = tuple(part.min if part.min == part.max else size for part in each.shape)
+        shape = tuple(axis.min if axis.min == axis.max else size for axis in each.shape)
         tensors[each.index] = FakeTensor(each.datatype, shape)
-    return [tensors[each.index] for each in run.plan.outputs], [tensors[each.index] for each in kept]
+    return [tensors[each.index] for each in plan.outputs], [tensors[each.index] for each in kept]
 
 
 def _has_failed(ticket: ExpectedTicket) -> bool:

@@ -6,7 +6,7 @@ Numbers stand for a choice among what there is at that moment, so that most comm
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from headrace.server.core.core import Limits
@@ -20,15 +20,21 @@ from tests.server.core.pair import Pair
 MAX_CALLS = 4
 """Calls that a stream may define while this plays; whoever plays has to see to it."""
 MOST_STREAMS = 4
-WINDOW = 4
+WINDOW = 5
 TAGS = 10
 """Tags that clients use: few, so that they meet."""
-REFERRING = [call for call in CALLS if call.references and call.wrong is None][:100]
+REFERRING = [call for call in CALLS if call.references and call.wrong is None]
 INLINE = [call for call in CALLS if not call.references and call.wrong is None]
+POOLS = {"any": CALLS, "inline": INLINE, "reference": REFERRING[:100]}
+for name in ("many", "pairs"):
+    POOLS[name] = [call for call in INLINE if call.spec.name == name]
+    POOLS[f"reference to {name}"] = [call for call in REFERRING if call.spec.name == name]
 # How often each is drawn is how often it stands there.
 KINDS = ("reference",) * 6 + ("inline",) * 4 + ("any",)
+CROWDS = ("many", "many", "reference to many", "pairs", "reference to pairs")
 TIMEOUTS = (0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 1.0, 2.0)
 PRIORITIES = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 5, 9, 9, 10)
+DELAYS = (0.0, 0.0, 0.5)
 SIZES = (4, 4, 4, 0, 1, 3, 500, 40_000)
 OTHERS = ("release", "release", "release", "cancel", "cancel", "cancel", "define", "open", "reject")
 _BOUNDS = ((0, 2), (0, 4), (1, 1), (2, 3), (-1, 2), (2, 1), (0, 5), (0, 40_000))
@@ -72,7 +78,7 @@ Command = Infer | Fetch | Other
 
 
 class Play:
-    def __init__(self, *, keep: int, server: int, queue: int, unsent: int) -> None:
+    def __init__(self, *, keep: int, server: int, queue: int, unsent: int, delay: float) -> None:
         limits = Limits(
             window=WINDOW,
             queue_bytes=queue,
@@ -81,6 +87,7 @@ class Play:
             keep_bytes_total=server,
             keep_seconds=2.0,
             grace=3.0,
+            batch_delay=delay,
         )
         self.pair = Pair(limits, MODELS, MAX_CALLS)
         self.oracle = self.pair.oracle
@@ -113,13 +120,21 @@ class Play:
                 case Other():
                     self.other(stream, command)
 
+    def crowd(self, at: int, nbytes: int, kind: str, said: Sequence[Infer], *, equal: bool) -> None:
+        """Streams that are up to date take turns to speak, before anything starts: many meet who may run together."""
+        for stream in range(len(self.oracle.streams)):
+            self.take(stream, written=True, all_of_it=True)
+        for place, command in enumerate(said):
+            priority = said[0].priority if equal else command.priority
+            self.frame(at + place, nbytes, [replace(command, kind=kind, priority=priority)], ended=False)
+
     def run_ends(self, at: int, size: int, fails: bool) -> None:
         if running := self.pair.running:
             self.pair.end(pick(running, at), size, Internal("the run failed") if fails else None)
 
     def all_end(self, size: int) -> None:
-        for ticket in self.pair.running:
-            self.pair.end(ticket, size, None)
+        for run in self.pair.running:
+            self.pair.end(run, size, None)
 
     def take(self, at: int, *, written: bool, all_of_it: bool) -> None:
         streams = [stream for stream in self.oracle.streams if stream.pending]
@@ -145,9 +160,10 @@ class Play:
     # ----------------------------------------------------------------------------------------------------- commands
 
     def infer(self, stream: ExpectedStream, said: Infer, cargo: tuple[Cargo, CoreCargo]) -> None:
-        call = pick(CALLS if said.kind == "any" else INLINE, said.call)
-        if said.kind == "reference":
-            call = next((each for each in rotated(REFERRING, said.call) if has_sources(stream, each)), call)
+        call = pick(POOLS[said.kind], said.call)
+        if said.kind.startswith("reference"):
+            there = (each for each in rotated(POOLS[said.kind], said.call) if has_sources(stream, each))
+            call = next(there, pick(INLINE, said.call))
         if said.defines:
             self.pair.define(stream, said.number, call, 100)
         call = stream.calls.get(said.number, call)

@@ -20,9 +20,10 @@ from collections.abc import Mapping, Sequence
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core, Limits
 from headrace.server.core.events import Done, Event, Failed, Fetched
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.ports import Ended, Part, Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
+from headrace.server.core.tickets import Ticket
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import HeadraceError
 
@@ -62,9 +63,16 @@ def dimension(size: Size) -> Dimension:
 
 
 def model(
-    name: str, inputs: Sequence[Port], outputs: Sequence[Port], *, slots: int = 1, version: str = "1"
+    name: str,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    *,
+    slots: int = 1,
+    version: str = "1",
+    direct: bool = False,
+    batch: int = 1,
 ) -> ModelSpec:
-    return ModelSpec(name, version, tuple(inputs), tuple(outputs), has_variables=False, slots=slots)
+    return ModelSpec(name, version, tuple(inputs), tuple(outputs), False, slots, direct, batch)
 
 
 def step(slots: int = 1) -> ModelSpec:
@@ -82,6 +90,12 @@ def grow(slots: int = 1) -> ModelSpec:
     return model("grow", [port(0, "x", None)], [port(0, "y", None)], slots=slots)
 
 
+def many(slots: int = 1, *, batch: int = 4, direct: bool = True) -> ModelSpec:
+    """x: f32[?] -> y: f32[?], big: f32[?,1024]; batches."""
+    outputs = [port(0, "y", None), port(1, "big", None, 1024)]
+    return model("many", [port(0, "x", None)], outputs, slots=slots, direct=direct, batch=batch)
+
+
 class Scenario:
     def __init__(self, *models: ModelSpec, slots: int = 1, limits: Limits | None = None) -> None:
         self.core = Core(limits or Limits())
@@ -89,6 +103,8 @@ class Scenario:
         self.clients: list[Client] = []
         self.running: dict[int, Run] = {}
         """Started runs that have not ended, by the tags of their tickets; those that are to stop included."""
+        self.batches: list[list[int]] = []
+        """The tags of the tickets of each run that the last decision has started."""
         self.stopping: list[int] = []
         """Tags of tickets whose runs were to be stopped, in order."""
         for spec in models or (step(slots), add(slots), grow(slots)):
@@ -106,23 +122,32 @@ class Scenario:
 
     def starts(self) -> list[int]:
         """Let the core decide. Returns the tags of the tickets that it starts."""
-        decisions = self.core.decide(self.now)
-        tags = {id(run): tag for tag, run in self.running.items()}
-        self.stopping += [tags[id(run)] for run in decisions.stops]
-        started = [self._tag(run) for run in decisions.starts]
-        self.running.update(zip(started, decisions.starts, strict=True))
+        starts = self.core.starts(self.now)
+        self.stopping += [tag for run in self.core.news().stops for tag, other in self.running.items() if other is run]
+        started: list[int] = []
+        for run in starts:
+            tags_of_run = self._tags(run)
+            started += tags_of_run
+            self.running.update(dict.fromkeys(tags_of_run, run))
+        self.batches = [self._tags(run) for run in starts]
         return started
 
     def end(self, tag: int, error: HeadraceError | None = None, **sizes: int) -> None:
-        """The runtime says that a run has ended. `sizes` are those of dynamic outputs, 4 unless given."""
-        run = self.running.pop(tag)
+        """The runtime says that the run of a ticket has ended.
+
+        `sizes` are those of dynamic outputs: unless given the rows of a ticket that may share a run, or 4.
+        """
+        run = self.running[tag]
+        self.running = {tag: other for tag, other in self.running.items() if other is not run}
         if error is not None:
             self.core.run_ended(Ended(run, error=error), error, self.now)
             return
-        kept = [run.plan.keep[position] for position in run.keep]
-        tensors = {each.index: FakeTensor(each.datatype, _shape(each, sizes)) for each in (*run.plan.outputs, *kept)}
-        sent = [tensors[each.index] for each in run.plan.outputs]
-        self.core.run_ended(Ended(run, sent, [tensors[each.index] for each in kept]), None, self.now)
+        results = [_outputs(part, sizes) for part in run.parts]
+        self.core.run_ended(Ended(run, [sent for sent, _ in results], [kept for _, kept in results]), None, self.now)
+
+    def part(self, tag: int) -> Part:
+        """What a running ticket has brought to its run."""
+        return next(part for part in self.running[tag].parts if isinstance(part, Ticket) and part.tag == tag)
 
     def runs(self) -> list[int]:
         """Run everything that can run. Returns the tags in the order of their starts."""
@@ -130,7 +155,8 @@ class Scenario:
         while started := self.starts():
             order += started
             for tag in started:
-                self.end(tag)
+                if tag in self.running:
+                    self.end(tag)
         return order
 
     def passes(self, seconds: float) -> list[int]:
@@ -138,12 +164,11 @@ class Scenario:
         self.now += seconds
         return self.starts()
 
-    def _tag(self, run: Run) -> int:
-        for client in self.clients:
-            for ticket in client.stream.tickets.values():
-                if ticket.run is run:
-                    return ticket.tag
-        raise AssertionError("a run of no live ticket was started")
+    @staticmethod
+    def _tags(run: Run) -> list[int]:
+        tags = [part.tag for part in run.parts if isinstance(part, Ticket) and part.run is run]
+        assert len(tags) == len(run.parts) > 0, "a run of no live ticket was started"
+        return tags
 
 
 class Client:
@@ -250,11 +275,34 @@ class Client:
         return set(self.stream.tickets)
 
 
-def _shape(each: Port, sizes: Mapping[str, int]) -> Shape:
+def ask(client: Client, *tags: int, rows: int = 1, priority: int = 0, timeout: float = 0.0) -> None:
+    """Infers of the model `many`, each of as many rows."""
+    for tag in tags:
+        client.infer(tag, "many", x=(rows,), priority=priority, timeout=timeout)
+
+
+def batches(world: Scenario) -> list[list[int]]:
+    """Run everything that can run. Returns the tags of each run."""
+    found: list[list[int]] = []
+    while world.starts():
+        found += world.batches
+        for tags in world.batches:
+            world.end(tags[0])
+    return found
+
+
+def _outputs(part: Part, sizes: Mapping[str, int]) -> tuple[list[FakeTensor], list[FakeTensor]]:
+    plan = part.plan
+    assert plan is not None
+    kept = [plan.keep[position] for position in part.keep]
+    ports = (*plan.outputs, *kept)
+    tensors = {each.index: FakeTensor(each.datatype, _shape(each, sizes, part.rows)) for each in ports}
+    return [tensors[each.index] for each in plan.outputs], [tensors[each.index] for each in kept]
+
+
+def _shape(each: Port, sizes: Mapping[str, int], rows: int = 0) -> Shape:
     static = each.static_shape
     if static is not None:
         return static
     assert each.shape is not None
-    return tuple(
-        dimension.min if dimension.static else sizes.get(each.name, max(4, dimension.min)) for dimension in each.shape
-    )
+    return tuple(axis.min if axis.static else sizes.get(each.name, rows or max(4, axis.min)) for axis in each.shape)

@@ -86,7 +86,9 @@ class TestTable:
         world.core.define(client.stream, 7, replace(GOOD, model="none"), 10)
         world.core.infer(client.stream, 3, 7, [bytes(8)], world.core.cargo(8), world.now)
         world.starts()
-        first, second = world.running[1].plan, world.running[2].plan
+        first, second = world.part(1).plan, world.part(2).plan
+        assert first is not None
+        assert second is not None
         assert (first.spec.name, [each.name for each in first.outputs]) == ("step", ["y"])
         assert (second.spec.name, [each.name for each in second.keep]) == ("grow", ["y"])
         assert client.hears() == ["failed 3 NOT_FOUND"]
@@ -108,11 +110,11 @@ class TestTable:
         world.core.models.add(replace(step(), version="9"))
         client.infer(3)
         world.starts()
-        assert [world.running[tag].plan.spec.version for tag in (1, 2)] == ["1", "10"]
+        assert [world.running[tag].spec.version for tag in (1, 2)] == ["1", "10"]
         world.end(2)
         assert world.starts() == [3]
-        assert world.running[3].plan.spec.version == "10"
-        assert world.running[3].plan is not world.running[1].plan
+        assert world.running[3].spec.version == "10"
+        assert world.part(3).plan is not world.part(1).plan
 
     def test_one_plan_for_all_inferences(self) -> None:
         world = Scenario(slots=2)
@@ -120,7 +122,7 @@ class TestTable:
         client.infer(1)
         client.infer(2)
         world.starts()
-        assert world.running[1].plan is world.running[2].plan
+        assert world.part(1).plan is world.part(2).plan
 
 
 class TestBind:

@@ -12,7 +12,7 @@ class TestHalfClose:
         client = world.client()
         client.half_close()
         assert client.stream.ended
-        assert client.stream in world.core.decide(world.now).streams
+        assert client.stream in world.core.news().streams
         assert world.core.streams == ()
 
     def test_finishes_what_is_in_flight_waiting_tickets_included(self) -> None:

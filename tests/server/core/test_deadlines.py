@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,8 +49,7 @@ def test_each_item_is_popped_once_when_it_is_due(said: list[tuple[str, int, int]
                 del expected[each]
         assert len(deadlines) == len(expected)
         assert {item: item.due for item in items if item.due is not None} == expected
-        following = deadlines.next()
-        assert following is None if not expected else following is not None and following <= min(expected.values())
+        assert deadlines.first == math.inf if not expected else deadlines.first <= min(expected.values())
 
 
 def test_they_come_in_the_order_of_their_times() -> None:
@@ -60,7 +61,7 @@ def test_they_come_in_the_order_of_their_times() -> None:
     deadlines.set(items[1], 6)
     assert [item.name for item in deadlines.pop(4)] == [3, 0, 4, 2]
     assert [item.name for item in deadlines.pop(6)] == [1]
-    assert deadlines.next() is None
+    assert deadlines.first == math.inf
 
 
 def test_an_item_that_is_popped_may_be_set_again_meanwhile() -> None:

@@ -49,11 +49,11 @@ def test_an_idle_stream_ends_when_it_has_been_told() -> None:
     world = world_with()
     client = world.client()
     world.core.drain(world.now)
-    assert client.stream in world.core.decide(world.now).streams
+    assert client.stream in world.core.news().streams
     assert not client.stream.ended
     assert client.hears() == ["draining"]
     assert client.stream.ended
-    assert client.stream in world.core.decide(world.now).streams
+    assert client.stream in world.core.news().streams
     assert world.core.streams == ()
 
 

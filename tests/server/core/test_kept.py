@@ -38,7 +38,7 @@ class TestHolders:
         client.infer(2, x="1.y", outputs=["y"])
         client.release(1)
         assert world.starts() == [1]
-        assert world.running[1].keep == (0,)
+        assert world.part(1).keep == (0,)
         world.end(1)
         assert world.starts() == [2]
         assert client.hears() == ["done 1"]

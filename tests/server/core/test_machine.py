@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.server.core.machine import CoreMachine
 from tests.server.core.play import (
+    CROWDS,
+    DELAYS,
     KINDS,
     MAX_CALLS,
     OTHERS,
@@ -50,10 +52,11 @@ def test_walk(seed: int) -> None:
     """A longer way than Hypothesis goes, and further in: most of what is said makes sense. The seed tells it all."""
     random = Random(seed)
     play = Play(
-        keep=random.choice([3000, 6000, 400_000]),
-        server=random.choice([4000, 9000, 1_000_000]),
+        keep=random.choice([3000, 6000, 400_000, 400_000]),
+        server=random.choice([4000, 9000, 1_000_000, 1_000_000]),
         queue=random.choice([100, 1000, 10_000]),
         unsent=random.choice([0, 40, 1000, 1 << 30]),
+        delay=random.choice(DELAYS),
     )
     for _ in range(5 * STEPS):
         _step(play, random)
@@ -64,11 +67,14 @@ def test_walk(seed: int) -> None:
 
 def _step(play: Play, random: Random) -> None:
     at, chance = random.randrange(1000), random.random()
-    if chance < 0.35:
+    if chance < 0.25:
         said = [_command(random) for _ in range(random.randint(1, 4))]
         play.frame(at, random.randrange(90), said, ended=random.random() < 0.02)
+    elif chance < 0.35:
+        said_by_all = [_infer(random) for _ in range(random.randint(2, 8))]
+        play.crowd(at, random.randrange(20), random.choice(CROWDS), said_by_all, equal=random.random() < 0.8)
     elif chance < 0.55:
-        play.run_ends(at, random.choice(SIZES), random.random() < 0.1)
+        play.run_ends(at, random.choice(SIZES), random.random() < 0.15)
     elif chance < 0.7:
         play.take(at, written=random.random() < 0.7, all_of_it=random.random() < 0.5)
     elif chance < 0.75:
@@ -86,14 +92,19 @@ def _step(play: Play, random: Random) -> None:
 
 
 def _command(random: Random) -> Command:
-    at, of, seldom = random.randrange(1000), random.randrange(1000), [random.random() < 0.04 for _ in range(4)]
+    at, of = random.randrange(1000), random.randrange(1000)
     match random.choice(["infer"] * 6 + ["fetch", "other", "other"]):
         case "infer":
-            sources = random.randrange(1000), random.randrange(1000), random.randrange(1000)
-            timeout, priority = random.choice(TIMEOUTS), random.choice(PRIORITIES)
-            kind, number = random.choice(KINDS), random.randint(1, MAX_CALLS)
-            return Infer(of, number, not seldom[0], kind, at, sources, timeout, priority, *seldom[1:])
+            return _infer(random)
         case "fetch":
-            return Fetch(at, of, random.choice(SLICES), seldom[0], seldom[1])
+            return Fetch(at, of, random.choice(SLICES), random.random() < 0.04, random.random() < 0.04)
         case _:
             return Other(random.choice(OTHERS), at, of, random.randrange(1000))
+
+
+def _infer(random: Random) -> Infer:
+    at, of, seldom = random.randrange(1000), random.randrange(1000), [random.random() < 0.04 for _ in range(4)]
+    sources = random.randrange(1000), random.randrange(1000), random.randrange(1000)
+    timeout, priority = random.choice(TIMEOUTS), random.choice(PRIORITIES)
+    kind, number = random.choice(KINDS), random.randint(1, MAX_CALLS)
+    return Infer(of, number, not seldom[0], kind, at, sources, timeout, priority, *seldom[1:])

@@ -20,7 +20,7 @@ def test_a_ticket_waits_for_its_source_and_gets_its_tensor() -> None:
     assert world.starts() == []
     world.end(1)
     assert world.starts() == [2]
-    (tensor,) = world.running[2].references
+    (tensor,) = world.part(2).references
     kept = client.stream.tickets[1].own[0]
     assert tensor is kept.tensor
     assert tensor is not None
@@ -73,7 +73,7 @@ def test_two_references_to_one_output() -> None:
     assert world.starts() == [1]
     world.end(1)
     assert world.starts() == [2]
-    one, other = world.running[2].references
+    one, other = world.part(2).references
     assert one is other
     world.end(2)
     assert client.hears() == ["done 1", "done 2"]

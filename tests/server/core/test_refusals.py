@@ -202,7 +202,7 @@ def test_an_unsent_failure_does_not_keep_what_was_wrong_in_memory() -> None:
         run = world.running[1]
         tensor = FakeTensor(Datatype.FP32, (4,))
         alive.append(weakref.ref(tensor))  # type: ignore[arg-type]
-        world.core.run_ended(Ended(run, [tensor], [tensor]), Internal("the run failed"), world.now)
+        world.core.run_ended(Ended(run, [[tensor]], [[tensor]]), Internal("the run failed"), world.now)
         del tensor
         assert len(client.stream.outbox) == 9
         assert [ref() for ref in alive] == [None] * len(alive)

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import Cargo, Quota
+from headrace.server.core.scheduler import Model
 from headrace.server.core.specs import Dimension, Port
-from headrace.server.core.tables import SLOT_MOVES, TICKET_MOVES, SlotState, TicketState, moved
+from headrace.server.core.tables import SLOT_MOVES, TICKET_MOVES, SlotState, TicketState
+from headrace.server.core.tickets import Ticket
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound
-from tests.server.core.scenario import model, port
+from tests.server.core.scenario import Scenario, model, port, step
 
 MOST = 6
 dimensions = st.builds(
@@ -126,7 +128,7 @@ class TestTables:
         assert {
             state.WAITING: {state.QUEUED, *ends},
             state.QUEUED: {state.RUNNING, *failures},
-            state.RUNNING: ends,
+            state.RUNNING: {state.QUEUED, *ends},
             **{end: {state.CLOSED} for end in ends},
             state.CLOSED: set(),
         } == TICKET_MOVES
@@ -140,12 +142,21 @@ class TestTables:
         } == SLOT_MOVES
 
     def test_no_other_move(self) -> None:
+        ticket = Ticket(Scenario().client().stream, 1, 0.0, infer=True)
         for old, new in itertools.product(TicketState, TicketState):
+            ticket.state = old
             if new in TICKET_MOVES[old]:
-                assert moved(TICKET_MOVES, old, new) is new
+                ticket.move(new)
+                assert ticket.state is new
             else:
                 with pytest.raises(AssertionError, match=f"{old.name} does not lead to {new.name}"):
-                    moved(TICKET_MOVES, old, new)
+                    ticket.move(new)
+
+    def test_no_slot_is_freed_twice(self) -> None:
+        slots = Model(step(slots=1))
+        slots.free(slots.occupy())
+        with pytest.raises(AssertionError, match="FREE does not lead to FREE"):
+            slots.free(0)
 
 
 class TestQuota:

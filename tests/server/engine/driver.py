@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,26 @@ POLL = 0.01
 """Seconds without a wake after which failures and cancels are looked for."""
 PATIENCE = 2000
 """How often to look before a run that does not end is a failed test."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """A `ports.Part`."""
+
+    plan: Plan
+    inline: Sequence[Buffer]
+    references: Sequence[Tensor]
+    keep: tuple[int, ...]
+    rows: int
+
+
+@dataclass(slots=True)
+class Result:
+    """What a part of a run has come to: nothing when the run was cancelled or has failed."""
+
+    sent: Sequence[Tensor] = ()
+    kept: Sequence[Tensor] = ()
+    error: Exception | None = None
 
 
 class Driver:
@@ -47,9 +68,12 @@ class Driver:
         run: Literal["auto", "direct", "async"] = "async",
         hint: Literal["latency", "throughput", "none"] = "throughput",
     ) -> ModelSpec:
-        """Load a model that computes in f32, whatever the processor would prefer."""
+        """Load a model that computes in f32, whatever the processor would prefer.
+
+        How many rows pay is not measured: what shares a run is the test's to say.
+        """
         properties = {"INFERENCE_PRECISION_HINT": "f32"}
-        return self.engine.load("m", "1", path, Compilation("CPU", run, hint, properties, slots))
+        return self.engine.load("m", "1", path, Compilation("CPU", run, hint, properties, slots, batch=1))
 
     def slot(self, spec: ModelSpec, index: int = 0) -> Slot:
         return self.engine._models[id(spec)].slots[index]
@@ -68,8 +92,19 @@ class Driver:
                 return ended
         raise AssertionError(f"{len(ended)} of {count} runs have ended: {self.engine!r}")
 
-    def run(self, run: Run) -> Ended:
-        """Start a run and wait for its end, which must be the only one."""
+    def run(self, run: Run) -> Result:
+        """Start a run of one part and wait for its end, which must be the only one."""
+        return only(self._ended(run))
+
+    def batch(self, run: Run) -> list[Result]:
+        """Start a run of several parts and wait for its end. Raises what it failed with."""
+        found = results(self._ended(run))
+        for result in found:
+            if result.error is not None:
+                raise result.error
+        return found
+
+    def _ended(self, run: Run) -> Ended:
         ended = self.engine.start(run)
         self.in_place += ended is not None
         if ended is None:
@@ -78,10 +113,14 @@ class Driver:
         return ended
 
     def warm(self, spec: ModelSpec, inputs: Inputs, slot: int = 0) -> None:
-        """Run the same until a slot does it in place; on a busy machine the first times look slow."""
+        """Run the same until a slot does it in place."""
+        self.warm_run(make(spec, inputs, slot=slot))
+
+    def warm_run(self, run: Run) -> None:
+        """The same for a run; on a busy machine the first times look slow."""
         before = self.in_place
         for _ in range(PATIENCE):
-            self.infer(spec, inputs, slot=slot)
+            self._ended(run)
             if self.in_place > before:
                 return
         raise AssertionError("nothing runs in place")
@@ -93,12 +132,12 @@ class Driver:
         outputs: Sequence[str] | None = None,
         keep: Sequence[str] = (),
         slot: int = 0,
-    ) -> Ended:
+    ) -> Result:
         """`run` of `make`; raises what the run failed with."""
-        ended = self.run(make(spec, inputs, outputs, keep, slot))
-        if ended.error is not None:
-            raise ended.error
-        return ended
+        result = self.run(make(spec, inputs, outputs, keep, slot))
+        if result.error is not None:
+            raise result.error
+        return result
 
 
 def plan(
@@ -128,6 +167,28 @@ def _input(name: str, value: Array | Tensor | Zeros) -> Inline | Reference | Zer
     return Reference(name, "its source's", take=False)
 
 
+def piece(
+    spec: ModelSpec,
+    inputs: Inputs,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+) -> Piece:
+    """A part of arrays (inline) and tensors (references) that keeps all that it may."""
+    shapes = [value.shape for value in inputs.values()]
+    return Piece(
+        plan(spec, inputs, outputs, keep),
+        [bytes(to_wire(value)[2]) for value in inputs.values() if isinstance(value, np.ndarray)],
+        [value for value in inputs.values() if not isinstance(value, np.ndarray | Zeros)],
+        tuple(range(len(keep))),
+        shapes[0][0] if shapes[0] else 0,
+    )
+
+
+def of(*pieces: Piece, slot: int = 0) -> Run:
+    """A run of parts."""
+    return Run(pieces[0].plan.spec, slot, pieces, len(pieces))
+
+
 def make(
     spec: ModelSpec,
     inputs: Inputs,
@@ -135,14 +196,25 @@ def make(
     keep: Sequence[str] = (),
     slot: int = 0,
 ) -> Run:
-    """A run of arrays (inline) and tensors (references) that keeps all that it may."""
-    return Run(
-        plan(spec, inputs, outputs, keep),
-        slot,
-        [bytes(to_wire(value)[2]) for value in inputs.values() if isinstance(value, np.ndarray)],
-        [value for value in inputs.values() if not isinstance(value, np.ndarray | Zeros)],
-        tuple(range(len(keep))),
-    )
+    """A run of one part."""
+    return of(piece(spec, inputs, outputs, keep), slot=slot)
+
+
+def results(ended: Ended) -> list[Result]:
+    """What the parts of a run have come to. What was cancelled or has failed has nothing for any of them."""
+    count = len(ended.run.parts)
+    if not ended.sent:
+        assert not ended.kept
+        return [Result(error=ended.error) for _ in range(count)]
+    assert len(ended.sent) == len(ended.kept) == count
+    assert ended.error is None
+    return [Result(sent, kept) for sent, kept in zip(ended.sent, ended.kept, strict=True)]
+
+
+def only(ended: Ended) -> Result:
+    """The same for a run of one part."""
+    (result,) = results(ended)
+    return result
 
 
 def array(tensor: Tensor) -> Array:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 
+from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct import AGAIN, HOP, MOST_TIMES, TRIAL, TRIALS, Times
+from headrace.server.engine.models import CompiledModel, compile_model
+from headrace.server.engine.slots import Slot
 from tests import models
-from tests.server.engine.driver import Driver, array, arrays, f32, make, row
+from tests.server.engine.driver import Driver, array, arrays, f32, make, of, piece, row
 
 A, B = ("a",), ("b",)
 
@@ -140,3 +145,25 @@ def test_variables_are_reset_before_direct_runs(driver: Driver, tmp_path: Path) 
     for value in (1.0, 1.0, 5.0, 1.0):
         assert array(driver.infer(spec, {"x": f32(value)}).sent[0]).tolist() == [value]
     assert driver.in_place == before + 4
+
+
+def in_place_at_once(model: CompiledModel, rows: int) -> bool:
+    """Whether the first batch that a slot is given, of parts of one row, is done in place."""
+    slot = Slot(model, lambda _: None)
+    parts = [piece(model.spec, {"x": row(part), "y": row(2)}) for part in range(rows)]
+    done = slot.start(of(*parts), alone=True)
+    if done:
+        sent, _ = slot.read()
+        assert [[a[0, 0] for a in arrays(tensors)] for tensors in sent] == [[n + 2, 2 * n] for n in range(rows)]
+    slot.close()
+    return done
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_batches_of_every_size_have_run_before_anybody_waits_for_one(tmp_path: Path, rows: int) -> None:
+    model = compile_model(ov.Core(), "m", "1", models.add_multiply(tmp_path), Compilation(run="direct", batch=1))
+    batches = replace(model, spec=replace(model.spec, batch=4))
+    # On a busy machine one may look slow.
+    assert any(in_place_at_once(batches, rows) for _ in range(20))
+    assert not in_place_at_once(batches, 5)
+    assert not in_place_at_once(model, rows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from subprocess import run as run_process
 from typing import Any
 
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from headrace.server.core.calls import Call, Inline, Reference, Zeros, bind
-from headrace.server.core.ports import Ended, Engine, Run
+from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
+from headrace.server.core.ports import Ended, Engine, Run, Tensor
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype
@@ -20,12 +22,26 @@ from headrace.wire.tensors import from_wire
 ANY = (Dimension(0, -1),)
 
 
+@dataclass
+class Piece:
+    """A `ports.Part`. That of the driver needs the runtime."""
+
+    plan: Plan
+    inline: Sequence[bytes] = ()
+    references: Sequence[Tensor] = ()
+    keep: tuple[int, ...] = ()
+    rows: int = 0
+
+
 def double(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
-    return {"y": 2 * inputs["x"], "size": np.array(len(inputs["x"]))}
+    return {"y": 2 * inputs["x"], "size": np.full(len(inputs["x"]), len(inputs["x"]))}
 
 
 class Bench:
-    """A fake engine with one model of two slots, x: FP32[?] -> y: FP32[?], size: INT64[]."""
+    """A fake engine with one model of two slots, x: FP32[?] -> y: FP32[?], size: INT64[?].
+
+    Up to four rows are in a batch.
+    """
 
     def __init__(self, script: Script) -> None:
         self.wakes = 0
@@ -33,19 +49,24 @@ class Bench:
         inputs = (Port(0, ("x",), Datatype.FP32, ANY),)
         outputs = (
             Port(0, ("y",), Datatype.FP32, ANY),
-            Port(1, ("size",), Datatype.INT64, ()),
+            Port(1, ("size",), Datatype.INT64, ANY),
         )
-        self.spec = ModelSpec("double", "1", inputs, outputs, has_variables=False, slots=2)
+        self.spec = ModelSpec("double", "1", inputs, outputs, has_variables=False, slots=2, batch=4)
         self.engine.add(self.spec, double, script)
         self.engine.on_ended(self._wake)
 
     def _wake(self) -> None:
         self.wakes += 1
 
+    def piece(self, *x: float, outputs: tuple[str, ...] = (), keep: tuple[str, ...] = ("y",)) -> Piece:
+        call = Call("double", "", (Inline("x", Datatype.FP32, (len(x),)),), outputs, not outputs, keep)
+        return Piece(bind(call, self.spec), [np.array(x, np.float32).tobytes()], keep=(*range(len(keep)),), rows=len(x))
+
     def start(self, *x: float, slot: int = 0) -> Run:
-        call = Call("double", "", (Inline("x", Datatype.FP32, (len(x),)),), (), True, ("y",))
-        data = np.array(x, np.float32).tobytes()
-        run = Run(bind(call, self.spec), slot, [data], [], (0,))
+        return self.start_of(self.piece(*x), slot=slot)
+
+    def start_of(self, *pieces: Piece, slot: int = 0) -> Run:
+        run = Run(self.spec, slot, pieces, len(pieces))
         self.engine.start(run)
         return run
 
@@ -54,8 +75,8 @@ class Bench:
         return self.engine.poll()
 
 
-def y(ended: Ended) -> list[float]:
-    tensor = ended.sent[0]
+def y(ended: Ended, part: int = 0) -> list[float]:
+    tensor = ended.sent[part][0]
     values: list[float] = from_wire(tensor.read(), tensor.datatype, tensor.shape).tolist()
     return values
 
@@ -77,8 +98,8 @@ def test_a_run_completes_at_once() -> None:
     (ended,) = bench.engine.collect()
     assert ended.run is run
     assert y(ended) == [2, 4]
-    assert from_wire(ended.sent[1].read(), Datatype.INT64, ()) == 2
-    assert ended.kept == [ended.sent[0]]
+    assert from_wire(ended.sent[0][1].read(), Datatype.INT64, (2,)).tolist() == [2, 2]
+    assert [*ended.kept[0]] == [ended.sent[0][0]]
     assert bench.reported() == []
     assert bench.engine.started == [run]
 
@@ -86,13 +107,66 @@ def test_a_run_completes_at_once() -> None:
 def test_references_and_zeros() -> None:
     bench = Bench(Script())
     bench.start(1, 2)
-    source = bench.engine.collect()[0].kept[0]
-    call = Call("double", "", (Reference("x", "y", take=False),), ("y",), False, ())
-    bench.engine.start(Run(bind(call, bench.spec), 0, [], [source], ()))
+    source = bench.engine.collect()[0].kept[0][0]
+    reference = bind(Call("double", "", (Reference("x", "y", take=False),), ("y",), False, ()), bench.spec)
+    bench.start_of(Piece(reference, references=[source]))
     assert y(bench.engine.collect()[0]) == [4, 8]
-    call = Call("double", "", (Zeros("x", Datatype.FP32, (3,)),), ("y",), False, ())
-    bench.engine.start(Run(bind(call, bench.spec), 0, [], [], ()))
+    zeros = bind(Call("double", "", (Zeros("x", Datatype.FP32, (3,)),), ("y",), False, ()), bench.spec)
+    bench.start_of(Piece(zeros))
     assert y(bench.engine.collect()[0]) == [0, 0, 0]
+    bench.start_of(Piece(zeros, rows=3), Piece(reference, references=[source], rows=1))
+    (ended,) = bench.engine.collect()
+    assert [y(ended, part) for part in (0, 1)] == [[0, 0, 0], [4, 8]]
+
+
+def test_a_function_is_applied_to_each_part_of_a_batch() -> None:
+    bench = Bench(Script())
+    first, second = (
+        bench.piece(1, 2, outputs=("size", "y"), keep=()),
+        bench.piece(3, outputs=("y",), keep=("size", "y")),
+    )
+    second.keep = (1,)
+    run = bench.start_of(first, second)
+    assert bench.wakes == 1
+    (ended,) = bench.engine.collect()
+    assert ended.run is run
+    size, doubled = ended.sent[0]
+    assert from_wire(size.read(), Datatype.INT64, (2,)).tolist() == [2, 2]
+    assert from_wire(doubled.read(), Datatype.FP32, (2,)).tolist() == [2, 4]
+    assert y(ended, 1) == [6]
+    assert [len(sent) for sent in ended.sent] == [2, 1]
+    assert [[*kept] for kept in ended.kept] == [[], [ended.sent[1][0]]]
+    assert bench.engine.started == [run]
+
+
+def test_a_part_that_the_function_raises_for_fails_the_whole_batch() -> None:
+    bench = Bench(Script())
+
+    def only_positive(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
+        if (inputs["x"] < 0).any():
+            raise ValueError("negative")
+        return double(inputs)
+
+    bench.engine.add(bench.spec, only_positive)
+    run = bench.start_of(bench.piece(1), bench.piece(-1))
+    (ended,) = bench.reported()
+    assert (ended.run, ended.sent, ended.kept) == (run, (), ())
+    assert isinstance(ended.error, ValueError)
+    bench.start_of(bench.piece(1), bench.piece(2))
+    assert [y(ended, part) for ended in bench.engine.collect() for part in (0, 1)] == [[2], [4]]
+
+
+def test_what_a_batch_must_not_be() -> None:
+    bench, other = Bench(Script()), Bench(Script())
+    with pytest.raises(AssertionError, match="a run without parts"):
+        bench.start_of()
+    with pytest.raises(AssertionError, match="too many rows"):
+        bench.start_of(bench.piece(1, 2, 3), bench.piece(4, 5))
+    with pytest.raises(AssertionError, match="of another model"):
+        bench.start_of(bench.piece(1), other.piece(2))
+    assert not bench.engine.started
+    bench.start_of(bench.piece(1, 2, 3, 4, 5))
+    assert y(bench.engine.collect()[0]) == [2, 4, 6, 8, 10]
 
 
 def test_held_runs_end_in_the_order_that_the_test_says() -> None:

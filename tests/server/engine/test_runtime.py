@@ -16,7 +16,7 @@ from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition
 from tests import models
-from tests.server.engine.driver import Array, Driver, array, arrays, f32, make, row
+from tests.server.engine.driver import Array, Driver, array, arrays, f32, make, of, only, piece, row
 
 
 def test_it_is_an_engine() -> None:
@@ -32,7 +32,7 @@ def test_several_models_and_slots_at_once(driver: Driver, tmp_path: Path) -> Non
     for run in runs:
         driver.engine.start(run)
     ended = {id(one.run): one for one in driver.wait(4)}
-    assert [array(ended[id(run)].sent[0]).tolist() for run in runs] == [[11], [11], [5], [5]]
+    assert [array(only(ended[id(run)]).sent[0]).tolist() for run in runs] == [[11], [11], [5], [5]]
 
 
 def test_data_of_different_clients_never_mix(driver: Driver, tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_data_of_different_clients_never_mix(driver: Driver, tmp_path: Path) -> 
                 free.append(ended.run.slot)
     for ended in results:
         assert ended.error is None
-        run = ended.run
-        kept = [run.plan.keep[position] for position in run.keep]
-        ports, tensors = (*run.plan.outputs, *kept), (*ended.sent, *ended.kept)
+        result, (part,) = only(ended), ended.run.parts
+        assert part.plan is not None
+        ports, tensors = (*part.plan.outputs, *part.plan.keep), (*result.sent, *result.kept)
         for port, tensor in zip(ports, tensors, strict=True):
-            assert np.array_equal(array(tensor), expected[run][port.index])
+            assert np.array_equal(array(tensor), expected[ended.run][port.index])
 
 
 def test_one_wake_serves_many(driver: Driver, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_one_wake_serves_many(driver: Driver, tmp_path: Path) -> None:
     for slot in range(4):
         driver.slot(spec, slot)._request.wait()  # until its callback has returned
     assert driver.wakes == 1
-    assert sorted(array(ended.sent[0])[0] for ended in driver.engine.collect()) == [1, 3, 5, 7]
+    assert sorted(array(only(ended).sent[0])[0] for ended in driver.engine.collect()) == [1, 3, 5, 7]
     driver.woken.clear()
     driver.infer(spec, {"x": f32(1)})
     assert driver.wakes == 2
@@ -105,7 +105,9 @@ def test_a_failure_is_found_by_polling_and_the_slot_goes_on(driver: Driver, tmp_
 def test_what_cannot_start_is_reported_as_ended(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.static_add_multiply(tmp_path))
     good = make(spec, {"x": row(1), "y": row(2)})
-    bad = Run(good.plan, 0, [good.inline[0], good.inline[1][:-4]], [], ())
+    part = piece(spec, {"x": row(1), "y": row(2)})
+    part.inline = [part.inline[0], part.inline[1][:-4]]
+    bad = of(part)
     ended = driver.engine.start(bad)
     assert ended
     assert ended.run is bad
@@ -166,7 +168,7 @@ def test_every_run_ends_once(driver: Driver, tmp_path: Path) -> None:
             ends[ended.run] = ended
             free.append(ended.run.slot)
             if ended.sent:
-                assert (array(ended.sent[0]) == started[ended.run]).all()
+                assert (array(only(ended).sent[0]) == started[ended.run]).all()
     assert set(ends) == set(started)
     assert sorted(free) == [0, 1, 2]
     assert driver.engine.collect() + driver.engine.poll() == []
@@ -205,6 +207,19 @@ def test_closing_stops_what_runs(tmp_path: Path) -> None:
     assert time.perf_counter() - begin < 5
     assert driver.engine.collect() + driver.engine.poll() == []
     assert repr(driver.engine) == "<OpenVinoEngine 0 models, 0 running, 0 of them stopping>"
+
+
+def test_closing_does_not_wait_for_who_looks_at_an_error(tmp_path: Path) -> None:
+    """Its traceback knows everything that took part."""
+    driver = Driver()
+    spec = driver.load(models.static_add_multiply(tmp_path))
+    part = piece(spec, {"x": row(1), "y": row(2)})
+    part.inline = [part.inline[0], part.inline[1][:-4]]
+    error = driver.run(of(part)).error
+    begin = time.perf_counter()
+    driver.engine.close()
+    assert time.perf_counter() - begin < 5
+    assert isinstance(error, ValueError)
 
 
 def test_engines_come_and_go_while_callbacks_return(tmp_path: Path) -> None:

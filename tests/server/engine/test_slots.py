@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from headrace.server.core.calls import Zeros
-from headrace.server.core.ports import Run, Tensor
-from headrace.server.engine import slots
-from headrace.server.engine.slots import SMALL, Slot
+from headrace.server.core.ports import Tensor
+from headrace.server.engine import outputs
+from headrace.server.engine.inputs import SMALL
+from headrace.server.engine.slots import Slot
 from headrace.server.engine.tensors import OutputTensor
 from headrace.wire.dtypes import Datatype, numpy_dtype
 from tests import models
-from tests.server.engine.driver import Array, Driver, address, array, arrays, f32, make, plan, row
+from tests.server.engine import row_models
+from tests.server.engine.driver import Array, Driver, Piece, address, array, arrays, f32, make, of, piece, plan, row
 
 LARGE = SMALL // 4 + 1
 """Elements of f32 that make a large tensor."""
@@ -42,9 +44,9 @@ def test_outputs_come_in_the_order_asked_for(driver: Driver, tmp_path: Path) -> 
 
 def test_only_what_is_still_wanted_is_kept(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.add_multiply(tmp_path))
-    run = make(spec, {"x": row(4), "y": row(3)}, outputs=[], keep=["sum", "product"])
-    run.keep = (1,)
-    ended = driver.run(run)
+    part = piece(spec, {"x": row(4), "y": row(3)}, outputs=[], keep=["sum", "product"])
+    part.keep = (1,)
+    ended = driver.run(of(part))
     assert not ended.sent
     assert [a[0, 0] for a in arrays(ended.kept)] == [12]
 
@@ -81,7 +83,7 @@ def test_outputs_that_nobody_asked_for_are_not_read(
         read.append(shape)
         return OutputTensor(datatype, shape, data)
 
-    monkeypatch.setattr(slots, "OutputTensor", counted)
+    monkeypatch.setattr(outputs, "OutputTensor", counted)
     driver.infer(spec, {"x": row(1)}, outputs=[])
     assert read == []
     driver.infer(spec, {"x": row(1)}, outputs=["small"])
@@ -92,7 +94,7 @@ def test_outputs_that_nobody_asked_for_are_not_read(
 
 def test_large_outputs_are_written_where_they_stay(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.wide(tmp_path))
-    scratch = driver.slot(spec)._scratch[1].data.ctypes.data
+    scratch = driver.slot(spec)._outputs._scratch[1].data.ctypes.data
     first = driver.infer(spec, {"x": row(1)}, outputs=["large"]).sent[0]
     assert address(first.read()) == scratch
     second = driver.infer(spec, {"x": row(2)}, outputs=["large"]).sent[0]
@@ -144,9 +146,17 @@ def test_a_kept_output_does_not_pin_a_larger_ones_memory(
     if cancelled:
         driver.engine.cancel(run)
     driver.wait()
-    grown = driver.slot(spec)._scratch[0].data.ctypes.data
+    grown = driver.slot(spec)._outputs._scratch[0].data.ctypes.data
     kept = driver.infer(spec, {"x": np.zeros(LARGE, np.float32)}, outputs=[], keep=["y"]).kept[0]
     assert address(kept.read()) != grown
+
+
+def test_nor_does_it_when_only_outputs_of_a_static_shape_were_read(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(row_models.total(tmp_path))
+    assert array(driver.infer(spec, {"x": np.ones(1 << 20, np.float32)}, outputs=["total"]).sent[0]) == 1 << 20
+    grown = driver.slot(spec)._outputs._scratch[0].data  # held, so that nothing else gets this memory
+    kept = driver.infer(spec, {"x": np.zeros(LARGE, np.float32)}, outputs=[], keep=["more"]).kept[0]
+    assert address(kept.read()) != grown.ctypes.data
 
 
 def test_bounded_dimensions(driver: Driver, tmp_path: Path) -> None:
@@ -256,7 +266,7 @@ def test_large_inputs_are_used_in_place(driver: Driver, tmp_path: Path, offset: 
     x = np.arange(LARGE, dtype=np.float32)
     message = b"?" * offset + x.tobytes() + b"!"
     part = memoryview(message)[offset : offset + x.nbytes]
-    ended = driver.run(Run(plan(spec, {"x": x}), 0, [part], [], ()))
+    ended = driver.run(of(Piece(plan(spec, {"x": x}), [part], [], (), len(x))))
     assert input_address(driver.slot(spec)) == address(part)
     assert (array(ended.sent[0]) == 2 * x + 1).all()
     assert message == b"?" * offset + x.tobytes() + b"!"
@@ -267,7 +277,7 @@ def test_small_inputs_of_any_kind(driver: Driver, tmp_path: Path, wrap: type[Any
     spec = driver.load(models.scale(tmp_path))
     for offset in range(5):
         message = wrap(b"?" * offset + f32(1, 2, 3).tobytes())
-        run = Run(plan(spec, {"x": f32(1, 2, 3)}), 0, [message[offset:]], [], ())
+        run = of(Piece(plan(spec, {"x": f32(1, 2, 3)}), [message[offset:]], [], (), 3))
         assert array(driver.run(run).sent[0]).tolist() == [3, 5, 7]
 
 
@@ -282,7 +292,7 @@ def test_small_and_large_inputs_take_turns(driver: Driver, tmp_path: Path) -> No
 def test_bytes_that_do_not_fit_their_shape(driver: Driver, tmp_path: Path, count: int) -> None:
     spec = driver.load(models.scale(tmp_path))
     x = np.ones(count, np.float32)
-    ended = driver.run(Run(plan(spec, {"x": x}), 0, [x.tobytes()[:-1]], [], ()))
+    ended = driver.run(of(Piece(plan(spec, {"x": x}), [x.tobytes()[:-1]], [], (), count)))
     assert isinstance(ended.error, ValueError)
     assert (array(driver.infer(spec, {"x": x}).sent[0]) == 3).all()
 
@@ -290,7 +300,7 @@ def test_bytes_that_do_not_fit_their_shape(driver: Driver, tmp_path: Path, count
 def test_inputs_are_let_go_when_the_run_has_ended(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.scale(tmp_path))
     memory = np.ones(LARGE, np.float32)
-    run = Run(plan(spec, {"x": memory}), 0, [memory.view(np.uint8).data], [], ())
+    run = of(Piece(plan(spec, {"x": memory}), [memory.view(np.uint8).data], [], (), LARGE))
     alive = weakref.ref(memory)
     del memory
     ended = driver.run(run)

@@ -52,6 +52,14 @@ def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority
     """Raises InvalidArgument for wrong bytes, ResourceExhausted for outputs that no message to this client holds."""
     if priority > MAX_PRIORITY:
         raise InvalidArgument(f"priority {priority} is over {MAX_PRIORITY}")
+    if (*map(len, inline),) != plan.sizes:
+        _check_inline(plan, inline)
+    if plan.sent_bytes is not None:
+        check_total(stream, plan.sent_bytes + plan.overhead)
+
+
+def _check_inline(plan: Plan, inline: Sequence[Buffer]) -> None:
+    """Find what is wrong, or look into BYTES, whose sizes no plan tells."""
     if len(inline) != len(plan.sizes):
         raise InvalidArgument(f"{len(inline)} tensors for a call with {len(plan.sizes)} inline inputs")
     for data, size, bound in zip(inline, plan.sizes, plan.inline, strict=True):
@@ -62,8 +70,6 @@ def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority
                 f"input {quote(bound.port.name)} has {len(data)} bytes, "
                 f"{bound.port.datatype.name}{list(bound.shape)} takes {size}"
             )
-    if plan.sent_bytes is not None:
-        check_total(stream, plan.sent_bytes + plan.overhead)
 
 
 def _check_bytes(data: Buffer, bound: BoundInline) -> None:

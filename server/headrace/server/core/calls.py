@@ -98,6 +98,8 @@ class Plan:
     """Bytes of each kept output; 0 when its shape is dynamic."""
     overhead: int
     """Bytes that an event of this call takes besides its tensors, at most."""
+    rows: int | None
+    """Along the first axis of the inputs that are not references, where the model has batches: 0 when they differ."""
 
 
 def bind(call: Call, spec: ModelSpec) -> Plan:
@@ -131,6 +133,7 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
     outputs = spec.outputs if call.all_outputs else _ports("outputs", call.outputs, spec)
     sizes = [static_bytes(port) for port in outputs]
     keep = _ports("keep", call.keep, spec)
+    shapes = tuple((bound.port.index, bound.shape) for bound in (*inline, *zeros))
     return Plan(
         spec,
         tuple(inline),
@@ -138,12 +141,20 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         tuple(zeros),
         outputs,
         keep,
-        tuple((bound.port.index, bound.shape) for bound in (*inline, *zeros)),
+        shapes,
         tuple(bound.nbytes for bound in inline),
         None if None in sizes else sum(size or 0 for size in sizes),
         tuple(static_bytes(port) or 0 for port in keep),
         _EVENT_BYTES + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
+        _rows([shape[0] for _, shape in shapes]) if spec.batch > 1 else None,
     )
+
+
+def _rows(sizes: Sequence[int]) -> int | None:
+    """What all agree on; 0 when they do not, None when there are none."""
+    if not sizes:
+        return None
+    return sizes[0] if len(set(sizes)) == 1 else 0
 
 
 def _bind_shape(source: Inline | Zeros, port: Port) -> BoundInline:

@@ -1,14 +1,16 @@
 """The core: every rule of the stream in one object that does no I/O.
 
 Methods take what has happened and the time, in seconds of any clock that only goes forward, and change the state at
-once. `decide` then returns what is to be done. One call of `decide` may follow many events: the commands of a frame are
-all admitted before the first of them starts.
+once. `starts` and `news` then return what is to be done. They may follow many events: the commands of a frame are all
+admitted before the first of them starts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace.server.core.admission import (
     check_content,
@@ -53,13 +55,12 @@ class Limits:
     keep_bytes_total: int = 1 << 30
     keep_seconds: float = 300.0
     grace: float = 30.0
+    batch_delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """What is to be done now: runs to start and to stop, streams that have something new to say or have ended."""
+class News(NamedTuple):
+    """Runs to stop, and streams that have something new to say or have ended."""
 
-    starts: Sequence[Run]
     stops: Sequence[Run]
     streams: Sequence[Stream]
 
@@ -71,10 +72,10 @@ class Core:
         self.keep = Quota(limits.keep_bytes_total)
         self.queue = Quota(limits.queue_bytes)
         self.draining = False
-        self._grace_ends: float | None = None
+        self._grace_ends = math.inf
         self._keeper = Keeper(limits.keep_seconds)
         self._ends = Endings(self._keeper)
-        self._runs = Runs(self._keeper, self._ends)
+        self._runs = Runs(self._keeper, self._ends, limits.batch_delay)
 
     # ---------------------------------------------------------------------------------------------------- streams
 
@@ -121,6 +122,12 @@ class Core:
         """The transport has written the frame of the last `take`."""
         if stream.written():
             self._ends.startable.update(dict.fromkeys(self.models))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is something to start or new to say, by anything but the time."""
+        ends = self._ends
+        return bool(ends.startable or ends.stops or ends.touched)
 
     def drain(self, now: float) -> None:
         """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
@@ -195,16 +202,20 @@ class Core:
             self._ends.put(stream, Failed(None, tag, refusal))
             return
         ticket = Ticket(stream, tag, now, infer=True)
+        kept: Sequence[Kept] = ()
         try:
             model, plan = self._bound(stream.call(number))
             check_content(stream, plan, inline, priority)
-            kept = resolve(stream, plan, sources)
+            if sources or plan.references:
+                kept = resolve(stream, plan, sources)
         except HeadraceError as error:
             self._admit(ticket)
             self._ends.fail(ticket, TicketState.FAILED, error, now)
             return
         self._admit(ticket)
-        ticket.model, ticket.plan, ticket.priority = model, plan, priority
+        ticket.model, ticket.plan = model, plan
+        if priority:
+            ticket.priority = priority
         if inline:
             ticket.inline, ticket.cargo = inline, cargo
             cargo.hold()
@@ -291,7 +302,7 @@ class Core:
             if stream.ordered:
                 stream.turns.append(ticket)
 
-    def _refer(self, ticket: Ticket, plan: Plan, sources: list[Kept]) -> None:
+    def _refer(self, ticket: Ticket, plan: Plan, sources: Sequence[Kept]) -> None:
         self._keeper.hold(ticket, sources)
         if ticket.missing and ticket.priority:
             inherit(ticket)
@@ -306,19 +317,28 @@ class Core:
         """A run has ended and its slot is free. `error` is what the ticket is told if the run has failed."""
         self._runs.ended(ended, error, now)
 
-    def decide(self, now: float) -> Decisions:
-        """What is to be done now."""
-        self._expire(now)
+    def starts(self, now: float) -> Sequence[Run]:
+        """The runs to start now."""
+        if self._first_due() <= now:
+            self._expire(now)
+        return self._runs.start(now)
+
+    def news(self) -> News:
+        """What else is to be done, since it was last asked for."""
         ends = self._ends
-        decisions = Decisions(self._runs.start(now), tuple(ends.stops), tuple(ends.touched))
+        news = News(tuple(ends.stops), tuple(ends.touched))
         ends.stops.clear()
         ends.touched.clear()
-        return decisions
+        return news
 
     def next_due(self) -> float | None:
-        """When `decide` must be called again, whatever happens until then."""
-        dues = (self._ends.timeouts.next(), self._keeper.next_due(), self._grace_ends)
-        return min((due for due in dues if due is not None), default=None)
+        """When `starts` must be called again, whatever happens until then."""
+        due = self._first_due()
+        return None if due == math.inf else due
+
+    def _first_due(self) -> float:
+        due = min(self._ends.timeouts.first, self._keeper.first_due, self._grace_ends)
+        return min(due, self._runs.first_due) if self.limits.batch_delay else due
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):
@@ -327,8 +347,8 @@ class Core:
         for kept in self._keeper.expired(now):
             self._ends.maybe_close(kept.ticket)
             self._ends.maybe_end(kept.ticket.stream)
-        if self._grace_ends is not None and now >= self._grace_ends:
-            self._grace_ends = None
+        if now >= self._grace_ends:
+            self._grace_ends = math.inf
             self._stop(now)
 
     def _stop(self, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -19,12 +20,14 @@ D = TypeVar("D", bound=Due)
 
 
 class Deadlines(Generic[D]):
-    __slots__ = ("_active", "_heap", "_order")
+    __slots__ = ("_active", "_heap", "_order", "first")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, D]] = []
         self._order = itertools.count()
         self._active = 0
+        self.first = math.inf
+        """When to look again: no later than the first due time; never when nothing is due."""
 
     def set(self, item: D, due: float) -> None:
         """Let an item fall due at a time. Moving it to a later one costs nothing now: it is found out when popped."""
@@ -34,6 +37,7 @@ class Deadlines(Generic[D]):
         if item.entry is None or due < item.entry:
             self._push(item, due)
             self._bound()
+        self._look()
 
     def drop(self, item: D) -> None:
         if item.due is None:
@@ -41,10 +45,7 @@ class Deadlines(Generic[D]):
         item.due = None
         self._active -= 1
         self._bound()
-
-    def next(self) -> float | None:
-        """When to look again: no later than the first due time. None when nothing is due."""
-        return self._heap[0][0] if self._active else None
+        self._look()
 
     def pop(self, now: float) -> Iterator[D]:
         """The items that are due, each dropped."""
@@ -60,6 +61,10 @@ class Deadlines(Generic[D]):
                 continue
             self.drop(item)
             yield item
+        self._look()
+
+    def _look(self) -> None:
+        self.first = self._heap[0][0] if self._active else math.inf
 
     def _push(self, item: D, due: float) -> None:
         item.entry = due

@@ -19,7 +19,7 @@ from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, qu
 
 
 class Endings:
-    """`streams` are those that are open. The rest is what `Core.decide` takes from here."""
+    """`streams` are those that are open. The rest is what `Core.starts` and `Core.news` take from here."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -57,16 +57,23 @@ class Endings:
             if ticket.run is None:
                 self.give_back(ticket, now)
             else:
-                assert ticket.model is not None
-                ticket.model.stop(ticket.run.slot)
-                self.stops[ticket.run] = None
+                self._leave(ticket.run, ticket)
             self.finish(ticket, state, Failed(ticket, ticket.tag, error))
+
+    def _leave(self, run: Run, ticket: Ticket) -> None:
+        """A ticket wants nothing more of its run, which is stopped when none does."""
+        run.wanted -= 1
+        if not run.wanted:
+            assert ticket.model is not None
+            ticket.model.stop(run.slot)
+            self.stops[run] = None
 
     def finish(self, ticket: Ticket, state: TicketState, event: Event) -> None:
         """Give a ticket its terminal event."""
         stream = ticket.stream
         ticket.move(state)
-        self.timeouts.drop(ticket)
+        if ticket.due is not None:
+            self.timeouts.drop(ticket)
         stream.unsent_bytes += event.nbytes
         if not ticket.infer:
             self.put(stream, event)
@@ -81,6 +88,7 @@ class Endings:
         """Give back what a ticket needed as input: its sources and its bytes."""
         if ticket.sources:
             self._keeper.let_go(ticket, now)
+            ticket.references = ()
         ticket.inline = ()
         if ticket.cargo is not None:
             ticket.cargo.let_go()

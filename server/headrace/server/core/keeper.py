@@ -34,7 +34,7 @@ class Keeper:
             elif ticket not in kept.waiters:
                 kept.waiters[ticket] = None
                 ticket.missing += 1
-        ticket.sources.extend(sources)
+        ticket.sources = sources
 
     def let_go(self, ticket: Ticket, now: float) -> None:
         """Let go of the sources of a ticket, which has no use for them any more."""
@@ -45,7 +45,7 @@ class Keeper:
                 self._rest(kept, now)
             else:
                 self._free(kept)
-        ticket.sources = []
+        ticket.sources = ()
 
     def drop(self, kept: Kept) -> None:
         """Let go for the ticket that keeps it: released, taken, or its time is over. Once only."""
@@ -73,16 +73,16 @@ class Keeper:
                 wanted.append(position)
         return tuple(wanted)
 
-    def settle(self, ticket: Ticket, wanted: Sequence[int], tensors: Sequence[Tensor], now: float) -> None:
+    def settle(self, ticket: Ticket, tensors: Sequence[Tensor], now: float) -> None:
         """The run is done: charge what was not known before, and hand the tensors to the holders.
 
         Raises ResourceExhausted when it does not fit; then nothing is kept.
         """
-        for position, tensor in zip(wanted, tensors, strict=True):
+        for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]
             if kept.holders:
                 self._charge(kept, tensor.nbytes)
-        for position, tensor in zip(wanted, tensors, strict=True):
+        for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]
             if kept.holders:
                 kept.tensor = tensor
@@ -101,8 +101,9 @@ class Keeper:
             self.drop(kept)
             yield kept
 
-    def next_due(self) -> float | None:
-        return self._times.next()
+    @property
+    def first_due(self) -> float:
+        return self._times.first
 
     def _charge(self, kept: Kept, nbytes: int) -> None:
         more = max(nbytes, MIN_CHARGE) - kept.charged

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.server.core.calls import Plan
+from headrace.server.core.specs import ModelSpec
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import Internal
 from headrace.wire.tensors import Buffer
@@ -32,33 +33,52 @@ class Tensor(Protocol):
         """The bytes as they go on the wire, whole or a slice along the leading axes (checked by the caller)."""
 
 
+class Part(Protocol):
+    """What one ticket brings to a run.
+
+    `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the inputs of `plan.zeros`
+    are the engine's to make. `keep` says which of `plan.keep` somebody still wants (positions).
+    """
+
+    @property
+    def plan(self) -> Plan | None: ...
+    @property
+    def inline(self) -> Sequence[Buffer]: ...
+    @property
+    def references(self) -> Sequence[Tensor]: ...
+    @property
+    def keep(self) -> Sequence[int]: ...
+    @property
+    def rows(self) -> int:
+        """Of each input along the first axis, where the part may share a run."""
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """One inference in a slot, from the core's decision to start it until the engine says that it has ended.
 
-    `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the inputs of `plan.zeros`
-    are the engine's to make. `keep` says which of `plan.keep` somebody still wants (positions). Whoever holds the run
-    keeps the memory of its inputs alive.
+    With several parts it is a batch: their inputs are joined along the first axis. Whoever holds the run keeps the
+    memory of its inputs alive.
     """
 
-    plan: Plan
+    spec: ModelSpec
     slot: int
-    inline: Sequence[Buffer]
-    references: Sequence[Tensor]
-    keep: tuple[int, ...]
+    parts: Sequence[Part]
+    wanted: int
+    """How many tickets still want their part of the result. The core counts them."""
 
 
 @dataclass(slots=True)
 class Ended:
     """How a run ended, and that its slot is free.
 
-    `sent` are the tensors of `plan.outputs`, `kept` those of `run.keep`, both in order (an output in both is one
-    tensor); empty when the run was cancelled or failed. `error` is whatever the runtime raised.
+    `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
+    one tensor); empty when the run was cancelled or failed. `error` is whatever the runtime raised.
     """
 
     run: Run
-    sent: Sequence[Tensor] = ()
-    kept: Sequence[Tensor] = ()
+    sent: Sequence[Sequence[Tensor]] = ()
+    kept: Sequence[Sequence[Tensor]] = ()
     error: Exception | None = None
 
 
@@ -91,7 +111,8 @@ class Desk(Protocol):
     def core(self) -> Core: ...
     def now(self) -> float: ...
     def act(self) -> None: ...
-    async def events(self, stream: Stream) -> list[Event]: ...
+    async def news(self, stream: Stream) -> bool: ...
+    def take(self, stream: Stream) -> list[Event]: ...
     def written(self, stream: Stream) -> None: ...
     async def readable(self, stream: Stream) -> None: ...
     def leave(self, stream: Stream) -> None: ...

@@ -2,63 +2,93 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
 from headrace.server.core.keeper import Keeper
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.ports import Ended, Run, Tensor
 from headrace.server.core.references import check_shape
 from headrace.server.core.scheduler import Model
+from headrace.server.core.specs import Port
 from headrace.server.core.tables import TicketState
 from headrace.server.core.tickets import Kept, Ticket
 from headrace.wire.errors import HeadraceError
 
+_RUNNING, _DONE, _CLOSED = TicketState.RUNNING, TicketState.DONE, TicketState.CLOSED
+_NOTHING: Sequence[Tensor] = ()
+
 
 class Runs:
-    def __init__(self, keeper: Keeper, endings: Endings) -> None:
+    """`delay`: seconds for which a batch that is not full waits for more tickets."""
+
+    def __init__(self, keeper: Keeper, endings: Endings, delay: float) -> None:
         self._keeper = keeper
         self._ends = endings
-        self._tickets: dict[Run, Ticket] = {}
+        self._delay = delay
+        self._tickets: dict[Run, Sequence[Ticket]] = {}
+        self._held: dict[Model, float] = {}
+        """Models whose tickets wait for others to run with, and until when."""
 
     def queue(self, ticket: Ticket, now: float) -> None:
         """All that a ticket needs is there, but a slot."""
-        assert ticket.model is not None
+        model = ticket.model
+        assert model is not None
         ticket.move(TicketState.QUEUED)
         ticket.ready = now
-        ticket.model.push(ticket)
-        self._ends.startable[ticket.model] = None
+        if model.spec.batch > 1:
+            ticket.rows = _rows(ticket, model.spec.batch)
+            if not model.queued:
+                model.waits_since = now
+        model.push(ticket)
+        self._ends.startable[model] = None
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
+        if self._held:
+            self._ends.startable.update(dict.fromkeys(self._over(now)))
         startable, starts = self._ends.startable, []
         while startable:
             model = startable.popitem()[0]
-            while model.has_slot and (ticket := model.pick()) is not None:
-                run = self._start(ticket, model, now)
+            if self._delay and self._holds(model, now):
+                continue
+            while model.queued and model.has_slot and (tickets := model.pick()):
+                run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
         return starts
 
+    @property
+    def first_due(self) -> float:
+        """When tickets stop to wait for others to run with; never when none do."""
+        return min((due for model, due in self._held.items() if model.queued), default=math.inf)
+
     def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free."""
-        ticket = self._tickets.pop(ended.run)
-        assert ticket.model is not None
-        ticket.model.free(ended.run.slot)
-        ticket.run = None
+        run = ended.run
+        tickets = self._tickets.pop(run)
+        model = tickets[0].model
+        assert model is not None
+        model.free(run.slot)
         # Whoever stopped it now would stop the next run in its slot.
-        self._ends.stops.pop(ended.run, None)
-        self._ends.startable[ticket.model] = None
-        if not ticket.finished:
-            try:
-                if error is not None:
-                    raise error
-                self._complete(ticket, ended, now)
-            except HeadraceError as failure:
-                self._ends.fail(ticket, TicketState.FAILED, failure, now)
-        self._keeper.refund(ticket)
-        self._ends.give_back(ticket, now)
-        if ticket.state is TicketState.CLOSED:
-            ticket.kept = ()
+        self._ends.stops.pop(run, None)
+        self._ends.startable[model] = None
+        if error is not None and len(tickets) > 1:
+            self._run_alone(tickets, model, now)
+            return
+        sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
+        for ticket, its_sent, its_kept in zip(tickets, sent, kept, strict=True):
+            ticket.run = None
+            if not ticket.finished:
+                try:
+                    if error is not None:
+                        raise error
+                    self._complete(ticket, its_sent, its_kept, now)
+                except HeadraceError as failure:
+                    self._ends.fail(ticket, TicketState.FAILED, failure, now)
+            self._let_go(ticket, now)
 
     def deliver(self, ticket: Ticket, kept: Kept, now: float) -> None:
         """The source of a Fetch is there."""
@@ -71,52 +101,87 @@ class Runs:
             self._ends.fail(ticket, TicketState.FAILED, error, now)
             return
         fetched = Fetched(ticket, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
-        self._ends.finish(ticket, TicketState.DONE, fetched)
+        self._ends.finish(ticket, _DONE, fetched)
 
-    def _start(self, ticket: Ticket, model: Model, now: float) -> Run | None:
-        assert ticket.plan is not None
-        ticket.move(TicketState.RUNNING)
-        ticket.started = now
-        wanted: tuple[int, ...] = ()
-        if ticket.kept:
-            try:
-                wanted = self._keeper.reserve(ticket)
-            except HeadraceError as error:
-                self._ends.fail(ticket, TicketState.FAILED, error, now)
-                self._keeper.refund(ticket)
-                return None
-        references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
-        run = Run(ticket.plan, model.occupy(), ticket.inline, references, wanted)
-        ticket.run = run
-        self._tickets[run] = ticket
+    def _holds(self, model: Model, now: float) -> bool:
+        """Whether the tickets of a model wait for more of them."""
+        self._held.pop(model, None)
+        due = model.waits_since + self._delay
+        if not 0 < model.queued < model.spec.batch or due <= now:
+            return False
+        self._held[model] = due
+        return True
+
+    def _over(self, now: float) -> list[Model]:
+        return [model for model, due in self._held.items() if due <= now]
+
+    def _start(self, tickets: Sequence[Ticket], model: Model, now: float) -> Run | None:
+        parts: list[Ticket] = []
+        for ticket in tickets:
+            ticket.move(_RUNNING)
+            ticket.started = now
+            if ticket.kept:
+                try:
+                    ticket.keep = self._keeper.reserve(ticket)
+                except HeadraceError as error:
+                    self._ends.fail(ticket, TicketState.FAILED, error, now)
+                    self._keeper.refund(ticket)
+                    continue
+            if ticket.sources:
+                ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
+            parts.append(ticket)
+        if not parts:
+            return None
+        run = Run(model.spec, model.occupy(), parts, len(parts))
+        for ticket in parts:
+            ticket.run = run
+        self._tickets[run] = parts
         return run
 
-    def _complete(self, ticket: Ticket, ended: Ended, now: float) -> None:
+    def _run_alone(self, tickets: Sequence[Ticket], model: Model, now: float) -> None:
+        """A batch has failed, by the data of one ticket maybe: those that have not ended run again, each alone."""
+        again: list[Ticket] = []
+        for ticket in tickets:
+            ticket.run = None
+            if ticket.finished:
+                self._let_go(ticket, now)
+            else:
+                self._keeper.refund(ticket)
+                ticket.move(TicketState.QUEUED)
+                ticket.rows = 0
+                again.append(ticket)
+        model.put_back(again)
+
+    def _let_go(self, ticket: Ticket, now: float) -> None:
+        """The run of a ticket that has ended is over."""
+        if ticket.kept:
+            self._keeper.refund(ticket)
+            if ticket.state is _CLOSED:
+                ticket.kept = ()
+        self._ends.give_back(ticket, now)
+
+    def _complete(self, ticket: Ticket, sent: Sequence[Tensor], kept: Sequence[Tensor], now: float) -> None:
         """Raises what the ticket fails with when its outputs cannot be sent or kept."""
         plan = ticket.plan
         assert plan is not None
-        nbytes = sum([tensor.nbytes for tensor in ended.sent])
+        nbytes = sum([tensor.nbytes for tensor in sent])
         check_total(ticket.stream, nbytes + plan.overhead)
+        described: Sequence[tuple[Port, Outline]] = ()
         if ticket.kept:
-            self._keeper.settle(ticket, ended.run.keep, ended.kept, now)
+            self._keeper.settle(ticket, kept, now)
+            described = [
+                (each.port, Outline(each.tensor.datatype, each.tensor.shape))
+                for each in ticket.own.values()
+                if each.tensor is not None
+            ]
+        ready, started = ticket.ready, ticket.started
         done = Done(
-            ticket,
-            ended.sent,
-            [
-                (kept.port, Outline(kept.tensor.datatype, kept.tensor.shape))
-                for kept in ticket.own.values()
-                if kept.tensor is not None
-            ],
-            nbytes,
-            plan.overhead,
-            ticket.ready - ticket.arrived,
-            ticket.started - ticket.ready,
-            now - ticket.started,
+            ticket, sent, described, nbytes, plan.overhead, ready - ticket.arrived, started - ready, now - started
         )
-        self._ends.finish(ticket, TicketState.DONE, done)
-        for kept in ticket.kept:
-            if kept.waiters:
-                self._arrived(kept, now)
+        self._ends.finish(ticket, _DONE, done)
+        for each in ticket.kept:
+            if each.waiters:
+                self._arrived(each, now)
 
     def _arrived(self, kept: Kept, now: float) -> None:
         """Go on with the tickets that waited for an output."""
@@ -143,6 +208,17 @@ class Runs:
 
     def __repr__(self) -> str:
         return f"<Runs {len(self._tickets)}>"
+
+
+def _rows(ticket: Ticket, most: int) -> int:
+    """How many rows a ticket brings to a batch of `most`; 0 when it cannot be in one."""
+    assert ticket.plan is not None
+    rows = ticket.plan.rows
+    for kept in ticket.sources:
+        assert kept.tensor is not None
+        first = kept.tensor.shape[0]
+        rows = first if rows in (None, first) else 0
+    return rows if rows is not None and rows <= most else 0
 
 
 def inherit(ticket: Ticket) -> None:

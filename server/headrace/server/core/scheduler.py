@@ -1,12 +1,16 @@
-"""Which ticket of a model runs next: priority, then round-robin over streams, then first come, first served."""
+"""Which tickets of a model run next: priority, then round-robin over streams, then first come, first served.
+
+Tickets whose turns follow each other may share a run, a *batch*, where the model gains by it.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.tables import SLOT_MOVES, SlotState, moved
+from headrace.server.core.tables import SLOT_MOVES, SlotState, illegal
 
 if TYPE_CHECKING:
     from headrace.server.core.streams import Stream
@@ -25,6 +29,8 @@ class Model:
         self._levels: dict[int, OrderedDict[Stream, OrderedDict[Ticket, None]]] = {}
         """By priority, only levels that have tickets; in each the streams in the order of their next turn."""
         self.queued = 0
+        self.waits_since = 0.0
+        """When the first of the queued tickets came, where they may share runs."""
 
     @property
     def has_slot(self) -> bool:
@@ -33,15 +39,20 @@ class Model:
     def occupy(self) -> int:
         """A free slot, which is running from now on. The one that was used last is taken first: its memory is warm."""
         slot = self._free.pop()
-        self.slots[slot] = moved(SLOT_MOVES, self.slots[slot], SlotState.RUNNING)
+        self._move(slot, SlotState.RUNNING)
         return slot
 
     def stop(self, slot: int) -> None:
-        self.slots[slot] = moved(SLOT_MOVES, self.slots[slot], SlotState.STOPPING)
+        self._move(slot, SlotState.STOPPING)
 
     def free(self, slot: int) -> None:
-        self.slots[slot] = moved(SLOT_MOVES, self.slots[slot], SlotState.FREE)
+        self._move(slot, SlotState.FREE)
         self._free.append(slot)
+
+    def _move(self, slot: int, state: SlotState) -> None:
+        if state not in SLOT_MOVES[self.slots[slot]]:
+            raise illegal(self.slots[slot], state)
+        self.slots[slot] = state
 
     def push(self, ticket: Ticket) -> None:
         """Queue a ticket at its priority."""
@@ -65,21 +76,38 @@ class Model:
             if not level:
                 del self._levels[ticket.priority]
 
-    def pick(self) -> Ticket | None:
-        """Take out the ticket whose turn it is; None when none may start."""
+    def put_back(self, tickets: Sequence[Ticket]) -> None:
+        """Queue tickets again that were picked together, each before all others of its stream."""
+        for ticket in tickets:
+            self.push(ticket)
+        for ticket in reversed(tickets):
+            self._levels[ticket.priority][ticket.stream].move_to_end(ticket, last=False)
+
+    def pick(self) -> Sequence[Ticket]:
+        """Take out the ticket whose turn it is, and those that may run with it; none when none may start.
+
+        With it run those whose turn comes next at its priority, one after the other, while they may share a run and
+        their rows fit: what runs first does so whether there are batches or not. Slots that are free share what is
+        queued, unless the runs are direct, which are done one after another anyhow.
+        """
+        most = self.spec.batch
+        if most > 1 and not self.spec.direct:
+            most = min(most, -(-self.queued // len(self._free)))
         for priority in sorted(self._levels, reverse=True) if len(self._levels) > 1 else tuple(self._levels):
             level = self._levels[priority]
-            for stream, tickets in level.items():
-                ticket = next(iter(tickets))
-                if stream.choked:
-                    oldest = next(iter(stream.infers))
-                    if oldest not in tickets:
-                        continue
-                    ticket = oldest
+            picked = _together(level, most)
+            for ticket in picked:
+                stream = ticket.stream
                 level.move_to_end(stream)
-                self.remove(ticket)
-                return ticket
-        return None
+                del level[stream][ticket]
+                if not level[stream]:
+                    del level[stream]
+            if not level:
+                del self._levels[priority]
+            self.queued -= len(picked)
+            if picked:
+                return picked
+        return ()
 
     def __repr__(self) -> str:
         running = self.slots.count(SlotState.RUNNING)
@@ -88,3 +116,44 @@ class Model:
             f"<Model {self.spec.name}/{self.spec.version} {running} running, {stopping} stopping, "
             f"{len(self._free)} free, {self.queued} queued>"
         )
+
+
+def _together(level: OrderedDict[Stream, OrderedDict[Ticket, None]], most: int) -> Sequence[Ticket]:
+    """The tickets of a level whose turns come first, as many as may share a run of `most` rows; nothing is changed."""
+    picked: list[Ticket] = []
+    rows = 0
+    for ticket in _turns(level):
+        rows += ticket.rows
+        if picked and (rows > most or not ticket.rows):
+            break
+        picked.append(ticket)
+        if rows >= most or not ticket.rows:
+            break
+    return picked
+
+
+def _turns(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator[Ticket]:
+    """The tickets of a level in the order of their turns: a stream after the other, in each the oldest."""
+    if len(level) == 1:
+        ((stream, tickets),) = level.items()
+        return _startable(stream, tickets) or iter(())
+    return _rotation(level)
+
+
+def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator[Ticket]:
+    waiting = deque(queue for stream, tickets in level.items() if (queue := _startable(stream, tickets)) is not None)
+    while waiting:
+        queue = waiting.popleft()
+        for ticket in queue:
+            yield ticket
+            if waiting:
+                waiting.append(queue)
+                break
+
+
+def _startable(stream: Stream, tickets: OrderedDict[Ticket, None]) -> Iterator[Ticket] | None:
+    """Those that may start: of a choked stream only its oldest Infer in flight."""
+    if not stream.choked:
+        return iter(tickets)
+    oldest = next(iter(stream.infers))
+    return iter((oldest,)) if oldest in tickets else None

@@ -42,18 +42,21 @@ class Port:
     names: tuple[str, ...]
     datatype: Datatype
     shape: tuple[Dimension, ...] | None
+    static_shape: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
+    """None when a dimension is dynamic."""
+
+    def __post_init__(self) -> None:
+        static = self.shape is not None and all(dimension.static for dimension in self.shape)
+        sizes = tuple(dimension.min for dimension in self.shape or ())
+        object.__setattr__(self, "static_shape", sizes if static else None)
 
     @property
     def name(self) -> str:
         return self.names[0]
 
-    @property
-    def static_shape(self) -> tuple[int, ...] | None:
-        if self.shape is None or not all(dimension.static for dimension in self.shape):
-            return None
-        return tuple(dimension.min for dimension in self.shape)
-
     def admits(self, shape: Sequence[int]) -> bool:
+        if self.static_shape is not None:
+            return tuple(shape) == self.static_shape
         return self.shape is None or (
             len(shape) == len(self.shape)
             and all(dimension.admits(size) for dimension, size in zip(self.shape, shape, strict=True))
@@ -74,7 +77,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A version of a model as clients see it. Ports are in the order of the model."""
+    """A version of a model as clients see it. Ports are in the order of the model.
+
+    `direct`: its runs are done in place, one after another, where they are quick. `batch`: so many rows may be in a run
+    that tickets share; 1 when they share none. Otherwise all inputs and outputs have a dynamic first axis, and no other
+    dynamic dimension.
+    """
 
     name: str
     version: str
@@ -82,6 +90,8 @@ class ModelSpec:
     outputs: tuple[Port, ...]
     has_variables: bool
     slots: int
+    direct: bool = False
+    batch: int = 1
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
 

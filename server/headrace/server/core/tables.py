@@ -1,26 +1,26 @@
-"""The two lives that the server knows, as tables. Every change of state goes through `moved`.
+"""The two lives that the server knows, as tables. Every change of state asks them.
 
 A ticket (one admitted Infer or Fetch):
 
-    waiting ──► queued ──► running ──► done ──────► closed
+    waiting ──► queued ◄─► running ──► done ──────► closed
        │          │           │
        │          │           ├──────► failed ────► closed
        ├──────────┴───────────┼──────► cancelled ─► closed
        │                      └──────► expired ───► closed
        └─► done (a Fetch whose source is there), failed (bad content, a source that failed)
 
-*waiting*: a source is not done, or content is still being checked. *queued*: everything is there but a slot. Exactly
-one of done, failed, cancelled, expired ends it, and no end leads to another end. *closed*: its terminal event was
-handed to the transport and nothing is kept any more, so its tag is free.
+*waiting*: a source is not done, or content is still being checked. *queued*: everything is there but a slot; again when
+the batch that it ran in has failed, so that it runs alone. Exactly one of done, failed, cancelled, expired ends it, and
+no end leads to another end. *closed*: its terminal event was handed to the transport and nothing is kept any more, so
+its tag is free.
 
-A slot (one InferRequest): free ──► running ──► free, or running ──► stopping ──► free when the ticket ended first: the
-runtime still uses the slot and the tensors that were lent to it until it lets go.
+A slot (one InferRequest): free ──► running ──► free, or running ──► stopping ──► free when all tickets of the run ended
+first: the runtime still uses the slot and the tensors that were lent to it until it lets go.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TypeVar
 
 
 class TicketState(IntEnum):
@@ -32,19 +32,22 @@ class TicketState(IntEnum):
     CANCELLED = 5
     EXPIRED = 6
     CLOSED = 7
+    # That of Enum is not made for tables that are looked at for every ticket.
+    __hash__ = int.__hash__
 
 
 class SlotState(IntEnum):
     FREE = 0
     RUNNING = 1
     STOPPING = 2
+    __hash__ = int.__hash__
 
 
 _T = TicketState
 TICKET_MOVES: dict[TicketState, frozenset[TicketState]] = {
     _T.WAITING: frozenset({_T.QUEUED, _T.DONE, _T.FAILED, _T.CANCELLED, _T.EXPIRED}),
     _T.QUEUED: frozenset({_T.RUNNING, _T.FAILED, _T.CANCELLED, _T.EXPIRED}),
-    _T.RUNNING: frozenset({_T.DONE, _T.FAILED, _T.CANCELLED, _T.EXPIRED}),
+    _T.RUNNING: frozenset({_T.QUEUED, _T.DONE, _T.FAILED, _T.CANCELLED, _T.EXPIRED}),
     _T.DONE: frozenset({_T.CLOSED}),
     _T.FAILED: frozenset({_T.CLOSED}),
     _T.CANCELLED: frozenset({_T.CLOSED}),
@@ -57,11 +60,7 @@ SLOT_MOVES: dict[SlotState, frozenset[SlotState]] = {
     SlotState.STOPPING: frozenset({SlotState.FREE}),
 }
 
-S = TypeVar("S", TicketState, SlotState)
 
-
-def moved(moves: dict[S, frozenset[S]], old: S, new: S) -> S:
-    """The new state. A move that the table does not have is a bug of the core, so AssertionError."""
-    if new not in moves[old]:
-        raise AssertionError(f"{old.name} does not lead to {new.name}")
-    return new
+def illegal(old: TicketState | SlotState, new: TicketState | SlotState) -> AssertionError:
+    """A move that the table does not have is a bug of the core."""
+    return AssertionError(f"{old.name} does not lead to {new.name}")

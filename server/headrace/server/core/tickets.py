@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.server.core.tables import TICKET_MOVES, TicketState, moved
+from headrace.server.core.tables import TICKET_MOVES, TicketState, illegal
 
 if TYPE_CHECKING:
     from headrace.server.core.calls import Plan
@@ -42,70 +42,62 @@ class Kept:
         return f"<Kept {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
 
 
-class Ticket:
-    """One admitted Infer or Fetch. Times are the caller's seconds."""
+_NONE: dict[int, Kept] = {}
+"""Of all tickets that keep nothing: never added to."""
 
-    __slots__ = (
-        "arrived",
-        "cargo",
-        "due",
-        "entry",
-        "event",
-        "handed",
-        "infer",
-        "inline",
-        "kept",
-        "missing",
-        "model",
-        "own",
-        "plan",
-        "priority",
-        "ready",
-        "run",
-        "slices",
-        "sources",
-        "started",
-        "state",
-        "stream",
-        "tag",
-    )
+
+class Ticket:
+    """One admitted Infer or Fetch; to a run it is a `ports.Part`. Times are the caller's seconds.
+
+    There are tens of thousands a second, so what most of them do not need stands at the class.
+    """
+
+    state = TicketState.WAITING
+    priority = 0
+    plan: Plan | None = None
+    """None for a Fetch, and for an Infer whose content was bad."""
+    model: Model | None = None
+    inline: Sequence[Buffer] = ()
+    cargo: Cargo | None = None
+    ready = started = 0.0
+    sources: Sequence[Kept] = ()
+    """What it refers to or fetches, and holds."""
+    missing = 0
+    """How many sources are not there yet."""
+    references: Sequence[Tensor] = ()
+    """The tensors of `sources`, while it runs."""
+    slices: tuple[tuple[int, int], ...] = ()
+    kept: tuple[Kept, ...] = ()
+    """In the order of plan.keep."""
+    own: dict[int, Kept] = _NONE
+    """Those of `kept` that it still holds itself, by the index of the port."""
+    keep: tuple[int, ...] = ()
+    """Positions in plan.keep of what was still wanted when it started."""
+    rows: int = 0
+    """Along the first axis of each input, where it may share a run; 0 where it may not."""
+    run: Run | None = None
+    event: Event | None = None
+    """The terminal event, as long as it waits for its turn in an ordered stream."""
+    handed = False
+    """The terminal event was handed to the transport: no longer in flight."""
+    due: float | None = None
+    entry: float | None = None
 
     def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
         self.stream = stream
         self.tag = tag
         self.infer = infer
         """An Infer; a Fetch otherwise."""
-        self.state = TicketState.WAITING
-        self.arrived = self.ready = self.started = now
-        self.priority = 0
-        self.plan: Plan | None = None
-        """None for a Fetch, and for an Infer whose content was bad."""
-        self.model: Model | None = None
-        self.inline: Sequence[Buffer] = ()
-        self.cargo: Cargo | None = None
-        self.sources: list[Kept] = []
-        """What it refers to or fetches, and holds."""
-        self.missing = 0
-        """How many sources are not there yet."""
-        self.slices: tuple[tuple[int, int], ...] = ()
-        self.kept: tuple[Kept, ...] = ()
-        """In the order of plan.keep."""
-        self.own: dict[int, Kept] = {}
-        """Those of `kept` that it still holds itself, by the index of the port."""
-        self.run: Run | None = None
-        self.event: Event | None = None
-        """The terminal event, as long as it waits for its turn in an ordered stream."""
-        self.handed = False
-        """The terminal event was handed to the transport: no longer in flight."""
-        self.due: float | None = None
-        self.entry: float | None = None
+        self.arrived = now
 
     @property
     def finished(self) -> bool:
         return self.state >= TicketState.DONE
 
     def move(self, state: TicketState) -> None:
-        self.state = moved(TICKET_MOVES, self.state, state)
+        if state not in TICKET_MOVES[self.state]:
+            raise illegal(self.state, state)
+        self.state = state
 
     def __repr__(self) -> str:
         return f"<Ticket {self.tag} {self.state.name.lower()}, {self.missing} missing, keeps {len(self.own)}>"

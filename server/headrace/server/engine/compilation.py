@@ -14,7 +14,8 @@ class Compilation:
     `run`: `direct` compiles every model for direct runs, `async` none, `auto` those that were measured to be quick.
     `hint` is for the others. `properties` are the runtime's own, by name, and win over all else. `slots` is the number
     of InferRequests; 0 takes twice what the runtime calls optimal: while one runs, the next waits with the runtime, not
-    for the event loop.
+    for the event loop. `batch` is how many rows a run that tickets share may have; 1 for no such runs, None for as many
+    as are measured to pay.
     """
 
     device: str = "CPU"
@@ -22,6 +23,7 @@ class Compilation:
     hint: Literal["latency", "throughput", "none"] = "throughput"
     properties: Mapping[str, str] = field(default_factory=dict)
     slots: int = 0
+    batch: int | None = None
 
     @property
     def configuration(self) -> dict[str, str]:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.ports import Ended, Part, Run, Tensor
 from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.parts import inputs_of
 from headrace.server.engine.tensors import OutputTensor
-from headrace.wire.dtypes import numpy_dtype
 from headrace.wire.tensors import from_wire, to_wire
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -94,13 +93,18 @@ class FakeEngine:
 
     def start(self, run: Run) -> None:
         """Begin a run. AssertionError when it breaks the contract."""
-        spec, function, script = self._models[id(run.plan.spec)]
+        spec, function, script = self._models[id(run.spec)]
         assert 0 <= run.slot < spec.slots, f"model {spec.name!r} has no slot {run.slot}"
         for other in self._running:
-            same = other.plan.spec is spec and other.slot == run.slot
+            same = other.spec is spec and other.slot == run.slot
             assert not same, f"slot {run.slot} of model {spec.name!r} has a run"
-        assert len(run.inline) == len(run.plan.inline), "inline inputs and plan differ"
-        assert len(run.references) == len(run.plan.references), "references and plan differ"
+        assert run.parts, "a run without parts"
+        assert len(run.parts) == 1 or sum(part.rows for part in run.parts) <= spec.batch, "a batch of too many rows"
+        for part in run.parts:
+            assert part.plan is not None
+            assert part.plan.spec is spec, "a part of another model"
+            assert len(part.inline) == len(part.plan.inline), "inline inputs and plan differ"
+            assert len(part.references) == len(part.plan.references), "references and plan differ"
         self.started.append(run)
         self._running[run] = _Running(script, function)
         if not (script.held or script.polls):
@@ -147,20 +151,18 @@ class FakeEngine:
 
 
 def _result(run: Run, function: Function) -> Ended:
-    plan = run.plan
-    inputs = {
-        bound.port.name: from_wire(data, bound.port.datatype, bound.shape)
-        for bound, data in zip(plan.inline, run.inline, strict=True)
-    }
-    for reference, tensor in zip(plan.references, run.references, strict=True):
-        inputs[reference.port.name] = from_wire(tensor.read(), tensor.datatype, tensor.shape)
-    for bound in plan.zeros:
-        inputs[bound.port.name] = np.zeros(bound.shape, numpy_dtype(bound.port.datatype))
+    results = [_of_part(part, function) for part in run.parts]
+    return Ended(run, [sent for sent, _ in results], [kept for _, kept in results])
+
+
+def _of_part(part: Part, function: Function) -> tuple[list[Tensor], list[Tensor]]:
+    plan = part.plan
+    assert plan is not None
+    inputs = {port.name: from_wire(data, port.datatype, shape) for port, shape, data in inputs_of(part)}
     arrays = function(inputs)
-    kept = [plan.keep[position] for position in run.keep]
+    kept = [plan.keep[position] for position in part.keep]
     tensors = {port.index: _tensor(arrays[port.name]) for port in (*plan.outputs, *kept)}
-    sent = [tensors[port.index] for port in plan.outputs]
-    return Ended(run, sent, [tensors[port.index] for port in kept])
+    return [tensors[port.index] for port in plan.outputs], [tensors[port.index] for port in kept]
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,18 @@ from openvino import opset15 as opset
 
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine import direct
+from headrace.server.engine.batching import most_rows
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.direct import HOP
 from headrace.server.engine.empty import without_empty
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
+
+LONGEST = 20e-3
+"""Seconds that a batch may take, unless the operator says how many rows it has: the first ticket waits for the last."""
+LONGEST_IN_PLACE = HOP / 2
+"""The same for direct runs: a batch is none if it takes so long that it is handed over."""
+logger = logging.getLogger(__name__)
 
 _DATATYPES = {
     "boolean": Datatype.BOOL,
@@ -39,14 +48,12 @@ _DATATYPES = {
 class CompiledModel:
     """A model that can run.
 
-    `passed` are the outputs that are inputs passed through, by index, and the input of each. `direct`: it is compiled
-    for direct runs.
+    `passed` are the outputs that are inputs passed through, by index, and the input of each.
     """
 
     spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
-    direct: bool
 
 
 def compile_model(
@@ -84,8 +91,26 @@ def compile_model(
             f"model {quote(name)} from {where} cannot be compiled for {compilation.device}"
             f" with {compilation.configuration}"
         ) from error
-    spec = ModelSpec(name, version, inputs, outputs, has_variables, slots)
-    return CompiledModel(spec, compiled, passed, in_place)
+    batch = 1 if has_variables or passed else _batch(name, compiled, inputs, outputs, compilation, in_place)
+    spec = ModelSpec(name, version, inputs, outputs, has_variables, slots, in_place, batch)
+    return CompiledModel(spec, compiled, passed)
+
+
+def _batch(
+    name: str,
+    compiled: ov.CompiledModel,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    compilation: Compilation,
+    in_place: bool,
+) -> int:
+    """How many rows a run may have that tickets share."""
+    if compilation.batch == 1:
+        return 1
+    longest = LONGEST_IN_PLACE if in_place else LONGEST
+    batching = most_rows(compiled, inputs, outputs, wanted=compilation.batch, in_place=in_place, longest=longest)
+    logger.info("model %s: batches of %d rows at most: %s", quote(name), batching.rows, batching.why)
+    return batching.rows
 
 
 def _separate_outputs(model: ov.Model) -> dict[int, int]:

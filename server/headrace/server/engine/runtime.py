@@ -98,7 +98,7 @@ class OpenVinoEngine:
     def start(self, run: Run) -> Ended | None:
         """Begin a run in a free slot; what is done in place, or cannot begin, has ended."""
         try:
-            loaded = self._models[id(run.plan.spec)]
+            loaded = self._models[id(run.spec)]
             slot = loaded.slots[run.slot]
             done = slot.start(run, alone=not loaded.running)
         except Exception as error:

@@ -31,16 +31,17 @@ class OutputTensor:
     `read` gives out keep that memory alive, with or without this object.
     """
 
-    __slots__ = ("_data", "datatype", "shape")
+    __slots__ = ("_data", "datatype", "nbytes", "shape")
 
     def __init__(self, datatype: Datatype, shape: tuple[int, ...], data: Data) -> None:
         self.datatype = datatype
         self.shape = shape
         self._data = data
+        self.nbytes = len(data)
 
-    @property
-    def nbytes(self) -> int:
-        return len(self._data)
+    def copied(self) -> OutputTensor:
+        """The same in memory of its own, so that it keeps no more alive than itself."""
+        return self if isinstance(self._data, bytes) else OutputTensor(self.datatype, self.shape, bytes(self._data))
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
         """The bytes, whole or of the elements start..stop of each leading axis.

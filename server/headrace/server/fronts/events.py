@@ -2,93 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
-from headrace.server.core.events import Described, Done, Draining, Event, Failed, Fetched, Hello
+from headrace.server.core.events import Done, Draining, Event, Failed, Fetched, Hello
 from headrace.server.core.specs import Port
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
-from headrace.wire.frames import join_frame
+from headrace.wire.frames import join_frame, varint
 from headrace.wire.tensors import Buffer
 
 MAX_LAYOUTS = 1024
 
-_DONE, _FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
-    pb.Event.DONE,
+_FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
     pb.Event.FAILED,
     pb.Event.FETCHED,
     pb.Event.LAYOUT,
     pb.Event.HELLO,
     pb.Event.DRAINING,
 )
+_DONE_KEYS = [
+    bytes((pb.Event.DESCRIPTOR.fields_by_name[name].number << 3,))
+    for name in ("layout", "waiting_us", "queued_us", "running_us")
+]
+"""Of varints."""
 
 
 class Encoder:
-    """Encodes the events of one stream, and remembers which layouts its client knows."""
+    """Encodes the events of one stream, and remembers which layouts its client knows.
+
+    An event is a frame of its own at first: protobuf joins repeated fields, so the concatenation of such frames is the
+    frame that holds them all.
+    """
 
     def __init__(self) -> None:
         self._layouts: dict[Hashable, int] = {}
+        self._tail: tuple[Hashable, bytes] = (None, b"")
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """A ServerFrame. The only place where the bytes of outputs are copied."""
-        frame = pb.ServerFrame()
+        items: list[bytes] = []
         tensors: list[Buffer] = []
         for event in events:
+            if type(event) is Done:
+                self._done(items, tensors, event)
+                continue
             match event:
-                case Done():
-                    self._done(frame, tensors, event)
                 case Failed():
-                    frame.events.add(kind=_FAILED, tag=event.tag, failure=_failure(event.error))
+                    items.append(_item(kind=_FAILED, tag=event.tag, failure=_failure(event.error)))
                 case Fetched():
-                    self._fetched(frame, tensors, event)
+                    self._fetched(items, tensors, event)
                 case Hello():
-                    frame.events.add(kind=_HELLO, hello=_hello(event))
+                    items.append(_item(kind=_HELLO, hello=_hello(event)))
                 case Draining():
-                    frame.events.add(kind=_DRAINING, grace_us=microseconds(event.grace))
-        return join_frame(frame.SerializeToString(), tensors)
+                    items.append(_item(kind=_DRAINING, grace_us=microseconds(event.grace)))
+        return join_frame(b"".join(items), tensors)
 
-    def _done(self, frame: pb.ServerFrame, tensors: list[Buffer], done: Done) -> None:
+    def _done(self, items: list[bytes], tensors: list[Buffer], done: Done) -> None:
+        """Written by hand, as there are so many: those of a batch have all in common but their tags."""
         layout = 0
-        plan = done.ticket.plan
-        if plan is not None and (done.sent or done.kept):
+        ticket = done.ticket
+        sent, kept = done.sent, done.kept
+        if sent or kept:
             # The plan stands for names and datatypes.
             key = (
-                plan,
-                tuple([tensor.shape for tensor in done.sent]),
-                tuple([(port.index, tensor.shape) for port, tensor in done.kept]),
+                ticket.plan,
+                *[tensor.shape for tensor in sent],
+                *[(port.index, tensor.shape) for port, tensor in kept],
             )
-            number = self._layouts.get(key)
-            layout = number or self._describe(frame, key, zip(plan.outputs, done.sent, strict=True), done.kept)
-            tensors.extend([tensor.read() for tensor in done.sent])
-        frame.events.add(
-            tag=done.ticket.tag,
-            layout=layout,
-            waiting_us=microseconds(done.waiting),
-            queued_us=microseconds(done.queued),
-            running_us=microseconds(done.running),
-        )
+            layout = self._layouts.get(key) or self._describe(items, key, done)
+            tensors += [tensor.read() for tensor in sent]
+        common = (layout, done.waiting, done.queued, done.running)
+        if self._tail[0] != common:
+            self._tail = common, _tail(*common)
+        tail = self._tail[1]
+        items.append(b"\x0a%c\x11%b%b" % (9 + len(tail), ticket.tag.to_bytes(8, "little"), tail))
 
-    def _fetched(self, frame: pb.ServerFrame, tensors: list[Buffer], fetched: Fetched) -> None:
+    def _fetched(self, items: list[bytes], tensors: list[Buffer], fetched: Fetched) -> None:
         key = (fetched.port, fetched.shape)
         number = self._layouts.get(key)
         if number is None:
             number = self._number(key)
             sent = [to_tensor(fetched.port, fetched.tensor.datatype, fetched.shape)]
-            frame.events.add(kind=_LAYOUT, layout=number, define=pb.Layout(sent=sent))
-        frame.events.add(kind=_FETCHED, tag=fetched.ticket.tag, layout=number)
+            items.append(_item(kind=_LAYOUT, layout=number, define=pb.Layout(sent=sent)))
+        items.append(_item(kind=_FETCHED, tag=fetched.ticket.tag, layout=number))
         tensors.append(fetched.tensor.read(fetched.slices))
 
-    def _describe(
-        self, frame: pb.ServerFrame, key: Hashable, sent: Iterable[Described], kept: Iterable[Described]
-    ) -> int:
+    def _describe(self, items: list[bytes], key: Hashable, done: Done) -> int:
+        plan = done.ticket.plan
+        assert plan is not None
         number = self._number(key)
         layout = pb.Layout(
-            sent=[to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in sent],
-            kept=[to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in kept],
+            sent=[
+                to_tensor(port, tensor.datatype, tensor.shape)
+                for port, tensor in zip(plan.outputs, done.sent, strict=True)
+            ],
+            kept=[to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in done.kept],
         )
-        frame.events.add(kind=_LAYOUT, layout=number, define=layout)
+        items.append(_item(kind=_LAYOUT, layout=number, define=layout))
         return number
 
     def _number(self, key: Hashable) -> int:
@@ -96,6 +109,16 @@ class Encoder:
             self._layouts.clear()
         number = self._layouts[key] = len(self._layouts) + 1
         return number
+
+
+def _item(**event: Any) -> bytes:
+    return pb.ServerFrame(events=[pb.Event(**event)]).SerializeToString()
+
+
+def _tail(layout: int, waiting: float, queued: float, running: float) -> bytes:
+    """The fields of a Done behind its tag, as protobuf writes them."""
+    numbers = layout, microseconds(waiting), microseconds(queued), microseconds(running)
+    return b"".join([key + varint(number) for key, number in zip(_DONE_KEYS, numbers, strict=True) if number])
 
 
 def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor:

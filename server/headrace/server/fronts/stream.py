@@ -9,6 +9,7 @@ import grpc
 
 from headrace.server.core.ports import Desk
 from headrace.server.core.streams import Stream
+from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.commands import obey
 from headrace.server.fronts.events import Encoder
 
@@ -23,12 +24,10 @@ class StreamFront:
         """The handler: writes until the stream has ended, while `_read` reads."""
         desk = self._desk
         stream = desk.core.open_stream()
-        encoder = Encoder()
-        reader = asyncio.create_task(self._read(stream, context))
+        writer = _Writer(desk, stream, context)
+        reader = asyncio.create_task(_read(desk, stream, context, writer))
         try:
-            while events := await desk.events(stream):
-                await context.write(encoder.encode(events))
-                desk.written(stream)
+            await writer.run()
         finally:
             desk.leave(stream)
             reader.cancel()
@@ -37,21 +36,54 @@ class StreamFront:
         if not reader.cancelled() and (error := reader.exception()) is not None:
             await context.abort(grpc.StatusCode.INTERNAL, desk.incident(error).message)
 
-    async def _read(self, stream: Stream, context: Context) -> None:
-        desk = self._desk
-        try:
-            while True:
-                await desk.readable(stream)
-                message = await context.read()
-                if stream.ended:
-                    return
-                if message is grpc.aio.EOF:
-                    desk.core.half_close(stream)
-                    desk.act()
-                    return
-                obey(desk.core, stream, message, desk.now())
+
+async def _read(desk: Desk, stream: Stream, context: Context, writer: _Writer) -> None:
+    try:
+        while True:
+            await desk.readable(stream)
+            message = await context.read()
+            if stream.ended:
+                return
+            if message is grpc.aio.EOF:
+                desk.core.half_close(stream)
                 desk.act()
-        except BaseException:
-            # Without a reader nobody would end the stream.
-            desk.leave(stream)
-            raise
+                return
+            obey(desk.core, stream, message, desk.now())
+            desk.act()
+            writer.begin()
+    except BaseException:
+        # Without a reader nobody would end the stream.
+        desk.leave(stream)
+        raise
+
+
+class _Writer:
+    """Writes the frames of a stream, one after the other.
+
+    What is ready when commands have been read begins to be written there and then, before more is read and not in the
+    writer's next turn: of a round trip with one small inference that is a tenth.
+    """
+
+    def __init__(self, desk: Desk, stream: Stream, context: Context) -> None:
+        self._desk = desk
+        self._stream = stream
+        self._context = context
+        self._encoder = Encoder()
+        self._frame: Begun | None = None
+
+    async def run(self) -> None:
+        """Until the stream has ended."""
+        desk, stream = self._desk, self._stream
+        while True:
+            self.begin()
+            if self._frame is not None:
+                await self._frame
+                self._frame = None
+                desk.written(stream)
+            elif not await desk.news(stream):
+                return
+
+    def begin(self) -> None:
+        """Begin to write what there is, unless a frame is being written."""
+        if self._frame is None and (events := self._desk.take(self._stream)):
+            self._frame = Begun(self._context.write(self._encoder.encode(events)))

@@ -16,7 +16,7 @@ from headrace.server.fronts.events import microseconds, to_tensor
 from headrace.server.fronts.status import answer
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import InvalidArgument
+from headrace.wire.errors import InvalidArgument, Unavailable
 from headrace.wire.frames import join_frame, parse_frame
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -75,9 +75,12 @@ class UnaryFront:
                 priority=request.priority,
             )
             desk.act()
-            event = (await desk.events(stream))[0]
+            while not (events := desk.take(stream)):
+                if not await desk.news(stream):
+                    raise Unavailable("the server has stopped")
         finally:
             desk.leave(stream)
+        (event,) = events
         if isinstance(event, Failed):
             raise event.error
         assert isinstance(event, Done)

@@ -1,0 +1,95 @@
+"""What a slot reads: memory of its own for small inputs and for batches, the caller's memory for large ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from headrace.server.core.ports import Part
+from headrace.server.core.specs import Port
+from headrace.server.engine.models import CompiledModel
+from headrace.server.engine.parts import columns, inputs_of
+from headrace.server.engine.strings import string_input
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.tensors import Buffer
+
+SMALL = 64 << 10
+"""Bytes up to which a tensor is copied: giving the runtime another one costs 2 to 4 us."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Staged:
+    """Memory of the slot's own that is set as an input, for inputs to be copied to."""
+
+    shape: Shape
+    memory: memoryview
+
+
+class Inputs:
+    """The inputs of one InferRequest. What was set stays set, so every input is written or set before each run."""
+
+    def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
+        self._request = request
+        self._types = [port.get_element_type() for port in model.runtime.inputs]
+        self._staged: list[_Staged | None] = [None] * len(self._types)
+        self._in_use: list[npt.NDArray[np.uint8]] = []
+
+    def feed(self, part: Part) -> None:
+        """Make the data of a part the inputs. Its memory may be anywhere and of any alignment.
+
+        Raises ValueError when bytes do not fit a shape.
+        """
+        for port, shape, data in inputs_of(part):
+            if port.datatype is Datatype.BYTES:
+                self._request.set_input_tensor(port.index, string_input(port.name, data, shape))
+            elif len(data) <= SMALL:
+                # Raises ValueError when the sizes differ.
+                self._memory(port, shape)[:] = data
+            else:
+                self._set(port, shape, data)
+
+    def feed_batch(self, parts: Sequence[Part], rows: int) -> None:
+        """Join the data of parts, which have so many rows in all. Raises as `feed`."""
+        for port, column in columns(parts):
+            assert port.shape is not None
+            shape = (rows, *[dimension.min for dimension in port.shape[1:]])
+            self._memory(port, shape)[:] = b"".join(column)
+
+    def feed_zeros(self, ports: Sequence[Port], rows: int) -> None:
+        for port in ports:
+            assert port.shape is not None
+            memory = self._memory(port, (rows, *[dimension.min for dimension in port.shape[1:]]))
+            memory[:] = bytes(len(memory))
+
+    def let_go(self) -> None:
+        """The run is over: what was lent to it is the caller's again."""
+        self._in_use.clear()
+
+    def close(self) -> None:
+        """Let go of the InferRequest, even if the traceback of an error still knows of this."""
+        del self._request
+
+    def _set(self, port: Port, shape: Shape, data: Buffer) -> None:
+        array = np.frombuffer(data, np.uint8)
+        # The runtime does not check it and would read beyond the end.
+        if array.size != math.prod(shape) * ITEMSIZE[port.datatype]:
+            raise ValueError(f"{array.size} bytes for input {port.name!r} of shape {list(shape)}")
+        self._request.set_input_tensor(port.index, ov.Tensor(array, shape, self._types[port.index]))
+        self._staged[port.index] = None
+        self._in_use.append(array)
+
+    def _memory(self, port: Port, shape: Shape) -> memoryview:
+        """Memory that is set as an input of this shape."""
+        staged = self._staged[port.index]
+        if staged is None or staged.shape != shape:
+            memory = np.empty(math.prod(shape) * ITEMSIZE[port.datatype], np.uint8)
+            self._request.set_input_tensor(port.index, ov.Tensor(memory, shape, self._types[port.index]))
+            staged = self._staged[port.index] = _Staged(shape, memory.data)
+        return staged.memory

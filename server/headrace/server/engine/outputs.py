@@ -1,0 +1,178 @@
+"""What a slot writes: scratch tensors of its own, and how results get out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from headrace.server.core.ports import Part, Tensor
+from headrace.server.core.specs import Port
+from headrace.server.engine.inputs import SMALL
+from headrace.server.engine.models import CompiledModel
+from headrace.server.engine.parts import inputs_of
+from headrace.server.engine.strings import string_output
+from headrace.server.engine.tensors import Data, OutputTensor, as_bytes
+from headrace.wire.dtypes import Datatype
+
+_NOTHING: Sequence[Tensor] = ()
+Results = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]]
+"""For each part the tensors of `plan.outputs`, and those of `keep`."""
+
+
+class Outputs:
+    """The outputs of one InferRequest. What was set stays set, so what a run writes to is always the slot's own.
+
+    After the run a small output is copied out; a large one takes the scratch tensor with it, and the slot makes
+    another. What nobody asked for is not read. Thus no later run writes to what was given out.
+    """
+
+    def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
+        self._request = request
+        self._passed = model.passed
+        self._presets = [
+            (compiled.get_element_type(), _preset(port))
+            for compiled, port in zip(model.runtime.outputs, model.spec.outputs, strict=True)
+        ]
+        self._ports = model.spec.outputs
+        computed = [port for port in self._ports if port.index not in self._passed]
+        self._dynamic = [port.index for port in computed if port.static_shape is None]
+        self._oversized: set[int] = set()
+        self._scratch: dict[int, ov.Tensor] = {}
+        self._copied: dict[int, npt.NDArray[np.generic]] = {}
+        for port in computed:
+            self._renew(port.index)
+
+    def prepare(self, parts: Sequence[Part]) -> None:
+        """Before a run: what it will be asked for must not be larger than it is."""
+        if self._oversized:
+            for part in parts:
+                assert part.plan is not None
+                for port in (*part.plan.outputs, *part.plan.keep):
+                    if port.index in self._oversized:
+                        self._renew(port.index)
+
+    def unread(self) -> None:
+        """A run that nobody reads may have written outputs of any size."""
+        self._oversized.update(self._dynamic)
+
+    def close(self) -> None:
+        """Let go of the InferRequest, even if the traceback of an error still knows of this."""
+        del self._request
+
+    def read(self, parts: Sequence[Part]) -> Results:
+        """The results of the run that has completed, in memory that no later run writes to."""
+        if len(parts) > 1:
+            return self._read_batch(parts)
+        (part,) = parts
+        plan = part.plan
+        assert plan is not None
+        outputs = plan.outputs
+        if not part.keep and (not self._dynamic or len(outputs) == len(self._ports)):
+            return [[self._take(port, part) for port in outputs]], [_NOTHING]
+        kept = [plan.keep[position] for position in part.keep]
+        taken: dict[int, Tensor] = {}
+        for port in (*outputs, *kept):
+            if port.index not in taken:
+                taken[port.index] = self._take(port, part)
+        self._leave(taken)
+        return [[taken[port.index] for port in outputs]], [[taken[port.index] for port in kept]]
+
+    def _read_batch(self, parts: Sequence[Part]) -> Results:
+        """Each output is read as a whole and cut; kept parts are copies, which pin no other's."""
+        plan = parts[0].plan
+        assert plan is not None
+        rows = [part.rows for part in parts]
+        if any(part.keep or part.plan is not plan for part in parts):
+            return self._read_mixed(parts, rows)
+        self._leave({port.index for port in plan.outputs})
+        columns = [_cut(port, rows, self._whole(port)) for port in plan.outputs]
+        sent: Sequence[Sequence[Tensor]] = [*zip(*columns, strict=True)] if columns else [_NOTHING] * len(parts)
+        return sent, [_NOTHING] * len(parts)
+
+    def _read_mixed(self, parts: Sequence[Part], rows: Sequence[int]) -> Results:
+        columns: dict[int, Sequence[OutputTensor]] = {}
+        sent: list[list[Tensor]] = []
+        kept: list[list[Tensor]] = []
+        for number, part in enumerate(parts):
+            plan = part.plan
+            assert plan is not None
+            keeps = [plan.keep[position] for position in part.keep]
+            for port in (*plan.outputs, *keeps):
+                if port.index not in columns:
+                    columns[port.index] = _cut(port, rows, self._whole(port))
+            taken = {port.index: columns[port.index][number] for port in plan.outputs}
+            taken |= {port.index: columns[port.index][number].copied() for port in keeps}
+            sent.append([taken[port.index] for port in plan.outputs])
+            kept.append([taken[port.index] for port in keeps])
+        self._leave(columns)
+        return sent, kept
+
+    def _leave(self, read: Container[int]) -> None:
+        """What was not looked at may have grown beyond what a later, smaller output should pin."""
+        self._oversized.update([index for index in self._dynamic if index not in read])
+
+    def _take(self, port: Port, part: Part) -> Tensor:
+        """An output of a run of one part."""
+        index = port.index
+        copied = self._copied.get(index)
+        if copied is not None:
+            return OutputTensor(port.datatype, copied.shape, copied.tobytes())
+        if index in self._passed:
+            return self._pass(port, part)
+        if port.datatype is Datatype.BYTES:
+            return string_output(self._scratch[index])
+        shape, data = self._whole(port)
+        return OutputTensor(port.datatype, shape, data)
+
+    def _whole(self, port: Port) -> tuple[tuple[int, ...], Data]:
+        """The shape and the bytes of an output."""
+        array = self._scratch[port.index].data
+        if array.nbytes <= SMALL:
+            return array.shape, array.tobytes()
+        self._renew(port.index)
+        return array.shape, as_bytes(array)
+
+    def _pass(self, output: Port, part: Part) -> Tensor:
+        """An output that is an input, which the caller may have in memory that is not to stay."""
+        inputs = {port.index: (shape, data) for port, shape, data in inputs_of(part)}
+        shape, data = inputs[self._passed[output.index]]
+        return OutputTensor(output.datatype, shape, bytes(data))
+
+    def _renew(self, index: int) -> None:
+        """Have the runtime write this output to new memory from now on."""
+        scratch = ov.Tensor(*self._presets[index])
+        self._request.set_output_tensor(index, scratch)
+        self._scratch[index] = scratch
+        self._oversized.discard(index)
+        port = self._ports[index]
+        if port.static_shape is not None and port.datatype is not Datatype.BYTES and scratch.byte_size <= SMALL:
+            self._copied[index] = scratch.data
+
+
+def _cut(port: Port, rows: Sequence[int], whole: tuple[tuple[int, ...], Data]) -> list[OutputTensor]:
+    """The parts of an output. Raises RuntimeError when it does not have the rows of the inputs."""
+    shape, data = whole
+    count = len(rows)
+    total = sum(rows)
+    if shape[0] != total:
+        raise RuntimeError(f"output {port.name!r} of {total} rows has shape {list(shape)}")
+    size, rest = len(data) // total, shape[1:]
+    if total == count and size:
+        one = (1, *rest)
+        return [OutputTensor(port.datatype, one, data[at : at + size]) for at in range(0, len(data), size)]
+    tensors: list[OutputTensor] = []
+    at = 0
+    for number in rows:
+        tensors.append(OutputTensor(port.datatype, (number, *rest), data[at : at + number * size]))
+        at += number * size
+    return tensors
+
+
+def _preset(port: Port) -> ov.Shape:
+    """The shape of new scratch tensors: dynamic dimensions start at 0, the runtime grows them."""
+    if port.shape is None:
+        return ov.Shape([0])
+    return ov.Shape([dimension.min if dimension.static else 0 for dimension in port.shape])

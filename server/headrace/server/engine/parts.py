@@ -1,0 +1,36 @@
+"""The parts of a run, as inputs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from headrace.server.core.ports import Part
+from headrace.server.core.specs import Port
+from headrace.wire.tensors import Buffer
+
+
+def inputs_of(part: Part) -> Iterator[tuple[Port, tuple[int, ...], Buffer]]:
+    """Every input of a part: its port, its shape and its bytes."""
+    plan = part.plan
+    assert plan is not None
+    for bound, data in zip(plan.inline, part.inline, strict=True):
+        yield bound.port, bound.shape, data
+    for reference, tensor in zip(plan.references, part.references, strict=True):
+        yield reference.port, tensor.shape, tensor.read()
+    for bound in plan.zeros:
+        yield bound.port, bound.shape, bytes(bound.nbytes or 0)
+
+
+def columns(parts: Sequence[Part]) -> Iterator[tuple[Port, Sequence[Buffer]]]:
+    """For each input what the parts have for it, in their order."""
+    plan = parts[0].plan
+    assert plan is not None
+    if plan.references or plan.zeros or any(part.plan is not plan for part in parts):
+        columns: dict[int, tuple[Port, list[Buffer]]] = {}
+        for part in parts:
+            for port, _, data in inputs_of(part):
+                columns.setdefault(port.index, (port, []))[1].append(data)
+        yield from columns.values()
+        return
+    for bound, column in zip(plan.inline, zip(*[part.inline for part in parts], strict=True), strict=True):
+        yield bound.port, column

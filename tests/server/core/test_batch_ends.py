@@ -1,0 +1,208 @@
+"""What becomes of those who share a run when one of them ends before it does, or when all do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headrace.server.core.core import Limits
+from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.tables import SlotState
+from tests.server.core.scenario import Client, Scenario, ask, batches, many
+
+ROW = 4096
+"""Bytes of a row of the output `big`."""
+
+
+def slots(world: Scenario) -> list[SlotState]:
+    return world.core.models.find("many").slots
+
+
+class TestOneOfThem:
+    """Ends alone: its result is dropped, and the run goes on for the others."""
+
+    def check(self, world: Scenario, client: Client, ended: str, end: Callable[[], object]) -> None:
+        client.infer(1, "many", x=(1,), outputs=["y"], timeout=1)
+        client.infer(2, "many", x=(1,), outputs=["y"], keep=["y"])
+        assert world.starts() == [1, 2]
+        assert world.batches == [[1, 2]]
+        end()
+        assert client.hears() == [ended]
+        assert world.starts() == []
+        assert world.stopping == []
+        assert slots(world) == [SlotState.RUNNING]
+        assert world.core.queue.used == 8
+        world.end(2)
+        assert client.hears() == ["done 2"]
+        assert slots(world) == [SlotState.FREE]
+        assert world.core.queue.used == 0
+        assert client.live == {2}
+
+    def test_cancelled(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        self.check(world, client, "failed 1 CANCELLED", lambda: client.cancel(1))
+
+    def test_late(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        self.check(world, client, "failed 1 DEADLINE_EXCEEDED", lambda: world.passes(1))
+
+    def test_vanished(self) -> None:
+        world = Scenario(many())
+        alice, bob = world.client(), world.client()
+        ask(alice, 1, 2)
+        ask(bob, 11, rows=2)
+        assert world.starts() == [1, 11, 2]
+        assert world.batches == [[1, 11, 2]]
+        alice.vanish()
+        assert world.starts() == []
+        assert world.stopping == []
+        assert world.core.queue.used == 16
+        world.end(11)
+        assert bob.hears() == ["done 11"]
+        assert world.core.queue.used == 0
+
+    def test_what_it_was_to_keep_costs_until_the_run_ends(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        client.infer(1, "many", x=(1,), keep=["y"])
+        ask(client, 2)
+        client.infer(3, "many", x="1.y")
+        world.starts()
+        client.cancel(1)
+        assert client.hears() == ["failed 1 CANCELLED", "failed 3 FAILED_PRECONDITION"]
+        assert world.core.keep.used == MIN_CHARGE
+        world.end(2)
+        assert world.core.keep.used == 0
+        assert client.hears() == ["done 2"]
+
+    def test_its_source_is_held_until_the_run_ends(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        client.infer(1, "many", x=(1,), keep=["y"])
+        batches(world)
+        client.infer(2, "many", x="take 1.y")
+        ask(client, 3)
+        world.starts()
+        client.cancel(2)
+        assert world.core.keep.used == MIN_CHARGE
+        world.end(3)
+        assert world.core.keep.used == 0
+
+
+class TestAllOfThem:
+    def test_the_run_is_stopped_when_the_last_has_ended(self) -> None:
+        world = Scenario(many())
+        alice, bob, carol = world.client(), world.client(), world.client()
+        ask(alice, 1)
+        ask(bob, 11, timeout=1)
+        ask(carol, 21)
+        assert world.starts() == [1, 11, 21]
+        assert world.batches == [[1, 11, 21]]
+        alice.cancel(1)
+        carol.vanish()
+        assert world.starts() == []
+        assert world.stopping == []
+        assert world.passes(1) == []
+        assert world.stopping == [1, 11, 21]
+        assert slots(world) == [SlotState.STOPPING]
+        assert alice.hears() + bob.hears() == ["failed 1 CANCELLED", "failed 11 DEADLINE_EXCEEDED"]
+        ask(alice, 2)
+        assert world.starts() == []
+        assert world.core.queue.used == 16
+        world.end(11)
+        assert world.core.queue.used == 4
+        assert world.starts() == [2]
+        assert world.stopping == [1, 11, 21]
+
+    def test_nobody_is_told_to_stop_what_has_ended_by_itself(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        ask(client, 1, 2)
+        world.starts()
+        client.cancel(1)
+        client.cancel(2)
+        world.end(1)
+        assert world.starts() == []
+        assert world.stopping == []
+
+    def test_end_when_the_server_stops(self) -> None:
+        world = Scenario(many(), limits=Limits(grace=5))
+        client = world.client()
+        ask(client, 1, 2)
+        world.starts()
+        world.core.drain(world.now)
+        assert world.passes(5) == []
+        assert client.hears() == ["draining", "failed 2 UNAVAILABLE", "failed 1 UNAVAILABLE"]
+        assert world.stopping == [1, 2]
+
+
+class TestQuotas:
+    def world(self) -> Scenario:
+        return Scenario(many(), limits=Limits(keep_bytes=2 * MIN_CHARGE, max_message_bytes=1 << 20))
+
+    def test_whose_outputs_do_not_fit_is_missing(self) -> None:
+        world = self.world()
+        alice, bob = world.client(), world.client()
+        alice.infer(1, "many", x=(1,), keep=["y"])
+        alice.infer(2, "many", x=(1,), keep=["y", "big"])
+        alice.infer(3, "many", x=(1,), keep=["y"])
+        bob.infer(11, "many", x=(1,), keep=["y"])
+        assert world.starts() == [1, 11, 3]
+        assert world.batches == [[1, 11, 3]]
+        assert alice.hears() == ["failed 2 RESOURCE_EXHAUSTED"]
+        assert alice.errors[2].retryable
+        assert world.core.keep.used == 3 * MIN_CHARGE
+        world.end(1)
+        assert alice.hears() + bob.hears() == ["done 1", "done 3", "done 11"]
+
+    def test_its_rows_are_given_to_nobody(self) -> None:
+        world = self.world()
+        client = world.client()
+        ask(client, 1, rows=2)
+        for tag in (2, 3):
+            client.infer(tag, "many", x=(1,), keep=["y", "big"])
+        ask(client, 4)
+        assert world.starts() == [1, 2]
+        assert world.batches == [[1, 2]]
+        world.end(1, big=0)
+        assert world.starts() == [4]
+        assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED", "done 1", "done 2"]
+
+    def test_a_run_of_nobody_takes_no_slot(self) -> None:
+        world = self.world()
+        client = world.client()
+        client.infer(1, "many", x=(1,), keep=["y", "big"])
+        assert world.starts() == [1]
+        world.end(1, big=0, y=0)
+        client.hears()
+        for tag in (2, 3):
+            client.infer(tag, "many", x=(2,), keep=["y"])
+        ask(client, 4, 5)
+        assert world.starts() == [4, 5]
+        assert world.batches == [[4, 5]]
+        assert client.hears() == ["failed 2 RESOURCE_EXHAUSTED", "failed 3 RESOURCE_EXHAUSTED"]
+        assert slots(world) == [SlotState.RUNNING]
+
+    def test_whose_outputs_turn_out_too_large_fails_alone(self) -> None:
+        world = Scenario(many(), limits=Limits(keep_bytes=2 * ROW + MIN_CHARGE))
+        client = world.client(max_message=64 << 10)
+        client.infer(1, "many", x=(1,), keep=["big"])
+        client.infer(2, "many", x=(1,), keep=["big"])
+        client.infer(3, "many", x=(1,), keep=["big"])
+        client.infer(4, "many", x=(1,))
+        assert world.starts() == [1, 2, 3, 4]
+        world.end(1)
+        assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "done 4"]
+        assert world.core.keep.used == 2 * ROW
+
+    def test_whose_outputs_fit_no_message_fails_alone(self) -> None:
+        world = Scenario(many(batch=20))
+        client = world.client(max_message=64 << 10)
+        for tag, rows in ((1, 1), (2, 17), (3, 2)):
+            client.infer(tag, "many", x=(rows,), outputs=["big"])
+        assert world.starts() == [1, 2, 3]
+        assert world.batches == [[1, 2, 3]]
+        world.end(1)
+        assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
+        assert not client.errors[2].retryable

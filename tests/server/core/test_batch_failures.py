@@ -1,0 +1,246 @@
+"""A batch that fails runs again, each of its tickets alone: one of them may have been the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.server.core.events import Done
+from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.tables import SlotState
+from headrace.wire.errors import Internal
+from tests.server.core.scenario import Scenario, ask, batches, many, step
+
+FAILED = Internal("the batch failed")
+ROW = 4096
+"""Bytes of a row of the output `big`."""
+
+
+def test_each_runs_again_alone_and_nobody_hears_of_it() -> None:
+    world = Scenario(many())
+    client = world.client()
+    ask(client, 1, 2, 3)
+    assert world.starts() == [1, 2, 3]
+    world.end(2, FAILED)
+    assert client.hears() == []
+    for tag in (1, 2, 3):
+        assert world.starts() == [tag]
+        assert len(world.running[tag].parts) == 1
+        world.end(tag)
+    assert client.hears() == ["done 1", "done 2", "done 3"]
+    assert world.starts() == []
+
+
+def test_the_bad_one_fails_alone() -> None:
+    world = Scenario(many())
+    alice, bob = world.client(), world.client()
+    ask(alice, 1, 2)
+    ask(bob, 11)
+    alice.infer(3, "many", x=(1,), keep=["y"])
+    alice.infer(4, "many", x="3.y")
+    assert world.starts() == [1, 11, 2, 3]
+    world.end(1, FAILED)
+    for tag in (1, 11, 2, 3):
+        assert world.starts() == [tag]
+        world.end(tag, Internal("it again") if tag in (11, 3) else None)
+    assert alice.hears() == ["done 1", "done 2", "failed 3 INTERNAL", "failed 4 FAILED_PRECONDITION"]
+    assert bob.hears() == ["failed 11 INTERNAL"]
+    assert bob.errors[11].message == "it again"
+    assert world.core.queue.used == world.core.keep.used == 0
+
+
+def test_in_their_order_before_all_others_of_their_stream() -> None:
+    world = Scenario(many())
+    client = world.client()
+    ask(client, 1, 2, 3)
+    world.starts()
+    ask(client, 4, 5, 6)
+    world.end(1, FAILED)
+    assert batches(world) == [[1], [2], [3], [4, 5, 6]]
+
+
+def test_of_the_batches_that_fail_the_last_goes_first() -> None:
+    world = Scenario(many(2, batch=2))
+    client = world.client()
+    ask(client, 1, 2, 3, 4, 5)
+    assert world.starts() == [1, 2, 3, 4]
+    world.end(1, FAILED)
+    world.end(3, FAILED)
+    assert world.starts() == [3, 4]
+    assert world.batches == [[3], [4]]
+    for tag in (3, 4):
+        world.end(tag)
+    assert batches(world) == [[1], [2], [5]]
+
+
+def test_streams_take_turns_again() -> None:
+    world = Scenario(many(batch=4))
+    alice, bob, carol = world.client(), world.client(), world.client()
+    ask(alice, 1)
+    ask(bob, 11, 12)
+    ask(alice, 2)
+    assert world.starts() == [1, 11, 2, 12]
+    ask(carol, 21)
+    ask(bob, 13, 14)
+    world.end(1, FAILED)
+    # Carol and Bob were queued, Alice comes last.
+    assert batches(world) == [[21], [11], [1], [12], [2], [13, 14]]
+
+
+def test_streams_that_were_not_queued_are_appended_in_the_order_of_the_tickets() -> None:
+    world = Scenario(many(batch=4))
+    alice, bob, carol = world.client(), world.client(), world.client()
+    ask(carol, 21)
+    ask(alice, 1)
+    ask(bob, 11)
+    assert world.starts() == [21, 1, 11]
+    world.end(1, FAILED)
+    assert batches(world) == [[21], [1], [11]]
+
+
+def test_at_the_priority_that_one_has_by_now() -> None:
+    world = Scenario(many())
+    client = world.client()
+    ask(client, 1)
+    client.infer(2, "many", x=(1,), keep=["y"])
+    ask(client, 3)
+    assert world.starts() == [1, 2, 3]
+    ask(client, 4, priority=1)
+    client.infer(5, "many", x="2.y", priority=2)
+    world.end(1, FAILED)
+    assert batches(world) == [[2], [5], [4], [1], [3]]
+
+
+def test_those_who_have_ended_do_not_run_again() -> None:
+    world = Scenario(many())
+    alice, bob = world.client(), world.client()
+    alice.infer(1, "many", x=(1,), keep=["y"])
+    batches(world)
+    alice.infer(2, "many", x="take 1.y")
+    ask(alice, 3)
+    ask(bob, 11)
+    assert world.starts() == [2, 11, 3]
+    alice.cancel(2)
+    bob.vanish()
+    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE, 8)
+    world.end(3, FAILED)
+    assert (world.core.keep.used, world.core.queue.used) == (0, 4)
+    assert batches(world) == [[3]]
+    assert alice.hears() == ["done 1", "failed 2 CANCELLED", "done 3"]
+    assert alice.live == set()
+    assert world.stopping == []
+
+
+def test_of_a_batch_that_was_stopped_nobody_runs_again() -> None:
+    world = Scenario(many())
+    client = world.client()
+    ask(client, 1, 2)
+    world.starts()
+    client.cancel(1)
+    client.cancel(2)
+    world.starts()
+    assert world.stopping == [1, 2]
+    world.end(1, FAILED)
+    assert world.starts() == []
+    assert world.core.models.find("many").slots == [SlotState.FREE]
+    assert client.hears() == ["failed 1 CANCELLED", "failed 2 CANCELLED"]
+    assert world.core.queue.used == 0
+
+
+def test_what_they_were_to_keep_costs_nothing_while_they_wait() -> None:
+    world = Scenario(many())
+    client, other = world.client(), world.client()
+    for tag in (1, 2):
+        client.infer(tag, "many", x=(1,), keep=["y", "big"])
+    world.starts()
+    assert world.core.keep.used == 4 * MIN_CHARGE
+    client.release(2, "big")
+    ask(other, 11, priority=1)
+    world.end(1, FAILED)
+    assert world.core.keep.used == 0
+    assert world.starts() == [11]
+    assert world.core.keep.used == 0
+    world.end(11)
+    assert world.starts() == [1]
+    assert world.core.keep.used == 2 * MIN_CHARGE
+    world.end(1, y=1, big=1)
+    assert world.core.keep.used == MIN_CHARGE + ROW
+    assert world.starts() == [2]
+    assert world.part(2).keep == (0,)
+    world.end(2)
+    assert client.hears() == ["done 1", "done 2"]
+    done = client.events[2]
+    assert isinstance(done, Done)
+    assert [each.name for each, _ in done.kept] == ["y"]
+
+
+def test_while_they_wait_they_can_be_cancelled_and_be_late() -> None:
+    world = Scenario(many())
+    client = world.client()
+    ask(client, 1)
+    ask(client, 2, 3, timeout=2)
+    ask(client, 4)
+    world.starts()
+    world.end(1, FAILED)
+    assert world.starts() == [1]
+    assert world.core.queue.used == 16
+    client.cancel(2)
+    assert world.core.queue.used == 12
+    assert world.passes(2) == []
+    assert world.core.queue.used == 8
+    world.end(1)
+    assert batches(world) == [[4]]
+    assert client.hears() == ["failed 2 CANCELLED", "failed 3 DEADLINE_EXCEEDED", "done 1", "done 4"]
+    assert world.stopping == []
+
+
+def test_their_sources_are_there_still() -> None:
+    world = Scenario(many())
+    client = world.client()
+    client.infer(1, "many", x=(1,), keep=["y"])
+    batches(world)
+    tensor = client.stream.tickets[1].own[0].tensor
+    client.infer(2, "many", x="take 1.y")
+    ask(client, 3)
+    world.starts()
+    world.end(2, FAILED)
+    assert world.starts() == [2]
+    assert [*world.part(2).references] == [tensor]
+    world.end(2)
+    assert world.core.keep.used == 0
+
+
+def test_in_an_ordered_stream_they_are_told_in_order() -> None:
+    world = Scenario(many(2, batch=2))
+    client = world.client(ordered=True)
+    ask(client, 1, 2, 3, 4)
+    assert world.starts() == [1, 2, 3, 4]
+    world.end(1, FAILED)
+    world.end(3)
+    assert client.hears() == []
+    assert batches(world) == [[1], [2]]
+    assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
+
+
+def test_a_run_of_one_fails() -> None:
+    world = Scenario(many(), step())
+    client = world.client()
+    ask(client, 1)
+    client.infer(2)
+    assert sorted(world.starts()) == [1, 2]
+    world.end(1, FAILED)
+    world.end(2, FAILED)
+    assert client.hears() == ["failed 1 INTERNAL", "failed 2 INTERNAL"]
+
+
+@pytest.mark.parametrize("slots_of_model", [1, 3])
+def test_no_batch_again_with_those_who_are_alone(slots_of_model: int) -> None:
+    world = Scenario(many(slots_of_model))
+    client, other = world.client(), world.client()
+    ask(client, 1, 2)
+    world.starts()
+    ask(other, 11, 12, 13)
+    world.end(1, FAILED)
+    found = batches(world)
+    assert [1] in found
+    assert [2] in found
+    assert sorted(tag for tags in found for tag in tags) == [1, 2, 11, 12, 13]

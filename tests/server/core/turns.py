@@ -1,0 +1,165 @@
+"""Whose turn it is, and who runs with whom, as the rules say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from headrace.server.core.core import Limits
+from headrace.server.core.specs import ModelSpec
+from tests.server.core.books import Books, ExpectedStream, ExpectedTicket
+
+Tickets = Sequence[ExpectedTicket]
+
+
+class Turns(Books):
+    def __init__(self, limits: Limits, specs: Sequence[ModelSpec]) -> None:
+        super().__init__(limits, specs)
+        self._clock = 0
+        self._front = 0
+        """Before all that has come or was put back until now."""
+        self._turns: dict[tuple[int, int, int], int] = {}
+        self._since: dict[int, float] = {}
+        """For each model when a ticket came while none was queued, the last time."""
+        self._waits: dict[int, float | None] = {}
+        """Until when the model was found to wait for more tickets, though it might start, at the last decision."""
+
+    def tick(self) -> int:
+        """Something has happened: what happens at one tick has no order."""
+        self._clock += 1
+        return self._clock
+
+    def choked(self, stream: ExpectedStream) -> bool:
+        return stream.unsent > self.limits.unsent_bytes
+
+    def queue(self, ticket: ExpectedTicket) -> None:
+        """Everything is there but a slot."""
+        assert ticket.call is not None
+        if not self.queued(ticket.call.spec):
+            self._since[id(ticket.call.spec)] = self.now
+        self._line_up(ticket, self._clock)
+
+    def put_back(self, tickets: Tickets) -> None:
+        """A batch of them has failed: they run again, each alone, before all others of their streams."""
+        self._front -= len(tickets)
+        for place, ticket in enumerate(tickets):
+            self.tick()
+            ticket.run, ticket.alone = None, True
+            self._line_up(ticket, self._front + place)
+
+    def inherit(self, ticket: ExpectedTicket) -> None:
+        for source in {id(out.ticket): out.ticket for out in ticket.deps}.values():
+            if source.end is None and source.priority < ticket.priority:
+                queued = source.queued
+                source.ready = None if queued else source.ready
+                source.priority = ticket.priority
+                if queued:
+                    self._line_up(source, self._clock)
+                self.inherit(source)
+
+    def served(self, ticket: ExpectedTicket) -> None:
+        """It was this ticket's turn, so that it is another stream's now."""
+        self._turns[self._key(ticket)] = self.tick()
+
+    def waits_until(self, spec: ModelSpec) -> float | None:
+        """Until when nothing of a model starts, because more may come to run with what is queued."""
+        if not self.limits.batch_delay or not 0 < len(self.queued(spec)) < spec.batch:
+            return None
+        due = self._since[id(spec)] + self.limits.batch_delay
+        return due if due > self.now else None
+
+    def dues(self) -> list[float]:
+        waits = [(self.waits_until(spec), self._waits.get(id(spec))) for spec in self.specs]
+        return [*super().dues(), *(now for now, then in waits if now is not None and now == then)]
+
+    def picks(self, spec: ModelSpec, before: Tickets = ()) -> list[ExpectedTicket]:
+        """The tickets of which one has its turn next, after those `before`.
+
+        None, one, or several that came at the same time.
+        """
+        queued = [e for e in self.queued(spec) if e not in before]
+        may = [e for e in queued if not self.choked(e.stream) or e is e.stream.infers[0]]
+        top = [e for e in may if e.priority == max(each.priority for each in may)]
+        if not top:
+            return []
+        stream = min(top, key=lambda e: self._turn(e, before)).stream
+        mine = [e for e in top if e.stream is stream]
+        return [e for e in mine if e.ready == min(each.ready for each in mine if each.ready is not None)]
+
+    def order(
+        self, spec: ModelSpec, runs: Sequence[Tickets], has_failed: Callable[[ExpectedTicket], bool]
+    ) -> list[ExpectedTicket]:
+        """Whose turns must have come, and in which order, so that just these runs start.
+
+        There are those between them that got no slot, because the quota was used up.
+        """
+        free = spec.slots - len(self.runs(spec))
+        until = self._waits[id(spec)] = self.waits_until(spec) if free and self.picks(spec) else None
+        if until is not None:
+            assert not runs, f"{runs} started, and must wait for more until {until}"
+            return []
+        found = self._explain(spec, runs, [], free, has_failed)
+        assert found is not None, f"{runs} started, {free} slots were free, queued were {self.queued(spec)}"
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _explain(
+        self,
+        spec: ModelSpec,
+        runs: Sequence[Tickets],
+        before: Tickets,
+        free: int,
+        has_failed: Callable[[ExpectedTicket], bool],
+    ) -> list[ExpectedTicket] | None:
+        """Those whose turns came after those `before`; None when the rules do not lead to these runs."""
+        if not free or not self.picks(spec, before):
+            return None if runs else []
+        queued = len(self.queued(spec)) - len(before)
+        most = spec.batch if spec.direct else min(spec.batch, (queued + free - 1) // free)
+        for batch in self._batches(spec, most, before, [], has_failed):
+            parts = [e for e in batch if not has_failed(e)]
+            if parts and (not runs or parts != [*runs[0]]):
+                continue
+            later = self._explain(spec, runs[bool(parts) :], [*before, *batch], free - bool(parts), has_failed)
+            if later is not None:
+                return [*batch, *later]
+        return None
+
+    def _batches(
+        self,
+        spec: ModelSpec,
+        most: int,
+        before: Tickets,
+        batch: list[ExpectedTicket],
+        has_failed: Callable[[ExpectedTicket], bool],
+    ) -> Iterator[list[ExpectedTicket]]:
+        """Every batch that may come next, as it has begun: of those that came at the same time, each may be first."""
+        turns = self.picks(spec, [*before, *batch])
+        fitting = [e for e in turns if not batch or _fits(e, batch, most)]
+        if len(fitting) < len(turns) or not turns:
+            yield batch
+        for ticket in fitting:
+            yield from self._batches(spec, most, before, [*batch, ticket], has_failed)
+
+    def _line_up(self, ticket: ExpectedTicket, ready: int) -> None:
+        key = self._key(ticket)
+        if not any(e.queued and e is not ticket and self._key(e) == key for e in ticket.stream.tickets):
+            self._turns[key] = self._clock
+        ticket.ready = ready
+
+    def _turn(self, ticket: ExpectedTicket, before: Tickets) -> int:
+        """When it was its stream's turn the last time, or when its stream came; the smallest is the next."""
+        key = self._key(ticket)
+        served = [self._clock + at for at, other in enumerate(before, 1) if self._key(other) == key]
+        return served[-1] if served else self._turns[key]
+
+    @staticmethod
+    def _key(ticket: ExpectedTicket) -> tuple[int, int, int]:
+        assert ticket.call is not None
+        return id(ticket.call.spec), ticket.priority, id(ticket.stream)
+
+
+def _fits(ticket: ExpectedTicket, batch: Tickets, most: int) -> bool:
+    """Whether a ticket may run with these, who are not more than one or may share a run."""
+    alone = not ticket.rows or not batch[0].rows or ticket.priority != batch[0].priority
+    return not alone and sum(e.rows for e in batch) + ticket.rows <= most

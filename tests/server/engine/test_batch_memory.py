@@ -1,0 +1,105 @@
+"""What a batch reads and writes: who holds which memory, and for how long."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+from headrace.server.engine import outputs
+from headrace.server.engine.tensors import OutputTensor
+from headrace.wire.dtypes import Datatype
+from tests.server.engine.bench import ROWS, Bench, contents, numbers
+from tests.server.engine.driver import Array, address, array, of
+
+
+def test_large_ones_are_cut_where_they_lie(bench: Bench) -> None:
+    found = bench.batch(*bench.pieces(ROWS, 2, ROWS))
+    for output in (0, 1):
+        tensors = [result.sent[output] for result in found]
+        begin = address(tensors[0].read())
+        assert [address(tensor.read()) - begin for tensor in tensors] == [0, ROWS * 64, (ROWS + 2) * 64]
+
+
+def test_what_is_kept_pins_nobody_elses(bench: Bench) -> None:
+    first, second = bench.pieces(ROWS, 2, outputs=["sum"])
+    third = bench.piece({"x": numbers(1, 3), "y": numbers(2, 3)}, ["sum"], ["sum"])
+    found = bench.batch(first, second, third)
+    (kept,) = found[2].kept
+    assert found[2].sent[0] is kept
+    view = found[1].sent[0].read()
+    assert isinstance(view, memoryview)
+    assert isinstance(view.obj, np.ndarray)
+    assert view.obj.nbytes == (ROWS + 5) * 64
+    alive = weakref.ref(view.obj)
+    del found, view
+    gc.collect()
+    assert alive() is None
+    assert array(kept).tolist() == (numbers(1, 3) + numbers(2, 3)).tolist()
+
+
+@pytest.mark.parametrize("rows", [(1, 1, 1), (1, ROWS, 3)])
+def test_results_survive_later_runs(bench: Bench, rows: tuple[int, ...]) -> None:
+    pieces = bench.pieces(*rows, keep=["sum"])
+    found = bench.batch(*pieces)
+    before = [contents(result) for result in found]
+    others = bench.pieces(*reversed(rows), keep=["product"])
+    for each in others:
+        each.inline = [np.full((each.rows, 16), 5, np.float32).tobytes() for _ in range(2)]
+    for _ in range(100):
+        for result in bench.driver.batch(of(*others)):
+            assert set(array(result.sent[0]).flat) == {10}
+        bench.driver.run(of(others[0]))
+    assert [contents(result) for result in found] == before
+
+
+def test_outputs_that_nobody_asked_for_are_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+
+    def counted(datatype: Datatype, shape: tuple[int, ...], data: bytes | memoryview) -> OutputTensor:
+        read.append(shape)
+        return OutputTensor(datatype, shape, data)
+
+    nothing, sums = bench.pieces(1, 1, outputs=[]), bench.pieces(1, 1, outputs=["sum"])
+    bench.driver.batch(of(*nothing))
+    monkeypatch.setattr(outputs, "OutputTensor", counted)
+    assert [contents(result) for result in bench.driver.batch(of(*nothing))] == [[], []]
+    assert read == []
+    bench.driver.batch(of(*sums))
+    assert read == [(1, 16)] * 2
+
+
+@pytest.mark.parametrize("rows", [(20_000, 1), (10_000, 10_000)], ids=["two calls", "one call"])
+def test_a_huge_batch_that_nobody_reads_pins_no_memory(bench: Bench, rows: tuple[int, int]) -> None:
+    def grown() -> Array:
+        """Held, so that nothing else gets this memory."""
+        bench.driver.batch(of(*bench.pieces(*rows, outputs=[])))
+        memory: Array = bench.driver.slot(bench.spec)._outputs._scratch[0].data
+        assert memory.shape == (sum(rows), 16)
+        return memory
+
+    memory = grown()
+    kept = bench.driver.infer(bench.spec, {"x": numbers(1, ROWS), "y": numbers(2, ROWS)}, [], ["sum"]).kept[0]
+    assert address(kept.read()) != memory.ctypes.data
+    memory = grown()
+    pieces = [bench.pieces(1, outputs=[])[0], bench.pieces(ROWS, outputs=["sum"])[0]]
+    _, result = bench.driver.batch(of(*pieces))
+    assert address(result.sent[0].read()) != memory.ctypes.data + 64
+
+
+def test_inputs_are_let_go_when_the_run_has_ended(bench: Bench) -> None:
+    memory = numbers(1, ROWS)
+    pieces = bench.pieces(ROWS, 1)
+    pieces[0].inline = [memory.view(np.uint8).reshape(-1).data] * 2
+    alive = weakref.ref(memory)
+    del memory
+    batch = of(*pieces)
+    del pieces
+    found = bench.driver.batch(batch)
+    assert alive() is not None
+    del batch
+    gc.collect()
+    assert alive() is None
+    assert array(found[0].sent[0]).tolist() == (2 * numbers(1, ROWS)).tolist()
