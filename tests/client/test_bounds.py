@@ -35,6 +35,16 @@ def test_an_input_over_the_servers_largest_message_is_refused_here() -> None:
     run(state, server)
 
 
+def test_an_input_is_refused_as_often_as_it_is_submitted() -> None:
+    state, server = opened(max_message_bytes=1000)
+    for _ in range(2):
+        for _ in range(2):
+            with pytest.raises(ResourceExhausted, match=r"'x' 1000.*at most 1000"):
+                submit(state, {"x": np.zeros(1000, np.uint8)})
+        submit(state, {"x": np.zeros(800, np.uint8)})
+    assert len(run(state, server)) == 2
+
+
 def test_large_items_travel_alone() -> None:
     state, _ = opened(max_message_bytes=8 << 20)
     for _ in range(2):

@@ -9,7 +9,7 @@ import headrace.client as hc
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code
 from tests.client.scripted_server import ScriptedServer, turns
-from tests.client.tiny_server import TinyServer, failed
+from tests.client.tiny_server import TinyServer, failed, message
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -133,10 +133,11 @@ async def test_a_task_cancelled_while_it_waits_for_room_leaks_none(
         # Promised, and cancelled before it could use its place.
         third = asyncio.create_task(stream.submit("m", {"x": X}, outputs=[]))
         await turns()
-        await peer.done(b.tag)
+        done = asyncio.create_task(peer.done(b.tag))  # not awaited here: it may return later than the event arrives
         await b
         third.cancel()
         c = await stream.submit("m", {"x": X}, outputs=[])
+        await done
         await peer.done(c.tag)
         await c
         peer.end_when_closed()
@@ -184,21 +185,66 @@ async def test_cancelling_the_task_that_awaits_is_not_cancelling_the_ticket(
         peer.end_when_closed()
 
 
+@pytest.mark.parametrize("first", ["cancelled", "ended"])
 async def test_a_task_may_be_cancelled_as_its_ticket_ends(
     server: ScriptedServer,
     client: hc.Server,
+    first: str,
 ) -> None:
+    async with client.stream() as stream:
+        peer = await server.accept()
+        ticket = await stream.submit("m", {"x": X}, outputs=[])
+        tasks = [asyncio.ensure_future(ticket) for _ in range(2)]
+        await turns()
+        exchange = stream._exchange
+        assert exchange is not None
+        if first == "cancelled":
+            tasks[0].cancel()
+        exchange._deliver(exchange.state.receive(message(pb.Event(tag=ticket.tag))))
+        tasks[0].cancel()  # before it has run
+        await turns()
+        assert tasks[0].cancelled()
+        assert await tasks[1] == {}
+        assert await ticket == {}
+        peer.end_when_closed()
+
+
+async def test_a_ticket_may_be_watched_and_awaited_at_once(server: ScriptedServer, client: hc.Server) -> None:
     async with client.stream() as stream:
         peer = await server.accept()
         ticket = await stream.submit("m", {"x": X}, outputs=[])
         task = asyncio.ensure_future(ticket)
         await turns()
-        task.cancel()
-        ticket.wake()  # before the task has run
-        await turns()
-        assert task.cancelled()
+        ends = [ticket.watch() for _ in range(4)]
+        ticket.unwatch(ends.pop())
+        ends[0].cancel()
         await peer.done(ticket.tag)
-        assert await ticket == {}
+        assert await task == {}
+        await ends[1]
+        await ends[2]
+        peer.end_when_closed()
+
+
+async def test_what_tasks_submit_when_they_are_woken_shares_a_message(
+    server: ScriptedServer,
+    client: hc.Server,
+) -> None:
+    server.tiny = TinyServer(window=128)
+
+    async def infer() -> None:
+        for _ in range(3):
+            await (await stream.submit("m", {"x": X}, outputs=[]))
+
+    async with client.stream() as stream, asyncio.TaskGroup() as tasks:
+        peer = await server.accept()
+        for _ in range(10):
+            tasks.create_task(infer())
+        for _ in range(3):
+            frame = await peer.next_frame()
+            assert frame is not None
+            commands = [command for command in frame[0] if command.kind == pb.Command.INFER]
+            assert len(commands) == 10
+            await peer.done(*[command.tag for command in commands])
         peer.end_when_closed()
 
 

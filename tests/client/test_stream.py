@@ -107,6 +107,40 @@ def test_one_description_for_all_inferences_of_a_call() -> None:
     assert kinds(server)[1:] == ["DEFINE", "INFER", "INFER", "INFER", "DEFINE", "INFER", "INFER"]
 
 
+def test_calls_may_take_turns() -> None:
+    """Each is another one than the last, in one thing."""
+    state, server = opened(window=64)
+    variants: list[dict[str, Any]] = [
+        {},
+        {"inputs": {"x": X[:2]}},
+        {"inputs": {"x": X.astype(np.int16)}},
+        {"inputs": {"w": X}},
+        {"inputs": {"x": X, "w": X}},
+        {"outputs": ["z"]},
+        {"outputs": None},
+        {"version": "2"},
+        {"timeout": 1.0},
+        {"priority": 3},
+        {"keep": ["z"]},
+    ]
+    tickets = [submit(state, **variant) for _ in range(3) for variant in variants]
+    assert run(state, server) == tickets
+    for turn in range(3):
+        for at, variant in enumerate(variants):
+            ticket = tickets[turn * len(variants) + at]
+            total = sum(variant.get("inputs", {"x": X}).values())
+            expected = {"y": total + 1, "z": 2 * total}
+            names = variant.get("outputs", ["y"])
+            assert ticket.outputs().keys() == set(expected if names is None else names)
+            for name, array in ticket.outputs().items():
+                np.testing.assert_array_equal(array, expected[name])
+                assert array.dtype == total.dtype
+    infers = [command for command in server.commands if command.kind == pb.Command.INFER]
+    assert [command.timeout_us for command in infers] == [0, 0, 0, 0, 0, 0, 0, 0, 1_000_000, 0, 0] * 3
+    assert [command.priority for command in infers] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0] * 3
+    assert kinds(server).count("DEFINE") == len(variants) - 2  # options are not of the call
+
+
 def test_string_and_big_endian_arrays_share_the_call_of_their_kind() -> None:
     state, _ = opened()
     submit(state, {"x": X})

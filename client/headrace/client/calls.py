@@ -1,4 +1,4 @@
-"""Calls: what repeats from inference to inference, described once and used by number. Pure."""
+"""The calls of a stream: what repeats from inference to inference, described once and used by number. Pure."""
 
 from __future__ import annotations
 
@@ -6,45 +6,27 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from headrace.client.inputs import Inputs, Reference, Zeros, fixed_size
+from headrace.client.call import Arrays, Call
+from headrace.client.inputs import Inputs, Normal, Reference, Zeros
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import datatype_of
 from headrace.wire.errors import InvalidArgument, quote
-from headrace.wire.frames import MAX_OVERHEAD, MAX_TENSORS, join_frame, tensor_header
-from headrace.wire.tensors import to_wire
+from headrace.wire.frames import MAX_OVERHEAD, MAX_TENSORS
 
 MAX_CALLS = 1024
 """Numbers that a stream may use."""
 MAX_CALL_BYTES = 4 << 20
 """Descriptions that a stream may have given, as serialised."""
-SMALL_BYTES = 16 << 10
-"""Up to this size of an Infer its template holds its tensors too."""
-TENSOR_COST = 64
-"""What a tensor counts in a frame besides its bytes.
-
-More than its header takes, so that a frame closed at FRAME_BYTES never holds more than MAX_TENSORS.
-"""
-
-_HERE = b"the hole"
-"""Eight bytes that stand for what is filled in."""
-_to_bytes = np.ndarray.tobytes
-
-Arrays = list[npt.NDArray[Any]]
-Key = tuple[object, ...]
+Names = tuple[str, str | None, tuple[str, ...] | None, tuple[str, ...]]
+"""Model, version, outputs, keep."""
+Key = tuple[Names, tuple[object, ...]]
 """What makes two inferences the same call; of parts that are cheap to build and to compare."""
 
 
-def signature(
-    model: str,
-    version: str | None,
-    inputs: Inputs,
-    outputs: Sequence[str] | None,
-    keep: Sequence[str],
-) -> tuple[Key, Arrays, list[Reference]]:
+def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference]]:
     """The key of an inference, its inline inputs, its references; in the order of `inputs`."""
-    key: list[object] = [model, version, None if outputs is None else tuple(outputs), tuple(keep)]
+    key: list[object] = []
     arrays: Arrays = []
     references: list[Reference] = []
     for name, value in inputs.items():
@@ -60,7 +42,7 @@ def signature(
             array = np.asarray(value)
             key += (name, array.dtype, array.shape)
             arrays.append(array)
-    return tuple(key), arrays, references
+    return (names, tuple(key)), arrays, references
 
 
 def describe(
@@ -97,80 +79,6 @@ def _datatype(dtype: np.dtype[Any]) -> pb.Datatype.ValueType:
     return pb.Datatype.ValueType(datatype_of(dtype))
 
 
-class Call:
-    """A description that the server knows by `number`, and what its commands have in common.
-
-    Such a command is a template with holes for its tag (which is what tags of a fixed width are
-    for), its sources, and the bytes of small tensors. Filling it takes a fifth of the time that
-    building and serialising a message takes.
-    """
-
-    __slots__ = (
-        "_fixed",
-        "_references",
-        "_sizes",
-        "_small",
-        "_template",
-        "cost",
-        "keep",
-        "model",
-        "number",
-        "options",
-        "outputs",
-        "used",
-    )
-
-    def __init__(self, number: int, description: pb.Call, arrays: Arrays, references: int) -> None:
-        self.number = number
-        self.model = description.model
-        self.outputs = None if description.all_outputs else tuple(description.outputs)
-        self.keep = tuple(description.keep)
-        self.used = 0
-        """The last tag: what was used least lately makes room for new calls."""
-        self._references = references
-        self._sizes = [fixed_size(array) for array in arrays]
-        self._fixed = None not in self._sizes
-        self._small = self._fixed and sum(size or 0 for size in self._sizes) <= SMALL_BYTES
-        self.set_options(0, 0)
-
-    def set_options(self, timeout_us: int, priority: int) -> None:
-        """Make the template for these, until others come: most programs never change them."""
-        command = pb.Command(
-            tag=int.from_bytes(_HERE, "little"),
-            call=self.number,
-            tensors=len(self._sizes),
-            timeout_us=timeout_us,
-            priority=priority,
-            sources=[int.from_bytes(_HERE, "little")] * self._references,
-        )
-        item = pb.ClientFrame(commands=[command]).SerializeToString()
-        self.options = timeout_us, priority
-        self.cost = len(item) + sum(TENSOR_COST + (size or 0) for size in self._sizes)
-        """Bytes that an item of this call takes in a frame, at most; without those of BYTES."""
-        if self._small:
-            item += b"".join(tensor_header(size or 0) + _HERE for size in self._sizes)
-        self._template = item.replace(b"%", b"%%").replace(_HERE, b"%b")
-
-    def item(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
-        """The Infer with its tensors, as a piece of a frame, and its cost.
-
-        The arrays are copied here. A large item travels alone and is the message then, so this is
-        the only copy that the client makes of it. Raises InvalidArgument for an element of BYTES
-        that is neither str nor bytes.
-        """
-        filling: tuple[bytes, ...] = (tag.to_bytes(8, "little"),)
-        if references:
-            filling += tuple([reference.tag.to_bytes(8, "little") for reference in references])
-        if self._small:
-            return self._template % (*filling, *map(_to_bytes, arrays)), self.cost
-        tensors = [to_wire(array)[2] for array in arrays]
-        item = join_frame(self._template % filling, tensors)
-        return item, self.cost + (0 if self._fixed else sum(map(len, tensors)))
-
-    def __repr__(self) -> str:
-        return f"<Call {self.number} of model {quote(self.model)}>"
-
-
 class Calls:
     """The calls of a stream by key, within the bounds of the contract."""
 
@@ -180,35 +88,37 @@ class Calls:
         self.most_item = MAX_OVERHEAD
         """Bytes of a description as it is sent."""
         self._calls: dict[Key, Call] = {}
-        self.get = self._calls.get
+        self.latest: dict[Names, Call] = {}
+        """For names, the call that was asked for last: the likeliest for what comes next."""
         self._free: list[int] = []
         self._sizes: dict[int, int] = {}
         """Bytes of the description that the server holds, for each number that was ever defined."""
 
-    def define(
-        self,
-        key: Key,
-        description: pb.Call,
-        arrays: Arrays,
-        references: int,
-    ) -> tuple[Call, list[bytes]]:
+    def get(self, key: Key) -> Call | None:
+        call = self._calls.get(key)
+        if call is not None:
+            self.latest[key[0]] = call
+        return call
+
+    def define(self, key: Key, description: pb.Call, inputs: Normal) -> tuple[Call, list[bytes]]:
         """A new call, and the items that describe it, to be sent before it is used.
 
         Raises InvalidArgument for what does not fit into a frame.
         """
         number = self._number()
         item = _define(number, description)
-        if len(item) > self.most_item or len(arrays) > MAX_TENSORS:
+        call = Call(number, description, inputs)
+        if len(item) > self.most_item or call.tensors > MAX_TENSORS:
             self._free.append(number)
             raise InvalidArgument(
-                f"a call of model {quote(description.model)} has {len(arrays)} inline inputs and "
+                f"a call of model {quote(description.model)} has {call.tensors} inline inputs and "
                 f"takes {len(item)} bytes to describe; the most are {MAX_TENSORS} and "
                 f"{self.most_item}"
             )
         self._sizes[number] = 0
         items = [*self._shrink(self._most_bytes - len(item)), item]
         self._sizes[number] = len(item)
-        call = self._calls[key] = Call(number, description, arrays, references)
+        self._calls[key] = self.latest[key[0]] = call
         return call, items
 
     def _number(self) -> int:
@@ -227,7 +137,10 @@ class Calls:
         """
         oldest = sorted(self._calls, key=lambda key: self._calls[key].used)
         for key in oldest[: max(1, self._most // 8)]:
-            self._free.append(self._calls.pop(key).number)
+            call = self._calls.pop(key)
+            self._free.append(call.number)
+            if self.latest.get(key[0]) is call:
+                del self.latest[key[0]]
 
     def _shrink(self, most_bytes: int) -> Iterator[bytes]:
         """Describe free numbers as nothing until what the server holds is at most `most_bytes`."""

@@ -13,7 +13,10 @@ from headrace.client.slices import Slices
 from headrace.client.stream import StreamState
 from headrace.client.tickets import Ticket
 from headrace.client.transport import StreamCall, cancelled_from_outside, error_of
+from headrace.client.waiters import Alarm, Waiter
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
+from headrace.wire.frames import SCAN_FROM
+from headrace.wire.memory import keep_freed_memory
 
 
 class Exchange:
@@ -25,11 +28,12 @@ class Exchange:
     def __init__(self, call: StreamCall, state: StreamState[Ticket], target: str) -> None:
         self.state = state
         self.room = Room(lambda: state.room)
-        self.ready = asyncio.Event()
-        """Set when there is something to write."""
         self.loop = asyncio.get_running_loop()
+        self.alarm = Alarm(self.loop)
         self._call = call
         self._target = target
+        self._resting: Waiter | None = None
+        """What the writer waits for while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, timeout: float) -> None:
@@ -58,16 +62,23 @@ class Exchange:
         except BaseException:
             self.room.give()
             raise
-        self.ready.set()
+        self.rouse()
         return ticket
 
     def release(self, source: Ticket, names: Sequence[str]) -> None:
         self.state.release(source, names)
-        self.ready.set()
+        self.rouse()
 
     def cancel(self, ticket: Ticket) -> None:
         self.state.cancel(ticket)
-        self.ready.set()
+        self.rouse()
+
+    def rouse(self) -> None:
+        """There is something to write."""
+        if self._resting is not None:
+            self.alarm.due.append(self._resting)
+            self.alarm.set()
+            self._resting = None
 
     async def finish(self) -> None:
         """Take nothing more, wait for what is in flight, and end the stream.
@@ -77,7 +88,7 @@ class Exchange:
         """
         self.state.close()
         self.room.give()
-        self.ready.set()
+        self.rouse()
         await self._ended()
 
     async def abort(self, error: HeadraceError) -> None:
@@ -109,13 +120,15 @@ class Exchange:
     async def _write(self) -> None:
         try:
             while True:
-                self.ready.clear()
                 while (message := self.state.next_message()) is not None:
                     self.room.give()
+                    if len(message) > SCAN_FROM:
+                        keep_freed_memory()
                     await self._call.write(message)
                 if self.state.finished:
                     break
-                await self.ready.wait()
+                self._resting = self.alarm.waiter()
+                await self._resting
             await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
             # The call has ended.
@@ -137,14 +150,24 @@ class Exchange:
                 raise
             return Cancelled("the connection was closed")
         if isinstance(message, bytes):
+            if len(message) > SCAN_FROM:
+                keep_freed_memory()
             self._deliver(self.state.receive(message))
             return self.state.error
         return Unavailable(f"{self._target} has ended the stream")
 
     def _deliver(self, tickets: Iterable[Ticket]) -> None:
+        due = self.alarm.due
         for ticket in tickets:
-            if ticket.waiters:
-                ticket.wake()
+            waiters = ticket.waiters
+            if waiters is not None:
+                ticket.waiters = None
+                for waiter in waiters:
+                    if type(waiter) is Waiter:
+                        due.append(waiter)
+                    elif not waiter.done():
+                        waiter.set_result(None)
+        self.alarm.set()
         self.room.give()
         if self.state.closed is not None:
-            self.ready.set()
+            self.rouse()

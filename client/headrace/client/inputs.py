@@ -44,8 +44,12 @@ Inputs = Mapping[str, npt.ArrayLike | Reference | Zeros]
 """Name to array (or what `np.asarray` makes one of), to a reference, or to zeros."""
 
 
-def normalised(inputs: Inputs) -> dict[str, npt.NDArray[Any] | Reference | Zeros]:
-    """The same inputs with arrays of the wire's dtypes only: little-endian, strings as objects.
+Normal = dict[str, npt.NDArray[Any] | Reference | Zeros]
+"""Arrays of the wire's dtypes only: little-endian, strings as objects."""
+
+
+def normalised(inputs: Inputs) -> Normal:
+    """The same inputs with arrays of the wire's dtypes only.
 
     Raises InvalidArgument, naming the input, for a dtype that has no datatype.
     """

@@ -69,12 +69,13 @@ class Layout:
         if names is None or len(names) != self.count:
             names = [spec.name for spec in self.sent]
         arrays: Arrays = {}
-        for name, spec, data in zip(names, self.sent, tensors, strict=True):
+        for at, spec in enumerate(self.sent):
+            data = tensors[at]
             if len(data) == spec.nbytes:
                 # As `spec.array` does, without the call: this is done for every result.
-                arrays[name] = _array(spec.shape, spec.dtype, data)
+                arrays[names[at]] = _array(spec.shape, spec.dtype, data)
             else:
-                arrays[name] = spec.array(data)
+                arrays[names[at]] = spec.array(data)
         return arrays
 
     def kept_spec(self, name: str, keep: Sequence[str]) -> TensorSpec | None:

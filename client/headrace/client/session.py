@@ -90,7 +90,7 @@ class Stream:
         except BaseException:
             exchange.room.give()
             raise
-        exchange.ready.set()
+        exchange.rouse()
         return ticket
 
     def map(

@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from headrace.client.calls import Arrays, Call, Calls, describe, signature
+from headrace.client.call import Arrays, Call
+from headrace.client.calls import Calls, Names, describe, signature
 from headrace.client.inputs import Inputs, Reference, Zeros, normalised
 from headrace.client.layouts import EMPTY, Layout
 from headrace.client.outbox import Outbox
@@ -42,7 +43,6 @@ PIN = 4
 """A result never keeps a message alive that is more than so many times its own size."""
 
 _WITH_RESULT = (pb.Event.DONE, pb.Event.FETCHED)
-_TIMEOUT_MAX = 2**63
 
 T = TypeVar("T", bound=TicketState)
 
@@ -109,22 +109,18 @@ class StreamState(Generic[T]):
         """
         if self.closed is not None:
             raise again(self.closed)
-        key, arrays, references = signature(model, version, inputs, outputs, keep)
-        call = self._calls.get(key)
-        if call is None:
-            call, arrays = self._define(model, version, inputs, outputs, keep)
-        for reference in references:
-            if reference.stream is not self:
-                raise ValueError(f"{reference} belongs to another stream")
-        options = (0 if timeout is None else microseconds(timeout), priority)
-        if options != call.options:
-            call.set_options(*options)
         tag = self._last_tag + 1
-        if call.cost > self._most_cost:
-            raise _too_large(call, inputs, call.cost, self._most_cost)
-        item, cost = call.item(tag, arrays, references)
-        if cost > self._most_cost:
-            raise _too_large(call, inputs, cost, self._most_cost)
+        names = model, version, None if outputs is None else tuple(outputs), tuple(keep)
+        call = self._calls.latest.get(names)
+        if (
+            call is None
+            or call.options != (timeout, priority)
+            or call.cost > self._most_cost
+            or (item := call.repeat(tag, inputs, self)) is None
+        ):
+            call, item, cost = self._infer(tag, names, inputs, outputs, keep, timeout, priority)
+        else:
+            cost = call.cost
         self._last_tag = call.used = tag
         self._outbox.add(item, cost)
         ticket.tag = tag
@@ -206,20 +202,46 @@ class StreamState(Generic[T]):
         item = pb.ClientFrame(commands=[command]).SerializeToString()
         self._outbox.add(item, len(item))
 
+    def _infer(
+        self,
+        tag: int,
+        names: Names,
+        inputs: Inputs,
+        outputs: Sequence[str] | None,
+        keep: Sequence[str],
+        timeout: float | None,
+        priority: int,
+    ) -> tuple[Call, bytes, int]:
+        """The call, item and cost of any Infer. Raises as `submit`."""
+        key, arrays, references = signature(names, inputs)
+        call = self._calls.get(key)
+        if call is None:
+            call, arrays = self._define(names, inputs, outputs, keep)
+        for reference in references:
+            if reference.stream is not self:
+                raise ValueError(f"{reference} belongs to another stream")
+        if call.options != (timeout, priority):
+            call.set_options(timeout, priority)
+        if call.cost > self._most_cost:
+            raise _too_large(call, inputs, call.cost, self._most_cost)
+        item, cost = call.item(tag, arrays, references)
+        if cost > self._most_cost:
+            raise _too_large(call, inputs, cost, self._most_cost)
+        return call, item, cost
+
     def _define(
         self,
-        model: str,
-        version: str | None,
+        names: Names,
         inputs: Inputs,
         outputs: Sequence[str] | None,
         keep: Sequence[str],
     ) -> tuple[Call, Arrays]:
         inputs = normalised(inputs)
-        key, arrays, references = signature(model, version, inputs, outputs, keep)
+        key, arrays, _ = signature(names, inputs)
         call = self._calls.get(key)
         if call is None:
-            description = describe(model, version, inputs, outputs, keep)
-            call, items = self._calls.define(key, description, arrays, len(references))
+            model, version, *_ = names
+            call, items = self._calls.define(key, describe(model, version, inputs, outputs, keep), inputs)
             for item in items:
                 self._outbox.add(item, len(item))
         return call, arrays
@@ -296,11 +318,6 @@ class StreamState(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.load()}>"
-
-
-def microseconds(timeout: float) -> int:
-    """A timeout for the wire, where 0 is none: what has passed is 1. Raises ValueError for NaN."""
-    return max(1, round(min(timeout * 1e6, _TIMEOUT_MAX)))
 
 
 def _unpinned(tensor: Buffer, message_bytes: int) -> Buffer:

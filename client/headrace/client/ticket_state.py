@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from headrace.client.calls import Call
+from headrace.client.call import Call
 from headrace.client.layouts import Layout, TensorSpec
 from headrace.wire.errors import HeadraceError, quote, rebuild
 from headrace.wire.tensors import Buffer

@@ -38,38 +38,31 @@ class Ticket(TicketState):
 
     def __await__(self) -> Generator[Any, None, Mapping[str, npt.NDArray[Any]]]:
         if self.layout is None and self.error is None:
-            yield from self._wait()
+            waiter = self.owner.alarm.waiter()
+            if self.waiters is None:
+                self.waiters = [waiter]
+            else:
+                self.waiters.append(waiter)
+            try:
+                yield waiter
+            finally:
+                if self.waiters is not None:
+                    self.waiters.remove(waiter)
         return self.outputs()
 
-    def _wait(self) -> Generator[Any, None, None]:
-        waiter = self.watch()
-        try:
-            yield from waiter
-        finally:
-            self.unwatch(waiter)
-
     def watch(self) -> asyncio.Future[None]:
-        """A future that is done when this ticket, which has not ended, has.
+        """A future that is done when this ticket, which has not ended, has: for those who need more than to await it.
 
         One for each who waits, and only then: cancelling a task cancels the future that it waits for.
         """
         waiter = self.owner.loop.create_future()
-        if self.waiters is None:
-            self.waiters = []
-        self.waiters.append(waiter)
+        self.waiters = [*(self.waiters or ()), waiter]
         return waiter
 
     def unwatch(self, waiter: asyncio.Future[None]) -> None:
         """Whoever had `watch` does not wait any more."""
         if self.waiters is not None:
             self.waiters.remove(waiter)
-
-    def wake(self) -> None:
-        """The ticket has ended: tell those who wait."""
-        waiters, self.waiters = self.waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
 
     async def settled(self) -> None:
         """Wait for the end, whatever it is."""

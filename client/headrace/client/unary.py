@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.client.call import microseconds
 from headrace.client.calls import describe
 from headrace.client.inputs import Inputs, Reference, Zeros, normalised
 from headrace.client.layouts import Layout
-from headrace.client.stream import microseconds
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Internal, InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
