@@ -90,6 +90,12 @@ def wide(folder: Path) -> Path:
     return _save(folder, "wide", [x], {"small": op.multiply(x, np.float32(2)), "large": large})
 
 
+def narrow(folder: Path) -> Path:
+    """large: f32[1024,1024] -> means: f32[1024], the mean of each row."""
+    large = _input("large", [1024, 1024])
+    return _save(folder, "narrow", [large], {"means": op.reduce_mean(large, np.array([1]))})
+
+
 def slow(folder: Path, steps: int = 24) -> Path:
     """x: f32[1] -> y: f32[1], x itself after `steps` products of 1024x1024 matrices.
 

@@ -110,10 +110,15 @@ def chained(target: str, silero: Path) -> Iterator[Case]:
     yield case("64 Silero chains / one chain", 0.9, 1.1, rounds)
     yield case("64 Silero chains: fastest end / slowest end", 0.67, None, [(each, 1.0) for each in fairness])
     rounds = interleaved(
-        lambda: asyncio.run(work.two_models(target, 40, by_ticket=True)),
-        lambda: asyncio.run(work.two_models(target, 40, by_ticket=False)),
+        lambda: asyncio.run(work.two_models(target, 200, by_ticket=True)),
+        lambda: asyncio.run(work.two_models(target, 60, by_ticket=False)),
     )
     yield case("two models through 4 MB: by ticket / round trips", 3, 5, rounds)
+    rounds = interleaved(
+        lambda: asyncio.run(work.large_ends(target, 60, by_ticket=True)),
+        lambda: asyncio.run(work.large_ends(target, 30, by_ticket=False)),
+    )
+    yield case("the same, and 4 MB in and out", None, None, rounds)
 
 
 def memory(served: Served) -> Iterator[Case]:
@@ -141,7 +146,7 @@ def measured() -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         served = [f"am={models.add_multiply(folder)}", f"wide={models.wide(folder)}", f"resnet={resnet}"]
-        served += [f"silero={silero}", f"large={models.large_scale(folder)}", F32]
+        served += [f"silero={silero}", f"large={models.large_scale(folder)}", f"narrow={models.narrow(folder)}", F32]
         with Served(served, folder / "log") as server, echo_server() as echo:
             yield from small_models(server.address, echo, folder)
             yield from large_models(server.address, folder, resnet)

@@ -75,7 +75,22 @@ async def chains(target: str, number: int, steps: int, ahead: int) -> tuple[floa
 
 
 async def two_models(target: str, count: int, *, by_ticket: bool) -> float:
-    """Pairs a second of two runs through a tensor of 4 MB, chained by ticket or by round trips, window 1."""
+    """Pairs a second of two models, the first of which gives the second 4 MB; small tensors go in and out. Window 1."""
+    async with hc.connect(target) as server, server.stream() as stream:
+        began = time.perf_counter()
+        for _ in range(count):
+            if by_ticket:
+                first = await stream.submit("wide", {"x": ROW}, outputs=[], keep=["large"])
+                second = await stream.submit("narrow", {"large": first.take("large")}, outputs=["means"])
+            else:
+                first = await stream.submit("wide", {"x": ROW}, outputs=["large"])
+                second = await stream.submit("narrow", await first, outputs=["means"])
+            await second
+        return count / (time.perf_counter() - began)
+
+
+async def large_ends(target: str, count: int, *, by_ticket: bool) -> float:
+    """The same where 4 MB go in, and stay on the server or come out."""
     x = np.ones(1 << 20, np.float32)
     async with hc.connect(target) as server, server.stream() as stream:
         began = time.perf_counter()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from collections.abc import Iterable
 
@@ -40,6 +41,8 @@ class Dispatch:
         """Nothing was decided since somebody last set this."""
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        """When the timer goes off."""
         self._poller: asyncio.TimerHandle | None = None
         engine.on_ended(self._wake)
 
@@ -67,7 +70,7 @@ class Dispatch:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """`act`, where that is seldom needed."""
         if self.core.undecided:
             self.act()
@@ -98,19 +101,18 @@ class Dispatch:
         return not stream.ended
 
     def take(self, stream: Stream) -> list[Event]:
-        """The events of a stream's next frame; none when there is nothing to say."""
+        """The events of a stream's next frame; none when there is nothing to say. To be followed by `go_on`."""
         if not stream.outbox:
             return []
         events = self.core.take(stream, self.now())
-        if stream.may_read:
-            _wake(self._readers.pop(stream, None))
-        self._go_on()
+        if stream in self._readers and stream.may_read:
+            _wake(self._readers.pop(stream))
         return events
 
     def written(self, stream: Stream) -> None:
         """The transport has the last frame of a stream."""
         self.core.written(stream)
-        self._go_on()
+        self.go_on()
 
     async def readable(self, stream: Stream) -> None:
         """Wait until commands of a stream may be read."""
@@ -167,15 +169,15 @@ class Dispatch:
         return self.incident(error)
 
     def _set_timer(self) -> None:
-        due = self.core.next_due()
-        if due is None or (self._timer is not None and self._timer.when() <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._on_timer)
+        due = self.core.first_due()
+        if due < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._due = None, math.inf
         self.act()
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from headrace.server.core.core import Core, Limits
@@ -142,8 +143,7 @@ class Pair:
     def decide(self) -> None:
         starts = self.core.starts(self.oracle.now)
         news = self.core.news()
-        due = self.core.next_due()
-        assert due is None or due > self.oracle.now, "time alone would bring nothing new"
+        assert self.core.first_due() > self.oracle.now, "time alone would bring nothing new"
         self.oracle.decide(starts, news.stops, _has_failed)
         self.compare()
         told = {id(stream) for stream in news.streams}
@@ -188,10 +188,10 @@ class Pair:
         assert [*self.core.streams] == [stream.real for stream in self.oracle.streams if not stream.ended]
         assert self.core.keep.used == self.oracle.kept <= self.limits.keep_bytes_total
         assert self.core.queue.used == self.oracle.cargo <= self.limits.queue_bytes
-        dues, due = self.oracle.dues(), self.core.next_due()
-        assert not dues or (due is not None and due <= min(dues))
+        dues, due = self.oracle.dues(), self.core.first_due()
+        assert due <= min(dues, default=math.inf)
         waiting = self.limits.batch_delay and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
-        assert due is None or dues or waiting
+        assert due == math.inf or dues or waiting
         for spec in self.specs:
             self._check_slots(spec)
 
@@ -203,7 +203,6 @@ class Pair:
             wanted = any(ticket.end is None for ticket in self.oracle.tickets_of(run))
             states[run.slot] = SlotState.RUNNING if wanted else SlotState.STOPPING
         assert model.slots == states
-        assert model.has_slot == (SlotState.FREE in states)
         assert model.queued == len(self.oracle.queued(spec))
 
     def check_inside(self) -> None:
@@ -212,8 +211,8 @@ class Pair:
         tickets = self.oracle.tickets
         assert len(runs._tickets) == len(self.running)
         assert len(ends.timeouts) == sum(ticket.due is not None and ticket.end is None for ticket in tickets)
-        assert len(keeper._times) == sum(len(self.oracle.resting(stream)) for stream in self.oracle.streams)
-        for deadlines in (ends.timeouts, keeper._times):
+        assert len(keeper.times) == sum(len(self.oracle.resting(stream)) for stream in self.oracle.streams)
+        for deadlines in (ends.timeouts, keeper.times):
             assert len(deadlines._heap) <= 2 * len(deadlines) + 64
         for model in self._models.values():
             levels = [*model._levels.values()]
@@ -262,7 +261,7 @@ class Pair:
         )
         assert not self.core._ends.touched
         assert not self.core._ends.startable
-        assert self.core.next_due() == self.oracle.grace_ends
+        assert self.core.first_due() == (math.inf if self.oracle.grace_ends is None else self.oracle.grace_ends)
 
 
 def matches(event: Event, expected: ExpectedEvent) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from headrace.server.core.events import Done
 from tests.server.core.scenario import Scenario
 
@@ -104,7 +106,7 @@ class TestVanish:
         assert client.live == set()
         assert client.stream.in_flight == 0
         assert client.hears() == []
-        assert world.core.next_due() is None
+        assert world.core.first_due() == math.inf
         assert world.core.queue.used == 16
         assert world.core.keep.used == 1024
         assert world.starts() == []

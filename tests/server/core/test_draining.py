@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from headrace.server.core.core import Limits
@@ -92,7 +94,7 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
     assert world.starts() == [2, 5]
     world.core.drain(world.now)
     assert client.hears() == ["done 1", "draining"]
-    assert world.core.next_due() == world.now + 30
+    assert world.core.first_due() == world.now + 30
     world.passes(29)
     assert client.hears() == []
     assert world.passes(1) == []
@@ -102,7 +104,7 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
         assert client.errors[tag].message == "the server has stopped"
     assert sorted(world.stopping) == [2, 5]
     assert client.stream.ended
-    assert world.core.next_due() is None
+    assert world.core.first_due() == math.inf
     assert client.live == set()
     world.end(2)
     world.end(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 
 from headrace.server.core.core import Limits
@@ -271,13 +272,13 @@ class TestKeepTime:
 
     def test_runs_from_the_end_of_the_ticket(self) -> None:
         world, client = self.world()
-        assert world.core.next_due() == world.now + 10
+        assert world.core.first_due() == world.now + 10
         world.passes(9.9)
         assert client.live == {1}
         world.passes(0.1)
         assert client.live == set()
         assert world.core.keep.used == 0
-        assert world.core.next_due() is None
+        assert world.core.first_due() == math.inf
 
     def test_runs_from_the_last_use_of_each_output(self) -> None:
         world, client = self.world()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from headrace.server.core.core import Limits
@@ -29,18 +31,18 @@ class TestDeadline:
         assert not error.retryable
         assert world.stopping == [1]
         assert client.live == set()
-        assert world.core.next_due() is None
+        assert world.core.first_due() == math.inf
 
     def test_is_when_to_look_again(self) -> None:
         world = Scenario()
         client = world.client()
-        assert world.core.next_due() is None
+        assert world.core.first_due() == math.inf
         client.infer(1, timeout=3)
         client.infer(2, timeout=2)
         client.infer(3)
-        assert world.core.next_due() == world.now + 2
+        assert world.core.first_due() == world.now + 2
         assert world.runs() == [1, 2, 3]
-        assert world.core.next_due() is None
+        assert world.core.first_due() == math.inf
 
     def test_expired_work_never_starts(self) -> None:
         world = Scenario()

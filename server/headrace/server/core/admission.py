@@ -20,31 +20,23 @@ from headrace.wire.errors import (
 from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
 
 
-def tag_error(stream: Stream, tag: int) -> HeadraceError | None:
-    """Why there can be no ticket with this tag."""
+def tag_error(tag: int) -> HeadraceError:
+    """Why there can be no ticket with this tag, which is 0 or live."""
     if tag == 0:
         return InvalidArgument("a tag must not be 0")
-    if tag in stream.tickets:
-        return InvalidArgument(f"tag {tag} is live: its ticket is in flight or has kept outputs")
-    return None
+    return InvalidArgument(f"tag {tag} is live: its ticket is in flight or has kept outputs")
 
 
-def refusal_of_infer(stream: Stream, cargo: Cargo | None, draining: bool) -> HeadraceError | None:
-    """Why an Infer is not admitted; the same one may be later. `cargo` is None when it has no inline inputs."""
+def refusal(stream: Stream, cargo: Cargo, draining: bool) -> HeadraceError:
+    """Why an Infer is not admitted; the same one may be later."""
     if draining:
         return Unavailable("the server is stopping and takes no new Infers")
     if stream.in_flight >= stream.window:
-        return _window_is_full(stream)
-    if cargo is not None and not cargo.fits():
-        return ResourceExhausted(f"the server holds all the input bytes that it takes; {cargo.nbytes} more do not fit")
-    return None
+        return window_is_full(stream)
+    return ResourceExhausted(f"the server holds all the input bytes that it takes; {cargo.nbytes} more do not fit")
 
 
-def refusal_of_fetch(stream: Stream) -> HeadraceError | None:
-    return _window_is_full(stream) if stream.in_flight >= stream.window else None
-
-
-def _window_is_full(stream: Stream) -> HeadraceError:
+def window_is_full(stream: Stream) -> HeadraceError:
     return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
 
 

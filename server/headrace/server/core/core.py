@@ -15,9 +15,9 @@ from typing import NamedTuple
 from headrace.server.core.admission import (
     check_content,
     check_slices,
-    refusal_of_fetch,
-    refusal_of_infer,
+    refusal,
     tag_error,
+    window_is_full,
 )
 from headrace.server.core.calls import Call, Plan, bind
 from headrace.server.core.endings import Endings
@@ -193,13 +193,11 @@ class Core:
         stream.begun = True
         if stream.ended:
             return
-        wrong = tag_error(stream, tag)
-        if wrong is not None:
-            self.reject(stream, wrong)
+        if not tag or tag in stream.tickets:
+            self.reject(stream, tag_error(tag))
             return
-        refusal = refusal_of_infer(stream, cargo if inline else None, self.draining)
-        if refusal is not None:
-            self._ends.put(stream, Failed(None, tag, refusal))
+        if self.draining or stream.in_flight >= stream.window or (inline and not cargo.fits()):
+            self._ends.put(stream, Failed(None, tag, refusal(stream, cargo, self.draining)))
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[Kept] = ()
@@ -241,13 +239,11 @@ class Core:
         stream.begun = True
         if stream.ended:
             return
-        wrong = tag_error(stream, tag)
-        if wrong is not None:
-            self.reject(stream, wrong)
+        if not tag or tag in stream.tickets:
+            self.reject(stream, tag_error(tag))
             return
-        refusal = refusal_of_fetch(stream)
-        if refusal is not None:
-            self._ends.put(stream, Failed(None, tag, refusal))
+        if stream.in_flight >= stream.window:
+            self._ends.put(stream, Failed(None, tag, window_is_full(stream)))
             return
         ticket = Ticket(stream, tag, now, infer=False)
         try:
@@ -319,7 +315,7 @@ class Core:
 
     def starts(self, now: float) -> Sequence[Run]:
         """The runs to start now."""
-        if self._first_due() <= now:
+        if self.first_due() <= now:
             self._expire(now)
         return self._runs.start(now)
 
@@ -331,13 +327,9 @@ class Core:
         ends.touched.clear()
         return news
 
-    def next_due(self) -> float | None:
-        """When `starts` must be called again, whatever happens until then."""
-        due = self._first_due()
-        return None if due == math.inf else due
-
-    def _first_due(self) -> float:
-        due = min(self._ends.timeouts.first, self._keeper.first_due, self._grace_ends)
+    def first_due(self) -> float:
+        """When `starts` must be called again, whatever happens until then; infinity when it need not."""
+        due = min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
         return min(due, self._runs.first_due) if self.limits.batch_delay else due
 
     def _expire(self, now: float) -> None:

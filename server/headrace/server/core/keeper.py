@@ -17,7 +17,7 @@ MIN_CHARGE = 1024
 class Keeper:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._times: Deadlines[Kept] = Deadlines()
+        self.times: Deadlines[Kept] = Deadlines()
 
     def prepare(self, ticket: Ticket) -> None:
         """Make the kept outputs of a ticket that is being admitted, so that others can refer to them at once."""
@@ -30,7 +30,7 @@ class Keeper:
         for kept in sources:
             kept.holders += 1
             if kept.tensor is not None:
-                self._times.drop(kept)
+                self.times.drop(kept)
             elif ticket not in kept.waiters:
                 kept.waiters[ticket] = None
                 ticket.missing += 1
@@ -51,7 +51,7 @@ class Keeper:
         """Let go for the ticket that keeps it: released, taken, or its time is over. Once only."""
         if kept.ticket.own.pop(kept.port.index, None) is None:
             return
-        self._times.drop(kept)
+        self.times.drop(kept)
         kept.holders -= 1
         if not kept.holders:
             self._free(kept)
@@ -97,13 +97,9 @@ class Keeper:
 
     def expired(self, now: float) -> Iterator[Kept]:
         """The outputs whose keep time is over; each has been dropped."""
-        for kept in self._times.pop(now):
+        for kept in self.times.pop(now):
             self.drop(kept)
             yield kept
-
-    @property
-    def first_due(self) -> float:
-        return self._times.first
 
     def _charge(self, kept: Kept, nbytes: int) -> None:
         more = max(nbytes, MIN_CHARGE) - kept.charged
@@ -120,7 +116,7 @@ class Keeper:
     def _rest(self, kept: Kept, now: float) -> None:
         """The keep time runs from the end of the ticket or the last use: while only the ticket itself holds it."""
         if kept.tensor is not None and kept.holders == 1 and kept.port.index in kept.ticket.own:
-            self._times.set(kept, now + self._seconds)
+            self.times.set(kept, now + self._seconds)
 
     def _free(self, kept: Kept) -> None:
         if kept.tensor is not None:

@@ -39,7 +39,8 @@ class Runs:
         ticket.move(TicketState.QUEUED)
         ticket.ready = now
         if model.spec.batch > 1:
-            ticket.rows = _rows(ticket, model.spec.batch)
+            rows = _rows(ticket)
+            ticket.rows = rows if rows <= model.spec.batch else 0
             if not model.queued:
                 model.waits_since = now
         model.push(ticket)
@@ -54,7 +55,7 @@ class Runs:
             model = startable.popitem()[0]
             if self._delay and self._holds(model, now):
                 continue
-            while model.queued and model.has_slot and (tickets := model.pick()):
+            while model.queued and (tickets := model.pick()):
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
@@ -165,7 +166,8 @@ class Runs:
         plan = ticket.plan
         assert plan is not None
         nbytes = sum([tensor.nbytes for tensor in sent])
-        check_total(ticket.stream, nbytes + plan.overhead)
+        if plan.sent_bytes is None:
+            check_total(ticket.stream, nbytes + plan.overhead)
         described: Sequence[tuple[Port, Outline]] = ()
         if ticket.kept:
             self._keeper.settle(ticket, kept, now)
@@ -210,15 +212,15 @@ class Runs:
         return f"<Runs {len(self._tickets)}>"
 
 
-def _rows(ticket: Ticket, most: int) -> int:
-    """How many rows a ticket brings to a batch of `most`; 0 when it cannot be in one."""
+def _rows(ticket: Ticket) -> int:
+    """How many rows a ticket brings to a batch; 0 when its inputs do not agree."""
     assert ticket.plan is not None
     rows = ticket.plan.rows
     for kept in ticket.sources:
         assert kept.tensor is not None
         first = kept.tensor.shape[0]
         rows = first if rows in (None, first) else 0
-    return rows if rows is not None and rows <= most else 0
+    return rows or 0
 
 
 def inherit(ticket: Ticket) -> None:

@@ -6,7 +6,7 @@ Tickets whose turns follow each other may share a run, a *batch*, where the mode
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.server.core.specs import ModelSpec
@@ -31,10 +31,6 @@ class Model:
         self.queued = 0
         self.waits_since = 0.0
         """When the first of the queued tickets came, where they may share runs."""
-
-    @property
-    def has_slot(self) -> bool:
-        return bool(self._free)
 
     def occupy(self) -> int:
         """A free slot, which is running from now on. The one that was used last is taken first: its memory is warm."""
@@ -86,27 +82,32 @@ class Model:
     def pick(self) -> Sequence[Ticket]:
         """Take out the ticket whose turn it is, and those that may run with it; none when none may start.
 
-        With it run those whose turn comes next at its priority, one after the other, while they may share a run and
-        their rows fit: what runs first does so whether there are batches or not. Slots that are free share what is
-        queued, unless the runs are direct, which are done one after another anyhow.
+        None starts without a free slot. With it run those whose turn comes next at its priority, one after the other,
+        while they may share a run and their rows fit: what runs first does so whether there are batches or not. Slots
+        that are free share what is queued, unless the runs are direct, which are done one after another anyhow.
         """
+        if not self._free:
+            return ()
         most = self.spec.batch
         if most > 1 and not self.spec.direct:
             most = min(most, -(-self.queued // len(self._free)))
         for priority in sorted(self._levels, reverse=True) if len(self._levels) > 1 else tuple(self._levels):
             level = self._levels[priority]
-            picked = _together(level, most)
+            picked = _together(_turns(level), most)
+            if not picked:
+                continue
             for ticket in picked:
                 stream = ticket.stream
-                level.move_to_end(stream)
-                del level[stream][ticket]
-                if not level[stream]:
+                tickets = level[stream]
+                del tickets[ticket]
+                if not tickets:
                     del level[stream]
+                elif len(level) > 1:
+                    level.move_to_end(stream)
             if not level:
                 del self._levels[priority]
             self.queued -= len(picked)
-            if picked:
-                return picked
+            return picked
         return ()
 
     def __repr__(self) -> str:
@@ -118,11 +119,11 @@ class Model:
         )
 
 
-def _together(level: OrderedDict[Stream, OrderedDict[Ticket, None]], most: int) -> Sequence[Ticket]:
-    """The tickets of a level whose turns come first, as many as may share a run of `most` rows; nothing is changed."""
+def _together(turns: Iterable[Ticket], most: int) -> Sequence[Ticket]:
+    """The tickets whose turns come first, as many as may share a run of `most` rows."""
     picked: list[Ticket] = []
     rows = 0
-    for ticket in _turns(level):
+    for ticket in turns:
         rows += ticket.rows
         if picked and (rows > most or not ticket.rows):
             break
@@ -132,16 +133,16 @@ def _together(level: OrderedDict[Stream, OrderedDict[Ticket, None]], most: int) 
     return picked
 
 
-def _turns(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator[Ticket]:
+def _turns(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterable[Ticket]:
     """The tickets of a level in the order of their turns: a stream after the other, in each the oldest."""
     if len(level) == 1:
         ((stream, tickets),) = level.items()
-        return _startable(stream, tickets) or iter(())
+        return _startable(stream, tickets)
     return _rotation(level)
 
 
 def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator[Ticket]:
-    waiting = deque(queue for stream, tickets in level.items() if (queue := _startable(stream, tickets)) is not None)
+    waiting = deque(iter(_startable(stream, tickets)) for stream, tickets in level.items())
     while waiting:
         queue = waiting.popleft()
         for ticket in queue:
@@ -151,9 +152,9 @@ def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator
                 break
 
 
-def _startable(stream: Stream, tickets: OrderedDict[Ticket, None]) -> Iterator[Ticket] | None:
+def _startable(stream: Stream, tickets: OrderedDict[Ticket, None]) -> Iterable[Ticket]:
     """Those that may start: of a choked stream only its oldest Infer in flight."""
     if not stream.choked:
-        return iter(tickets)
+        return tickets
     oldest = next(iter(stream.infers))
-    return iter((oldest,)) if oldest in tickets else None
+    return (oldest,) if oldest in tickets else ()

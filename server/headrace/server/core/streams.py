@@ -53,6 +53,7 @@ class Stream:
         """Output bytes of events that were not written, those that wait for their turn included."""
         self._unsent_limit = unsent_limit
         self._writing = 0
+        self._frame_items = frame_items(window)
         self._calls: dict[int, DefinedCall] = {}
         self._call_bytes = 0
 
@@ -102,7 +103,7 @@ class Stream:
     def take(self) -> list[Event]:
         """The events of the next frame, at least one if there is any. Their bytes count as unsent until `written`."""
         events: list[Event] = []
-        size, limit, items = 0, min(FRAME_BYTES, self.max_message_bytes), frame_items(self.window)
+        size, limit, items = 0, min(FRAME_BYTES, self.max_message_bytes), self._frame_items
         while self.outbox and len(events) < items:
             event = self.outbox[0]
             size += event.nbytes + event.overhead

@@ -71,10 +71,16 @@ class Slot:
         self.run = run
         try:
             self._prepare(run)
-            if self._times is None:
+            times = self._times
+            self._began = perf_counter()
+            # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
+            if times is None or not alone or not times.quick(self._shapes):
                 self._request.start_async()
                 return False
-            return self._start_timed(self._times, alone)
+            # What it returns is made in any case, so at least of views: nobody looks at it.
+            self._request.infer(share_outputs=True)
+            times.in_place(self._shapes, perf_counter() - self._began)
+            return True
         except BaseException:
             self.end(unread=True)
             raise
@@ -93,17 +99,6 @@ class Slot:
         self._outputs.prepare(parts)
         if self._has_variables:
             self._request.reset_state()
-
-    def _start_timed(self, times: Times, alone: bool) -> bool:
-        self._began = perf_counter()
-        # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
-        if alone and times.quick(self._shapes):
-            # What it returns is made in any case, so at least of views: nobody looks at it.
-            self._request.infer(share_outputs=True)
-            times.in_place(self._shapes, perf_counter() - self._began)
-            return True
-        self._request.start_async()
-        return False
 
     def completed(self) -> None:
         """The runtime has called. Called on a thread of its own."""

@@ -10,26 +10,31 @@ from typing import Any
 class Begun:
     """Runs `coroutine` up to its first wait; awaiting this does the rest. An exception is raised there."""
 
-    def __init__(self, coroutine: Coroutine[asyncio.Future[Any], None, None]) -> None:
+    def __init__(self, coroutine: Coroutine[asyncio.Future[Any] | None, None, None]) -> None:
         self._coroutine = coroutine
         self._waits: asyncio.Future[Any] | None = None
-        self._end: BaseException | None = None
+        """None: nothing, but for the next turn of the loop."""
+        self._ended = False
+        self._error: BaseException | None = None
         self._step(None)
 
     def _step(self, thrown: BaseException | None) -> None:
         try:
             self._waits = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
-        except BaseException as end:
-            self._end = end
+        except StopIteration:
+            self._ended = True
+        except BaseException as error:
+            self._error = error
 
-    def __await__(self) -> Generator[asyncio.Future[Any], None, None]:
-        while self._end is None:
-            assert self._waits is not None
+    def __await__(self) -> Generator[asyncio.Future[Any] | None, None, None]:
+        while not (self._ended or self._error):
             thrown: BaseException | None = None
             try:
                 yield self._waits
-            except BaseException as error:
-                thrown = error
+            except BaseException as outside:
+                thrown = outside
             self._step(thrown)
-        if not isinstance(self._end, StopIteration):
-            raise self._end
+        # Its traceback knows this object: a cycle would keep what was written until the garbage collector comes.
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

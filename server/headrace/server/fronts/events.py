@@ -23,10 +23,10 @@ _FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
     pb.Event.HELLO,
     pb.Event.DRAINING,
 )
-_DONE_KEYS = [
+_LAYOUT_KEY, _WAITING_KEY, _QUEUED_KEY, _RUNNING_KEY = (
     bytes((pb.Event.DESCRIPTOR.fields_by_name[name].number << 3,))
     for name in ("layout", "waiting_us", "queued_us", "running_us")
-]
+)
 """Of varints."""
 
 
@@ -117,8 +117,16 @@ def _item(**event: Any) -> bytes:
 
 def _tail(layout: int, waiting: float, queued: float, running: float) -> bytes:
     """The fields of a Done behind its tag, as protobuf writes them."""
-    numbers = layout, microseconds(waiting), microseconds(queued), microseconds(running)
-    return b"".join([key + varint(number) for key, number in zip(_DONE_KEYS, numbers, strict=True) if number])
+    tail = b""
+    if layout:
+        tail = _LAYOUT_KEY + varint(layout)
+    if waiting := int(waiting * 1e6):
+        tail += _WAITING_KEY + varint(waiting)
+    if queued := int(queued * 1e6):
+        tail += _QUEUED_KEY + varint(queued)
+    if running := int(running * 1e6):
+        tail += _RUNNING_KEY + varint(running)
+    return tail
 
 
 def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor:

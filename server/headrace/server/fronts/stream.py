@@ -40,7 +40,8 @@ class StreamFront:
 async def _read(desk: Desk, stream: Stream, context: Context, writer: _Writer) -> None:
     try:
         while True:
-            await desk.readable(stream)
+            if not stream.may_read:
+                await desk.readable(stream)
             message = await context.read()
             if stream.ended:
                 return
@@ -87,3 +88,4 @@ class _Writer:
         """Begin to write what there is, unless a frame is being written."""
         if self._frame is None and (events := self._desk.take(self._stream)):
             self._frame = Begun(self._context.write(self._encoder.encode(events)))
+            self._desk.go_on()

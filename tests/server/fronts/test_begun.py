@@ -1,0 +1,69 @@
+"""Coroutines that are begun at once and awaited later."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headrace.server.fronts.begun import Begun
+
+
+async def test_it_runs_up_to_its_first_wait() -> None:
+    said: list[str] = []
+    future = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        said.append("begun")
+        await future
+        await asyncio.sleep(0)
+        said.append("ended")
+
+    begun = Begun(work())
+    assert said == ["begun"]
+    future.set_result(None)
+    await begun
+    assert said == ["begun", "ended"]
+
+
+async def test_one_that_waits_for_nothing_has_ended() -> None:
+    async def work() -> None:
+        said.append("done")
+
+    said: list[str] = []
+    begun = Begun(work())
+    assert said == ["done"]
+    await begun
+
+
+async def test_an_exception_comes_when_it_is_awaited() -> None:
+    async def fail(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise ValueError("no")
+
+    for turns in range(3):
+        begun = Begun(fail(turns))
+        with pytest.raises(ValueError, match="no"):
+            await begun
+
+
+async def test_cancelling_who_awaits_it_cancels_it() -> None:
+    said: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+
+    async def wait(begun: Begun) -> None:
+        await begun
+
+    task = asyncio.create_task(wait(Begun(work())))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert said == ["cancelled"]

@@ -1,0 +1,52 @@
+"""What the server does beside serving."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headrace.server import server
+from headrace.server.core.core import Core, Limits
+from headrace.server.dispatch import Dispatch
+from headrace.server.engine.fake import FakeEngine
+
+
+async def test_memory_is_given_back_once_each_time_it_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    rounds = asyncio.Queue[None]()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == server.IDLE_SECONDS
+        await rounds.get()
+
+    monkeypatch.setattr(server, "give_back_memory", lambda: given_back.append(1))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    dispatch = Dispatch(Core(Limits()), FakeEngine())
+    task = asyncio.create_task(server._tidy(dispatch))
+
+    async def passes(*, busy: bool) -> int:
+        """A period passes. How often memory has been given back by then."""
+        if busy:
+            dispatch.act()
+        rounds.put_nowait(None)
+        for _ in range(5):
+            await _turn()
+        return len(given_back)
+
+    await _turn()
+    assert await passes(busy=False) == 0
+    assert await passes(busy=True) == 0
+    assert await passes(busy=True) == 0
+    assert await passes(busy=False) == 1
+    assert await passes(busy=False) == 1
+    assert await passes(busy=True) == 1
+    assert await passes(busy=False) == 2
+    task.cancel()
+
+
+async def _turn() -> None:
+    """One turn of the loop."""
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await future
