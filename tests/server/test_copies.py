@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import headrace.client as hc
+from headrace.server.core import events as said
 from headrace.server.core.core import Core, Limits
 from headrace.server.core.ports import Ended, Part, Tensor
 from headrace.server.core.specs import Port
@@ -59,8 +60,13 @@ class Desk:
             self.woken.clear()
             self._ended(self.engine.collect())
 
+    def take(self) -> list[said.Event]:
+        events = self.stream.take()
+        self.core.handed(self.stream, events, 0.0)
+        return events
+
     def frame(self) -> bytes:
-        return self.encoder.encode(self.core.take(self.stream, 0.0))
+        return self.encoder.encode(self.take())
 
     def _ended(self, runs: list[Ended]) -> None:
         for ended in runs:
@@ -143,7 +149,7 @@ def test_a_large_output_is_copied_once_into_the_message(wide: Desk) -> None:
     assert kept.tensor is not None
     # What is kept and what is sent are the memory that the runtime has written to.
     assert address(kept.tensor.read()) in written
-    (event,) = wide.core.take(wide.stream, 0.0)
+    (event,) = wide.take()
     assert event.sent[0] is kept.tensor  # type: ignore[union-attr]
 
 

@@ -59,7 +59,7 @@ def ask(dispatch: Dispatch, spec: ModelSpec, shape: tuple[int, ...], data: bytes
 
 async def told(dispatch: Dispatch, stream: Stream) -> Event:
     """The only event of a stream."""
-    while not (events := dispatch.take(stream)):
+    while not (events := stream.take()):
         assert await dispatch.news(stream)
     (event,) = events
     dispatch.leave(stream)

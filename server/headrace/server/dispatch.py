@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from headrace.server.core.core import Core
 from headrace.server.core.events import Event
@@ -70,7 +70,7 @@ class Dispatch:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()
 
-    def go_on(self) -> None:
+    def _go_on(self) -> None:
         """`act`, where that is seldom needed."""
         if self.core.undecided:
             self.act()
@@ -100,19 +100,17 @@ class Dispatch:
             await self._writers[stream]
         return not stream.ended
 
-    def take(self, stream: Stream) -> list[Event]:
-        """The events of a stream's next frame; none when there is nothing to say. To be followed by `go_on`."""
-        if not stream.outbox:
-            return []
-        events = self.core.take(stream, self.now())
+    def handed(self, stream: Stream, events: Sequence[Event]) -> None:
+        """The transport has begun to write the events of a frame."""
+        self.core.handed(stream, events, self.now())
         if stream in self._readers and stream.may_read:
             _wake(self._readers.pop(stream))
-        return events
+        self._go_on()
 
     def written(self, stream: Stream) -> None:
         """The transport has the last frame of a stream."""
         self.core.written(stream)
-        self.go_on()
+        self._go_on()
 
     async def readable(self, stream: Stream) -> None:
         """Wait until commands of a stream may be read."""

@@ -113,7 +113,8 @@ class Pair:
         self.compare()
 
     def take(self, stream: ExpectedStream) -> None:
-        events = self.core.take(stream.real, self.oracle.now)
+        events = stream.real.take()
+        self.core.handed(stream.real, events, self.oracle.now)
         assert [*map(id, events)] == [*map(id, stream.pending[: len(events)])]
         assert 1 <= len(events) <= frame_items(stream.window)
         size = sum(event.nbytes + event.overhead for event in events)
@@ -217,7 +218,9 @@ class Pair:
         for model in self._models.values():
             levels = [*model._levels.values()]
             assert all(level and all(level.values()) for level in levels)
-            assert model.queued == sum(len(tickets) for level in levels for tickets in level.values())
+            lined_up = sum(len(tickets) for level in levels for tickets in level.values())
+            assert model.queued == lined_up + (model._only is not None)
+            assert not (lined_up and model._only)
         for ticket in tickets:
             real = ticket.real
             assert real is not None

@@ -159,6 +159,12 @@ class Scenario:
                     self.end(tag)
         return order
 
+    def take(self, stream: Stream) -> list[Event]:
+        """The events of the next frame, handed to the transport."""
+        events = stream.take()
+        self.core.handed(stream, events, self.now)
+        return events
+
     def passes(self, seconds: float) -> list[int]:
         """Time passes. Returns what starts then."""
         self.now += seconds
@@ -249,7 +255,7 @@ class Client:
     def hears(self) -> list[str]:
         """Read everything that there is to read. A failure is `"failed TAG CODE"`."""
         heard: list[str] = []
-        while events := self.world.core.take(self.stream, self.world.now):
+        while events := self.world.take(self.stream):
             self.world.core.written(self.stream)
             heard += [self._heard(event) for event in events]
         return heard

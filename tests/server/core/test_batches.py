@@ -232,7 +232,7 @@ class TestTurns:
         alice, bob = world.client(), world.client()
         alice.infer(1, "many", x=(1,), outputs=["y"])
         batches(world)
-        world.core.take(alice.stream, world.now)  # and not written
+        world.take(alice.stream)  # and not written
         ask(alice, 2, 3)
         ask(bob, 11, 12)
         assert world.starts() == [2, 11, 12]

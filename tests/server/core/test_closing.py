@@ -120,7 +120,7 @@ class TestVanish:
         client = world.client()
         client.infer(1, outputs=["y"])
         world.runs()
-        assert len(world.core.take(client.stream, world.now)) == 1
+        assert len(world.take(client.stream)) == 1
         client.vanish()
         world.core.written(client.stream)
         assert client.stream.unsent_bytes == 0
@@ -170,7 +170,7 @@ class TestUnary:
 def test_hello_says_the_limits() -> None:
     world = Scenario()
     stream = world.core.open_stream()
-    (hello,) = world.core.take(stream, world.now)
+    (hello,) = world.take(stream)
     limits = world.core.limits
     assert (hello.window, hello.max_message_bytes) == (limits.window, limits.max_message_bytes)  # type: ignore[union-attr]
     assert (hello.keep_bytes, hello.keep_seconds) == (limits.keep_bytes, limits.keep_seconds)  # type: ignore[union-attr]

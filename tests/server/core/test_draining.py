@@ -165,7 +165,7 @@ def test_a_stream_that_is_opened_now_is_told_and_ends() -> None:
     world = world_with()
     world.core.drain(world.now)
     stream = world.core.open_stream()
-    hello, draining = world.core.take(stream, world.now)
+    hello, draining = world.take(stream)
     assert type(hello).__name__ == "Hello"
     assert isinstance(draining, Draining)
     assert draining.grace == 30

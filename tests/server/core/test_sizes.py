@@ -27,7 +27,7 @@ def world(**limits: int) -> Scenario:
 
 def frames(world: Scenario, client: Client) -> list[list[Event]]:
     taken: list[list[Event]] = []
-    while events := world.core.take(client.stream, world.now):
+    while events := world.take(client.stream):
         world.core.written(client.stream)
         taken.append(events)
     return taken
@@ -183,7 +183,7 @@ class TestFrames:
         scene.starts()
         sizes: dict[str, Any] = {f"{name}{at}": 2 for at in range(3)}
         scene.end(1, **sizes)
-        done, fetched = scene.core.take(client.stream, scene.now)
+        done, fetched = scene.take(client.stream)
         assert isinstance(done, Done)
         assert isinstance(fetched, Fetched)
         tensor = pb.Tensor(name=f"{name}0", datatype=pb.FP32, shape=rank)

@@ -177,7 +177,7 @@ class TestUnsentBytes:
         for tag in (1, 2, 3, 4):
             client.infer(tag, outputs=["y"])
         assert world.runs() == [1, 2]
-        world.core.take(client.stream, world.now)
+        world.take(client.stream)
         assert client.stream.unsent_bytes == 32
         # The oldest in flight, for which others may wait, goes on.
         assert world.runs() == [3]
@@ -219,7 +219,7 @@ class TestUnsentBytes:
         client.infer(3)
         assert world.starts() == [1]
         world.end(1)
-        world.core.take(client.stream, world.now)
+        world.take(client.stream)
         world.end(11)
         assert world.starts() == [2]
         world.end(2)

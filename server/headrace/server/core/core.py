@@ -8,7 +8,7 @@ admitted before the first of them starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,17 +109,15 @@ class Core:
         """The client is gone: every ticket is cancelled and nobody is told."""
         self._ends.vanish(stream, now)
 
-    def take(self, stream: Stream, now: float) -> list[Event]:
-        """The events of the next frame, handed to the transport: their tickets are no longer in flight."""
-        events = stream.take()
+    def handed(self, stream: Stream, events: Iterable[Event], now: float) -> None:
+        """What `stream.take` gave was handed to the transport: the tickets are no longer in flight."""
         for event in events:
             if event.ticket is not None:
                 self._ends.handed(event.ticket, now)
         self._ends.maybe_end(stream)
-        return events
 
     def written(self, stream: Stream) -> None:
-        """The transport has written the frame of the last `take`."""
+        """The transport has written the frame of the last `handed`."""
         if stream.written():
             self._ends.startable.update(dict.fromkeys(self.models))
 

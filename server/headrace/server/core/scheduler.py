@@ -6,7 +6,7 @@ Tickets whose turns follow each other may share a run, a *batch*, where the mode
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.server.core.specs import ModelSpec
@@ -28,6 +28,8 @@ class Model:
         self._free = list(range(spec.slots))
         self._levels: dict[int, OrderedDict[Stream, OrderedDict[Ticket, None]]] = {}
         """By priority, only levels that have tickets; in each the streams in the order of their next turn."""
+        self._only: Ticket | None = None
+        """The ticket that is queued, while there is one and no order to keep: in a chain, or with a window of one."""
         self.queued = 0
         self.waits_since = 0.0
         """When the first of the queued tickets came, where they may share runs."""
@@ -52,6 +54,19 @@ class Model:
 
     def push(self, ticket: Ticket) -> None:
         """Queue a ticket at its priority."""
+        if not self.queued:
+            self._only = ticket
+        else:
+            self._line_up()
+            self._enter(ticket)
+        self.queued += 1
+
+    def _line_up(self) -> None:
+        if self._only is not None:
+            self._enter(self._only)
+            self._only = None
+
+    def _enter(self, ticket: Ticket) -> None:
         level = self._levels.get(ticket.priority)
         if level is None:
             level = self._levels[ticket.priority] = OrderedDict()
@@ -59,10 +74,10 @@ class Model:
         if tickets is None:
             tickets = level[ticket.stream] = OrderedDict()
         tickets[ticket] = None
-        self.queued += 1
 
     def remove(self, ticket: Ticket) -> None:
         """Take a queued ticket out, at the priority that it was pushed with."""
+        self._line_up()
         level = self._levels[ticket.priority]
         tickets = level[ticket.stream]
         del tickets[ticket]
@@ -74,8 +89,10 @@ class Model:
 
     def put_back(self, tickets: Sequence[Ticket]) -> None:
         """Queue tickets again that were picked together, each before all others of its stream."""
+        self._line_up()
         for ticket in tickets:
-            self.push(ticket)
+            self._enter(ticket)
+        self.queued += len(tickets)
         for ticket in reversed(tickets):
             self._levels[ticket.priority][ticket.stream].move_to_end(ticket, last=False)
 
@@ -88,6 +105,12 @@ class Model:
         """
         if not self._free:
             return ()
+        only = self._only
+        if only is not None:
+            if only not in _startable(only.stream, (only,)):
+                return ()
+            self._only, self.queued = None, 0
+            return (only,)
         most = self.spec.batch
         if most > 1 and not self.spec.direct:
             most = min(most, -(-self.queued // len(self._free)))
@@ -152,7 +175,7 @@ def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator
                 break
 
 
-def _startable(stream: Stream, tickets: OrderedDict[Ticket, None]) -> Iterable[Ticket]:
+def _startable(stream: Stream, tickets: Collection[Ticket]) -> Collection[Ticket]:
     """Those that may start: of a choked stream only its oldest Infer in flight."""
     if not stream.choked:
         return tickets

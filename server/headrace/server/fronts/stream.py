@@ -86,6 +86,6 @@ class _Writer:
 
     def begin(self) -> None:
         """Begin to write what there is, unless a frame is being written."""
-        if self._frame is None and (events := self._desk.take(self._stream)):
+        if self._frame is None and (events := self._stream.take()):
             self._frame = Begun(self._context.write(self._encoder.encode(events)))
-            self._desk.go_on()
+            self._desk.handed(self._stream, events)

@@ -75,7 +75,7 @@ class UnaryFront:
                 priority=request.priority,
             )
             desk.act()
-            while not (events := desk.take(stream)):
+            while not (events := stream.take()):
                 if not await desk.news(stream):
                     raise Unavailable("the server has stopped")
         finally:
