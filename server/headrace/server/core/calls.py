@@ -90,6 +90,8 @@ class Plan:
     keep: tuple[Port, ...]
     shapes: tuple[tuple[int, tuple[int, ...]], ...]
     """Port index and shape of each input that is not a reference."""
+    fixed: bool
+    """The shapes of references are known too: their ports have no dynamic dimension."""
     sizes: tuple[int | None, ...]
     """Bytes of each inline input."""
     sent_bytes: int | None
@@ -142,6 +144,7 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         outputs,
         keep,
         shapes,
+        all(bound.port.static_shape is not None for bound in references),
         tuple(bound.nbytes for bound in inline),
         None if None in sizes else sum(size or 0 for size in sizes),
         tuple(static_bytes(port) or 0 for port in keep),

@@ -28,7 +28,6 @@ from headrace.server.core.ports import Ended, Run
 from headrace.server.core.quotas import Cargo, Quota
 from headrace.server.core.references import find, resolve
 from headrace.server.core.runs import Runs, inherit
-from headrace.server.core.scheduler import Model
 from headrace.server.core.streams import MIN_MAX_MESSAGE, DefinedCall, Stream
 from headrace.server.core.tables import TicketState
 from headrace.server.core.tickets import Kept, Ticket
@@ -200,7 +199,11 @@ class Core:
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[Kept] = ()
         try:
-            model, plan = self._bound(stream.call(number))
+            defined = stream.call(number)
+            if defined.bound is None or defined.generation != self.models.generation:
+                self._bind(defined)
+            assert defined.bound is not None
+            model, plan = defined.bound
             check_content(stream, plan, inline, priority)
             if sources or plan.references:
                 kept = resolve(stream, plan, sources)
@@ -280,12 +283,10 @@ class Core:
         if ticket is not None:
             self._ends.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
 
-    def _bound(self, defined: DefinedCall) -> tuple[Model, Plan]:
-        if defined.bound is None or defined.generation != self.models.generation:
-            model = self.models.find(defined.call.model, defined.call.version)
-            defined.bound = model, bind(defined.call, model.spec)
-            defined.generation = self.models.generation
-        return defined.bound
+    def _bind(self, defined: DefinedCall) -> None:
+        model = self.models.find(defined.call.model, defined.call.version)
+        defined.bound = model, bind(defined.call, model.spec)
+        defined.generation = self.models.generation
 
     def _admit(self, ticket: Ticket) -> None:
         stream = ticket.stream

@@ -77,7 +77,8 @@ class Outputs:
         for port in (*outputs, *kept):
             if port.index not in taken:
                 taken[port.index] = self._take(port, part)
-        self._leave(taken)
+        if self._dynamic:
+            self._leave(taken)
         return [[taken[port.index] for port in outputs]], [[taken[port.index] for port in kept]]
 
     def _read_batch(self, parts: Sequence[Part]) -> Results:

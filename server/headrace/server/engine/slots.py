@@ -94,7 +94,7 @@ class Slot:
             (part,) = parts
             plan, references = part.plan, part.references
             assert plan is not None
-            self._shapes = (plan.shapes, *[each.shape for each in references]) if references else plan.shapes
+            self._shapes = plan.shapes if plan.fixed else (plan.shapes, *[each.shape for each in references])
             self._inputs.feed(part)
         self._outputs.prepare(parts)
         if self._has_variables:
