@@ -86,7 +86,7 @@ class Engine(Protocol):
     """Runs. All methods are called on one thread, and none of them blocks."""
 
     def start(self, run: Run) -> Ended | None:
-        """Begin a run in a free slot, or do it in place and say how it ended; such a run takes about 100 us at most.
+        """Begin a run in a free slot; or do it in place, where that is quicker than handing it over: then it has ended.
 
         What cannot begin is reported as ended, with its error.
         """
