@@ -93,6 +93,10 @@ class Dispatch:
                 ended_some = True
         return ended_some
 
+    def waits_for_clients(self) -> bool:
+        """Whether nothing runs on another thread, which would need the processor."""
+        return not self._running
+
     async def news(self, stream: Stream) -> bool:
         """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
         if not stream.outbox and not stream.ended:

@@ -15,6 +15,7 @@ from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.fronts.service import inference_service
+from headrace.server.polling import PollingSelector
 from headrace.server.repository.named import NamedModelError, named_models
 from headrace.server.settings import Settings, as_properties
 from headrace.wire.errors import HeadraceError
@@ -52,13 +53,16 @@ def run(models: Sequence[str], settings: Settings) -> int:
         logger.debug("why", exc_info=error)
         return LOADED_NO_MODEL
     try:
-        return asyncio.run(_serve(core, engine, settings))
+        selector = PollingSelector(settings.busy_poll)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            return runner.run(_serve(core, engine, settings, selector))
     finally:
         engine.close()
 
 
-async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings) -> int:
+async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings, selector: PollingSelector) -> int:
     dispatch = Dispatch(core, engine)
+    selector.worthwhile = dispatch.waits_for_clients
     server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.streams)
     server.add_generic_rpc_handlers((inference_service(dispatch),))
     try:

@@ -76,6 +76,8 @@ class Settings:
     """Rows of a run that tickets share: auto (where it pays), off, or a number."""
     batch_delay: Seconds = 0.0
     """Seconds that a batch waits to be full."""
+    busy_poll: Seconds = 200e-6
+    """Seconds of looking for messages before sleeping; 0: none."""
     streams: Count = 4096
     """Streams and unary calls at once; more are refused."""
     window: Count = 1024

@@ -1,0 +1,85 @@
+"""The event loop looks for messages a little longer before it sleeps."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.server.polling import PollingSelector
+
+Sockets = tuple[socket.socket, socket.socket]
+Selected = list[tuple[selectors.SelectorKey, int]]
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The timeouts with which the system was asked."""
+    timeouts: list[float | None] = []
+    select = selectors.DefaultSelector.select
+
+    def recorded(self: selectors.DefaultSelector, timeout: float | None = None) -> Selected:
+        timeouts.append(timeout)
+        return select(self, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", recorded)
+    return timeouts
+
+
+def selecting(seconds: float, ours: socket.socket) -> PollingSelector:
+    selector = PollingSelector(seconds)
+    selector.register(ours, selectors.EVENT_READ)
+    return selector
+
+
+def test_what_is_ready_is_found_at_once(sockets: Sockets, asked: list[float | None]) -> None:
+    ours, theirs = sockets
+    selector = selecting(10.0, ours)
+    theirs.send(b"x")
+    ((key, events),) = selector.select()
+    assert (key.fileobj, events) == (ours, selectors.EVENT_READ)
+    assert asked == [0]
+
+
+def test_it_polls_and_then_sleeps(sockets: Sockets, asked: list[float | None]) -> None:
+    selector = selecting(0.01, sockets[0])
+    began = time.perf_counter()
+    assert selector.select(0.03) == []
+    assert 0.03 <= time.perf_counter() - began < 1
+    *polls, sleep = asked
+    assert len(polls) > 1
+    assert set(polls) == {0}
+    assert sleep is not None
+    assert 0 < sleep <= 0.021
+
+
+def test_it_does_not_poll_longer_than_it_may_wait(sockets: Sockets, asked: list[float | None]) -> None:
+    selector = selecting(10.0, sockets[0])
+    began = time.perf_counter()
+    assert selector.select(0.01) == []
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_it_does_not_poll_when_told_not_to(sockets: Sockets, asked: list[float | None], seconds: float) -> None:
+    selector = selecting(seconds, sockets[0])
+    if seconds:
+        selector.worthwhile = lambda: False
+    assert selector.select(0.01) == []
+    assert asked == [0.01]
+
+
+def test_a_look_is_a_look(sockets: Sockets, asked: list[float | None]) -> None:
+    selector = selecting(10.0, sockets[0])
+    assert selector.select(0) == []
+    assert asked == [0]
