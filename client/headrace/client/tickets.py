@@ -17,6 +17,7 @@ from headrace.wire.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.client.exchange import Exchange
+    from headrace.client.waiters import Waiter
 
 
 class Ticket(TicketState):
@@ -39,16 +40,18 @@ class Ticket(TicketState):
     def __await__(self) -> Generator[Any, None, Mapping[str, npt.NDArray[Any]]]:
         if self.layout is None and self.error is None:
             waiter = self.owner.alarm.waiter()
-            if self.waiters is None:
-                self.waiters = [waiter]
-            else:
-                self.waiters.append(waiter)
+            self._add(waiter)
             try:
                 yield waiter
             finally:
-                if self.waiters is not None:
-                    self.waiters.remove(waiter)
+                self.unwatch(waiter)
         return self.outputs()
+
+    def _add(self, waiter: Waiter | asyncio.Future[None]) -> None:
+        if self.waiters is None:
+            self.waiters = [waiter]
+        else:
+            self.waiters.append(waiter)
 
     def watch(self) -> asyncio.Future[None]:
         """A future that is done when this ticket, which has not ended, has: for those who need more than to await it.
@@ -56,10 +59,10 @@ class Ticket(TicketState):
         One for each who waits, and only then: cancelling a task cancels the future that it waits for.
         """
         waiter = self.owner.loop.create_future()
-        self.waiters = [*(self.waiters or ()), waiter]
+        self._add(waiter)
         return waiter
 
-    def unwatch(self, waiter: asyncio.Future[None]) -> None:
+    def unwatch(self, waiter: Waiter | asyncio.Future[None]) -> None:
         """Whoever had `watch` does not wait any more."""
         if self.waiters is not None:
             self.waiters.remove(waiter)

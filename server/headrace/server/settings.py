@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
 
+from headrace.server.core.specs import MAX_BATCH
+
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
 
@@ -47,8 +49,8 @@ def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
         return None
     if text == "off":
         return 1
-    if not text.isdecimal() or not 2 <= int(text) <= 65536:
-        raise ValueError(f"{text!r} is neither auto nor off nor a number from 2 to 65536")
+    if not text.isdecimal() or not 2 <= int(text) <= MAX_BATCH:
+        raise ValueError(f"{text!r} is neither auto nor off nor a number from 2 to {MAX_BATCH}")
     return int(text)
 
 
@@ -73,7 +75,7 @@ class Settings:
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
     """Inferences of a model at once; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=to_rows, show_default=lambda _: "auto")] = None
-    """Rows of a run that tickets share: auto (where it pays), off, or a number."""
+    """Rows of a run that tickets share: auto (where it pays), off, or up to 64."""
     batch_delay: Seconds = 0.0
     """Seconds that a batch waits to be full."""
     busy_poll: Seconds = 200e-6

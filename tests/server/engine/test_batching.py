@@ -14,9 +14,9 @@ import openvino as ov
 import pytest
 from openvino import opset15 as op
 
-from headrace.server.core.specs import Port
+from headrace.server.core.specs import MAX_BATCH, Port
 from headrace.server.engine import batching
-from headrace.server.engine.batching import MOST, Batching, most_rows
+from headrace.server.engine.batching import Batching, most_rows
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.draws import Draw
 from headrace.server.engine.models import compile_model
@@ -40,10 +40,10 @@ from tests.server.engine.rows import (
 @pytest.mark.parametrize("run", ["direct", "async"])
 def test_a_model_of_independent_rows(core: ov.Core, tmp_path: Path, run: Literal["direct", "async"]) -> None:
     model = compiled(core, models.add_multiply(tmp_path), run)
-    assert rows_of(model, None, in_place=run == "direct") == Batching(MOST, f"up to {MOST} rows")
+    assert rows_of(model, None, in_place=run == "direct") == Batching(MAX_BATCH, f"up to {MAX_BATCH} rows")
 
 
-@pytest.mark.parametrize(("wanted", "rows"), [(2, 2), (5, 5), (MOST, MOST), (1000, MOST)])
+@pytest.mark.parametrize(("wanted", "rows"), [(2, 2), (5, 5), (MAX_BATCH, MAX_BATCH), (1000, MAX_BATCH)])
 def test_so_many_as_are_wanted(core: ov.Core, tmp_path: Path, wanted: int, rows: int) -> None:
     assert rows_of(compiled(core, models.add_multiply(tmp_path)), wanted) == Batching(rows, f"up to {rows} rows")
 
@@ -85,7 +85,7 @@ def test_indices_are_in_range(core: ov.Core, tmp_path: Path) -> None:
     """An embedding with a table of two rows."""
     table = constant(np.arange(16).reshape(2, 8))
     path = build(tmp_path, lambda x: op.gather(table, x, constant(0, np.int64)), [-1, 4], "i64")
-    assert rows_of(compiled(core, path), MOST).rows == MOST
+    assert rows_of(compiled(core, path), MAX_BATCH).rows == MAX_BATCH
 
 
 @pytest.mark.parametrize("run", ["direct", "async"])
@@ -100,7 +100,7 @@ def test_rows_that_it_says_are_independent_are(core: ov.Core, tmp_path: Path, ru
         return op.softmax(x, 1)
 
     model = compiled(core, build(tmp_path, network), run)
-    rows = rows_of(model, MOST).rows
+    rows = rows_of(model, MAX_BATCH).rows
     request = model.runtime.create_infer_request()
     for _ in range(3):
         x = random.standard_normal((rows, 16), np.float32) * np.float32(random.lognormal(0, 3))
@@ -273,7 +273,7 @@ def test_a_row_that_takes_longer_than_a_batch_may(core: ov.Core, tmp_path: Path)
 class Clockwork(Trial):
     """A model that takes what a function says, and whose rows are the same together as alone up to some number."""
 
-    def __init__(self, seconds: Callable[[int], float], equal: int = MOST) -> None:
+    def __init__(self, seconds: Callable[[int], float], equal: int = MAX_BATCH) -> None:
         self._function = seconds
         self._equal = equal
         self.noise: list[float] = []
@@ -287,7 +287,7 @@ class Clockwork(Trial):
         return "no" if rows > self._equal else None
 
 
-def choose(trial: Clockwork, bound: int = MOST, *, in_place: bool = True, longest: float = 1e3) -> Batching:
+def choose(trial: Clockwork, bound: int = MAX_BATCH, *, in_place: bool = True, longest: float = 1e3) -> Batching:
     return batching._Sizes(trial, in_place, longest).choose(bound)
 
 
@@ -323,9 +323,9 @@ def test_fewer_equal_rows_than_pay_have_to_pay_themselves() -> None:
 def test_a_busy_machine_makes_a_size_look_slow() -> None:
     trial = Clockwork(lambda rows: 1 + 0.01 * rows)
     trial.noise = [1.0, 9.0]  # the second one
-    assert choose(trial).rows == MOST
+    assert choose(trial).rows == MAX_BATCH
     trial.noise = [1.0, 0.1, 9.0]  # the third, after the second looked quick
-    assert choose(trial, in_place=False).rows == MOST
+    assert choose(trial, in_place=False).rows == MAX_BATCH
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -341,4 +341,4 @@ def test_one_lucky_asynchronous_run_in_three_does_not_count() -> None:
         def seconds(self, rows: int, in_place: bool, deadline: float) -> list[float]:
             return [0.1 if rows == 1 else 1.0, 1.0, 1.0]
 
-    assert choose(Lucky(float), in_place=False).rows == MOST
+    assert choose(Lucky(float), in_place=False).rows == MAX_BATCH

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from headrace.server.engine.batching import MOST
+from headrace.server.core.specs import MAX_BATCH
 from headrace.server.engine.draws import Draw, Poison, poison_row, poisoned_rows
 from headrace.wire.dtypes import numpy_dtype
 from tests import models
@@ -32,7 +32,7 @@ def test_a_draw_is_the_same_however_it_is_asked_for(core: ov.Core, tmp_path: Pat
 @pytest.mark.parametrize("large", [False, True])
 def test_integers_are_0_and_1(core: ov.Core, tmp_path: Path, type_name: str, large: bool) -> None:
     ports = compiled(core, models.identity(tmp_path, type_name)).spec.inputs
-    (values,) = Draw(ports, ports, MOST, large=large).rows(MOST)
+    (values,) = Draw(ports, ports, MAX_BATCH, large=large).rows(MAX_BATCH)
     assert set(values.view(numpy_dtype(ports[0].datatype)).ravel().tolist()) == {0, 1}
 
 
@@ -53,7 +53,7 @@ def test_every_poison_is_in_both_of_two_rows() -> None:
     random = np.random.default_rng()
     pairs = list(poisoned_rows(2, random))
     assert pairs == [{row: poison} for poison in Poison for row in (0, 1)]
-    for rows in range(3, MOST + 1):
+    for rows in range(3, MAX_BATCH + 1):
         for poisoned in poisoned_rows(rows, random):
             assert len(poisoned) == 2
             assert max(poisoned) < rows

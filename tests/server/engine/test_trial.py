@@ -11,7 +11,8 @@ import openvino as ov
 import pytest
 from openvino import opset15 as op
 
-from headrace.server.engine.batching import MOST, Batching
+from headrace.server.core.specs import MAX_BATCH
+from headrace.server.engine.batching import Batching
 from tests.server.engine.rows import (
     BATCH,
     NOT_ROWS,
@@ -141,7 +142,7 @@ def test_fewer_rows_than_were_seen_to_mix_may_mix_too(core: ov.Core, tmp_path: P
 
     model = compiled(core, build(tmp_path, mix, [-1, 64]))
     assert rows_of(model, 2).rows == 2
-    assert rows_of(model, MOST) == Batching(1, OTHERS)
+    assert rows_of(model, MAX_BATCH) == Batching(1, OTHERS)
 
 
 @pytest.mark.parametrize("type_name", ["i64", "u8", "i32"])

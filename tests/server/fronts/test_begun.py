@@ -67,3 +67,20 @@ async def test_cancelling_who_awaits_it_cancels_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert said == ["cancelled"]
+
+
+async def test_one_that_nobody_awaits_is_cancelled_with_what_it_waits_for() -> None:
+    said: list[str] = []
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        try:
+            await future
+        finally:
+            said.append("closed")
+
+    begun = Begun(work())
+    begun.cancel()
+    assert said == ["closed"]
+    assert future.cancelled()
+    begun.cancel()

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, NotFound, quote
 
+MAX_BATCH = 64
+"""Rows. Where a batch pays, what all rows share is by then a few per cent of a row's time or the batch is as long as it
+may be, and each number of rows is a shape that the runtime prepares: 0.2 ms for the smallest of models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dimension:

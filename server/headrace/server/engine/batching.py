@@ -16,15 +16,12 @@ from time import perf_counter
 
 import openvino as ov
 
-from headrace.server.core.specs import Port
+from headrace.server.core.specs import MAX_BATCH, Port
 from headrace.server.engine.draws import row_size
 from headrace.server.engine.trial import MixedRows, Trial
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import quote
 
-MOST = 64
-"""Rows. Where a batch pays, what all rows share is by then a few per cent of a row's time or the batch is as long as it
-may be, and each number of rows is a shape that the runtime prepares: 0.2 ms for the smallest of models."""
 LARGEST = 32 << 20
 """Bytes of the inputs and outputs of a run. The check holds five times this memory, and joining copies it: a MiB takes
 as long as a hop."""
@@ -110,7 +107,7 @@ def _bound(inputs: Sequence[Port], outputs: Sequence[Port], wanted: int | None) 
     """The most rows that are tried, and what bounds them."""
     size = sum(row_size(port) for port in (*inputs, *outputs))
     largest = [port.shape[0].max for port in (*inputs, *outputs) if port.shape and port.shape[0].max >= 0]
-    bounds = [(MOST, "no more are tried"), (LARGEST // size, f"a row takes {size / (1 << 20):.1f} MiB")]
+    bounds = [(MAX_BATCH, "no more are tried"), (LARGEST // size, f"a row takes {size / (1 << 20):.1f} MiB")]
     bounds += [(rows, "the model takes no more") for rows in largest]
     if wanted is not None:
         bounds.append((wanted, "no more are wanted"))

@@ -82,7 +82,11 @@ class Outputs:
         return [[taken[port.index] for port in outputs]], [[taken[port.index] for port in kept]]
 
     def _read_batch(self, parts: Sequence[Part]) -> Results:
-        """Each output is read as a whole and cut; kept parts are copies, which pin no other's."""
+        """Each output is read as a whole and cut.
+
+        The parts of one call are views, which go when its stream has sent them. Those of several calls, which may be of
+        several streams, are copies, and so is what is kept: nobody holds more memory than is charged.
+        """
         plan = parts[0].plan
         assert plan is not None
         rows = [part.rows for part in parts]
@@ -104,8 +108,7 @@ class Outputs:
             for port in (*plan.outputs, *keeps):
                 if port.index not in columns:
                     columns[port.index] = _cut(port, rows, self._whole(port))
-            taken = {port.index: columns[port.index][number] for port in plan.outputs}
-            taken |= {port.index: columns[port.index][number].copied() for port in keeps}
+            taken = {port.index: columns[port.index][number].copied() for port in (*plan.outputs, *keeps)}
             sent.append([taken[port.index] for port in plan.outputs])
             kept.append([taken[port.index] for port in keeps])
         self._leave(columns)

@@ -54,13 +54,13 @@ class Slot:
 
     def _warm(self, model: CompiledModel, times: Times) -> None:
         """Run batches of every size, so that none has its slow first run when somebody waits."""
+        self._outputs.unread()
         for rows in range(2, model.spec.batch + 1):
             self._inputs.feed_zeros(model.spec.inputs, rows)
             for _ in range(2):
                 began = perf_counter()
                 self._request.infer(share_outputs=True)
             times.handed_over(rows, perf_counter() - began)
-        self._outputs.unread()
 
     def start(self, run: Run, *, alone: bool) -> bool:
         """Begin; true when the run has been done in place. `alone`: nothing else of this model runs.

@@ -26,6 +26,12 @@ class Begun:
         except BaseException as error:
             self._error = error
 
+    def cancel(self) -> None:
+        """Nobody will await it: stop it and what it waits for, as cancelling a task does. Harmless after its end."""
+        if self._waits is not None:
+            self._waits.cancel()
+        self._coroutine.close()
+
     def __await__(self) -> Generator[asyncio.Future[Any] | None, None, None]:
         while not (self._ended or self._error):
             thrown: BaseException | None = None

@@ -30,6 +30,7 @@ class StreamFront:
             await writer.run()
         finally:
             desk.leave(stream)
+            writer.close()
             reader.cancel()
             # Its exception, if it has one, is the stream's.
             await asyncio.wait([reader])
@@ -83,6 +84,11 @@ class _Writer:
                 desk.written(stream)
             elif not await desk.news(stream):
                 return
+
+    def close(self) -> None:
+        """Write nothing more. A frame that was begun in the reader's turn may not be awaited yet."""
+        if self._frame is not None:
+            self._frame.cancel()
 
     def begin(self) -> None:
         """Begin to write what there is, unless a frame is being written."""
