@@ -81,6 +81,32 @@ def failing(folder: Path) -> Path:
     return _save(folder, "failing", [x], {"y": op.reshape(x, np.array([2, 8]), special_zero=False)})
 
 
+def reshaping(folder: Path) -> Path:
+    """x: f32[16], shape: i64[2] -> y: f32[?,?]. A run whose shape has other than 16 elements fails."""
+    x, shape = _input("x", [16]), _input("shape", [2], "i64")
+    return _save(folder, "reshaping", [x, shape], {"y": op.reshape(x, shape, special_zero=False)})
+
+
+def choosing(folder: Path) -> Path:
+    """x: f32[16], shape: i64[2], sure: bool[] -> y: f32[], the sum of x.
+
+    A run that is not sure, and whose shape has other than 16 elements, fails.
+    """
+    inputs = [_input("x", [16]), _input("shape", [2], "i64"), _input("sure", [], "boolean")]
+    sure, unsure = ([_input("x", [16]), _input("shape", [2], "i64")] for _ in range(2))
+    then = ov.Model([op.result(op.reduce_sum(sure[0], np.array([0])))], sure, "then")
+    reshaped = op.reshape(unsure[0], unsure[1], special_zero=False)
+    otherwise = ov.Model([op.result(op.reduce_sum(reshaped, np.array([0, 1])))], unsure, "otherwise")
+    choice = op.if_op(inputs[2])
+    choice.set_then_body(then)
+    choice.set_else_body(otherwise)
+    for given, first, second in zip(inputs[:2], sure, unsure, strict=True):
+        choice.set_input(given.output(0), first, second)
+    return _save(
+        folder, "choosing", inputs, {"y": choice.set_output(then.get_results()[0], otherwise.get_results()[0])}
+    )
+
+
 def wide(folder: Path) -> Path:
     """x: f32[1,16] -> small: f32[1,16], 2x; large: f32[1024,1024], row i is the sum of x plus i."""
     x = _input("x", [1, 16])

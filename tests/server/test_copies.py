@@ -12,14 +12,15 @@ import pytest
 import headrace.client as hc
 from headrace.server.core import events as said
 from headrace.server.core.core import Core, Limits
-from headrace.server.core.ports import Ended, Part, Tensor
-from headrace.server.core.specs import Port
+from headrace.server.core.ports import Ended
+from headrace.server.engine import outputs
 from headrace.server.engine.compilation import Compilation
-from headrace.server.engine.outputs import Outputs
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.engine.tensors import Data, OutputTensor
 from headrace.server.fronts.commands import obey
 from headrace.server.fronts.events import Encoder
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.dtypes import Datatype
 from headrace.wire.frames import SCAN_FROM, join_frame, parse_frame
 from headrace.wire.tensors import Buffer
 from tests import models
@@ -116,15 +117,14 @@ def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> No
 
 
 def test_an_output_that_nobody_asked_for_is_not_read(wide: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads: list[str] = []
+    reads: list[tuple[int, ...]] = []
     slots = [slot for loaded in wide.engine._models.values() for slot in loaded.slots]
-    take = Outputs._take
 
-    def counted(outputs: Outputs, port: Port, part: Part) -> Tensor:
-        reads.append(port.name)
-        return take(outputs, port, part)
+    def counted(datatype: Datatype, shape: tuple[int, ...], data: Data) -> OutputTensor:
+        reads.append(shape)
+        return OutputTensor(datatype, shape, data)
 
-    monkeypatch.setattr(Outputs, "_take", counted)
+    monkeypatch.setattr(outputs, "OutputTensor", counted)
     scratch = [slot._outputs._scratch[1].data.ctypes.data for slot in slots]
     x = np.ones((1, 16), np.float32)
     wide.receive(define((1, 16), ("small",)))
@@ -134,7 +134,7 @@ def test_an_output_that_nobody_asked_for_is_not_read(wide: Desk, monkeypatch: py
         frame, tensors = parse_frame(wide.frame(), pb.ServerFrame())
         assert [len(tensor) for tensor in tensors] == [64]
         assert len(frame.SerializeToString()) < 200
-    assert reads == ["small"] * 50
+    assert reads == [(1, 16)] * 50
     # The runtime writes the large one to the same memory again and again.
     assert [slot._outputs._scratch[1].data.ctypes.data for slot in slots] == scratch
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from headrace.server.core.core import Core
 from headrace.server.core.events import Event
-from headrace.server.core.ports import Ended, Engine, Run
+from headrace.server.core.ports import End, Ended, Engine, Run
 from headrace.server.core.streams import Stream
 from headrace.wire.errors import HeadraceError, Internal
 
@@ -54,7 +54,7 @@ class Dispatch:
         """
         self.rested = False
         until = self.now() + TURN_SECONDS
-        while self._start(self.core.starts(self.now())):
+        while self._start(self.core.starts(self.now()), until):
             if self.now() > until:
                 if not self._again:
                     self._again = True
@@ -81,17 +81,32 @@ class Dispatch:
         self._again = False
         self.act()
 
-    def _start(self, runs: Iterable[Run]) -> bool:
+    def _start(self, runs: Sequence[Run], until: float) -> bool:
         """True when there may be more to start, because some have ended in place."""
         ended_some = False
         for run in runs:
             ended = self._engine.start(run)
             if ended is None:
                 self._running[run] = False
-            else:
-                self.core.run_ended(ended, self._told(ended), self.now())
-                ended_some = True
+                continue
+            ends = [End(ended, self._told(ended), self.now())]
+            if len(runs) == 1:
+                self._follow(ends, until)
+            self.core.ended_in_turn(ends)
+            ended_some = True
         return ended_some
+
+    def _follow(self, ends: list[End], until: float) -> None:
+        """Do what follows a run that was done in place, as long as the time allows."""
+        core, engine = self.core, self._engine
+        ended, _, now = ends[0]
+        until = min(until, core.first_due())
+        while now < until and (run := core.follower(ended)) is not None:
+            following = engine.follow(run)
+            if following is None:
+                return
+            ended, now = following, self.now()
+            ends.append(End(ended, None if ended.error is None else self._told(ended), now))
 
     def waits_for_clients(self) -> bool:
         """Whether nothing runs on another thread, which would need the processor."""

@@ -109,6 +109,17 @@ class CoreMachine(RuleBasedStateMachine):
         if decide:
             self.play.pair.decide()
 
+    @rule(
+        at=any_of,
+        of=any_of,
+        nbytes=st.integers(0, 90),
+        size=st.sampled_from(SIZES),
+        most=st.integers(1, 4),
+        fails=seldom,
+    )
+    def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
+        self.play.chain(at, of, nbytes, size, most, fails)
+
     @rule()
     def decide(self) -> None:
         self.play.pair.decide()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from headrace.server.core.core import Core, Limits
 from headrace.server.core.events import Done, Event, Failed, Fetched
-from headrace.server.core.ports import Ended, Part, Run
+from headrace.server.core.ports import End, Ended, Part, Run, Tensor
 from headrace.server.core.quotas import Cargo as CoreCargo
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.tables import SlotState, TicketState
+from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import FRAME_BYTES, frame_items
+from headrace.wire.tensors import Buffer
 from tests.server.core.books import Cargo, ExpectedEvent, ExpectedStream, ExpectedTicket, KnownCall
-from tests.server.core.oracle import Oracle
+from tests.server.core.oracle import Oracle, Result
 from tests.server.core.scenario import FakeTensor
 
 
@@ -26,6 +29,8 @@ class Pair:
         for spec in specs:
             self.core.models.add(spec)
         self.oracle = Oracle(limits, specs, max_calls)
+        self.followed = 0
+        """How many followers have been run."""
         self._models = {id(spec): self.core.models.find(spec.name) for spec in specs}
 
     @property
@@ -141,9 +146,42 @@ class Pair:
         self.oracle.run_ended(run, results, error.code.name if error else None)
         self.compare()
 
+    def end_with_followers(self, run: Run, size: int, fails: Sequence[HeadraceError | None]) -> None:
+        """A run ends, and what follows it is done at once, but no more than there are `fails`: what they fail with."""
+        ends: list[End] = []
+        told: list[tuple[Sequence[Result], Sequence[Tensor], Sequence[Buffer]]] = []
+        following: Run | None = run
+        for error in fails:
+            if following is None:
+                break
+            (part,) = following.parts
+            result: Result = ([], []) if error else _outputs(part, size)
+            ended = Ended(following, error=error) if error else Ended(following, [result[0]], [result[1]])
+            ends.append(End(ended, error, self.oracle.now))
+            told.append(([result], part.references, part.inline))
+            following = self.core.follower(ended) if self.core.first_due() > self.oracle.now else None
+        counted = self.core.ended_in_turn(ends)
+        self.followed += counted - 1
+        for number, (end, (results, references, inline)) in enumerate(zip(ends, told, strict=True)):
+            if number and number <= counted:
+                with _given(end.ended.run, references, inline):
+                    self._decide_follower(end.ended.run, starts=number < counted)
+            if number < counted:
+                self.oracle.run_ended(end.ended.run, results, end.error.code.name if end.error else None)
+        self.compare()
+
+    def _decide_follower(self, run: Run, *, starts: bool) -> None:
+        stops = self.oracle.stops
+        self.oracle.decide([run] if starts else [], stops, lambda ticket: not starts and _has_failed(ticket))
+        self.oracle.stops = stops
+
     def decide(self) -> None:
         starts = self.core.starts(self.oracle.now)
         news = self.core.news()
+        if self.core.first_due() <= self.oracle.now:
+            # A time that was dropped; it is forgotten when it is looked at.
+            assert not self.core.starts(self.oracle.now)
+            assert not any(self.core.news())
         assert self.core.first_due() > self.oracle.now, "time alone would bring nothing new"
         self.oracle.decide(starts, news.stops, _has_failed)
         self.compare()
@@ -296,6 +334,17 @@ def _outputs(part: Part, size: int) -> tuple[list[FakeTensor], list[FakeTensor]]
         shape = tuple(axis.min if axis.min == axis.max else size for axis in each.shape)
         tensors[each.index] = FakeTensor(each.datatype, shape)
     return [tensors[each.index] for each in plan.outputs], [tensors[each.index] for each in kept]
+
+
+@contextmanager
+def _given(run: Run, references: Sequence[Tensor], inline: Sequence[Buffer]) -> Iterator[None]:
+    """Have a ticket that may have ended bring to its run what it brought."""
+    (part,) = run.parts
+    assert isinstance(part, Ticket)
+    before = part.references, part.inline
+    part.references, part.inline = references, inline
+    yield
+    part.references, part.inline = before
 
 
 def _has_failed(ticket: ExpectedTicket) -> bool:

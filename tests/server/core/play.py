@@ -29,6 +29,18 @@ POOLS = {"any": CALLS, "inline": INLINE, "reference": REFERRING[:100]}
 for name in ("many", "pairs"):
     POOLS[name] = [call for call in INLINE if call.spec.name == name]
     POOLS[f"reference to {name}"] = [call for call in REFERRING if call.spec.name == name]
+CHAINS = [
+    (first, link)
+    for link in REFERRING
+    for first in INLINE
+    if first.spec is link.spec
+    and all(
+        any(name in out.names and compatible(out, port) for out in call.keep)
+        for call in (first, link)
+        for port, name, _ in link.references
+    )
+]
+"""A call, and one that goes on from what either of them keeps."""
 # How often each is drawn is how often it stands there.
 KINDS = ("reference",) * 6 + ("inline",) * 4 + ("any",)
 CROWDS = ("many", "many", "reference to many", "pairs", "reference to pairs")
@@ -128,6 +140,32 @@ class Play:
             priority = said[0].priority if equal else command.priority
             self.frame(at + place, nbytes, [replace(command, kind=kind, priority=priority)], ended=False)
 
+    def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
+        """A frame of Infers of which each goes on from the one before, when there is little else to do.
+
+        The first is run, and up to `most` with those that follow it.
+        """
+        self.pair.decide()
+        self.all_end(size)
+        for place in range(len(self.oracle.streams)):
+            self.take(place, written=True, all_of_it=True)
+        self.pair.decide()
+        stream, cargo = pick(self.oracle.streams, at), self.pair.cargo(nbytes)
+        if stream.ended or stream.half_closed:
+            return
+        tags: list[int] = []
+        for number, call in enumerate(pick(CHAINS, of), 1):
+            self.pair.define(stream, number, call, 100)
+        for number in [1, 2, 2, 2]:
+            known = stream.calls.get(number)
+            tags.append(free_tag(stream, at))
+            if known is not None:
+                inline = [bytes(size) for size in known.sizes]
+                sources = tags[-2:-1] * len(known.references)
+                self.pair.infer(stream, tags[-1], number, inline, cargo, sources, 0.0, 0)
+        self.pair.decide()
+        self.runs_in_place(-1, size, most, fails)
+
     def run_ends(self, at: int, size: int, fails: bool) -> None:
         if running := self.pair.running:
             self.pair.end(pick(running, at), size, Internal("the run failed") if fails else None)
@@ -135,6 +173,12 @@ class Play:
     def all_end(self, size: int) -> None:
         for run in self.pair.running:
             self.pair.end(run, size, None)
+
+    def runs_in_place(self, at: int, size: int, most: int, fails: bool) -> None:
+        """A run of one ticket ends, and up to `most` with those that follow it; the last of them may fail."""
+        if running := [run for run in self.pair.running if len(run.parts) == 1]:
+            last = Internal("the run failed") if fails else None
+            self.pair.end_with_followers(pick(running, at), size, [*[None] * (most - 1), last])
 
     def take(self, at: int, *, written: bool, all_of_it: bool) -> None:
         streams = [stream for stream in self.oracle.streams if stream.pending]

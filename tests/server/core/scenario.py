@@ -142,7 +142,7 @@ class Scenario:
         if error is not None:
             self.core.run_ended(Ended(run, error=error), error, self.now)
             return
-        results = [_outputs(part, sizes) for part in run.parts]
+        results = [outputs_of(part, sizes) for part in run.parts]
         self.core.run_ended(Ended(run, [sent for sent, _ in results], [kept for _, kept in results]), None, self.now)
 
     def part(self, tag: int) -> Part:
@@ -297,7 +297,8 @@ def batches(world: Scenario) -> list[list[int]]:
     return found
 
 
-def _outputs(part: Part, sizes: Mapping[str, int]) -> tuple[list[FakeTensor], list[FakeTensor]]:
+def outputs_of(part: Part, sizes: Mapping[str, int] = {}) -> tuple[list[FakeTensor], list[FakeTensor]]:
+    """What a run sends and keeps of a part; `sizes` are those of dynamic outputs."""
     plan = part.plan
     assert plan is not None
     kept = [plan.keep[position] for position in part.keep]

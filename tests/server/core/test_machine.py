@@ -73,6 +73,11 @@ def _step(play: Play, random: Random) -> None:
     elif chance < 0.35:
         said_by_all = [_infer(random) for _ in range(random.randint(2, 8))]
         play.crowd(at, random.randrange(20), random.choice(CROWDS), said_by_all, equal=random.random() < 0.8)
+    elif chance < 0.4:
+        fails = random.random() < 0.15
+        play.chain(
+            at, random.randrange(9999), random.randrange(90), random.choice(SIZES), random.choice([1, 3, 4]), fails
+        )
     elif chance < 0.55:
         play.run_ends(at, random.choice(SIZES), random.random() < 0.15)
     elif chance < 0.7:

@@ -24,7 +24,7 @@ from headrace.server.core.endings import Endings
 from headrace.server.core.events import Draining, Event, Failed, Hello
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.models import Models
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.ports import End, Ended, Run
 from headrace.server.core.quotas import Cargo, Quota
 from headrace.server.core.references import find, resolve
 from headrace.server.core.runs import Runs, inherit
@@ -311,6 +311,21 @@ class Core:
     def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free. `error` is what the ticket is told if the run has failed."""
         self._runs.ended(ended, error, now)
+
+    def follower(self, ended: Ended) -> Run | None:
+        """A run that may be done in the slot of one that has ended, at once: both are then told to `ended_in_turn`.
+
+        None when there is no such run, or when something else may have its turn.
+        """
+        return self._runs.follower(ended)
+
+    def ended_in_turn(self, ends: Sequence[End]) -> int:
+        """As `run_ended`, for a run and its followers, in the order in which they have ended.
+
+        Returns how many of them count. What the others have brought is forgotten; their tickets have failed or are
+        queued.
+        """
+        return self._runs.ended_in_turn(ends)
 
     def starts(self, now: float) -> Sequence[Run]:
         """The runs to start now."""

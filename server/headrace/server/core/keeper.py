@@ -22,7 +22,7 @@ class Keeper:
     def prepare(self, ticket: Ticket) -> None:
         """Make the kept outputs of a ticket that is being admitted, so that others can refer to them at once."""
         assert ticket.plan is not None
-        ticket.kept = tuple(Kept(ticket, port) for port in ticket.plan.keep)
+        ticket.kept = tuple([Kept(ticket, port) for port in ticket.plan.keep])
         ticket.own = {kept.port.index: kept for kept in ticket.kept}
 
     def hold(self, ticket: Ticket, sources: Sequence[Kept]) -> None:
@@ -80,7 +80,7 @@ class Keeper:
         """
         for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]
-            if kept.holders:
+            if kept.holders and kept.charged < max(tensor.nbytes, MIN_CHARGE):
                 self._charge(kept, tensor.nbytes)
         for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]

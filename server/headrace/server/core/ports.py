@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from headrace.server.core.calls import Plan
 from headrace.server.core.specs import ModelSpec
 from headrace.wire.dtypes import Datatype
-from headrace.wire.errors import Internal
+from headrace.wire.errors import HeadraceError, Internal
 from headrace.wire.tensors import Buffer
 
 if TYPE_CHECKING:
@@ -82,6 +82,14 @@ class Ended:
     error: Exception | None = None
 
 
+class End(NamedTuple):
+    """What the core is told of a run that has ended: how, what its tickets fail with if they do, and when."""
+
+    ended: Ended
+    error: HeadraceError | None
+    now: float
+
+
 class Engine(Protocol):
     """Runs. All methods are called on one thread, and none of them blocks."""
 
@@ -89,6 +97,12 @@ class Engine(Protocol):
         """Begin a run in a free slot; or do it in place, where that is quicker than handing it over: then it has ended.
 
         What cannot begin is reported as ended, with its error.
+        """
+
+    def follow(self, run: Run) -> Ended | None:
+        """Do a run in place, in the slot of one that was just done so; None when it must be started.
+
+        Then nothing of it has begun.
         """
 
     def cancel(self, run: Run) -> None:

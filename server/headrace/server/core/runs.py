@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
+from headrace.server.core.following import follower_of, hand_on
 from headrace.server.core.keeper import Keeper
-from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.ports import End, Ended, Run, Tensor
 from headrace.server.core.references import check_shape
 from headrace.server.core.scheduler import Model
 from headrace.server.core.specs import Port
@@ -91,6 +92,49 @@ class Runs:
                     self._ends.fail(ticket, TicketState.FAILED, failure, now)
             self._let_go(ticket, now)
 
+    def follower(self, ended: Ended) -> Run | None:
+        """What the core would have the same slot do next, if that is known before it is told of this end."""
+        run = ended.run
+        if len(run.parts) > 1 or not ended.kept or self._ends.startable:
+            return None
+        (ticket,) = run.parts
+        assert isinstance(ticket, Ticket)
+        model = ticket.model
+        assert model is not None
+        if model.queued or (self._delay and model.spec.batch > 1):
+            return None
+        follower = follower_of(ticket)
+        if follower is None:
+            return None
+        hand_on(ticket, ended.kept[0], follower)
+        return Run(model.spec, run.slot, (follower,), 1)
+
+    def ended_in_turn(self, ends: Sequence[End]) -> int:
+        """Runs have ended of which each is the follower of the one before. Returns how many of them count.
+
+        The others are forgotten, because the ticket of a follower could not start: it has failed, or its stream must
+        wait. Then it runs when it can.
+        """
+        first, *others = ends
+        self.ended(*first)
+        before = first.now
+        for number, end in enumerate(others, 1):
+            if not self._start_follower(end.ended.run, before):
+                return number
+            self.ended(*end)
+            before = end.now
+        return len(ends)
+
+    def _start_follower(self, run: Run, now: float) -> bool:
+        """Have the ticket of a follower start, now that the core knows of all that came before, if it may."""
+        (ticket,) = run.parts
+        assert isinstance(ticket, Ticket)
+        model = ticket.model
+        assert model is not None
+        if ticket.state is not TicketState.QUEUED or not (tickets := model.pick()):
+            return False
+        return self._start(tickets, model, now, run) is not None
+
     def deliver(self, ticket: Ticket, kept: Kept, now: float) -> None:
         """The source of a Fetch is there."""
         assert kept.tensor is not None
@@ -116,7 +160,8 @@ class Runs:
     def _over(self, now: float) -> list[Model]:
         return [model for model, due in self._held.items() if due <= now]
 
-    def _start(self, tickets: Sequence[Ticket], model: Model, now: float) -> Run | None:
+    def _start(self, tickets: Sequence[Ticket], model: Model, now: float, run: Run | None = None) -> Run | None:
+        """The run of tickets that were picked; None when none of them can start. `run` is what has been done of it."""
         parts: list[Ticket] = []
         for ticket in tickets:
             ticket.move(_RUNNING)
@@ -133,7 +178,8 @@ class Runs:
             parts.append(ticket)
         if not parts:
             return None
-        run = Run(model.spec, model.occupy(), parts, len(parts))
+        slot = model.occupy()
+        run = run or Run(model.spec, slot, parts, len(parts))
         for ticket in parts:
             ticket.run = run
         self._tickets[run] = parts

@@ -68,6 +68,8 @@ class Port:
 
     def overlaps(self, other: Port) -> bool:
         """Whether some shape fits both."""
+        if self.static_shape is not None and other.static_shape is not None:
+            return self.static_shape == other.static_shape
         if self.shape is None or other.shape is None:
             return True
         return len(self.shape) == len(other.shape) and all(

@@ -110,6 +110,9 @@ class FakeEngine:
         if not (script.held or script.polls):
             self.finish(run)
 
+    def follow(self, run: Run) -> None:
+        """Nothing is done in place here."""
+
     def cancel(self, run: Run) -> None:
         """Cancel a run: the next poll reports it, unless it has completed or ignores that."""
         state = self._running.get(run)

@@ -112,6 +112,15 @@ class OpenVinoEngine:
         loaded.running += 1
         return None
 
+    def follow(self, run: Run) -> Ended | None:
+        """Do a run in place, in the slot of one that was just done so; None when it must be started."""
+        slot = self._models[id(run.spec)].slots[run.slot]
+        try:
+            results = slot.follow(run)
+        except Exception as error:
+            return Ended(run, error=error)
+        return None if results is None else Ended(run, *results)
+
     def cancel(self, run: Run) -> None:
         """Ask the runtime to stop a run. It ends when the runtime lets go, and is not read."""
         running = self._running.get(run)

@@ -9,7 +9,7 @@ from threading import Event
 from time import perf_counter
 
 from headrace.server.core.ports import Run
-from headrace.server.engine.direct import Times
+from headrace.server.engine.direct import Times, infer_in_place
 from headrace.server.engine.inputs import Inputs
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs, Results
@@ -59,7 +59,7 @@ class Slot:
             self._inputs.feed_zeros(model.spec.inputs, rows)
             for _ in range(2):
                 began = perf_counter()
-                self._request.infer(share_outputs=True)
+                infer_in_place(self._request)
             times.handed_over(rows, perf_counter() - began)
 
     def start(self, run: Run, *, alone: bool) -> bool:
@@ -71,19 +71,42 @@ class Slot:
         self.run = run
         try:
             self._prepare(run)
-            times = self._times
-            self._began = perf_counter()
             # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
-            if times is None or not alone or not times.quick(self._shapes):
-                self._request.start_async()
-                return False
-            # What it returns is made in any case, so at least of views: nobody looks at it.
-            self._request.infer(share_outputs=True)
-            times.in_place(self._shapes, perf_counter() - self._began)
-            return True
+            if alone and self._in_place():
+                return True
+            self._began = perf_counter()
+            self._request.start_async()
+            return False
         except BaseException:
             self.end(unread=True)
             raise
+
+    def follow(self, run: Run) -> Results | None:
+        """Do a run in place, right after another that was. None when it must be started: then it has not begun.
+
+        Raises as `start`. There are thousands a second, in a chain.
+        """
+        try:
+            self._prepare(run)
+            times = self._times
+            if times is None or not times.fast(self._shapes):
+                return None
+            infer_in_place(self._request)
+            return self._outputs.read(run.parts)
+        except BaseException:
+            self._outputs.unread()
+            raise
+        finally:
+            self._inputs.let_go()
+
+    def _in_place(self) -> bool:
+        times = self._times
+        if times is None or not times.quick(self._shapes):
+            return False
+        began = perf_counter()
+        infer_in_place(self._request)
+        times.in_place(self._shapes, perf_counter() - began)
+        return True
 
     def _prepare(self, run: Run) -> None:
         parts = run.parts
