@@ -83,23 +83,24 @@ class Dispatch:
 
     def _start(self, runs: Sequence[Run], until: float) -> bool:
         """True when there may be more to start, because some have ended in place."""
-        ended_some = False
+        ends: list[End] = []
         for run in runs:
             ended = self._engine.start(run)
             if ended is None:
                 self._running[run] = False
-                continue
-            ends = [End(ended, self._told(ended), self.now())]
-            if len(runs) == 1:
-                self._follow(ends, until)
-            self.core.ended_in_turn(ends)
-            ended_some = True
-        return ended_some
+            else:
+                ends.append(End(ended, self._told(ended), self.now()))
+        if not ends:
+            return False
+        if len(ends) == len(runs):
+            self._follow(ends, until)
+        self.core.ended_in_turn(ends)
+        return True
 
     def _follow(self, ends: list[End], until: float) -> None:
-        """Do what follows a run that was done in place, as long as the time allows."""
+        """Do what follows runs that were done in place, as long as the time allows."""
         core, engine = self.core, self._engine
-        ended, _, now = ends[0]
+        ended, _, now = ends[-1]
         until = min(until, core.first_due())
         while now < until and (run := core.follower(ended)) is not None:
             following = engine.follow(run)

@@ -114,11 +114,16 @@ class CoreMachine(RuleBasedStateMachine):
         of=any_of,
         nbytes=st.integers(0, 90),
         size=st.sampled_from(SIZES),
-        most=st.integers(1, 4),
+        most=st.integers(2, 5),
         fails=seldom,
     )
     def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
         self.play.chain(at, of, nbytes, size, most, fails)
+
+    @rule(size=st.sampled_from(SIZES), most=st.integers(1, 6), fails=seldom)
+    def runs_in_place(self, size: int, most: int, fails: bool) -> None:
+        self.play.pair.decide()
+        self.play.runs_in_place(size, most, fails)
 
     @rule()
     def decide(self) -> None:

@@ -29,6 +29,8 @@ class Pair:
         for spec in specs:
             self.core.models.add(spec)
         self.oracle = Oracle(limits, specs, max_calls)
+        self.latest: Sequence[Run] = ()
+        """What the latest decision has started."""
         self.followed = 0
         """How many followers have been run."""
         self._models = {id(spec): self.core.models.find(spec.name) for spec in specs}
@@ -146,28 +148,40 @@ class Pair:
         self.oracle.run_ended(run, results, error.code.name if error else None)
         self.compare()
 
-    def end_with_followers(self, run: Run, size: int, fails: Sequence[HeadraceError | None]) -> None:
-        """A run ends, and what follows it is done at once, but no more than there are `fails`: what they fail with."""
+    def end_with_followers(self, size: int, most: int, error: HeadraceError | None) -> None:
+        """The runs of the latest decision end, and what follows them is done at once, up to `most`.
+
+        Nothing happens if one of them has ended or is a batch. The last of all may fail.
+        """
+        runs = self.latest
+        if not runs or any(len(run.parts) > 1 or run not in self.running for run in runs):
+            return
+        given: list[tuple[Sequence[Tensor], Sequence[Buffer]]] = []
+        results: list[Result] = []
         ends: list[End] = []
-        told: list[tuple[Sequence[Result], Sequence[Tensor], Sequence[Buffer]]] = []
-        following: Run | None = run
-        for error in fails:
-            if following is None:
-                break
+        following: Run | None = runs[0]
+        while following is not None and len(ends) < most:
             (part,) = following.parts
-            result: Result = ([], []) if error else _outputs(part, size)
-            ended = Ended(following, error=error) if error else Ended(following, [result[0]], [result[1]])
-            ends.append(End(ended, error, self.oracle.now))
-            told.append(([result], part.references, part.inline))
-            following = self.core.follower(ended) if self.core.first_due() > self.oracle.now else None
+            fails = error if len(ends) == most - 1 else None
+            given.append((part.references, part.inline))
+            results.append(([], []) if fails else _outputs(part, size))
+            sent, kept = results[-1]
+            ended = Ended(following, error=fails) if fails else Ended(following, [sent], [kept])
+            ends.append(End(ended, fails, self.oracle.now))
+            if len(ends) < len(runs):
+                following = runs[len(ends)]
+            else:
+                following = self.core.follower(ended) if self.core.first_due() > self.oracle.now else None
         counted = self.core.ended_in_turn(ends)
-        self.followed += counted - 1
-        for number, (end, (results, references, inline)) in enumerate(zip(ends, told, strict=True)):
-            if number and number <= counted:
-                with _given(end.ended.run, references, inline):
-                    self._decide_follower(end.ended.run, starts=number < counted)
-            if number < counted:
-                self.oracle.run_ended(end.ended.run, results, end.error.code.name if end.error else None)
+        self.followed += max(0, len(counted) - len(runs))
+        for number, end in enumerate(ends):
+            run = end.ended.run
+            counts = any(each is end for each in counted)
+            if number >= len(runs):
+                with _given(run, *given[number]):
+                    self._decide_follower(run, starts=counts)
+            if counts:
+                self.oracle.run_ended(run, [results[number]], end.error.code.name if end.error else None)
         self.compare()
 
     def _decide_follower(self, run: Run, *, starts: bool) -> None:
@@ -176,11 +190,12 @@ class Pair:
         self.oracle.stops = stops
 
     def decide(self) -> None:
-        starts = self.core.starts(self.oracle.now)
+        starts = self.latest = self.core.starts(self.oracle.now)
         news = self.core.news()
         if self.core.first_due() <= self.oracle.now:
             # A time that was dropped; it is forgotten when it is looked at.
             assert not self.core.starts(self.oracle.now)
+            self.latest = ()
             assert not any(self.core.news())
         assert self.core.first_due() > self.oracle.now, "time alone would bring nothing new"
         self.oracle.decide(starts, news.stops, _has_failed)

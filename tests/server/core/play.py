@@ -143,7 +143,7 @@ class Play:
     def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
         """A frame of Infers of which each goes on from the one before, when there is little else to do.
 
-        The first is run, and up to `most` with those that follow it.
+        The first is run, and up to `most` with those that follow.
         """
         self.pair.decide()
         self.all_end(size)
@@ -164,7 +164,7 @@ class Play:
                 sources = tags[-2:-1] * len(known.references)
                 self.pair.infer(stream, tags[-1], number, inline, cargo, sources, 0.0, 0)
         self.pair.decide()
-        self.runs_in_place(-1, size, most, fails)
+        self.runs_in_place(size, most, fails)
 
     def run_ends(self, at: int, size: int, fails: bool) -> None:
         if running := self.pair.running:
@@ -174,11 +174,9 @@ class Play:
         for run in self.pair.running:
             self.pair.end(run, size, None)
 
-    def runs_in_place(self, at: int, size: int, most: int, fails: bool) -> None:
-        """A run of one ticket ends, and up to `most` with those that follow it; the last of them may fail."""
-        if running := [run for run in self.pair.running if len(run.parts) == 1]:
-            last = Internal("the run failed") if fails else None
-            self.pair.end_with_followers(pick(running, at), size, [*[None] * (most - 1), last])
+    def runs_in_place(self, size: int, most: int, fails: bool) -> None:
+        """What has been started is done in place, up to `most` with those that follow; the last of them may fail."""
+        self.pair.end_with_followers(size, most, Internal("the run failed") if fails else None)
 
     def take(self, at: int, *, written: bool, all_of_it: bool) -> None:
         streams = [stream for stream in self.oracle.streams if stream.pending]

@@ -62,7 +62,7 @@ def test_a_chain_is_done_in_one_go() -> None:
     for before, end in pairwise(ends):
         assert end.ended.run.parts[0].references == before.ended.kept[0]
     assert client.hears() == []
-    assert world.core.ended_in_turn(ends) == 4
+    assert len(world.core.ended_in_turn(ends)) == 4
     events = world.take(client.stream)
     assert [
         (event.ticket.tag, event.waiting, event.queued, event.running) for event in events if type(event) is Done
@@ -79,7 +79,7 @@ def test_a_chain_is_done_in_one_go() -> None:
 def test_the_next_may_run_on_another_occasion() -> None:
     world = Scenario()
     client, run = chained(world)
-    assert world.core.ended_in_turn(in_place(world, run, most=2)) == 2
+    assert len(world.core.ended_in_turn(in_place(world, run, most=2))) == 2
     assert client.hears() == ["done 1", "done 2"]
     assert world.starts() == [3]
 
@@ -99,7 +99,7 @@ def test_several_outputs_are_handed_on() -> None:
     assert part.plan is not None
     assert [reference.port.name for reference in part.plan.references] == ["h", "c"]
     assert shapes == [(4,), (8,)]
-    assert world.core.ended_in_turn([first, done(world, second)]) == 2
+    assert len(world.core.ended_in_turn([first, done(world, second)])) == 2
     assert client.hears() == ["done 1", "done 2"]
     assert client.live == {1}
 
@@ -116,7 +116,7 @@ def test_one_source_may_have_been_there_before() -> None:
     second = done(world, world.running.pop(2))
     third = world.core.follower(second.ended)
     assert third is not None
-    assert world.core.ended_in_turn([second, done(world, third)]) == 2
+    assert len(world.core.ended_in_turn([second, done(world, third)])) == 2
     assert client.hears() == ["done 1", "done 2", "done 3"]
 
 
@@ -157,20 +157,26 @@ def who_was_cancelled(client: Client) -> None:
     client.cancel(2)
 
 
-def others_are_queued(client: Client) -> None:
-    client.infer(2, x="1.y")
+def somebody_else_is_queued(client: Client) -> None:
     client.infer(3)
+    client.world.client().infer(4)
+
+
+def a_priority(client: Client) -> None:
+    client.infer(3, priority=1)
 
 
 @pytest.mark.parametrize(
-    "wait", [twice, something_else_too, elsewhere, a_fetch, nothing, who_was_cancelled, others_are_queued]
+    "wait",
+    [twice, something_else_too, elsewhere, a_fetch, nothing, who_was_cancelled, somebody_else_is_queued, a_priority],
 )
 def test_nothing_follows_when_that_would_change_anything(wait: Callable[[Client], None]) -> None:
-    world = Scenario(step(), add(2))
+    world = Scenario(step(), add())
     client = world.client()
     client.infer(1, keep=["y"])
+    assert world.starts() == [1]
     wait(client)
-    assert 1 in world.starts()
+    world.starts()
     assert world.core.follower(done(world, world.running[1]).ended) is None
 
 
@@ -178,6 +184,67 @@ def test_nothing_follows_a_failure() -> None:
     world = Scenario()
     _, run = chained(world)
     assert world.core.follower(done(world, run, Internal("the run failed")).ended) is None
+
+
+def test_those_that_are_queued_follow_in_their_order() -> None:
+    world = Scenario(step(2))
+    client = world.client()
+    for tag in (1, 2, 3, 4):
+        client.infer(tag, keep=["y"])
+        client.infer(10 + tag, x=f"take {tag}.y")
+    assert world.starts() == [1, 2]
+    first, second = done(world, world.running.pop(1)), done(world, world.running.pop(2))
+    ends = [first, *in_place(world, second.ended.run)]
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
+    assert len({end.ended.run.slot for end in ends[1:]}) == 1
+    assert world.core.ended_in_turn(ends) == ends
+    assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
+    assert world.starts() == [11, 12]
+
+
+def test_of_those_that_are_queued_each_fails_alone() -> None:
+    world = Scenario(limits=Limits(keep_bytes=1024))
+    client = world.client()
+    client.infer(1, keep=["y"])
+    client.infer(2, keep=["y"])
+    client.infer(3)
+    assert world.starts() == [1]
+    ends = in_place(world, world.running.pop(1))
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3]
+    assert world.core.ended_in_turn(ends) == [ends[0], ends[2]]
+    assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
+    assert world.core.keep.used == 1024
+
+
+def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=16))
+    client = world.client()
+    for tag in (1, 2, 3, 4):
+        client.infer(tag, outputs=["y"])
+    assert world.starts() == [1]
+    ends = in_place(world, world.running.pop(1))
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
+    assert world.core.ended_in_turn(ends) == ends[:2]
+    assert world.starts() == []
+    assert client.hears() == ["done 1", "done 2"]
+    assert world.runs() == [3, 4]
+    assert client.hears() == ["done 3", "done 4"]
+
+
+def test_who_was_not_run_is_queued_as_before() -> None:
+    world = Scenario()
+    client = world.client()
+    for tag in (1, 2, 3):
+        client.infer(tag)
+    assert world.starts() == [1]
+    first = done(world, world.running.pop(1))
+    assert tag_of(world.core.follower(first.ended)) == 2
+    # The engine did not do it in place.
+    assert world.core.ended_in_turn([first]) == [first]
+    client.cancel(3)
+    assert world.starts() == [2]
+    world.end(2)
+    assert client.hears() == ["done 1", "failed 3 CANCELLED", "done 2"]
 
 
 def test_dynamic_shapes_are_checked_first() -> None:
@@ -205,7 +272,7 @@ def test_a_follower_that_fails_fails_alone_with_those_that_wait_for_it() -> None
     first = done(world, run)
     second = world.core.follower(first.ended)
     assert second is not None
-    assert world.core.ended_in_turn([first, done(world, second, Internal("the run failed"))]) == 2
+    assert len(world.core.ended_in_turn([first, done(world, second, Internal("the run failed"))])) == 2
     assert client.hears() == [
         "done 1",
         "failed 2 INTERNAL",
@@ -224,7 +291,7 @@ def test_what_does_not_fit_the_quota_is_forgotten() -> None:
     client.infer(3, x="2.y", keep=["y"])
     client.infer(4, x="3.y")
     assert world.starts() == [1]
-    assert world.core.ended_in_turn(in_place(world, world.running.pop(1))) == 2
+    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 2
     assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
     assert world.core.keep.used == 2048
     assert world.starts() == []
@@ -236,7 +303,7 @@ def test_a_choked_stream_waits() -> None:
     client.infer(1, outputs=["y"], keep=["y"])
     client.infer(2, x="1.y", outputs=["y"])
     assert world.starts() == [1]
-    assert world.core.ended_in_turn(in_place(world, world.running.pop(1))) == 1
+    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 1
     assert world.starts() == []
     assert client.hears() == ["done 1"]
     assert world.starts() == [2]
@@ -252,7 +319,7 @@ def test_nobody_holds_what_is_forgotten() -> None:
     assert world.starts() == [1]
     ends = in_place(world, world.running.pop(1))
     forgotten = [weakref.ref(tensor) for tensor in (*ends[1].ended.kept[0], *ends[1].ended.sent[0])]
-    assert world.core.ended_in_turn(ends) == 1
+    assert len(world.core.ended_in_turn(ends)) == 1
     ends.clear()
     gc.collect()
     assert [each() for each in forgotten] == [None, None]

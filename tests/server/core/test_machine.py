@@ -76,8 +76,11 @@ def _step(play: Play, random: Random) -> None:
     elif chance < 0.4:
         fails = random.random() < 0.15
         play.chain(
-            at, random.randrange(9999), random.randrange(90), random.choice(SIZES), random.choice([1, 3, 4]), fails
+            at, random.randrange(9999), random.randrange(90), random.choice(SIZES), random.choice([2, 3, 5]), fails
         )
+    elif chance < 0.45:
+        play.pair.decide()
+        play.runs_in_place(random.choice(SIZES), random.choice([2, 4, 6]), random.random() < 0.15)
     elif chance < 0.55:
         play.run_ends(at, random.choice(SIZES), random.random() < 0.15)
     elif chance < 0.7:

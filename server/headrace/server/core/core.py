@@ -319,11 +319,10 @@ class Core:
         """
         return self._runs.follower(ended)
 
-    def ended_in_turn(self, ends: Sequence[End]) -> int:
-        """As `run_ended`, for a run and its followers, in the order in which they have ended.
+    def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
+        """As `run_ended`, for runs that the latest `starts` gave, and then their followers, each in its order.
 
-        Returns how many of them count. What the others have brought is forgotten; their tickets have failed or are
-        queued.
+        Returns those that count. What the others have brought is forgotten; their tickets have failed or are queued.
         """
         return self._runs.ended_in_turn(ends)
 

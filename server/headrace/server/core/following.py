@@ -1,8 +1,9 @@
 """Runs that follow each other in a slot before the core is told of the first one's end.
 
-In a chain the next ticket waits for nothing but the run that has just ended. To run it at once, and to do the books of
-both afterwards, comes to the same for everybody, since nothing else happens in between. But it is quicker: what a run
-leaves in the processor's caches is what the next one needs, and the books are done while they are there, too.
+In a chain the next ticket waits for nothing but the run that has just ended; where several of one stream are queued,
+their order is known. To run the next one at once, and to do the books of all afterwards, comes to the same for
+everybody, since nothing else happens in between. But it is quicker: what a run leaves in the processor's caches is what
+the next one needs, and the books are done while they are there, too.
 """
 
 from __future__ import annotations
@@ -37,4 +38,14 @@ def hand_on(ticket: Ticket, tensors: Sequence[Tensor], follower: Ticket) -> None
     else:
         arrived = dict(zip([ticket.kept[position] for position in ticket.keep], tensors, strict=True))
         follower.references = [kept.tensor or arrived[kept] for kept in follower.sources]
-    follower.keep = tuple([position for position, kept in enumerate(follower.kept) if kept.holders])
+    _mark_wanted(follower)
+
+
+def prepare(ticket: Ticket) -> None:
+    """Give a ticket that is queued what it refers to."""
+    ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
+    _mark_wanted(ticket)
+
+
+def _mark_wanted(ticket: Ticket) -> None:
+    ticket.keep = tuple([position for position, kept in enumerate(ticket.kept) if kept.holders])

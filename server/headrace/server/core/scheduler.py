@@ -133,6 +133,25 @@ class Model:
             return picked
         return ()
 
+    def pick_ahead(self) -> Ticket | None:
+        """Take out the ticket that is next whatever the runs come to that are under way; None when that may change it.
+
+        What ends now makes others ready, who come after those of the same stream that are queued already.
+        """
+        ticket = self._only
+        if ticket is None:
+            if len(self._levels) != 1:
+                return None
+            (level,) = self._levels.values()
+            if len(level) != 1:
+                return None
+            (tickets,) = level.values()
+            ticket = next(iter(tickets))
+        if ticket.priority or ticket.stream.choked:
+            return None
+        self.remove(ticket)
+        return ticket
+
     def __repr__(self) -> str:
         running = self.slots.count(SlotState.RUNNING)
         stopping = self.slots.count(SlotState.STOPPING)
