@@ -15,15 +15,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from headrace.oip import open_inference_pb2 as pb
 from tests import models
 from tests.bench import work
-from tests.bench.echo import echo_server, messages_per_second
+from tests.bench.echo import calls_per_second, echo_server, messages_per_second
 from tests.bench.runtime import BenchmarkApp, ChainLoop
 from tests.e2e.serving import Served
 
 ROUNDS = 3
-ECHO_BYTES = 2 * 64 + 32
-"""Of an add/multiply request: two tensors and what names them."""
+ECHO = bytes(2 * 64 + 32)
+"""As large as an add/multiply request: two tensors and what names them."""
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 
 
@@ -68,17 +69,44 @@ def small_models(target: str, echo: str, folder: Path) -> Iterator[Case]:
         return lambda: asyncio.run(work.coroutines(target, workers, count))[0]
 
     def echoed() -> float:
-        return asyncio.run(messages_per_second(echo, ECHO_BYTES, 15_000))[0]
+        return asyncio.run(messages_per_second(echo, ECHO, 15_000))[0]
 
     yield case("add/multiply, 256 coroutines / echo", 6, 10, interleaved(rate(256, 50_000), echoed))
     yield case("add/multiply, 32 coroutines / echo", 2, 3.5, interleaved(rate(32, 30_000), echoed))
     latency = interleaved(
         lambda: asyncio.run(work.coroutines(target, 1, 3000))[1],
-        lambda: asyncio.run(messages_per_second(echo, ECHO_BYTES, 3000, window=1))[1],
+        lambda: asyncio.run(messages_per_second(echo, ECHO, 3000, window=1))[1],
     )
     yield case("add/multiply, window 1: p50 / echo's p50", 2, 1.5, latency, less=True)
     app = BenchmarkApp(folder / "add_multiply.xml", "x[1,16],y[1,16]")
     yield case("add/multiply, 256 coroutines", None, None, interleaved(rate(256, 50_000), app.rate), note=app.choice)
+
+
+def open_inference(target: str, echo: str) -> Iterator[Case]:
+    """The other protocol, which has one inference in each message."""
+    request = add_multiply_request()
+    stream, unary = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelStreamInfer", "ModelInfer"))
+    rounds = interleaved(
+        lambda: asyncio.run(messages_per_second(target, request, 15_000, method=stream))[0],
+        lambda: asyncio.run(messages_per_second(echo, request, 15_000))[0],
+    )
+    yield case("add/multiply, ModelStreamInfer, 32 in flight / echo", 0.8, None, rounds)
+    rounds = interleaved(
+        lambda: asyncio.run(calls_per_second(target, request, 15_000, unary)),
+        lambda: asyncio.run(calls_per_second(echo, request, 15_000)),
+    )
+    yield case("add/multiply, ModelInfer, 32 at once / unary echo", 0.8, None, rounds)
+
+
+def add_multiply_request() -> bytes:
+    """A ModelInferRequest of which the sum is asked for."""
+    tensor = pb.ModelInferRequest.InferInputTensor
+    return pb.ModelInferRequest(
+        model_name="am",
+        inputs=[tensor(name=name, datatype="FP32", shape=[1, 16]) for name in ("x", "y")],
+        outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="sum")],
+        raw_input_contents=[work.ROW.tobytes()] * 2,
+    ).SerializeToString()
 
 
 def large_models(target: str, folder: Path, resnet: Path) -> Iterator[Case]:
@@ -149,6 +177,7 @@ def measured() -> Iterator[Case]:
         served += [f"silero={silero}", f"large={models.large_scale(folder)}", f"narrow={models.narrow(folder)}", F32]
         with Served(served, folder / "log") as server, echo_server() as echo:
             yield from small_models(server.address, echo, folder)
+            yield from open_inference(server.address, echo)
             yield from large_models(server.address, folder, resnet)
             yield from chained(server.address, silero)
         with Served([served[0], F32], folder / "log") as server:

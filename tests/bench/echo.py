@@ -20,15 +20,18 @@ OPTIONS = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1 << 20),
 ]
-METHOD = "/headrace.bench.Echo/Stream"
+SERVICE = "headrace.bench.Echo"
+STREAM, UNARY = f"/{SERVICE}/Stream", f"/{SERVICE}/Unary"
 WINDOW = 32
 
 
-async def messages_per_second(target: str, nbytes: int, count: int, window: int = WINDOW) -> tuple[float, float]:
-    """Messages a second, and the median of their round trips in seconds."""
+async def messages_per_second(
+    target: str, message: bytes, count: int, window: int = WINDOW, method: str = STREAM
+) -> tuple[float, float]:
+    """Messages a second on a stream, and the median of their round trips in seconds."""
     async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
-        start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-        call, message, room = start(), bytes(nbytes), asyncio.Semaphore(window)
+        start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+        call, room = start(), asyncio.Semaphore(window)
         sent: list[float] = []
         took: list[float] = []
 
@@ -50,6 +53,22 @@ async def messages_per_second(target: str, nbytes: int, count: int, window: int 
         return rate, median(took)
 
 
+async def calls_per_second(target: str, message: bytes, count: int, method: str = UNARY) -> float:
+    """Unary calls a second, WINDOW at a time."""
+    async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+
+        async def work() -> None:
+            for _ in range(count // WINDOW):
+                await call(message)
+
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WINDOW):
+                tasks.create_task(work())
+        return count / (time.perf_counter() - began)
+
+
 @contextmanager
 def echo_server() -> Iterator[str]:
     """The address of an echo that runs inside the block."""
@@ -67,10 +86,15 @@ async def _serve() -> None:
         while (message := await context.read()) is not grpc.aio.EOF:
             await context.write(message)
 
-    _, service, method = METHOD.split("/")
+    async def echo_one(message: bytes, _: object) -> bytes:
+        return message
+
     server = grpc.aio.server(options=OPTIONS)
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {method: grpc.stream_stream_rpc_method_handler(echo)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Stream": grpc.stream_stream_rpc_method_handler(echo),
+        "Unary": grpc.unary_unary_rpc_method_handler(echo_one),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -134,3 +136,61 @@ async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCapt
     assert events[1].error.code.name == "INTERNAL"
     assert number in events[1].error.message
     dispatch.close()
+
+
+@pytest.mark.parametrize("run", ["direct", "async"])
+async def test_a_model_is_freed_after_its_last_ticket(tmp_path: Path, run: Literal["direct", "async"]) -> None:
+    engine = OpenVinoEngine()
+    path, compilation = models.add_multiply(tmp_path), Compilation(run=run, slots=2, batch=1)
+    old, new = (engine.load("m", "1", path, compilation) for _ in range(2))
+    slots = [weakref.ref(slot) for slot in engine._models[id(old)].slots]
+    core = Core(Limits())
+    core.models.add(old)
+    dispatch = Dispatch(core, engine)
+    streams = [ask(dispatch, old, (1, 16), bytes(64)) for _ in range(8)]
+    dispatch.act()
+    core.models.add(new)
+    streams += [ask(dispatch, new, (1, 16), bytes(64)) for _ in range(8)]
+    core.models.remove("m", "1", "is unloaded")
+    late = ask(dispatch, new, (1, 16), bytes(64))
+    dispatch.act()
+    assert [type(await told(dispatch, stream)) for stream in streams] == [Done] * 16
+    refused = await told(dispatch, late)
+    assert isinstance(refused, Failed)
+    assert refused.error.message == "model 'm' is unloaded"
+    dispatch.act()
+    assert engine._models == {}
+    gc.collect()
+    assert [slot() for slot in slots] == [None, None]
+    dispatch.close()
+    engine.close()
+
+
+class Watched(OpenVinoEngine):
+    """`unloaded` is set when a model was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unloaded = asyncio.Event()
+
+    def unload(self, spec: ModelSpec) -> None:
+        super().unload(spec)
+        self.unloaded.set()
+
+
+async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> None:
+    engine = Watched()
+    spec = engine.load("m", "1", models.slow(tmp_path), Compilation(run="async", slots=1))
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatch = Dispatch(core, engine)
+    stream = ask(dispatch, spec, (1,), bytes(4))
+    dispatch.act()
+    core.models.remove("m", "1", "is unloaded")
+    dispatch.leave(stream)
+    assert [*engine._models] == [id(spec)]
+    await engine.unloaded.wait()
+    assert engine._models == {}
+    assert dispatch.waits_for_clients()
+    dispatch.close()
+    engine.close()

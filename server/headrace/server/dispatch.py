@@ -60,12 +60,14 @@ class Dispatch:
                     self._again = True
                     self._loop.call_soon(self._act_again)
                 break
-        stops, streams = self.core.news()
+        stops, streams, retired = self.core.news()
         for run in stops:
             self._running[run] = True
             self._engine.cancel(run)
         for stream in streams:
             _wake(self._writers.pop(stream, None))
+        for spec in retired:
+            self._engine.unload(spec)
         if self._running and self._poller is None:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()

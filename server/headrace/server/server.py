@@ -8,21 +8,28 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import grpc
-
+from headrace.server.control import Control, Load
 from headrace.server.core.core import Core, Limits
+from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.fronts.health import HEALTH, HealthFront, health_service
+from headrace.server.fronts.oip.service import open_inference_service
 from headrace.server.fronts.service import inference_service
+from headrace.server.fronts.transport import grpc_server
 from headrace.server.polling import PollingSelector
-from headrace.server.repository.named import NamedModelError, named_models
+from headrace.server.repository.labels import labels_beside
+from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings, as_properties
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
 
 LOADED_NO_MODEL = 3
 CANNOT_LISTEN = 4
+SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
+"""Those of the server's own business: with the whole server, they are what health is asked for beside models."""
+
 STOP_SECONDS = 5.0
 """How long streams may take to end once nothing is left to finish."""
 
@@ -44,9 +51,14 @@ def run(models: Sequence[str], settings: Settings) -> int:
     compilation = Compilation(settings.device, settings.run, settings.hint, properties, settings.slots, settings.batch)
     engine = OpenVinoEngine()
     core = Core(_limits(settings))
+
+    def load(model: NamedModel) -> ModelSpec:
+        return engine.load(model.name, model.version, model.path, compilation, labels_beside(model.path))
+
     try:
-        for model in named_models(models):
-            core.models.add(engine.load(model.name, model.version, model.path, compilation))
+        named = named_models(models)
+        for model in named:
+            core.models.add(load(model))
             logger.info("loaded %r", core.models.find(model.name))
     except (NamedModelError, HeadraceError) as error:
         print(f"headrace-server: {error}", file=sys.stderr)
@@ -55,16 +67,33 @@ def run(models: Sequence[str], settings: Settings) -> int:
     try:
         selector = PollingSelector(settings.busy_poll)
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-            return runner.run(_serve(core, engine, settings, selector))
+            return runner.run(_serve(core, engine, settings, selector, named, load))
     finally:
         engine.close()
 
 
-async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings, selector: PollingSelector) -> int:
+async def _serve(
+    core: Core,
+    engine: OpenVinoEngine,
+    settings: Settings,
+    selector: PollingSelector,
+    models: Sequence[NamedModel],
+    load: Load,
+) -> int:
     dispatch = Dispatch(core, engine)
     selector.worthwhile = dispatch.waits_for_clients
-    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.streams)
-    server.add_generic_rpc_handlers((inference_service(dispatch),))
+    health = HealthFront(("", *SERVICES, *(model.name for model in models)))
+    control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
+    server = grpc_server(
+        (
+            inference_service(dispatch),
+            open_inference_service(dispatch, control, settings.shared_memory),
+            health_service(health),
+        ),
+        (*SERVICES, HEALTH),
+        calls=settings.streams,
+        max_message_bytes=settings.max_message_bytes,
+    )
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError:
@@ -77,6 +106,7 @@ async def _serve(core: Core, engine: OpenVinoEngine, settings: Settings, selecto
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
     await stop.get()
     logger.info("draining %r", core)
+    health.drain()
     core.drain(dispatch.now())
     dispatch.act()
     ending = asyncio.ensure_future(server.stop(settings.grace + STOP_SECONDS))
@@ -124,21 +154,3 @@ def _limits(settings: Settings) -> Limits:
         grace=settings.grace,
         batch_delay=settings.batch_delay,
     )
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        # Two servers must not share a port by accident.
-        ("grpc.so_reuseport", 0),
-        # With the probe, flow-control windows grow until a client that is not read holds gigabytes; the fixed window
-        # wants a larger look-ahead to keep its speed.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 1 << 20),
-        # Find dead peers, and let clients with idle streams do the same.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ]

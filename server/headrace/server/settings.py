@@ -98,6 +98,10 @@ class Settings:
     """How long an output is kept after its last use."""
     grace: Seconds = 30.0
     """Seconds to finish in after the first SIGTERM."""
+    model_control: Annotated[bool, Parameter(negative="")] = False
+    """Let clients load and unload models, and change the log's verbosity."""
+    shared_memory: Annotated[bool, Parameter(negative="")] = False
+    """Let clients pass tensors in POSIX shared memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What goes to standard error."""
 

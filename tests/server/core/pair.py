@@ -274,6 +274,8 @@ class Pair:
             lined_up = sum(len(tickets) for level in levels for tickets in level.values())
             assert model.queued == lined_up + (model._only is not None)
             assert not (lined_up and model._only)
+            bound = [each for each in tickets if each.infer and each.call and each.call.spec is model.spec]
+            assert model.holders == 1 + sum(each.needs_input for each in bound)
         for ticket in tickets:
             real = ticket.real
             assert real is not None

@@ -30,6 +30,7 @@ from headrace.wire.errors import HeadraceError
 Size = int | None | tuple[int, int]
 """A dimension: static, dynamic, or between bounds."""
 Shape = tuple[int, ...]
+Times = tuple[float, float, float]
 
 
 class FakeTensor:
@@ -107,7 +108,10 @@ class Scenario:
         """The tags of the tickets of each run that the last decision has started."""
         self.stopping: list[int] = []
         """Tags of tickets whose runs were to be stopped, in order."""
-        for spec in models or (step(slots), add(slots), grow(slots)):
+        self.retired: list[ModelSpec] = []
+        """Models that were to be freed, in order."""
+        self.specs = {spec.name: spec for spec in models or (step(slots), add(slots), grow(slots))}
+        for spec in self.specs.values():
             self.core.models.add(spec)
 
     def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False) -> Client:
@@ -123,7 +127,9 @@ class Scenario:
     def starts(self) -> list[int]:
         """Let the core decide. Returns the tags of the tickets that it starts."""
         starts = self.core.starts(self.now)
-        self.stopping += [tag for run in self.core.news().stops for tag, other in self.running.items() if other is run]
+        news = self.core.news()
+        self.stopping += [tag for run in news.stops for tag, other in self.running.items() if other is run]
+        self.retired += news.retired
         started: list[int] = []
         for run in starts:
             tags_of_run = self._tags(run)
@@ -132,7 +138,7 @@ class Scenario:
         self.batches = [self._tags(run) for run in starts]
         return started
 
-    def end(self, tag: int, error: HeadraceError | None = None, **sizes: int) -> None:
+    def end(self, tag: int, error: HeadraceError | None = None, *, times: Times = (0, 0, 0), **sizes: int) -> None:
         """The runtime says that the run of a ticket has ended.
 
         `sizes` are those of dynamic outputs: unless given the rows of a ticket that may share a run, or 4.
@@ -143,7 +149,8 @@ class Scenario:
             self.core.run_ended(Ended(run, error=error), error, self.now)
             return
         results = [outputs_of(part, sizes) for part in run.parts]
-        self.core.run_ended(Ended(run, [sent for sent, _ in results], [kept for _, kept in results]), None, self.now)
+        sent, kept = [sent for sent, _ in results], [kept for _, kept in results]
+        self.core.run_ended(Ended(run, sent, kept, times), None, self.now)
 
     def part(self, tag: int) -> Part:
         """What a running ticket has brought to its run."""
@@ -205,7 +212,7 @@ class Client:
         A shape makes a dynamic input as large as that.
         """
         world = self.world
-        spec = world.core.models.find(name).spec
+        spec = world.specs[name]
         sources: list[int] = []
         given: list[Inline | Reference] = []
         data: list[bytes] = []

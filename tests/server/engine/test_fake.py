@@ -257,3 +257,16 @@ def test_a_run_ends_once() -> None:
     bench.engine.collect()
     with pytest.raises(AssertionError, match="is not running"):
         bench.engine.finish(run)
+
+
+def test_a_model_is_unloaded_once_and_when_nothing_of_it_runs() -> None:
+    bench = Bench(Script(held=True))
+    run = bench.start(1)
+    with pytest.raises(AssertionError, match="model 'double' runs"):
+        bench.engine.unload(bench.spec)
+    bench.engine.finish(run)
+    bench.engine.collect()
+    bench.engine.unload(bench.spec)
+    assert repr(bench.engine) == "<FakeEngine 0 models, 0 running, 0 to report>"
+    with pytest.raises(KeyError):
+        bench.engine.unload(bench.spec)

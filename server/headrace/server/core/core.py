@@ -28,6 +28,7 @@ from headrace.server.core.ports import End, Ended, Run
 from headrace.server.core.quotas import Cargo, Quota
 from headrace.server.core.references import find, resolve
 from headrace.server.core.runs import Runs, inherit
+from headrace.server.core.specs import ModelSpec
 from headrace.server.core.streams import MIN_MAX_MESSAGE, DefinedCall, Stream
 from headrace.server.core.tables import TicketState
 from headrace.server.core.tickets import Kept, Ticket
@@ -58,10 +59,11 @@ class Limits:
 
 
 class News(NamedTuple):
-    """Runs to stop, and streams that have something new to say or have ended."""
+    """Runs to stop, streams that have something new to say or have ended, and models to free."""
 
     stops: Sequence[Run]
     streams: Sequence[Stream]
+    retired: Sequence[ModelSpec]
 
 
 class Core:
@@ -73,7 +75,7 @@ class Core:
         self.draining = False
         self._grace_ends = math.inf
         self._keeper = Keeper(limits.keep_seconds)
-        self._ends = Endings(self._keeper)
+        self._ends = Endings(self._keeper, self.models)
         self._runs = Runs(self._keeper, self._ends, limits.batch_delay)
 
     # ---------------------------------------------------------------------------------------------------- streams
@@ -83,10 +85,13 @@ class Core:
         """Those that are open."""
         return tuple(self._ends.streams)
 
-    def open_stream(self, *, unary: bool = False) -> Stream:
-        """A new stream; unless it is for a unary call, it begins with Hello."""
+    def open_stream(self, *, unary: bool = False, window: int = 0) -> Stream:
+        """A new stream; unless it is for a unary call, it begins with Hello.
+
+        A call of another protocol, which has no Hello either, may have a `window`.
+        """
         limits = self.limits
-        window = 1 if unary else limits.window
+        window = window or (1 if unary else limits.window)
         stream = Stream(window, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
         self._ends.streams[stream] = None
         if not unary:
@@ -118,13 +123,13 @@ class Core:
     def written(self, stream: Stream) -> None:
         """The transport has written the frame of the last `handed`."""
         if stream.written():
-            self._ends.startable.update(dict.fromkeys(self.models))
+            self._ends.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
 
     @property
     def undecided(self) -> bool:
-        """Whether there is something to start or new to say, by anything but the time."""
+        """Whether there is something to start, to free or new to say, by anything but the time."""
         ends = self._ends
-        return bool(ends.startable or ends.stops or ends.touched)
+        return bool(ends.startable or ends.stops or ends.touched or self.models.unneeded)
 
     def drain(self, now: float) -> None:
         """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
@@ -164,10 +169,10 @@ class Core:
         except HeadraceError as error:
             self.reject(stream, error)
 
-    def reject(self, stream: Stream, error: HeadraceError) -> None:
+    def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None:
         """Answer what cannot have a ticket."""
         stream.begun = True
-        self._ends.put(stream, Failed(None, 0, error))
+        self._ends.put(stream, Failed(None, tag, error))
 
     def cargo(self, nbytes: int) -> Cargo:
         """One for each message; every Infer that came with it gets it, and holds it while it needs inline inputs."""
@@ -177,7 +182,7 @@ class Core:
         self,
         stream: Stream,
         tag: int,
-        number: int,
+        call: int | DefinedCall,
         inline: Sequence[Buffer],
         cargo: Cargo,
         now: float,
@@ -186,7 +191,10 @@ class Core:
         timeout: float = 0.0,
         priority: int = 0,
     ) -> None:
-        """An Infer of a defined call. `timeout` in seconds, 0 for none."""
+        """An Infer of a call: of a number that this stream has defined, or one that the caller keeps.
+
+        `timeout` in seconds, 0 for none.
+        """
         stream.begun = True
         if stream.ended:
             return
@@ -199,7 +207,7 @@ class Core:
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[Kept] = ()
         try:
-            defined = stream.call(number)
+            defined = call if isinstance(call, DefinedCall) else stream.call(call)
             if defined.bound is None or defined.generation != self.models.generation:
                 self._bind(defined)
             assert defined.bound is not None
@@ -213,6 +221,7 @@ class Core:
             return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
+        model.holders += 1
         if priority:
             ticket.priority = priority
         if inline:
@@ -335,9 +344,10 @@ class Core:
     def news(self) -> News:
         """What else is to be done, since it was last asked for."""
         ends = self._ends
-        news = News(tuple(ends.stops), tuple(ends.touched))
+        news = News(tuple(ends.stops), tuple(ends.touched), tuple(self.models.unneeded))
         ends.stops.clear()
         ends.touched.clear()
+        self.models.unneeded.clear()
         return news
 
     def first_due(self) -> float:

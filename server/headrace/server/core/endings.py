@@ -10,6 +10,7 @@ from collections import deque
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.events import Event, Failed
 from headrace.server.core.keeper import Keeper
+from headrace.server.core.models import Models
 from headrace.server.core.ports import Run
 from headrace.server.core.scheduler import Model
 from headrace.server.core.streams import Stream
@@ -21,8 +22,9 @@ from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, qu
 class Endings:
     """`streams` are those that are open. The rest is what `Core.starts` and `Core.news` take from here."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, models: Models) -> None:
         self._keeper = keeper
+        self._models = models
         self.streams: dict[Stream, None] = {}
         self.timeouts: Deadlines[Ticket] = Deadlines()
         self.startable: dict[Model, None] = {}
@@ -48,6 +50,8 @@ class Endings:
             if ticket.state is TicketState.QUEUED:
                 assert ticket.model is not None
                 ticket.model.remove(ticket)
+            if ticket.model is not None:
+                ticket.model.statistics.failed(now - ticket.arrived)
             for kept in ticket.kept:
                 why = f"output {quote(kept.port.name)} of ticket {ticket.tag} will never be: that ticket ended with "
                 for waiter in kept.waiters:
@@ -85,7 +89,7 @@ class Endings:
             self.put(stream, event)
 
     def give_back(self, ticket: Ticket, now: float) -> None:
-        """Give back what a ticket needed as input: its sources and its bytes."""
+        """Give back what a ticket needed as input: its sources and its bytes; and its model. Once for each Infer."""
         if ticket.sources:
             self._keeper.let_go(ticket, now)
             ticket.references = ()
@@ -93,6 +97,11 @@ class Endings:
         if ticket.cargo is not None:
             ticket.cargo.let_go()
             ticket.cargo = None
+        model = ticket.model
+        if model is not None:
+            model.holders -= 1
+            if not model.holders:
+                self._models.let_go(model)
 
     def handed(self, ticket: Ticket, now: float) -> None:
         """The terminal event is with the transport: the ticket is no longer in flight."""

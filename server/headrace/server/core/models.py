@@ -1,4 +1,4 @@
-"""The models that are served, by name and version."""
+"""The models that are served, by name and version, and those that are no longer, until their last ticket lets go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from headrace.server.core.scheduler import Model
 from headrace.server.core.specs import ModelSpec
-from headrace.wire.errors import NotFound, quote
+from headrace.wire.errors import NotFound, Unavailable, quote
 
 
 class Models:
@@ -14,16 +14,58 @@ class Models:
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, Model]] = {}
+        self._withheld: dict[str, str] = {}
+        """Why a name has no version, or had none."""
+        self.retired: dict[Model, None] = {}
+        """Those that no new ticket gets, while some still need them."""
+        self.unneeded: list[ModelSpec] = []
+        """Those that none needs any more, until somebody was told."""
         self.generation = 0
 
     def add(self, spec: ModelSpec) -> None:
-        self._models.setdefault(spec.name, {})[spec.version] = Model(spec)
+        """Serve a model from now on, in place of what has the same name and version."""
+        versions = self._models.setdefault(spec.name, {})
+        old = versions.get(spec.version)
+        versions[spec.version] = Model(spec)
         self.generation += 1
+        if old is not None:
+            self._retire(old)
+
+    def remove(self, name: str, version: str, why: str) -> None:
+        """Give a version to no new ticket. `why` is what they are told if it was the last of its name."""
+        versions = self._models[name]
+        old = versions.pop(version)
+        if not versions:
+            del self._models[name]
+            self._withheld[name] = why
+        self.generation += 1
+        self._retire(old)
+
+    def withhold(self, name: str, why: str) -> None:
+        """Say why a known name has no version, until one is added."""
+        self._withheld[name] = why
+
+    def _retire(self, model: Model) -> None:
+        self.retired[model] = None
+        model.holders -= 1
+        if not model.holders:
+            self.let_go(model)
+
+    def let_go(self, model: Model) -> None:
+        """Nobody holds a model any more."""
+        del self.retired[model]
+        self.unneeded.append(model.spec)
 
     def find(self, name: str, version: str = "") -> Model:
-        """A model by name, in its newest version when none is named. Raises NotFound."""
+        """A model by name, in its newest version when none is named.
+
+        Raises NotFound, and Unavailable for a known name that has no version now.
+        """
         versions = self._models.get(name)
         if versions is None:
+            why = self._withheld.get(name)
+            if why is not None:
+                raise Unavailable(f"model {quote(name)} {why}")
             raise NotFound(f"there is no model {quote(name)}")
         if not version:
             return versions[max(versions, key=_age)]
@@ -41,7 +83,7 @@ class Models:
         return sum(map(len, self._models.values()))
 
     def __repr__(self) -> str:
-        return f"<Models {list(self)}>"
+        return f"<Models {list(self)}, {len(self.retired)} retired>"
 
 
 def _age(version: str) -> tuple[int, str]:

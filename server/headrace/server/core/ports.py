@@ -73,12 +73,14 @@ class Ended:
     """How a run ended, and that its slot is free.
 
     `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
-    one tensor); empty when the run was cancelled or failed. `error` is whatever the runtime raised.
+    one tensor); empty when the run was cancelled or failed. `times` are the seconds that it took to take the inputs
+    over, to compute, and to read the outputs. `error` is whatever the runtime raised.
     """
 
     run: Run
     sent: Sequence[Sequence[Tensor]] = ()
     kept: Sequence[Sequence[Tensor]] = ()
+    times: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: Exception | None = None
 
 
@@ -117,6 +119,9 @@ class Engine(Protocol):
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken, from any thread, when there is something to collect."""
 
+    def unload(self, spec: ModelSpec) -> None:
+        """Free a model of which nothing runs, and nothing will."""
+
 
 class Desk(Protocol):
     """What a front asks of dispatch. A front tells the core what it has read, then says `act`."""
@@ -131,3 +136,37 @@ class Desk(Protocol):
     async def readable(self, stream: Stream) -> None: ...
     def leave(self, stream: Stream) -> None: ...
     def incident(self, error: BaseException) -> Internal: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What has become of a model that the server was started with.
+
+    `state` is READY, LOADING, UNLOADING or UNAVAILABLE. `reason` is a word or a sentence on it, or empty.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+NO_CONTROL = "this server takes no model control; start it with --model-control"
+"""What a client is told that may change nothing."""
+
+
+class Control(Protocol):
+    """What a front asks for clients that load and unload models."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether clients may change anything."""
+
+    def index(self) -> Sequence[ModelState]:
+        """Every model that the server was started with, by name."""
+
+    async def load(self, name: str) -> None:
+        """Load a model from disk, anew if it is loaded. Raises PermissionDenied, NotFound and what loading raises."""
+
+    async def unload(self, name: str) -> None:
+        """Let a model go once its tickets in flight have ended. Raises PermissionDenied and NotFound."""

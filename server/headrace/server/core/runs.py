@@ -90,6 +90,8 @@ class Runs:
             self._run_alone(tickets, model, now)
             return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
+        started = tickets[0].started
+        done, queued = 0, 0.0
         for ticket, its_sent, its_kept in zip(tickets, sent, kept, strict=True):
             ticket.run = None
             if not ticket.finished:
@@ -99,7 +101,13 @@ class Runs:
                     self._complete(ticket, its_sent, its_kept, now)
                 except HeadraceError as failure:
                     self._ends.fail(ticket, TicketState.FAILED, failure, now)
+                    self._keeper.refund(ticket)
+                    continue
+                done += 1
+                queued += started - ticket.arrived
             self._let_go(ticket, now)
+        if done:
+            model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
 
     def follower(self, ended: Ended) -> Run | None:
         """What the core would have the same slot do next, if that is known before it is told of this end."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.server.core.specs import ModelSpec
+from headrace.server.core.statistics import Statistics
 from headrace.server.core.tables import SLOT_MOVES, SlotState, illegal
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Model:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self.statistics = Statistics()
+        self.holders = 1
+        """Tickets that need it: Infers until they give back their inputs. And one more while new ones may get it."""
         self.slots = [SlotState.FREE] * spec.slots
         self._free = list(range(spec.slots))
         self._levels: dict[int, OrderedDict[Stream, OrderedDict[Ticket, None]]] = {}

@@ -87,7 +87,7 @@ class ModelSpec:
 
     `direct`: its runs are done in place, one after another, where they are quick. `batch`: so many rows may be in a run
     that tickets share; 1 when they share none. Otherwise all inputs and outputs have a dynamic first axis, and no other
-    dynamic dimension.
+    dynamic dimension. `labels` are the names of classes, where the operator gave them.
     """
 
     name: str
@@ -98,6 +98,7 @@ class ModelSpec:
     slots: int
     direct: bool = False
     batch: int = 1
+    labels: Sequence[str] = field(default=(), repr=False, compare=False)
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
 

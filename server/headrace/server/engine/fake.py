@@ -113,6 +113,11 @@ class FakeEngine:
     def follow(self, run: Run) -> None:
         """Nothing is done in place here."""
 
+    def unload(self, spec: ModelSpec) -> None:
+        """Forget a model. AssertionError when something of it runs."""
+        assert not any(run.spec is spec for run in self._running), f"model {spec.name!r} runs"
+        del self._models[id(spec)]
+
     def cancel(self, run: Run) -> None:
         """Cancel a run: the next poll reports it, unless it has completed or ignores that."""
         state = self._running.get(run)

@@ -62,6 +62,7 @@ def compile_model(
     version: str,
     path: Path,
     compilation: Compilation,
+    labels: Sequence[str] = (),
 ) -> CompiledModel:
     """Read and compile a model in a format that the runtime reads: IR, ONNX, TensorFlow and so on.
 
@@ -92,7 +93,7 @@ def compile_model(
             f" with {compilation.configuration}"
         ) from error
     batch = 1 if has_variables or passed else _batch(name, compiled, inputs, outputs, compilation, in_place)
-    spec = ModelSpec(name, version, inputs, outputs, has_variables, slots, in_place, batch)
+    spec = ModelSpec(name, version, inputs, outputs, has_variables, slots, in_place, batch, labels)
     return CompiledModel(spec, compiled, passed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ class OpenVinoEngine:
         version: str,
         path: Path,
         compilation: Compilation | None = None,
+        labels: Sequence[str] = (),
     ) -> ModelSpec:
         """Read and compile a model, make its slots. Runs name it by the very spec that is returned.
 
@@ -60,7 +61,7 @@ class OpenVinoEngine:
         Raises NotFound when there is no such file, and FailedPrecondition when it cannot be read,
         compiled or served.
         """
-        model = compile_model(self._core, name, version, path, compilation or Compilation())
+        model = compile_model(self._core, name, version, path, compilation or Compilation(), labels)
         try:
             slots = [Slot(model, self._on_completed) for _ in range(model.spec.slots)]
         except Exception as error:
@@ -100,13 +101,11 @@ class OpenVinoEngine:
         try:
             loaded = self._models[id(run.spec)]
             slot = loaded.slots[run.slot]
-            done = slot.start(run, alone=not loaded.running)
+            outcome = slot.start(run, alone=not loaded.running)
         except Exception as error:
             return Ended(run, error=error)
-        if done:
-            ended = _result(run, slot)
-            slot.end()
-            return ended
+        if outcome is not None:
+            return Ended(run, *outcome)
         # Its callback may have come by now, but only this thread collects.
         self._running[run] = slot, loaded
         loaded.running += 1
@@ -116,10 +115,10 @@ class OpenVinoEngine:
         """Do a run in place, in the slot of one that was just done so; None when it must be started."""
         slot = self._models[id(run.spec)].slots[run.slot]
         try:
-            results = slot.follow(run)
+            outcome = slot.follow(run)
         except Exception as error:
             return Ended(run, error=error)
-        return None if results is None else Ended(run, *results)
+        return None if outcome is None else Ended(run, *outcome)
 
     def cancel(self, run: Run) -> None:
         """Ask the runtime to stop a run. It ends when the runtime lets go, and is not read."""
@@ -179,10 +178,9 @@ def _result(run: Run, slot: Slot) -> Ended:
     if slot.stopping:
         return Ended(run)
     try:
-        sent, kept = slot.read()
+        return Ended(run, *slot.read())
     except Exception as error:
         return Ended(run, error=error)
-    return Ended(run, sent, kept)
 
 
 def _nobody() -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Event
 from time import perf_counter
 
-from headrace.server.core.ports import Run
+from headrace.server.core.ports import Run, Tensor
 from headrace.server.engine.direct import Times, infer_in_place
 from headrace.server.engine.inputs import Inputs
 from headrace.server.engine.models import CompiledModel
-from headrace.server.engine.outputs import Outputs, Results
+from headrace.server.engine.outputs import Outputs
 
 RELEASE = 10.0
 """Seconds that the runtime's thread may take to let go of a callback that has returned."""
+Outcome = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]], tuple[float, float, float]]
+"""`sent`, `kept` and `times` of `ports.Ended`."""
 
 
 class Slot:
@@ -31,7 +33,9 @@ class Slot:
         self.stopping = False
         self._times = Times() if model.spec.direct else None
         self._shapes: object = None
-        self._began = 0.0
+        self._input_seconds = 0.0
+        self._began = self._completed = 0.0
+        """When the run that was handed over did so."""
         self._has_variables = model.spec.has_variables
         self._request = model.runtime.create_infer_request()
         self._inputs = Inputs(model, self._request)
@@ -62,51 +66,56 @@ class Slot:
                 infer_in_place(self._request)
             times.handed_over(rows, perf_counter() - began)
 
-    def start(self, run: Run, *, alone: bool) -> bool:
-        """Begin; true when the run has been done in place. `alone`: nothing else of this model runs.
+    def start(self, run: Run, *, alone: bool) -> Outcome | None:
+        """Begin; the outcome when the run has been done in place. `alone`: nothing else of this model runs.
 
         Raises what the runtime raises, and ValueError when bytes do not fit a shape.
         """
         assert self.run is None, f"{self!r} has a run already"
         self.run = run
+        entered = perf_counter()
         try:
             self._prepare(run)
             # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
-            if alone and self._in_place():
-                return True
-            self._began = perf_counter()
-            self._request.start_async()
-            return False
+            times = self._times if alone else None
+            in_place = times is not None and times.quick(self._shapes)
+            began = perf_counter()
+            if times is None or not in_place:
+                self._began, self._input_seconds = began, began - entered
+                self._request.start_async()
+                return None
+            infer_in_place(self._request)
+            completed = perf_counter()
+            times.in_place(self._shapes, completed - began)
+            sent, kept = self._outputs.read(run.parts)
+            read = perf_counter()
         except BaseException:
             self.end(unread=True)
             raise
+        self.end()
+        return sent, kept, (began - entered, completed - began, read - completed)
 
-    def follow(self, run: Run) -> Results | None:
+    def follow(self, run: Run) -> Outcome | None:
         """Do a run in place, right after another that was. None when it must be started: then it has not begun.
 
         Raises as `start`. There are thousands a second, in a chain.
         """
+        entered = perf_counter()
         try:
             self._prepare(run)
             times = self._times
             if times is None or not times.fast(self._shapes):
                 return None
+            began = perf_counter()
             infer_in_place(self._request)
-            return self._outputs.read(run.parts)
+            completed = perf_counter()
+            sent, kept = self._outputs.read(run.parts)
+            return sent, kept, (began - entered, completed - began, perf_counter() - completed)
         except BaseException:
             self._outputs.unread()
             raise
         finally:
             self._inputs.let_go()
-
-    def _in_place(self) -> bool:
-        times = self._times
-        if times is None or not times.quick(self._shapes):
-            return False
-        began = perf_counter()
-        infer_in_place(self._request)
-        times.in_place(self._shapes, perf_counter() - began)
-        return True
 
     def _prepare(self, run: Run) -> None:
         parts = run.parts
@@ -125,8 +134,9 @@ class Slot:
 
     def completed(self) -> None:
         """The runtime has called. Called on a thread of its own."""
+        self._completed = perf_counter()
         if self._times is not None:
-            self._times.handed_over(self._shapes, perf_counter() - self._began)
+            self._times.handed_over(self._shapes, self._completed - self._began)
 
     def cancel(self) -> None:
         """Ask the runtime to stop. The result will not be read, even if it is there by now."""
@@ -137,10 +147,12 @@ class Slot:
         """Raises what the run failed with; does nothing while it runs and when it has completed."""
         self._request.wait_for(0)
 
-    def read(self) -> Results:
-        """The results of the run that has completed."""
+    def read(self) -> Outcome:
+        """The outcome of a run that was handed over and has completed."""
         assert self.run is not None
-        return self._outputs.read(self.run.parts)
+        entered = perf_counter()
+        sent, kept = self._outputs.read(self.run.parts)
+        return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
 
     def end(self, *, unread: bool = False) -> None:
         """The run is over: let go of it and its inputs. `unread`: it may have written outputs."""

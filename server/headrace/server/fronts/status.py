@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -20,6 +20,12 @@ async def answer(desk: Desk, context: grpc.aio.ServicerContext[Any, Any]) -> Asy
     try:
         yield
     except HeadraceError as error:
-        await context.abort(_STATUS[error.code], error.message)
+        await abort(context, error)
     except Exception as error:
-        await context.abort(grpc.StatusCode.INTERNAL, desk.incident(error).message)
+        await abort(context, desk.incident(error))
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HeadraceError) -> NoReturn:
+    """End a call with the status of an error."""
+    await context.abort(_STATUS[error.code], error.message)
+    raise error

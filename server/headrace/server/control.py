@@ -1,0 +1,146 @@
+"""Models that come and go while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from headrace.server.core.core import Core
+from headrace.server.core.ports import NO_CONTROL, ModelState
+from headrace.server.core.specs import ModelSpec
+from headrace.server.repository.named import NamedModel
+from headrace.wire.errors import HeadraceError, NotFound, PermissionDenied, Unavailable, quote
+
+logger = logging.getLogger(__name__)
+
+Load = Callable[[NamedModel], ModelSpec]
+"""Reads and compiles a model. Blocks for seconds, and raises HeadraceError with a sentence for the operator."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A model of the command line. `turn` is held by what loads or unloads it."""
+
+    model: NamedModel
+    loaded: bool = True
+    loading: bool = False
+    reason: str = ""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Control:
+    """`ports.Control` over the models of the command line, which have all been loaded.
+
+    `load` runs on a thread of its own. `act` is dispatch's: it has the engine free what the core no longer needs.
+    `changed` is told of a model's name whether it can be used from now on.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[NamedModel],
+        load: Load,
+        core: Core,
+        act: Callable[[], None],
+        changed: Callable[[str, bool], None],
+        *,
+        allowed: bool,
+    ) -> None:
+        self.allowed = allowed
+        self._known = {model.name: _Known(model) for model in models}
+        self._load_model = load
+        self._core = core
+        self._act = act
+        self._changed = changed
+
+    def index(self) -> Sequence[ModelState]:
+        """Every model, by name."""
+        return [self._state(self._known[name]) for name in sorted(self._known)]
+
+    async def load(self, name: str) -> None:
+        """Load a model from disk; if it is loaded, then anew, and the old one serves until it is replaced.
+
+        When that fails nothing changes, except for the reason in the index. Raises PermissionDenied, NotFound,
+        Unavailable while the server drains, and what loading raises, in words for clients.
+        """
+        known = self._find(name)
+        await known.turn.acquire()
+        # It goes on when the client that asked for it has gone: nothing stops the thread, and a model that it has
+        # loaded must not stay with nobody to know of it.
+        loading = asyncio.ensure_future(self._load(known))
+        loading.add_done_callback(lambda _: known.turn.release())
+        await asyncio.shield(loading)
+
+    async def unload(self, name: str) -> None:
+        """Take a model away from those who come; its tickets in flight end on it. Harmless when it is not loaded.
+
+        Raises PermissionDenied and NotFound.
+        """
+        known = self._find(name)
+        async with known.turn:
+            if not known.loaded:
+                return
+            known.loaded, known.reason = False, "unloaded"
+            self._changed(name, False)
+            self._core.models.remove(name, known.model.version, "is unloaded")
+            self._act()
+            logger.info("unloaded %s", quote(name))
+
+    def _find(self, name: str) -> _Known:
+        if not self.allowed:
+            raise PermissionDenied(NO_CONTROL)
+        known = self._known.get(name)
+        if known is None:
+            raise NotFound(f"there is no model {quote(name)}")
+        return known
+
+    async def _load(self, known: _Known) -> None:
+        name = known.model.name
+        if self._core.draining:
+            raise Unavailable("the server is stopping and loads no models")
+        known.loading = True
+        if not known.loaded:
+            self._core.models.withhold(name, "is loading")
+        try:
+            spec = await asyncio.to_thread(self._load_model, known.model)
+        except Exception as error:
+            known.reason = _reason(name, error)
+            logger.warning("%s", known.reason, exc_info=error)
+            if not known.loaded:
+                self._core.models.withhold(name, "could not be loaded")
+            if isinstance(error, HeadraceError):
+                raise type(error)(known.reason) from error
+            raise
+        finally:
+            known.loading = False
+        self._core.models.add(spec)
+        self._act()
+        known.loaded, known.reason = True, ""
+        self._changed(name, True)
+        logger.info("loaded %r", self._core.models.find(name))
+
+    def _state(self, known: _Known) -> ModelState:
+        model = known.model
+        reason = "loading" if known.loading else known.reason
+        if known.loaded:
+            # Also while it is loaded anew.
+            state = "READY"
+        elif known.loading:
+            state = "LOADING"
+        elif any(retired.spec.name == model.name for retired in self._core.models.retired):
+            state = "UNLOADING"
+        else:
+            state = "UNAVAILABLE"
+        return ModelState(model.name, model.version, state, reason)
+
+    def __repr__(self) -> str:
+        loaded = sum(known.loaded for known in self._known.values())
+        loading = sum(known.loading for known in self._known.values())
+        return f"<Control {loaded} of {len(self._known)} models loaded, {loading} loading>"
+
+
+def _reason(name: str, error: Exception) -> str:
+    """What clients are told: the error's own words are the operator's, and name files."""
+    why = "its file is not there" if isinstance(error, NotFound) else "the server's log says why"
+    return f"model {quote(name)} could not be loaded: {why}"

@@ -1,0 +1,81 @@
+"""`ModelInfer`: a stream of one ticket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from headrace.server.core.core import Core
+from headrace.server.core.events import Done, Failed
+from headrace.server.core.ports import Desk
+from headrace.server.core.streams import Stream
+from headrace.server.fronts.oip.messages import take_apart
+from headrace.server.fronts.oip.requests import Request, Requests
+from headrace.server.fronts.oip.responses import Responses
+from headrace.server.fronts.status import answer
+from headrace.wire.errors import Unavailable, Unimplemented, quote
+
+Context = grpc.aio.ServicerContext[Any, Any]
+ANY_SIZE = (1 << 31) - 1
+"""What a client takes is not known here: its own limit decides."""
+
+
+class InferRpc:
+    def __init__(self, desk: Desk, requests: Requests, responses: Responses) -> None:
+        self._desk = desk
+        self._requests = requests
+        self._responses = responses
+
+    async def infer(self, message: bytes, context: Context) -> bytes:
+        async with answer(self._desk, context):
+            pieces = take_apart(message)
+            request = self._requests.read(pieces)
+            done = await self._run(request, len(message), context.time_remaining() or 0.0)
+            return self._responses.write(done, pieces.id, request.description.asked)
+
+    async def _run(self, request: Request, nbytes: int, remaining: float) -> Done:
+        desk = self._desk
+        core = desk.core
+        stream = core.open_stream(unary=True)
+        try:
+            core.open(stream, ordered=False, max_message_bytes=ANY_SIZE)
+            submit(core, stream, 1, request, nbytes, desk.now(), remaining)
+            desk.act()
+            while not (events := stream.take()):
+                if not await desk.news(stream):
+                    raise Unavailable("the server has stopped")
+        finally:
+            desk.leave(stream)
+        (event,) = events
+        if isinstance(event, Failed):
+            raise event.error
+        assert isinstance(event, Done)
+        return event
+
+
+def submit(
+    core: Core, stream: Stream, tag: int, request: Request, nbytes: int, now: float, remaining: float = 0.0
+) -> None:
+    """Have the core admit a request that came in so many bytes. `remaining`: seconds of the call, 0 for any number.
+
+    Raises what the client is to be told, before anything was admitted.
+    """
+    options, defined = request.options, request.description.defined
+    if options.sequence:
+        spec = core.models.find(defined.call.model, defined.call.version).spec
+        if spec.has_variables:
+            raise Unimplemented(
+                f"model {quote(spec.name)} has state, and requests with {options.sequence} are not kept together here; "
+                "use headrace.v1, or a model that takes its state as an input"
+            )
+    core.infer(
+        stream,
+        tag,
+        defined,
+        request.inline,
+        core.cargo(nbytes + request.nbytes),
+        now,
+        timeout=min((seconds for seconds in (options.timeout, remaining) if seconds > 0), default=0.0),
+        priority=options.priority,
+    )

@@ -1,0 +1,152 @@
+"""`ModelStreamInfer`: a response for each request, in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import grpc
+
+from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.ports import Desk
+from headrace.server.fronts.oip.inference import ANY_SIZE, submit
+from headrace.server.fronts.oip.messages import take_apart
+from headrace.server.fronts.oip.requests import Asked, Requests
+from headrace.server.fronts.oip.responses import Responses, failure, in_stream
+from headrace.server.fronts.status import abort
+from headrace.wire.errors import HeadraceError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _Pending(NamedTuple):
+    """A request that was not answered yet."""
+
+    tag: int
+    id: bytes
+    asked: Sequence[Asked]
+
+
+class StreamInferRpc:
+    def __init__(self, desk: Desk, requests: Requests, responses: Responses) -> None:
+        self._desk = desk
+        self._requests = requests
+        self._responses = responses
+
+    async def stream(self, _requests: object, context: Context) -> None:
+        """Writes until the stream has ended, while a task of its own reads."""
+        session = _Session(self._desk, self._requests, self._responses, context)
+        reader = asyncio.create_task(session.read())
+        try:
+            await session.write()
+        finally:
+            self._desk.leave(session.stream)
+            reader.cancel()
+            await asyncio.wait([reader])
+        if not reader.cancelled() and (error := reader.exception()) is not None:
+            await abort(context, self._desk.incident(error))
+
+
+class _Session:
+    """A stream. Its clients know no window, so nothing is read while as many requests as that are not answered.
+
+    What is done at once is answered by the reader, before it reads on; that saves a turn of the event loop.
+    """
+
+    def __init__(self, desk: Desk, requests: Requests, responses: Responses, context: Context) -> None:
+        self.stream = desk.core.open_stream(unary=True, window=desk.core.limits.window)
+        desk.core.open(self.stream, ordered=True, max_message_bytes=ANY_SIZE)
+        self._desk = desk
+        self._requests = requests
+        self._responses = responses
+        self._context = context
+        self._pending: deque[_Pending] = deque()
+        self._ended: dict[int, Event] = {}
+        """By tag: those of pending requests that came before their turn. Refusals do."""
+        self._answering = asyncio.Lock()
+        self._room: asyncio.Future[None] | None = None
+        self._ends_at_errors = ("triton_grpc_error", "true") in [
+            (*each,) for each in context.invocation_metadata() or ()
+        ]
+
+    async def read(self) -> None:
+        desk, stream = self._desk, self.stream
+        try:
+            for tag in itertools.count(1):
+                while len(self._pending) >= stream.window:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                message = await self._context.read()
+                if stream.ended:
+                    return
+                if message is grpc.aio.EOF:
+                    desk.core.half_close(stream)
+                    desk.act()
+                    return
+                self._submit(tag, message)
+                desk.act()
+                if not self._answering.locked():
+                    await self._answer()
+        except BaseException:
+            # Without a reader nobody would end the stream.
+            desk.leave(stream)
+            raise
+
+    async def write(self) -> None:
+        """Until the stream has ended, or an error ends it."""
+        while await self._desk.news(self.stream):
+            await self._answer()
+
+    def _submit(self, tag: int, message: bytes) -> None:
+        core = self._desk.core
+        pieces = take_apart(message)
+        asked: Sequence[Asked] = ()
+        try:
+            request = self._requests.read(pieces)
+            asked = request.description.asked
+            submit(core, self.stream, tag, request, len(message), self._desk.now())
+        except HeadraceError as error:
+            core.reject(self.stream, error, tag)
+        self._pending.append(_Pending(tag, pieces.id, asked))
+
+    async def _answer(self) -> None:
+        """Answer whoever may be answered now."""
+        desk, stream = self._desk, self.stream
+        async with self._answering:
+            while events := stream.take():
+                for event in events:
+                    self._ended[event.tag if isinstance(event, Failed) else _tag_of(event)] = event
+                answers = self._take_turns()
+                desk.handed(stream, [event for _, event in answers])
+                for pending, event in answers:
+                    await self._write(pending, event)
+                desk.written(stream)
+
+    def _take_turns(self) -> list[tuple[_Pending, Event]]:
+        """Those who may be answered now."""
+        answers: list[tuple[_Pending, Event]] = []
+        while self._pending and self._pending[0].tag in self._ended:
+            pending = self._pending.popleft()
+            answers.append((pending, self._ended.pop(pending.tag)))
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return answers
+
+    async def _write(self, pending: _Pending, event: Event) -> None:
+        try:
+            if isinstance(event, Failed):
+                raise event.error
+            assert isinstance(event, Done)
+            await self._context.write(in_stream(self._responses.write(event, pending.id, pending.asked)))
+        except HeadraceError as error:
+            if self._ends_at_errors:
+                await abort(self._context, error)
+            await self._context.write(failure(error, pending.id))
+
+
+def _tag_of(event: Event) -> int:
+    assert event.ticket is not None
+    return event.ticket.tag

@@ -1,0 +1,58 @@
+"""What is found under a name while models come and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.server.core.models import Models
+from headrace.wire.errors import NotFound, Unavailable
+from tests.server.core.scenario import add, grow, step
+
+
+def test_names_that_were_never_known() -> None:
+    models = Models()
+    models.add(add())
+    for version in ("", "1"):
+        with pytest.raises(NotFound, match="there is no model 'step'"):
+            models.find("step", version)
+
+
+def test_names_that_have_no_version_now() -> None:
+    models = Models()
+    models.withhold("step", "is loading")
+    with pytest.raises(Unavailable, match="model 'step' is loading") as loading:
+        models.find("step")
+    assert loading.value.retryable
+    models.add(step())
+    assert models.find("step").spec.name == "step"
+    models.remove("step", "1", "is unloaded")
+    for version in ("", "1", "2"):
+        with pytest.raises(Unavailable, match="model 'step' is unloaded"):
+            models.find("step", version)
+    assert not [*models]
+    assert len(models) == 0
+
+
+def test_names_that_have_another_version() -> None:
+    models = Models()
+    for version in ("1", "2", "10"):
+        models.add(replace(step(), version=version))
+    models.withhold("step", "is loading")
+    assert models.find("step").spec.version == "10"
+    models.remove("step", "10", "is unloaded")
+    assert models.find("step").spec.version == "2"
+    with pytest.raises(NotFound, match="model 'step' has no version '10'; the newest are '2', '1'"):
+        models.find("step", "10")
+    assert [spec.version for spec in models.unneeded] == ["10"]
+
+
+def test_every_change_is_a_generation() -> None:
+    models = Models()
+    generations = {models.generation}
+    for spec in (grow(), grow(), add()):
+        models.add(spec)
+        generations.add(models.generation)
+    models.remove("grow", "1", "is unloaded")
+    assert len(generations | {models.generation}) == 5

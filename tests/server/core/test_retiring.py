@@ -1,0 +1,371 @@
+"""Models that go while tickets use them: these finish with what they were bound to, and then it is freed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from headrace.server.core.core import Limits
+from headrace.server.core.ports import End, Ended
+from headrace.server.core.specs import ModelSpec
+from headrace.server.core.tables import SlotState
+from headrace.wire.errors import Internal
+from tests.server.core.scenario import Client, Scenario, ask, many, outputs_of
+
+
+def unload(world: Scenario, name: str = "step") -> ModelSpec:
+    """Take a model away. Returns what was served."""
+    spec = world.core.models.find(name).spec
+    world.core.models.remove(name, spec.version, "is unloaded")
+    return spec
+
+
+def reload(world: Scenario, name: str = "step") -> tuple[ModelSpec, ModelSpec]:
+    """Put another in the place of a model. Returns the old one and the new one."""
+    old = world.core.models.find(name).spec
+    new = replace(old)
+    world.core.models.add(new)
+    return old, new
+
+
+def free(world: Scenario, *specs: ModelSpec) -> bool:
+    """Whether these, and no others, were to be freed until now, once each and in this order."""
+    assert world.starts() == []
+    return [*map(id, world.retired)] == [*map(id, specs)]
+
+
+class TestUnloading:
+    def test_at_once_when_nobody_needs_it(self) -> None:
+        world = Scenario()
+        assert not world.core.undecided
+        spec = unload(world)
+        assert world.core.undecided
+        assert free(world, spec)
+        assert not world.core.undecided
+        assert free(world, spec)
+
+    def test_what_runs_and_what_is_queued_goes_on(self) -> None:
+        world = Scenario()
+        client = world.client()
+        for tag in (1, 2, 3):
+            client.infer(tag, outputs=["y"])
+        assert world.starts() == [1]
+        spec = unload(world)
+        assert not world.core.undecided
+        client.infer(4)
+        assert client.hears() == ["failed 4 UNAVAILABLE"]
+        assert client.errors[4].message == "model 'step' is unloaded"
+        for tag in (1, 2, 3):
+            assert free(world)
+            assert world.running[tag].spec is spec
+            world.end(tag)
+            assert client.hears() == [f"done {tag}"]
+            assert world.starts() == ([tag + 1] if tag < 3 else [])
+        assert free(world, spec)
+        client.infer(5)
+        assert client.hears() == ["failed 5 UNAVAILABLE"]
+
+    def test_what_waits_for_a_source_goes_on(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, "add", a="1.y")
+        assert world.starts() == [1]
+        spec = unload(world, "add")
+        assert free(world)
+        world.end(1)
+        assert world.starts() == [2]
+        assert world.running[2].spec is spec
+        assert free(world)
+        world.end(2)
+        assert client.hears() == ["done 1", "done 2"]
+        assert free(world, spec)
+
+    def test_what_it_has_made_stays(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y", "z"])
+        assert world.runs() == [1]
+        spec = unload(world)
+        assert free(world, spec)
+        client.fetch(2, "1.z")
+        client.infer(3, "add", a="take 1.y")
+        assert world.runs() == [3]
+        assert client.hears() == ["done 1", "fetched 2", "done 3"]
+        client.infer(4, "add", a="1.y")
+        client.infer(5, "add", a="1.nothing")
+        assert client.hears() == ["failed 4 FAILED_PRECONDITION", "failed 5 FAILED_PRECONDITION"]
+        assert "is not kept any more" in client.errors[4].message
+        assert "model 'step' has no output 'nothing'" in client.errors[5].message
+
+    def test_what_was_never_bound_does_not_need_it(self) -> None:
+        world = Scenario(limits=Limits(window=2))
+        client = world.client()
+        client.infer(1, tensors=[b"short"])
+        client.infer(2, priority=10)
+        client.infer(3)
+        spec = unload(world)
+        assert free(world, spec)
+        assert client.hears() == [
+            "failed 1 INVALID_ARGUMENT",
+            "failed 2 INVALID_ARGUMENT",
+            "failed 3 RESOURCE_EXHAUSTED",
+        ]
+
+    def test_while_a_stream_is_choked(self) -> None:
+        world = Scenario(slots=2, limits=Limits(unsent_bytes=24))
+        client = world.client()
+        for tag in (1, 2, 3, 4):
+            client.infer(tag, outputs=["y"])
+        assert world.starts() == [1, 2]
+        world.end(1)
+        world.end(2)
+        spec = unload(world)
+        assert free(world)
+        world.take(client.stream)
+        assert world.starts() == [3]
+        world.core.written(client.stream)
+        assert world.starts() == [4]
+        world.end(3)
+        assert free(world)
+        world.end(4)
+        assert client.hears() == ["done 3", "done 4"]
+        assert free(world, spec)
+
+    def test_whose_priority_rises_meanwhile(self) -> None:
+        world = Scenario()
+        client = world.client()
+        for tag in (1, 2, 3):
+            client.infer(tag, keep=["y"])
+        assert world.starts() == [1]
+        spec = unload(world)
+        client.infer(4, "add", a="3.y", priority=5)
+        world.end(1)
+        assert world.runs() == [3, 4, 2]
+        assert free(world, spec)
+
+
+def cancelled(world: Scenario, client: Client) -> None:
+    client.cancel(1)
+
+
+def late(world: Scenario, client: Client) -> None:
+    assert world.passes(1) == []
+
+
+def gone(world: Scenario, client: Client) -> None:
+    client.vanish()
+
+
+def stopped(world: Scenario, client: Client) -> None:
+    world.core.drain(world.now)
+    assert world.passes(world.core.limits.grace) == []
+
+
+@pytest.mark.parametrize("end", [cancelled, late, gone, stopped])
+class TestEnds:
+    """Other than by a result."""
+
+    def test_of_what_is_queued(self, end: Callable[[Scenario, Client], None]) -> None:
+        world = Scenario()
+        other, client = world.client(), world.client()
+        other.infer(11)
+        assert world.starts() == [11]
+        client.infer(1, timeout=1)
+        spec = unload(world)
+        end(world, client)
+        assert free(world)
+        world.end(11)
+        assert free(world, spec)
+
+    def test_of_what_waits(self, end: Callable[[Scenario, Client], None]) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(2, "add", keep=["y"])
+        assert world.starts() == [2]
+        client.infer(1, x="2.y", timeout=1)
+        spec = unload(world)
+        end(world, client)
+        assert free(world, spec)
+
+    def test_of_what_runs_which_is_over_when_the_runtime_says_so(self, end: Callable[[Scenario, Client], None]) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, timeout=1)
+        model = world.core.models.find("step")
+        assert world.starts() == [1]
+        spec = unload(world)
+        end(world, client)
+        assert free(world)
+        assert world.stopping == [1]
+        assert model.slots == [SlotState.STOPPING]
+        world.end(1, Internal("the run was cancelled"))
+        assert free(world, spec)
+
+
+class TestFailures:
+    def test_of_a_run(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, x="1.y", keep=["y"])
+        client.infer(3, x="2.y")
+        assert world.starts() == [1]
+        spec = unload(world)
+        world.end(1, Internal("the run failed"))
+        assert client.hears() == ["failed 1 INTERNAL", "failed 2 FAILED_PRECONDITION", "failed 3 FAILED_PRECONDITION"]
+        assert free(world, spec)
+
+    def test_for_want_of_room_before_and_after_a_run(self) -> None:
+        world = Scenario(limits=Limits(keep_bytes=2048))
+        client = world.client()
+        client.infer(1, keep=["z"])
+        client.infer(2, keep=["y", "z"])
+        client.infer(3)
+        assert world.starts() == [1]
+        spec = unload(world)
+        world.end(1, z=1000)
+        assert world.starts() == [2]
+        assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED"]
+        client.infer(4, "grow", keep=["y"])
+        assert world.starts() == []
+        assert client.hears() == ["failed 4 RESOURCE_EXHAUSTED"]
+        world.end(2)
+        assert world.starts() == [3]
+        assert free(world)
+        world.end(3)
+        assert client.hears() == ["done 2", "done 3"]
+        assert free(world, spec)
+
+
+class TestBatches:
+    def test_of_which_one_is_cancelled(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        ask(client, 1, 2)
+        assert world.starts() == [1, 2]
+        assert world.batches == [[1, 2]]
+        spec = unload(world, "many")
+        client.cancel(1)
+        client.cancel(2)
+        assert free(world)
+        world.end(1, Internal("the run was cancelled"))
+        assert free(world, spec)
+
+    def test_that_fail_run_again_one_by_one(self) -> None:
+        world = Scenario(many())
+        client = world.client()
+        ask(client, 1, 2, 3)
+        assert world.starts() == [1, 2, 3]
+        spec = unload(world, "many")
+        client.cancel(1)
+        world.end(1, Internal("the batch failed"))
+        assert world.runs() == [2, 3]
+        assert client.hears() == ["failed 1 CANCELLED", "done 2", "done 3"]
+        assert free(world, spec)
+
+    def test_that_wait_for_more(self) -> None:
+        world = Scenario(many(), limits=Limits(batch_delay=1))
+        client = world.client()
+        ask(client, 1)
+        assert world.starts() == []
+        old, _ = reload(world, "many")
+        ask(client, 2)
+        assert free(world)
+        assert sorted(world.passes(1)) == [1, 2]
+        assert sorted(world.batches) == [[1], [2]]
+        world.end(1)
+        assert free(world, old)
+
+
+class TestReloading:
+    def test_who_is_there_stays_with_the_old_one(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2)
+        client.infer(3, x="1.y")
+        assert world.starts() == [1]
+        old, new = reload(world)
+        for tag in (4, 5):
+            client.infer(tag)
+        assert world.starts() == [4]
+        assert (world.running[1].spec is old, world.running[4].spec is new) == (True, True)
+        world.end(4)
+        assert world.starts() == [5]
+        world.end(1)
+        assert world.starts() == [2]
+        assert world.running[2].spec is old
+        world.end(2)
+        assert world.starts() == [3]
+        assert world.running[3].spec is old
+        assert free(world)
+        world.end(3)
+        assert free(world, old)
+        world.end(5)
+        assert client.hears() == ["done 4", "done 1", "done 2", "done 3", "done 5"]
+        assert free(world, old)
+
+    def test_again_and_again(self) -> None:
+        world = Scenario()
+        client = world.client()
+        specs = [world.specs["step"]]
+        for tag in (1, 2, 3):
+            client.infer(tag)
+            assert world.starts() == [tag]
+            specs.append(reload(world)[1])
+        specs.append(reload(world)[1])
+        assert free(world, specs[3])
+        for tag in (2, 3, 1):
+            assert world.running[tag].spec is specs[tag - 1]
+            world.end(tag)
+        assert free(world, specs[3], specs[1], specs[2], specs[0])
+        client.infer(4)
+        assert world.starts() == [4]
+        assert world.running[4].spec is specs[4]
+
+    def test_while_it_is_unloaded(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1)
+        assert world.starts() == [1]
+        old, new = unload(world), replace(world.specs["step"])
+        client.infer(2)
+        world.core.models.withhold("step", "is loading")
+        client.infer(3)
+        world.core.models.add(new)
+        client.infer(4)
+        assert world.starts() == [4]
+        assert world.running[4].spec is new
+        assert client.hears() == ["failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
+        assert [client.errors[tag].message for tag in (2, 3)] == [
+            "model 'step' is unloaded",
+            "model 'step' is loading",
+        ]
+        world.end(1)
+        assert free(world, old)
+
+    def test_a_chain_goes_on_with_each_version(self) -> None:
+        world = Scenario()
+        client = world.client()
+        client.infer(1, keep=["y"])
+        client.infer(2, x="take 1.y", keep=["y"])
+        assert world.starts() == [1]
+        old, new = reload(world)
+        client.infer(3, x="take 2.y")
+        ends: list[End] = []
+        run = world.running.pop(1)
+        for _ in range(2):
+            sent, kept = outputs_of(run.parts[0])
+            ends.append(End(Ended(run, [sent], [kept]), None, world.now))
+            following = world.core.follower(ends[-1].ended)
+            run = following or run
+        assert [end.ended.run.spec is old for end in ends] == [True, True]
+        assert following is None
+        assert world.core.ended_in_turn(ends) == ends
+        assert world.starts() == [3]
+        assert world.running[3].spec is new
+        assert free(world, old)
+        assert client.hears() == ["done 1", "done 2"]

@@ -1,0 +1,31 @@
+"""Labels of classes in a file beside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.server.repository.labels import MAX_BYTES, labels_beside
+
+
+def test_there_are_none_without_a_file(tmp_path: Path) -> None:
+    assert labels_beside(tmp_path / "m.onnx") == ()
+
+
+def test_a_line_each(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog fox\n\nsnöwy owl\n", "utf-8")
+    assert labels_beside(tmp_path / "m.onnx") == ("cat", "dog fox", "", "snöwy owl")
+
+
+def test_a_models_own_come_first(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("any\n")
+    (tmp_path / "m.labels.txt").write_text("mine\n")
+    assert labels_beside(tmp_path / "m.onnx") == ("mine",)
+    assert labels_beside(tmp_path / "other.onnx") == ("any",)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", bytes(MAX_BYTES + 1)])
+def test_what_is_no_such_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    assert labels_beside(tmp_path / "m.onnx") == ()

@@ -1,0 +1,266 @@
+"""Models come and go, whoever asks for it and however loading ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from headrace.server.control import Control
+from headrace.server.core.core import Core, Limits
+from headrace.server.core.events import Done
+from headrace.server.core.ports import ModelState
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.dispatch import Dispatch
+from headrace.server.engine.fake import AT_ONCE, FakeEngine, Script
+from headrace.server.repository.named import NamedModel
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
+from tests.server.test_dispatch import ask, told
+
+ONE = (Dimension(1, 1),)
+HELD = Script(held=True)
+
+
+class House:
+    """Models `a` and `b`, loaded; `changes` is what was said of them.
+
+    Loading waits for `gate`, which is open, and then fails with `error`, if there is one.
+    """
+
+    def __init__(self, *, allowed: bool = True) -> None:
+        self.engine = FakeEngine()
+        self.core = Core(Limits())
+        self.dispatch = Dispatch(self.core, self.engine)
+        self.changes: list[tuple[str, bool]] = []
+        self.script = AT_ONCE
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.began = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        models = [NamedModel(name, "1", Path(f"/secret/{name}.xml")) for name in "ba"]
+        for model in models:
+            self.core.models.add(self._load(model))
+        self.control = Control(
+            models,
+            self._load,
+            self.core,
+            self.dispatch.act,
+            lambda name, serving: self.changes.append((name, serving)),
+            allowed=allowed,
+        )
+
+    def _load(self, model: NamedModel) -> ModelSpec:
+        self._loop.call_soon_threadsafe(self.began.set)
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        ports = (Port(0, ("x",), Datatype.FP32, ONE),), (Port(0, ("y",), Datatype.FP32, ONE),)
+        spec = ModelSpec(model.name, model.version, *ports, has_variables=False, slots=1)
+        return self.engine.add(spec, lambda inputs: {"y": inputs["x"]}, self.script)
+
+    def spec(self, name: str = "a") -> ModelSpec:
+        return self.core.models.find(name).spec
+
+    def state(self, name: str = "a") -> tuple[str, str]:
+        (state,) = (state for state in self.control.index() if state.name == name)
+        return state.state, state.reason
+
+    async def behind_the_gate(self, name: str = "a") -> asyncio.Task[None]:
+        """A load that has begun and waits for the gate."""
+        self.gate.clear()
+        began = self.began = asyncio.Event()
+        task = asyncio.create_task(self.control.load(name))
+        await began.wait()
+        return task
+
+    async def runs_on(self, name: str = "a") -> ModelSpec:
+        """What an inference runs on."""
+        stream = ask(self.dispatch, self.spec(name), (1,), bytes(4))
+        self.dispatch.act()
+        assert isinstance(await told(self.dispatch, stream), Done)
+        return self.engine.started[-1].spec
+
+
+async def test_without_permission_nothing_changes() -> None:
+    house = House(allowed=False)
+    for change in (house.control.load, house.control.unload):
+        for name in ("a", "nope"):
+            with pytest.raises(PermissionDenied, match="start it with --model-control"):
+                await change(name)
+    assert house.control.index() == [ModelState("a", "1", "READY", ""), ModelState("b", "1", "READY", "")]
+    assert house.changes == []
+
+
+async def test_only_models_of_the_command_line() -> None:
+    house = House()
+    for change in (house.control.load, house.control.unload):
+        with pytest.raises(NotFound, match="there is no model 'nope'"):
+            await change("nope")
+
+
+async def test_unload_and_load_again() -> None:
+    house = House()
+    old = house.spec()
+    await house.control.unload("a")
+    with pytest.raises(Unavailable, match="model 'a' is unloaded"):
+        house.spec()
+    assert house.state() == ("UNAVAILABLE", "unloaded")
+    assert house.state("b") == ("READY", "")
+    await house.control.unload("a")
+    assert house.changes == [("a", False)]
+    assert not is_loaded(house, old)
+    await house.control.load("a")
+    assert house.state() == ("READY", "")
+    assert house.changes == [("a", False), ("a", True)]
+    assert await house.runs_on() is house.spec()
+
+
+def is_loaded(house: House, spec: ModelSpec) -> bool:
+    """Whether the engine still has a load of a model."""
+    return id(spec) in house.engine._models
+
+
+async def test_the_old_one_serves_until_the_new_one_is_there() -> None:
+    house = House()
+    old = house.spec()
+    loading = await house.behind_the_gate()
+    assert house.state() == ("READY", "loading")
+    assert await house.runs_on() is old
+    house.gate.set()
+    await loading
+    assert house.state() == ("READY", "")
+    assert house.spec() is not old
+    assert await house.runs_on() is house.spec()
+    assert not is_loaded(house, old)
+    assert is_loaded(house, house.spec())
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
+    house = House()
+    house.script = HELD
+    await house.control.load("a")
+    old = house.spec()
+    house.script = AT_ONCE
+    stream = ask(house.dispatch, old, (1,), bytes(4))
+    house.dispatch.act()
+    (run,) = house.engine.running
+    if replaced:
+        await house.control.load("a")
+        assert await house.runs_on() is house.spec()
+    else:
+        await house.control.unload("a")
+        assert house.state() == ("UNLOADING", "unloaded")
+    assert is_loaded(house, old)
+    house.engine.finish(run)
+    assert isinstance(await told(house.dispatch, stream), Done)
+    assert not is_loaded(house, old)
+    assert house.state() == (("READY", "") if replaced else ("UNAVAILABLE", "unloaded"))
+
+
+async def test_who_comes_while_it_is_loaded_is_told_so() -> None:
+    house = House()
+    await house.control.unload("a")
+    loading = await house.behind_the_gate()
+    assert house.state() == ("LOADING", "loading")
+    with pytest.raises(Unavailable, match="model 'a' is loading"):
+        house.spec()
+    house.gate.set()
+    await loading
+    assert house.state() == ("READY", "")
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FailedPrecondition("model 'a' cannot be read from '/secret/a.xml'"), "the server's log says why"),
+        (NotFound("model 'a': there is no '/secret/a.xml'"), "its file is not there"),
+        (MemoryError("/secret"), "the server's log says why"),
+    ],
+)
+async def test_a_load_that_fails(loaded: bool, error: Exception, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    old = house.spec()
+    if not loaded:
+        await house.control.unload("a")
+        house.changes.clear()
+    house.error = error
+    with pytest.raises(type(error)) as raised:
+        await house.control.load("a")
+    reason = f"model 'a' could not be loaded: {told}"
+    if isinstance(error, HeadraceError):
+        assert str(raised.value) == reason
+    assert house.state() == ("READY" if loaded else "UNAVAILABLE", reason)
+    assert "/secret" in caplog.text
+    if loaded:
+        assert await house.runs_on() is old
+    else:
+        with pytest.raises(Unavailable, match="model 'a' could not be loaded"):
+            house.spec()
+    assert house.changes == []
+    house.error = None
+    await house.control.load("a")
+    assert house.state() == ("READY", "")
+    assert await house.runs_on() is house.spec() is not old
+
+
+async def test_load_and_unload_take_turns() -> None:
+    house = House()
+    loading = await house.behind_the_gate()
+    unloading = asyncio.create_task(house.control.unload("a"))
+    again = asyncio.create_task(house.control.load("a"))
+    await house.control.unload("b")  # another model does not wait
+    assert house.state("b") == ("UNAVAILABLE", "unloaded")
+    assert house.state() == ("READY", "loading")
+    house.gate.set()
+    await asyncio.gather(loading, unloading, again)
+    assert house.changes == [("b", False), ("a", True), ("a", False), ("a", True)]
+    assert len(house.engine._models) == 1
+
+
+async def test_nothing_new_is_loaded_while_the_server_drains() -> None:
+    house = House()
+    loading = await house.behind_the_gate()
+    waiting = asyncio.create_task(house.control.load("a"))
+    house.core.drain(house.dispatch.now())
+    house.gate.set()
+    await loading
+    with pytest.raises(Unavailable, match="the server is stopping and loads no models"):
+        await waiting
+    assert house.changes == [("a", True)]
+    assert house.state() == ("READY", "")
+
+
+async def test_a_load_ends_though_its_client_has_gone() -> None:
+    house = House()
+    old = house.spec()
+    loading = await house.behind_the_gate()
+    waiting = [asyncio.create_task(house.control.load("a")) for _ in range(3)]
+    last = asyncio.create_task(house.control.unload("a"))
+    for task in (loading, *waiting):
+        await asyncio.sleep(0)
+        task.cancel()
+    assert house.state() == ("READY", "loading")
+    house.gate.set()
+    await last
+    # One load was begun. Those that waited have left nothing.
+    assert house.changes == [("a", True), ("a", False)]
+    assert not is_loaded(house, old)
+    assert len(house.engine._models) == 1
+    assert repr(house.control) == "<Control 1 of 2 models loaded, 0 loading>"
+
+
+async def test_a_failure_that_nobody_waits_for_is_in_the_index(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    loading = await house.behind_the_gate()
+    loading.cancel()
+    house.error = FailedPrecondition("no")
+    house.gate.set()
+    await house.control.unload("b")
+    await house.control._known["a"].turn.acquire()
+    assert house.state() == ("READY", "model 'a' could not be loaded: the server's log says why")
