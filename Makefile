@@ -38,6 +38,7 @@ format: .venv/.installed ## Format the code and fix what can be fixed
 
 test: .venv/.model .venv/.test-models ## Run the tests
 	.venv/bin/pytest
+	.venv/bin/pytest tests/triton
 
 bench: .venv/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
 	.venv/bin/python -m tests.bench

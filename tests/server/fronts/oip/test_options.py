@@ -29,6 +29,11 @@ def test_sequences_are_told(value: P) -> None:
     assert read_options({"sequence_id": value, "sequence_end": P(bool_param=True)}).sequence == "sequence_id"
 
 
+@pytest.mark.parametrize("value", [P(int64_param=0), P(uint64_param=0), P(string_param="")])
+def test_an_empty_id_is_none(value: P) -> None:
+    assert read_options({"sequence_id": value, "sequence_start": P(bool_param=False)}) == NO_OPTIONS
+
+
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [

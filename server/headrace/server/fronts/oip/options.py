@@ -47,8 +47,18 @@ def read_options(parameters: Mapping[str, pb.InferParameter]) -> Options:
         elif name.startswith("triton_"):
             raise InvalidArgument(f"there is no parameter {quote(name)}; what begins with triton_ is reserved")
     timeout, priority = _integer(parameters, "timeout"), _integer(parameters, "priority")
-    sequence = next((name for name in ("sequence_id", "sequence_start", "sequence_end") if name in parameters), "")
-    return Options(timeout * 1e-6, _urgency(priority), sequence)
+    return Options(timeout * 1e-6, _urgency(priority), _sequence(parameters))
+
+
+def _sequence(parameters: Mapping[str, pb.InferParameter]) -> str:
+    """The parameter that makes a request part of a sequence: an id of 0, or an empty one, is none."""
+    for name in ("sequence_id", "sequence_start", "sequence_end"):
+        if name in parameters:
+            value = parameters[name]
+            kind = value.WhichOneof("parameter_choice")
+            if kind is not None and getattr(value, kind):
+                return name
+    return ""
 
 
 def _integer(parameters: Mapping[str, pb.InferParameter], name: str) -> int:

@@ -46,6 +46,8 @@ class StreamInferRpc:
             self._desk.leave(session.stream)
             reader.cancel()
             await asyncio.wait([reader])
+        if session.failed is not None:
+            await abort(context, session.failed)
         if not reader.cancelled() and (error := reader.exception()) is not None:
             await abort(context, self._desk.incident(error))
 
@@ -59,6 +61,8 @@ class _Session:
     def __init__(self, desk: Desk, requests: Requests, responses: Responses, context: Context) -> None:
         self.stream = desk.core.open_stream(unary=True, window=desk.core.limits.window)
         desk.core.open(self.stream, ordered=True, max_message_bytes=ANY_SIZE)
+        self.failed: HeadraceError | None = None
+        """What the call ends with, if errors end it."""
         self._desk = desk
         self._requests = requests
         self._responses = responses
@@ -96,7 +100,7 @@ class _Session:
             raise
 
     async def write(self) -> None:
-        """Until the stream has ended, or an error ends it."""
+        """Until the stream has ended; an error may end it."""
         while await self._desk.news(self.stream):
             await self._answer()
 
@@ -123,6 +127,9 @@ class _Session:
                 desk.handed(stream, [event for _, event in answers])
                 for pending, event in answers:
                     await self._write(pending, event)
+                    if self.failed is not None:
+                        desk.leave(stream)
+                        return
                 desk.written(stream)
 
     def _take_turns(self) -> list[tuple[_Pending, Event]]:
@@ -143,8 +150,9 @@ class _Session:
             await self._context.write(in_stream(self._responses.write(event, pending.id, pending.asked)))
         except HeadraceError as error:
             if self._ends_at_errors:
-                await abort(self._context, error)
-            await self._context.write(failure(error, pending.id))
+                self.failed = error
+            else:
+                await self._context.write(failure(error, pending.id))
 
 
 def _tag_of(event: Event) -> int:

@@ -1,0 +1,101 @@
+"""What a request may say beside its tensors: time, priority, sequences, classification, and what nobody knows."""
+
+from __future__ import annotations
+
+import time
+from queue import SimpleQueue
+
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from tritonclient.utils import InferenceServerException
+
+from tests.triton.messages import Input, X, given, pair, refused, request
+
+ONE = np.ones(1, np.float32)
+
+
+def test_a_deadline_of_the_call(client: InferenceServerClient) -> None:
+    began = time.monotonic()
+    with pytest.raises(InferenceServerException) as late:
+        client.infer("slow", [given("x", ONE)], client_timeout=0.05)
+    assert late.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    assert time.monotonic() - began < 5
+    assert client.infer("slow", [given("x", ONE)], client_timeout=20).as_numpy("y") == ONE
+
+
+def test_a_timeout_in_microseconds(client: InferenceServerClient) -> None:
+    with refused("DEADLINE_EXCEEDED"):
+        client.infer("slow", [given("x", ONE)], timeout=20_000)
+    assert client.infer("slow", [given("x", ONE)], timeout=20_000_000).as_numpy("y") == ONE
+    for timeout in (0, (1 << 63) - 1):
+        assert client.infer("scale", [given("x", ONE)], timeout=timeout).as_numpy("y") == [3]
+
+
+def test_a_call_that_is_cancelled(client: InferenceServerClient) -> None:
+    answers: SimpleQueue[InferenceServerException | None] = SimpleQueue()
+    call = client.async_infer("slow", [given("x", ONE)], lambda result, error: answers.put(error))
+    call.cancel()
+    error = answers.get(timeout=10)
+    assert error is not None
+    assert error.status() == "StatusCode.CANCELLED"
+    assert client.infer("slow", [given("x", ONE)], client_timeout=20).as_numpy("y") == ONE
+
+
+def test_priorities_are_taken(client: InferenceServerClient) -> None:
+    for priority in (1, 2, 9, (1 << 64) - 1):
+        assert client.infer("scale", [given("x", ONE)], priority=priority).as_numpy("y") == [3]
+
+
+def test_what_is_not_known_is_ignored(client: InferenceServerClient, stub: GRPCInferenceServiceStub) -> None:
+    parameters = {"colour": "blue", "number": 7, "ratio": 0.5, "flag": True}
+    assert client.infer("scale", [given("x", ONE)], parameters=parameters).as_numpy("y") == [3]
+    message = request("scale", Input("x", [1], ONE.tobytes()), outputs=["y"])
+    message.inputs[0].parameters["colour"].string_param = "blue"
+    message.outputs[0].parameters["colour"].string_param = "blue"
+    message.outputs[0].parameters["binary_data"].bool_param = True
+    message.parameters["binary_data_output"].bool_param = True
+    assert stub.ModelInfer(message, timeout=10).raw_output_contents == [np.array([3], np.float32).tobytes()]
+
+
+@pytest.mark.parametrize("sequence_id", [7, "seven"])
+def test_sequences(client: InferenceServerClient, sequence_id: int | str) -> None:
+    """A model without variables has nothing to remember; with variables each run begins anew."""
+    result = client.infer("scale", [given("x", ONE)], sequence_id=sequence_id, sequence_start=True)
+    assert result.as_numpy("y") == [3]
+    with refused("UNIMPLEMENTED", "'counter'"):
+        client.infer("counter", [given("x", ONE)], sequence_id=sequence_id, sequence_start=True)
+    for _ in range(2):
+        assert client.infer("counter", [given("x", ONE)]).as_numpy("count") == [1]
+
+
+def test_classification(client: InferenceServerClient) -> None:
+    """Largest first, of equal ones the first: each is "value:index"."""
+    x = np.array([5, 1, 9, 7, 9, 3], np.float32)
+    result = client.infer("scale", [given("x", x)], outputs=[InferRequestedOutput("y", class_count=3)])
+    output = result.get_output("y")
+    assert (output.datatype, list(output.shape)) == ("BYTES", [3])
+    assert result.as_numpy("y").tolist() == [b"19.000000:2", b"19.000000:4", b"15.000000:3"]
+
+
+def test_classification_of_rows(client: InferenceServerClient) -> None:
+    outputs = [InferRequestedOutput("product", class_count=2), InferRequestedOutput("sum")]
+    rows = np.concatenate([X, -X])
+    result = client.infer("add_multiply", pair(rows, np.ones_like(rows)), outputs=outputs)
+    assert [output.name for output in result.get_response().outputs] == ["product", "sum"]
+    assert result.as_numpy("product").tolist() == [[b"15.000000:15", b"14.000000:14"], [b"-0.000000:0", b"-1.000000:1"]]
+    np.testing.assert_array_equal(result.as_numpy("sum"), rows + 1)
+
+
+def test_more_classes_than_elements(client: InferenceServerClient) -> None:
+    """Of integers, too."""
+    words = np.array([b"a", b"bb", b"ccc"], object)
+    result = client.infer("strings", [given("x", words)], outputs=[InferRequestedOutput("ends", class_count=1000)])
+    assert result.as_numpy("ends").tolist() == [b"6:2", b"3:1", b"1:0"]
+
+
+def test_strings_have_no_classes(client: InferenceServerClient) -> None:
+    words = np.array([b"a", b"b"], object)
+    with refused("INVALID_ARGUMENT", "'same'"):
+        client.infer("strings", [given("x", words)], outputs=[InferRequestedOutput("same", class_count=1)])
