@@ -145,7 +145,7 @@ class Dispatch:
         self.core.vanish(stream, self.now())
         _wake(self._writers.pop(stream, None))
         _wake(self._readers.pop(stream, None))
-        self.act()
+        self._go_on()
 
     def incident(self, error: BaseException) -> Internal:
         """What a client is told of an error that is none of its business: an id, under which the log has the rest."""

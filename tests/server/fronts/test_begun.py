@@ -84,3 +84,17 @@ async def test_one_that_nobody_awaits_is_cancelled_with_what_it_waits_for() -> N
     assert said == ["closed"]
     assert future.cancelled()
     begun.cancel()
+
+
+async def test_what_it_returns_and_when_it_is_ready() -> None:
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> int:
+        return await future + 1
+
+    begun = Begun(wait())
+    assert not begun.ready
+    future.set_result(41)
+    assert begun.ready
+    assert await begun == 42
+    assert begun.ready

@@ -10,21 +10,28 @@ from typing import Any
 class Begun:
     """Runs `coroutine` up to its first wait; awaiting this does the rest. An exception is raised there."""
 
-    def __init__(self, coroutine: Coroutine[asyncio.Future[Any] | None, None, None]) -> None:
+    def __init__(self, coroutine: Coroutine[asyncio.Future[Any] | None, None, Any]) -> None:
         self._coroutine = coroutine
         self._waits: asyncio.Future[Any] | None = None
         """None: nothing, but for the next turn of the loop."""
         self._ended = False
         self._error: BaseException | None = None
+        self._result: Any = None
         self._step(None)
 
     def _step(self, thrown: BaseException | None) -> None:
         try:
             self._waits = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
-        except StopIteration:
+        except StopIteration as end:
             self._ended = True
+            self._result = end.value
         except BaseException as error:
             self._error = error
+
+    @property
+    def ready(self) -> bool:
+        """Whether awaiting it goes on at once."""
+        return self._ended or (self._waits is not None and self._waits.done())
 
     def cancel(self) -> None:
         """Nobody will await it: stop it and what it waits for, as cancelling a task does. Harmless after its end."""
@@ -32,7 +39,7 @@ class Begun:
             self._waits.cancel()
         self._coroutine.close()
 
-    def __await__(self) -> Generator[asyncio.Future[Any] | None, None, None]:
+    def __await__(self) -> Generator[asyncio.Future[Any] | None, None, Any]:
         while not (self._ended or self._error):
             thrown: BaseException | None = None
             try:
@@ -44,3 +51,4 @@ class Begun:
         error, self._error = self._error, None
         if error is not None:
             raise error
+        return self._result

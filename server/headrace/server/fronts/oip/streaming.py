@@ -12,6 +12,7 @@ import grpc
 
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.ports import Desk
+from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.oip.inference import ANY_SIZE, submit
 from headrace.server.fronts.oip.messages import take_apart
 from headrace.server.fronts.oip.requests import Asked, Requests
@@ -78,26 +79,32 @@ class _Session:
 
     async def read(self) -> None:
         desk, stream = self._desk, self.stream
+        # The next message comes while one is run: it is asked for before.
+        ahead = Begun(self._context.read())
         try:
             for tag in itertools.count(1):
                 while len(self._pending) >= stream.window:
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
-                message = await self._context.read()
+                crowded = ahead.ready
+                message = await ahead
                 if stream.ended:
                     return
                 if message is grpc.aio.EOF:
                     desk.core.half_close(stream)
                     desk.act()
                     return
+                ahead = Begun(self._context.read())
                 self._submit(tag, message)
                 desk.act()
-                if not self._answering.locked():
+                if not (crowded or self._answering.locked()):
                     await self._answer()
         except BaseException:
             # Without a reader nobody would end the stream.
             desk.leave(stream)
             raise
+        finally:
+            ahead.cancel()
 
     async def write(self) -> None:
         """Until the stream has ended; an error may end it."""
