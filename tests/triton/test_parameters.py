@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -11,6 +12,8 @@ from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
+from tests import models
+from tests.triton.conftest import Serve
 from tests.triton.messages import Input, X, given, pair, refused, request
 
 ONE = np.ones(1, np.float32)
@@ -77,6 +80,17 @@ def test_classification(client: InferenceServerClient) -> None:
     output = result.get_output("y")
     assert (output.datatype, list(output.shape)) == ("BYTES", [3])
     assert result.as_numpy("y").tolist() == [b"19.000000:2", b"19.000000:4", b"15.000000:3"]
+
+
+def test_classes_with_names(serve: Serve, tmp_path: Path) -> None:
+    path = models.scale(tmp_path)
+    (tmp_path / "scale.labels.txt").write_text("cat\ndog\n")
+    served = serve(path)
+    with InferenceServerClient(served.address) as client:
+        x = np.array([1, 2, 3], np.float32)
+        result = client.infer("scale", [given("x", x)], outputs=[InferRequestedOutput("y", class_count=3)])
+        assert result.as_numpy("y").tolist() == [b"7.000000:2", b"5.000000:1:dog", b"3.000000:0:cat"]
+        assert client.get_model_config("scale").config.output[0].label_filename == "labels.txt"
 
 
 def test_classification_of_rows(client: InferenceServerClient) -> None:

@@ -16,6 +16,7 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.fronts.health import HEALTH, HealthFront, health_service
 from headrace.server.fronts.oip.service import open_inference_service
+from headrace.server.fronts.oip.shared_memory import Regions
 from headrace.server.fronts.service import inference_service
 from headrace.server.fronts.transport import grpc_server
 from headrace.server.polling import PollingSelector
@@ -84,15 +85,17 @@ async def _serve(
     selector.worthwhile = dispatch.waits_for_clients
     health = HealthFront(("", *SERVICES, *(model.name for model in models)))
     control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
+    regions = Regions() if settings.shared_memory else None
     server = grpc_server(
         (
             inference_service(dispatch),
-            open_inference_service(dispatch, control, settings.shared_memory),
+            open_inference_service(dispatch, control, regions),
             health_service(health),
         ),
         (*SERVICES, HEALTH),
         calls=settings.streams,
         max_message_bytes=settings.max_message_bytes,
+        compression=settings.compression,
     )
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")
@@ -120,6 +123,8 @@ async def _serve(
     await ending
     tidying.cancel()
     dispatch.close()
+    if regions is not None:
+        regions.close()
     return code
 
 

@@ -100,6 +100,8 @@ class Settings:
     """Seconds to finish in after the first SIGTERM."""
     model_control: Annotated[bool, Parameter(negative="")] = False
     """Let clients load and unload models, and change the log's verbosity."""
+    compression: Literal["none", "gzip", "deflate"] = "none"
+    """How responses are compressed; requests may be anyhow."""
     shared_memory: Annotated[bool, Parameter(negative="")] = False
     """Let clients pass tensors in POSIX shared memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

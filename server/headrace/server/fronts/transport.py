@@ -10,12 +10,27 @@ from grpc_reflection.v1alpha.reflection import (  # type: ignore[import-untyped]
     enable_server_reflection,
 )
 
+_COMPRESSIONS = {
+    "none": None,
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
+
 
 def grpc_server(
-    handlers: Sequence[grpc.GenericRpcHandler], services: Sequence[str], *, calls: int, max_message_bytes: int
+    handlers: Sequence[grpc.GenericRpcHandler],
+    services: Sequence[str],
+    *,
+    calls: int,
+    max_message_bytes: int,
+    compression: str,
 ) -> grpc.aio.Server:
     """A server of `services`, which it lists and describes to whoever asks. More than `calls` at once are refused."""
-    server = grpc.aio.server(options=_options(max_message_bytes), maximum_concurrent_rpcs=calls)
+    server = grpc.aio.server(
+        options=_options(max_message_bytes),
+        maximum_concurrent_rpcs=calls,
+        compression=_COMPRESSIONS[compression],
+    )
     server.add_generic_rpc_handlers(handlers)
     enable_server_reflection((*services, SERVICE_NAME), server)
     return server

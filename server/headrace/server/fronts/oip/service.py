@@ -33,11 +33,13 @@ EXTENSIONS = (
 )
 
 
-def open_inference_service(desk: Desk, control: Control, shared_memory: bool) -> grpc.GenericRpcHandler:
-    """Requests and responses of inferences come and go as bytes: they are counted before they are parsed."""
-    regions = Regions() if shared_memory else None
+def open_inference_service(desk: Desk, control: Control, regions: Regions | None) -> grpc.GenericRpcHandler:
+    """Requests and responses of inferences come and go as bytes: they are counted before they are parsed.
+
+    `regions` None: shared memory is not allowed.
+    """
     requests, responses = Requests(regions, desk.core.queue), Responses(regions)
-    metadata = MetadataRpcs(desk, (*EXTENSIONS, *(("system_shared_memory",) if shared_memory else ())))
+    metadata = MetadataRpcs(desk, (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ())))
     repository, memory = RepositoryRpcs(desk, control), SharedMemoryRpcs(desk, regions)
     handlers: dict[str, Handler] = {
         "ServerLive": metadata.server_live,
