@@ -6,22 +6,22 @@ from typing import Any
 
 import grpc
 
-from headrace.server.core.events import Done, Failed
+from headrace.server.core.events import Done
 from headrace.server.core.ports import Desk
 from headrace.server.core.scheduler import Model
 from headrace.server.core.specs import Port
+from headrace.server.core.streams import DefinedCall, Stream
 from headrace.server.core.tables import SlotState
 from headrace.server.fronts.commands import to_call
 from headrace.server.fronts.events import microseconds, to_tensor
+from headrace.server.fronts.single import single
 from headrace.server.fronts.status import answer
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import InvalidArgument, Unavailable
+from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_ANY_SIZE = (1 << 31) - 1
-"""What a client takes is not known here: its own limit decides."""
 
 
 class UnaryFront:
@@ -58,33 +58,21 @@ class UnaryFront:
         if call.keep or any(given.HasField("reference") for given in request.call.inputs):
             raise InvalidArgument("a unary Infer keeps nothing and refers to nothing; open a stream for that")
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, context.time_remaining()) if seconds]
-        desk = self._desk
-        core = desk.core
-        stream = core.open_stream(unary=True)
-        try:
-            core.open(stream, ordered=False, max_message_bytes=_ANY_SIZE)
-            core.define(stream, 1, call, request.call.ByteSize())
+        core, defined = self._desk.core, DefinedCall(call, 0)
+
+        def submit(stream: Stream) -> None:
             core.infer(
                 stream,
                 1,
-                1,
+                defined,
                 tensors,
                 core.cargo(len(message)),
-                desk.now(),
+                self._desk.now(),
                 timeout=min(timeouts, default=0.0),
                 priority=request.priority,
             )
-            desk.act()
-            while not (events := stream.take()):
-                if not await desk.news(stream):
-                    raise Unavailable("the server has stopped")
-        finally:
-            desk.leave(stream)
-        (event,) = events
-        if isinstance(event, Failed):
-            raise event.error
-        assert isinstance(event, Done)
-        return _response(event)
+
+        return _response(await single(self._desk, submit))
 
 
 def _response(done: Done) -> bytes:

@@ -7,18 +7,16 @@ from typing import Any
 import grpc
 
 from headrace.server.core.core import Core
-from headrace.server.core.events import Done, Failed
 from headrace.server.core.ports import Desk
 from headrace.server.core.streams import Stream
 from headrace.server.fronts.oip.messages import take_apart
 from headrace.server.fronts.oip.requests import Request, Requests
 from headrace.server.fronts.oip.responses import Responses
+from headrace.server.fronts.single import single
 from headrace.server.fronts.status import answer
-from headrace.wire.errors import Unavailable, Unimplemented, quote
+from headrace.wire.errors import Unimplemented, quote
 
 Context = grpc.aio.ServicerContext[Any, Any]
-ANY_SIZE = (1 << 31) - 1
-"""What a client takes is not known here: its own limit decides."""
 
 
 class InferRpc:
@@ -31,27 +29,12 @@ class InferRpc:
         async with answer(self._desk, context):
             pieces = take_apart(message)
             request = self._requests.read(pieces)
-            done = await self._run(request, len(message), context.time_remaining() or 0.0)
+            remaining = context.time_remaining() or 0.0
+            core, now = self._desk.core, self._desk.now()
+            done = await single(
+                self._desk, lambda stream: submit(core, stream, 1, request, len(message), now, remaining)
+            )
             return self._responses.write(done, pieces.id, request.description.asked)
-
-    async def _run(self, request: Request, nbytes: int, remaining: float) -> Done:
-        desk = self._desk
-        core = desk.core
-        stream = core.open_stream(unary=True)
-        try:
-            core.open(stream, ordered=False, max_message_bytes=ANY_SIZE)
-            submit(core, stream, 1, request, nbytes, desk.now(), remaining)
-            desk.act()
-            while not (events := stream.take()):
-                if not await desk.news(stream):
-                    raise Unavailable("the server has stopped")
-        finally:
-            desk.leave(stream)
-        (event,) = events
-        if isinstance(event, Failed):
-            raise event.error
-        assert isinstance(event, Done)
-        return event
 
 
 def submit(

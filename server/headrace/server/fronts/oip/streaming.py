@@ -13,10 +13,11 @@ import grpc
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.ports import Desk
 from headrace.server.fronts.begun import Begun
-from headrace.server.fronts.oip.inference import ANY_SIZE, submit
+from headrace.server.fronts.oip.inference import submit
 from headrace.server.fronts.oip.messages import take_apart
 from headrace.server.fronts.oip.requests import Asked, Requests
 from headrace.server.fronts.oip.responses import Responses, failure, in_stream
+from headrace.server.fronts.single import ANY_SIZE
 from headrace.server.fronts.status import abort
 from headrace.wire.errors import HeadraceError
 
