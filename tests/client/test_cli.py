@@ -28,7 +28,7 @@ MODEL = Model(
     has_variables=True,
     slots=4,
 )
-STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7),))
+STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125),))
 
 
 def text_of(table: Table, width: int | None = None) -> str:
@@ -55,7 +55,7 @@ def test_status() -> None:
         "headrace 0.1.0 at localhost:8001, serving",
         "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
     ]
-    assert words(status_table(STATUS))[1:] == [["segmenter", "2", "1", "2", "1", "7"]]
+    assert words(status_table(STATUS))[1:] == [["segmenter", "2", "1", "2", "1", "7", "9000", "3"]]
 
 
 def test_outputs() -> None:
@@ -162,6 +162,9 @@ def test_json_of_status() -> None:
                 "slots_running": 2,
                 "slots_stopping": 1,
                 "tickets_queued": 7,
+                "inferences": 9000,
+                "failures": 3,
+                "executions": 1125,
             }
         ],
     }

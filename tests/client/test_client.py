@@ -65,7 +65,9 @@ async def test_one_model(server: ScriptedServer, client: hc.Server) -> None:
 
 
 async def test_status(server: ScriptedServer, client: hc.Server) -> None:
-    model = pb.ModelStatus(name="m", version="1", slots_free=2, tickets_queued=7)
+    model = pb.ModelStatus(
+        name="m", version="1", slots_free=2, tickets_queued=7, inferences=9, failures=1, executions=4
+    )
     said = pb.ServerStatusResponse(version="0.1", streams=3, kept_bytes=5, models=[model])
 
     async def answer(request: bytes, context: Context) -> bytes:
@@ -74,7 +76,9 @@ async def test_status(server: ScriptedServer, client: hc.Server) -> None:
     server.unary["ServerStatus"] = answer
     status = await client.status()
     assert (status.version, status.streams, status.kept_bytes) == ("0.1", 3, 5)
-    assert (status.models[0].slots_free, status.models[0].tickets_queued) == (2, 7)
+    (known,) = status.models
+    assert (known.slots_free, known.tickets_queued) == (2, 7)
+    assert (known.inferences, known.failures, known.executions) == (9, 1, 4)
 
 
 async def test_infer(server: ScriptedServer, client: hc.Server) -> None:

@@ -9,7 +9,8 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
         data: nested lists, and with --save a file instead; BYTES are text, and numbers that JSON
         does not have are "NaN", "Infinity" and "-Infinity"
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
-         "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued"}]}
+         "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
+                     "inferences", "failures", "executions"}]}
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ class Model:
 class ModelStatus:
     """The load of a version of a model: its slots by state, and how many tickets wait for one.
 
-    `slots_stopping` are those whose ticket was cancelled or has expired, until the runtime lets go.
+    `slots_stopping` are those whose ticket was cancelled or has expired, until the runtime lets go. Since the model was
+    loaded so many `inferences` are done, in so many `executions`; `failures` have ended otherwise.
     """
 
     name: str
@@ -65,6 +66,9 @@ class ModelStatus:
     slots_running: int
     slots_stopping: int
     tickets_queued: int
+    inferences: int
+    failures: int
+    executions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,9 @@ def status_of(message: pb.ServerStatusResponse) -> ServerStatus:
             model.slots_running,
             model.slots_stopping,
             model.tickets_queued,
+            model.inferences,
+            model.failures,
+            model.executions,
         )
         for model in message.models
     )

@@ -42,9 +42,10 @@ def models_table(models: Iterable[Model]) -> Table:
 
 
 def status_table(status: ServerStatus) -> Table:
-    table = _table("MODEL", "VERSION", ">SLOTS FREE", ">RUNNING", ">STOPPING", ">QUEUED")
+    table = _table("MODEL", "VERSION", ">SLOTS FREE", ">RUNNING", ">STOPPING", ">QUEUED", ">DONE", ">FAILED")
     for model in status.models:
-        counts = (model.slots_free, model.slots_running, model.slots_stopping, model.tickets_queued)
+        slots = (model.slots_free, model.slots_running, model.slots_stopping)
+        counts = (*slots, model.tickets_queued, model.inferences, model.failures)
         table.add_row(printable(model.name), model.version, *map(str, counts))
     return table
 

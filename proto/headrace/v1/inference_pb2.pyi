@@ -1024,6 +1024,9 @@ class ModelStatus(message.Message):
     SLOTS_RUNNING_FIELD_NUMBER: builtins.int
     SLOTS_STOPPING_FIELD_NUMBER: builtins.int
     TICKETS_QUEUED_FIELD_NUMBER: builtins.int
+    INFERENCES_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    EXECUTIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     slots_free: builtins.int
@@ -1031,6 +1034,10 @@ class ModelStatus(message.Message):
     slots_stopping: builtins.int
     """Cancelled or expired, until the runtime lets go."""
     tickets_queued: builtins.int
+    inferences: builtins.int
+    """Since the model was loaded: tickets done, tickets that ended otherwise, and the runs that those done have shared."""
+    failures: builtins.int
+    executions: builtins.int
     def __init__(
         self,
         *,
@@ -1040,9 +1047,12 @@ class ModelStatus(message.Message):
         slots_running: builtins.int = ...,
         slots_stopping: builtins.int = ...,
         tickets_queued: builtins.int = ...,
+        inferences: builtins.int = ...,
+        failures: builtins.int = ...,
+        executions: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name", "slots_free", b"slots_free", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "slots_free", b"slots_free", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

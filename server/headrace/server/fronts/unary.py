@@ -117,4 +117,7 @@ def _status(model: Model) -> pb.ModelStatus:
         slots_running=model.slots.count(SlotState.RUNNING),
         slots_stopping=model.slots.count(SlotState.STOPPING),
         tickets_queued=model.queued,
+        inferences=model.statistics.inferences,
+        failures=model.statistics.fail[0],
+        executions=model.statistics.executions,
     )
