@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
-from headrace.server.core.following import follower_of, hand_on, prepare
+from headrace.server.core.following import Followers
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.ports import End, Ended, Run, Tensor
 from headrace.server.core.references import check_shape
 from headrace.server.core.scheduler import Model
-from headrace.server.core.specs import ModelSpec, Port
+from headrace.server.core.specs import Port
 from headrace.server.core.tables import TicketState
 from headrace.server.core.tickets import Kept, Ticket
 from headrace.wire.errors import HeadraceError
@@ -31,12 +30,7 @@ class Runs:
         self._ends = endings
         self._delay = delay
         self._tickets: dict[Run, Sequence[Ticket]] = {}
-        self._started = 0
-        """How many runs the latest decision has started."""
-        self._plain: ModelSpec | None = None
-        """The model of all of these, if their ends make nobody ready whose turn comes before that of the queued."""
-        self._ahead: deque[Ticket] = deque()
-        """Those whose turn comes next, and who run before the core is told of the runs before them."""
+        self._followers = Followers(endings, delay)
         self._held: dict[Model, float] = {}
         """Models whose tickets wait for others to run with, and until when."""
 
@@ -67,8 +61,7 @@ class Runs:
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
-        self._started = len(starts)
-        self._plain = starts[0].spec if starts and all(_is_plain(run, starts[0].spec) for run in starts) else None
+        self._followers.decided(starts)
         return starts
 
     @property
@@ -111,25 +104,7 @@ class Runs:
 
     def follower(self, ended: Ended) -> Run | None:
         """What the core would have the same slot do next, if that is known before it is told of this end."""
-        run = ended.run
-        if len(run.parts) > 1 or self._ends.startable:
-            return None
-        (ticket,) = run.parts
-        assert isinstance(ticket, Ticket)
-        model = ticket.model
-        assert model is not None
-        next_one: Ticket | None = None
-        if model.queued:
-            if model.spec is self._plain:
-                next_one = model.pick_ahead()
-            if next_one is not None:
-                self._ahead.append(next_one)
-                prepare(next_one)
-        elif self._started == 1 and not self._ahead and not (self._delay and model.spec.batch > 1):
-            next_one = follower_of(ticket) if ended.kept else None
-            if next_one is not None:
-                hand_on(ticket, ended.kept[0], next_one)
-        return None if next_one is None else Run(model.spec, run.slot, (next_one,), 1)
+        return self._followers.after(ended)
 
     def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
         """Runs of the latest decision have ended, and followers of them. Returns those that count.
@@ -145,27 +120,16 @@ class Runs:
                 self.ended(*end)
                 counted.append(end)
                 before = end.now
-        if self._ahead:
-            model = self._ahead[0].model
-            assert model is not None
-            model.put_back(self._ahead)
-            self._ends.startable[model] = None
-            self._ahead.clear()
+        self._followers.put_back()
         return counted
 
     def _start_follower(self, run: Run, now: float) -> bool:
         """Have the ticket of a follower start, now that the core knows of all that came before, if it may."""
-        (ticket,) = run.parts
-        assert isinstance(ticket, Ticket)
-        model = ticket.model
-        assert model is not None
-        if self._ahead:
-            if ticket.stream.choked or ticket is not self._ahead[0]:
-                return False
-            self._ahead.popleft()
-        elif ticket.state is not TicketState.QUEUED or not model.pick():
+        ticket = self._followers.pick(run)
+        if ticket is None:
             return False
-        return self._start((ticket,), model, now, run) is not None
+        assert ticket.model is not None
+        return self._start((ticket,), ticket.model, now, run) is not None
 
     def deliver(self, ticket: Ticket, kept: Kept, now: float) -> None:
         """The source of a Fetch is there."""
@@ -288,12 +252,6 @@ class Runs:
 
     def __repr__(self) -> str:
         return f"<Runs {len(self._tickets)}>"
-
-
-def _is_plain(run: Run, spec: ModelSpec) -> bool:
-    ticket = run.parts[0]
-    assert isinstance(ticket, Ticket)
-    return run.spec is spec and spec.batch == 1 and not ticket.priority
 
 
 def _rows(ticket: Ticket) -> int:
