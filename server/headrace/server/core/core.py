@@ -326,7 +326,7 @@ class Core:
 
         None when there is no such run, or when something else may have its turn.
         """
-        return self._runs.follower(ended)
+        return self._runs.followers.after(ended)
 
     def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
         """As `run_ended`, for runs that the latest `starts` gave, and then their followers, each in its order.

@@ -30,7 +30,7 @@ class Runs:
         self._ends = endings
         self._delay = delay
         self._tickets: dict[Run, Sequence[Ticket]] = {}
-        self._followers = Followers(endings, delay)
+        self.followers = Followers(endings, delay)
         self._held: dict[Model, float] = {}
         """Models whose tickets wait for others to run with, and until when."""
 
@@ -61,7 +61,7 @@ class Runs:
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
-        self._followers.decided(starts)
+        self.followers.decided(starts)
         return starts
 
     @property
@@ -102,10 +102,6 @@ class Runs:
         if done:
             model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
 
-    def follower(self, ended: Ended) -> Run | None:
-        """What the core would have the same slot do next, if that is known before it is told of this end."""
-        return self._followers.after(ended)
-
     def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
         """Runs of the latest decision have ended, and followers of them. Returns those that count.
 
@@ -120,12 +116,12 @@ class Runs:
                 self.ended(*end)
                 counted.append(end)
                 before = end.now
-        self._followers.put_back()
+        self.followers.put_back()
         return counted
 
     def _start_follower(self, run: Run, now: float) -> bool:
         """Have the ticket of a follower start, now that the core knows of all that came before, if it may."""
-        ticket = self._followers.pick(run)
+        ticket = self.followers.pick(run)
         if ticket is None:
             return False
         assert ticket.model is not None
