@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
-from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub

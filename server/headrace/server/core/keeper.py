@@ -80,7 +80,7 @@ class Keeper:
         """
         for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]
-            if kept.holders and kept.charged < max(tensor.nbytes, MIN_CHARGE):
+            if kept.holders:
                 self._charge(kept, tensor.nbytes)
         for position, tensor in zip(ticket.keep, tensors, strict=True):
             kept = ticket.kept[position]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2 as pb
 
 from headrace.wire.errors import quote
 

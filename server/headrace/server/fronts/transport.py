@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
-from grpc_reflection.v1alpha.reflection import (  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha.reflection import (
     SERVICE_NAME,
     enable_server_reflection,
 )
