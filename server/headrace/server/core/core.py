@@ -22,6 +22,7 @@ from headrace.server.core.admission import (
 from headrace.server.core.calls import Call, Plan, bind
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import Draining, Event, Failed, Hello
+from headrace.server.core.holds import Holds
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.models import Models
 from headrace.server.core.ports import End, Ended, Run
@@ -45,7 +46,7 @@ from headrace.wire.tensors import Buffer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds; `window` in tickets."""
+    """Bytes and seconds; `window` in tickets. `batch_delay`: None where only crowds wait for each other."""
 
     window: int = 1024
     max_message_bytes: int = 64 << 20
@@ -55,7 +56,7 @@ class Limits:
     keep_bytes_total: int = 1 << 30
     keep_seconds: float = 300.0
     grace: float = 30.0
-    batch_delay: float = 0.0
+    batch_delay: float | None = 0.0
 
 
 class News(NamedTuple):
@@ -76,7 +77,8 @@ class Core:
         self._grace_ends = math.inf
         self._keeper = Keeper(limits.keep_seconds)
         self._ends = Endings(self._keeper, self.models)
-        self._runs = Runs(self._keeper, self._ends, limits.batch_delay)
+        self._holds = Holds(limits.batch_delay)
+        self._runs = Runs(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
 
     # ---------------------------------------------------------------------------------------------------- streams
 
@@ -353,7 +355,7 @@ class Core:
     def first_due(self) -> float:
         """When `starts` must be called again, whatever happens until then; infinity when it need not."""
         due = min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
-        return min(due, self._runs.first_due) if self.limits.batch_delay else due
+        return min(due, self._holds.first_due)
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):

@@ -20,11 +20,11 @@ from headrace.server.core.tickets import Ticket
 
 
 class Followers:
-    """What may run before the core is told of the runs before it. `delay`: that of `Runs`."""
+    """What may run before the core is told of the runs before it. `delayed`: batches wait to be full."""
 
-    def __init__(self, endings: Endings, delay: float) -> None:
+    def __init__(self, endings: Endings, *, delayed: bool) -> None:
         self._ends = endings
-        self._delay = delay
+        self._delayed = delayed
         self._started = 0
         """How many runs the latest decision has started."""
         self._plain: ModelSpec | None = None
@@ -48,7 +48,7 @@ class Followers:
             if model.spec is self._plain and (follower := model.pick_ahead()) is not None:
                 self._ahead.append(follower)
                 _prepare(follower)
-        elif self._started == 1 and not self._ahead and not (self._delay and model.spec.batch > 1):
+        elif self._started == 1 and not self._ahead and not (self._delayed and model.spec.batch > 1):
             follower = _follower_of(ticket) if ended.kept else None
             if follower is not None:
                 _hand_on(ticket, ended.kept[0], follower)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
 from headrace.server.core.following import Followers
+from headrace.server.core.holds import Holds
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.ports import End, Ended, Run, Tensor
 from headrace.server.core.references import check_shape
@@ -23,16 +23,12 @@ _NOTHING: Sequence[Tensor] = ()
 
 
 class Runs:
-    """`delay`: seconds for which a batch that is not full waits for more tickets."""
-
-    def __init__(self, keeper: Keeper, endings: Endings, delay: float) -> None:
+    def __init__(self, keeper: Keeper, endings: Endings, holds: Holds, *, delayed: bool) -> None:
         self._keeper = keeper
         self._ends = endings
-        self._delay = delay
+        self._holds = holds
         self._tickets: dict[Run, Sequence[Ticket]] = {}
-        self.followers = Followers(endings, delay)
-        self._held: dict[Model, float] = {}
-        """Models whose tickets wait for others to run with, and until when."""
+        self.followers = Followers(endings, delayed=delayed)
 
     def queue(self, ticket: Ticket, now: float) -> None:
         """All that a ticket needs is there, but a slot."""
@@ -43,31 +39,28 @@ class Runs:
         if model.spec.batch > 1:
             rows = _rows(ticket)
             ticket.rows = rows if rows <= model.spec.batch else 0
-            if not model.queued:
-                model.waits_since = now
+            self._holds.came(ticket, model, now)
         model.push(ticket)
         self._ends.startable[model] = None
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
-        if self._held:
-            self._ends.startable.update(dict.fromkeys(self._over(now)))
-        startable, starts = self._ends.startable, []
+        startable, starts, holds = self._ends.startable, [], self._holds
+        for model in holds.over(now):
+            startable[model] = None
         while startable:
             model = startable.popitem()[0]
-            if self._delay and self._holds(model, now):
+            batches = model.spec.batch > 1
+            if batches and holds.wait(model, now):
                 continue
             while model.queued and (tickets := model.pick()):
+                if batches:
+                    holds.ran(model, len(tickets))
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
         self.followers.decided(starts)
         return starts
-
-    @property
-    def first_due(self) -> float:
-        """When tickets stop to wait for others to run with; never when none do."""
-        return min((due for model, due in self._held.items() if model.queued), default=math.inf)
 
     def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free."""
@@ -139,18 +132,6 @@ class Runs:
             return
         fetched = Fetched(ticket, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
         self._ends.finish(ticket, _DONE, fetched)
-
-    def _holds(self, model: Model, now: float) -> bool:
-        """Whether the tickets of a model wait for more of them."""
-        self._held.pop(model, None)
-        due = model.waits_since + self._delay
-        if not 0 < model.queued < model.spec.batch or due <= now:
-            return False
-        self._held[model] = due
-        return True
-
-    def _over(self, now: float) -> list[Model]:
-        return [model for model, due in self._held.items() if due <= now]
 
     def _start(self, tickets: Sequence[Ticket], model: Model, now: float, run: Run | None = None) -> Run | None:
         """The run of tickets that were picked; None when none of them can start. `run` is what has been done of it."""

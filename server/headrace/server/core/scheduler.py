@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from headrace.server.core.crowd import Crowd
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
 from headrace.server.core.tables import SLOT_MOVES, SlotState, illegal
@@ -35,8 +36,7 @@ class Model:
         self._only: Ticket | None = None
         """The ticket that is queued, while there is one and no order to keep: in a chain, or with a window of one."""
         self.queued = 0
-        self.waits_since = 0.0
-        """When the first of the queued tickets came, where they may share runs."""
+        self.crowd = Crowd()
 
     def occupy(self) -> int:
         """A free slot, which is running from now on. The one that was used last is taken first: its memory is warm."""

@@ -1,0 +1,185 @@
+"""Tickets that come one in a message, but thick and fast, wait for each other; how many come is tried now and then."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from headrace.server.core.core import Limits
+from headrace.server.core.crowd import FEW, MOST, QUIET, SELDOM, TRIAL_EVERY, URGENT, Crowd
+from tests.server.core.scenario import Client, Scenario, ask, many
+
+BATCH = 4 * FEW
+SOON = QUIET / 4
+
+
+def crowded(*, direct: bool = True, delay: float | None = None) -> Scenario:
+    return Scenario(many(batch=BATCH, direct=direct), limits=Limits(batch_delay=delay))
+
+
+def alone(world: Scenario, tag: int, *, priority: int = 0, timeout: float = 0.0) -> Client:
+    """A unary call with this ticket."""
+    client = world.client(unary=True)
+    ask(client, tag, priority=priority, timeout=timeout)
+    return client
+
+
+def serve(world: Scenario, tag: int) -> None:
+    """A call that comes when nobody else does, and is answered."""
+    client = alone(world, tag)
+    started = world.starts() or world.passes(QUIET)
+    assert started == [tag]
+    world.end(tag)
+    assert client.hears() == [f"done {tag}"]
+
+
+def until_trial(world: Scenario) -> None:
+    """As many as come before the first trial."""
+    for tag in range(1, TRIAL_EVERY + 1):
+        serve(world, tag)
+
+
+def gather(world: Scenario, tags: range) -> list[int]:
+    """These come one after the other, and those that start in between."""
+    started: list[int] = []
+    for tag in tags:
+        alone(world, tag)
+        started += world.starts() or world.passes(SOON)
+    return started
+
+
+class TestCore:
+    def test_who_comes_alone_runs_at_once(self) -> None:
+        world = crowded()
+        alone(world, 1)
+        assert world.starts() == [1]
+        assert world.core.first_due() == math.inf
+
+    def test_a_trial_waits_until_it_is_quiet(self) -> None:
+        world = crowded()
+        until_trial(world)
+        assert gather(world, range(11, 15)) == []
+        last = world.now - SOON
+        assert world.core.first_due() == pytest.approx(last + QUIET)
+        assert world.passes(QUIET - SOON) == [11, 12, 13, 14]
+
+    def test_but_not_for_ever(self) -> None:
+        world = crowded()
+        until_trial(world)
+        begin, tag = world.now, 10
+        started: list[int] = []
+        while not started:
+            tag += 1
+            alone(world, tag)
+            started = world.starts() or world.passes(QUIET * 0.9)
+        assert started == list(range(11, tag + 1))
+        assert world.now - begin == pytest.approx(MOST, abs=QUIET)
+
+    def test_nor_for_more_than_a_batch_holds(self) -> None:
+        world = crowded()
+        until_trial(world)
+        assert gather(world, range(11, 11 + BATCH)) == list(range(11, 11 + BATCH))
+
+    def test_then_as_many_are_waited_for_as_came(self) -> None:
+        world = crowded()
+        until_trial(world)
+        first = range(11, 11 + FEW)
+        assert gather(world, first) == []
+        assert world.passes(QUIET) == [*first]
+        world.end(11)
+        *second, last = range(31, 31 + FEW)
+        assert gather(world, range(second[0], last)) == []
+        alone(world, last)
+        assert world.starts() == [*second, last]
+
+    def test_few_are_not_waited_for(self) -> None:
+        world = crowded()
+        until_trial(world)
+        few = range(11, 11 + FEW - 1)
+        assert gather(world, few) == []
+        assert world.passes(QUIET) == [*few]
+        world.end(11)
+        alone(world, 31)
+        assert world.starts() == [31]
+
+    def test_tickets_of_frames_wait_for_nobody(self) -> None:
+        world = crowded()
+        until_trial(world)
+        ask(world.client(), 11)
+        assert world.starts() == [11]
+
+    def test_and_take_those_along_who_do(self) -> None:
+        world = crowded()
+        until_trial(world)
+        alone(world, 11)
+        assert world.starts() == []
+        ask(world.client(), 12)
+        assert world.starts() == [11, 12]
+
+    def test_urgent_ones_wait_for_nobody(self) -> None:
+        for urgent in ({"priority": 1}, {"timeout": URGENT / 2}):
+            world = crowded()
+            until_trial(world)
+            alone(world, 11, **urgent)
+            assert world.starts() == [11]
+
+    def test_those_who_have_time_do(self) -> None:
+        world = crowded()
+        until_trial(world)
+        alone(world, 11, timeout=URGENT * 2)
+        assert world.starts() == []
+        assert world.passes(QUIET) == [11]
+
+    def test_only_direct_models_have_crowds(self) -> None:
+        world = crowded(direct=False)
+        for tag in range(1, 2 * TRIAL_EVERY):
+            alone(world, tag)
+            assert world.starts() == [tag]
+            world.end(tag)
+
+    def test_with_no_delay_nobody_waits(self) -> None:
+        world = crowded(delay=0.0)
+        for tag in range(1, 2 * TRIAL_EVERY):
+            alone(world, tag)
+            assert world.starts() == [tag]
+            world.end(tag)
+
+    def test_one_that_goes_away_leaves_the_others_waiting(self) -> None:
+        world = crowded()
+        until_trial(world)
+        gone, stays = alone(world, 11), alone(world, 12)
+        assert world.starts() == []
+        gone.vanish()
+        assert world.passes(QUIET) == [12]
+        world.end(12)
+        assert stays.hears() == ["done 12"]
+
+
+class TestCrowd:
+    def test_trials_of_those_who_come_alone_become_seldom(self) -> None:
+        crowd = Crowd()
+        trials, runs = [], 0
+        while runs < 6 * SELDOM:
+            runs += 1
+            crowd.came(0, float(runs), patient=True)
+            if crowd.due(1) > runs:
+                trials.append(runs)
+            crowd.ran(1)
+        pauses = [after - before - 1 for before, after in itertools.pairwise(trials)]
+        assert trials[0] == TRIAL_EVERY + 1
+        assert pauses[:5] == [8, 16, 32, 64, 64]
+
+    def test_when_fewer_come_fewer_are_expected(self) -> None:
+        crowd = Crowd()
+        for _ in range(TRIAL_EVERY):
+            crowd.ran(1)
+        crowd.ran(3 * FEW)
+        assert crowd.expected == 3 * FEW
+        crowd.ran(2 * FEW)
+        assert crowd.expected == 2 * FEW
+        crowd.ran(4 * FEW)
+        assert crowd.expected == 2 * FEW
+        crowd.ran(1)
+        assert crowd.expected == 1
