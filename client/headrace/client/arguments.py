@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,13 @@ class UsageError(Exception):
     """What was asked for cannot be; the text is one sentence for the user."""
 
 
+class Asked(NamedTuple):
+    """What is asked for an input: a value and, for one that is made, a shape."""
+
+    value: str
+    shape: str | None = None
+
+
 def input_arrays(
     model: Model, inputs: Sequence[str], shapes: Sequence[str] = (), seed: int | None = None
 ) -> dict[str, Array]:
@@ -36,16 +43,26 @@ def input_arrays(
 
     A value is `random`, `zeros`, a .npy or .json file, or JSON itself. Raises UsageError.
     """
+    asked = asked_inputs(model, inputs, shapes)
+    for port in model.inputs:
+        if port not in asked:
+            raise UsageError(f"model {quote(model.name)} needs input {port} too: --input {port.name}=random")
+    random = np.random.default_rng(seed)
+    return {port.name: input_array(port, each, random) for port, each in asked.items()}
+
+
+def asked_inputs(
+    model: Model, inputs: Sequence[str], shapes: Sequence[str], otherwise: str | None = None
+) -> dict[Port, Asked]:
+    """What is asked for each input; for those that are not named `otherwise`, if that is given. Raises UsageError."""
     given = dict(_named(model, inputs, "=", "--input x=random"))
     sized = dict(_named(model, shapes, ":", "--shape x:1,3,224,224"))
+    if otherwise is not None:
+        given |= {port: otherwise for port in model.inputs if port not in given}
     for port in sized:
         if given.get(port) not in MADE:
             raise UsageError(f"--shape is for inputs that are random or zeros, and input {quote(port.name)} is not")
-    for port in model.inputs:
-        if port not in given:
-            raise UsageError(f"model {quote(model.name)} needs input {port} too: --input {port.name}=random")
-    random = np.random.default_rng(seed)
-    return {port.name: _array(port, value, sized.get(port), random) for port, value in given.items()}
+    return {port: Asked(value, sized.get(port)) for port, value in given.items()}
 
 
 def _named(model: Model, texts: Sequence[str], mark: str, example: str) -> Iterator[tuple[Port, str]]:
@@ -72,11 +89,10 @@ def _longest_first(named: tuple[str, Port]) -> int:
     return -len(named[0])
 
 
-def _array(port: Port, value: str, shape: str | None, random: np.random.Generator) -> Array:
-    try:
-        _ = port.dtype
-    except KeyError:
-        raise UsageError(f"input {quote(port.name)} has datatype {port.datatype}, unknown to this client") from None
+def input_array(port: Port, asked: Asked, random: np.random.Generator) -> Array:
+    """Raises UsageError."""
+    value, shape = asked
+    check_datatype(port)
     try:
         if value in MADE:
             return _made(port, value, _shape_of(port, shape), random)
@@ -85,6 +101,14 @@ def _array(port: Port, value: str, shape: str | None, random: np.random.Generato
         return _from_json(port, value)
     except UsageError as error:
         raise UsageError(f"input {quote(port.name)}: {error}") from None
+
+
+def check_datatype(port: Port) -> None:
+    """Raises UsageError for a datatype that has no arrays here."""
+    try:
+        _ = port.dtype
+    except KeyError:
+        raise UsageError(f"input {quote(port.name)} has datatype {port.datatype}, unknown to this client") from None
 
 
 def _shape_of(port: Port, text: str | None) -> Shape:
@@ -157,7 +181,7 @@ def _from_json(port: Port, value: str) -> Array:
     except UnicodeDecodeError:
         raise UsageError(f"{value} is no text") from None
     try:
-        return _converted(port, json.loads(text), source)
+        return converted(port, json.loads(text), source)
     except json.JSONDecodeError as error:
         if value.endswith(".json"):
             raise UsageError(f"{value} is no JSON: {error}") from None
@@ -166,8 +190,8 @@ def _from_json(port: Port, value: str) -> Array:
         raise UsageError(f"{source} is nested too deeply") from None
 
 
-def _converted(port: Port, value: object, source: str) -> Array:
-    """JSON as the model's datatype; what would lose its meaning on the way is an error."""
+def converted(port: Port, value: object, source: str) -> Array:
+    """JSON as the model's datatype; what would lose its meaning on the way is an error. Raises UsageError."""
     try:
         # Strings keep their own lengths: NumPy's are padded, and lose zeros at their ends.
         array = np.asarray(value, np.object_ if port.dtype.hasobject else None)

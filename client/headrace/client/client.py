@@ -16,7 +16,7 @@ from headrace.client.session import Stream
 from headrace.client.stream import StreamState
 from headrace.client.tickets import Ticket
 from headrace.client.transport import cancelled_from_outside, error_of, open_channel, path, reach
-from headrace.client.unary import Outputs, infer_outputs, infer_request
+from headrace.client.unary import Outputs, infer_answer, infer_request
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled
 
@@ -107,7 +107,7 @@ class Server:
         speed. `timeout` counts from here. Raises any HeadraceError.
         """
         request = infer_request(model, version, inputs, outputs, timeout, priority)
-        return infer_outputs(await self._call("Infer", request, timeout), outputs)
+        return infer_answer(await self._call("Infer", request, timeout), outputs).outputs
 
     def stream(self, *, ordered: bool = False) -> Stream:
         """A stream, to be used as `async with`.

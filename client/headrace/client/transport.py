@@ -21,6 +21,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # this size is as fast.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1 << 20),
+    # A channel is a connection: those of one process to one server would share a single one.
+    ("grpc.use_local_subchannel_pool", 1),
     # A peer that has vanished is noticed in 40 seconds, by a stream that is silent too.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -7,7 +7,7 @@ written and read as such, without copies of large tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.tensors import to_wire
 
 Outputs = Mapping[str, npt.NDArray[Any]]
+
+
+class Inferred(NamedTuple):
+    """An answer. The times are in microseconds."""
+
+    outputs: Outputs
+    queued: int
+    running: int
 
 
 def infer_request(
@@ -47,14 +55,14 @@ def infer_request(
     return join_frame(request.SerializeToString(), tensors)
 
 
-def infer_outputs(answer: bytes, outputs: Sequence[str] | None) -> Outputs:
+def infer_answer(answer: bytes, outputs: Sequence[str] | None) -> Inferred:
     """Raises Internal for an answer that is not as the contract says."""
     try:
         message, tensors = parse_frame(answer, pb.InferResponse())
         layout = Layout(message.outputs)
         if len(tensors) != layout.count:
             raise InvalidArgument(f"{len(tensors)} tensors for {layout.count} outputs")
-        return layout.arrays(outputs, tensors)
+        return Inferred(layout.arrays(outputs, tensors), message.queued_us, message.running_us)
     except InvalidArgument as error:
         text = f"the server sent what the contract does not have: {error.message}"
         raise Internal(text) from None
