@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 import headrace.client as hc
 from headrace.client.arguments import UsageError, input_arrays
 from headrace.client.documents import infer_document, models_document, status_document
+from headrace.client.load.command import load, report
 from headrace.client.outputs import save
 from headrace.client.tables import models_table, outputs_table, print_table, printable, status_lines, status_table
 
@@ -24,7 +25,7 @@ MAX_MESSAGE_BYTES = (1 << 31) - 1
 app = App(
     name="headrace",
     help="Ask a Headrace server.",
-    help_epilogue="Exit codes: 1 what the server or the connection says, 2 wrong arguments, 130 Ctrl-C.",
+    help_epilogue="Exit codes: 1 what the server or the connection says, 2 wrong arguments, 3 a --fail-if, 130 Ctrl-C.",
     help_format="plaintext",
     version=lambda: version("headrace"),
     result_action="return_value",
@@ -112,6 +113,14 @@ async def infer(
         print(f"saved {printable(name)} in {file}")
 
 
+app.command(
+    load,
+    help_epilogue="Examples: headrace load 127.0.0.1:8001 --model resnet50 --rate 50..500/s --record run.jsonl; "
+    "headrace load 127.0.0.1:8001 --model resnet50 --sweep 1,2,4,8",
+)
+app.command(report, help_epilogue="Example: headrace report run.jsonl --html run.html")
+
+
 def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,9 +135,9 @@ def print_json(document: dict[str, Any]) -> None:
 def run(arguments: Sequence[str]) -> int:
     """The exit code; what went wrong is one sentence on standard error."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0
     except hc.HeadraceError as error:
         return complain(f"{error.code.name}: {error.message}", FAILED)
     except (CycloptsError, UsageError) as error:
@@ -149,5 +158,7 @@ def complain(sentence: str, code: int) -> int:
 
 
 def main() -> None:
+    # What gRPC logs by itself is no sentence for users; what they need to know comes as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(run(sys.argv[1:]))

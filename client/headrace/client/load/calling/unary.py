@@ -1,0 +1,71 @@
+"""Unary calls, whichever the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import grpc
+import grpc.aio
+
+from headrace.client.client import CONNECT_TIMEOUT
+from headrace.client.load.calling import Answer, Inputs
+from headrace.client.load.calling.written import Written
+from headrace.client.load.samples import Times
+from headrace.client.transport import cancelled_from_outside, open_channel, reach
+from headrace.wire.errors import Code, HeadraceError
+
+UNTOLD = Times()
+
+
+class UnaryCaller:
+    """A connection on which at most `window` calls are made at once.
+
+    `read` takes an answer's bytes and gives the server's times; it raises HeadraceError for an answer that is none.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        method: str,
+        written: Written,
+        read: Callable[[bytes], Times],
+        timeout: float | None,
+        window: int,
+        max_message_bytes: int,
+    ) -> None:
+        self._target = target
+        self._written = written
+        self._read = read
+        self._timeout = timeout
+        self._room = asyncio.Semaphore(window)
+        self._channel = open_channel(target, max_message_bytes)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+
+    async def __aenter__(self) -> UnaryCaller:
+        await reach(self._channel, self._target, CONNECT_TIMEOUT)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def call(self, inputs: Inputs) -> Answer:
+        async with self._room:
+            message = self._written.of(inputs)
+            sent = time.perf_counter()
+            times, code, why = UNTOLD, 0, ""
+            try:
+                times = self._read(await self._call(message, timeout=self._timeout))
+            except grpc.aio.AioRpcError as error:
+                code, why = error.code().value[0], error.details() or "no details"
+            except HeadraceError as error:
+                code, why = int(error.code), error.message
+            except asyncio.CancelledError:
+                if cancelled_from_outside():
+                    raise
+                code, why = int(Code.CANCELLED), "the connection was closed"
+            return Answer(sent, time.perf_counter(), code, why, times)

@@ -1,0 +1,45 @@
+"""Pieces of HTML that several parts of a page need. Pure."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Literal
+
+from headrace.client.load.report.differences import NOTICED, difference
+from headrace.client.load.report.formats import change_text
+from headrace.client.tables import printable
+
+Better = Literal["more", "less", "neither"]
+
+
+def text(value: str) -> str:
+    """Of any origin, for between tags and for attributes. Characters that would not be seen are spelled out."""
+    return html.escape(printable(value))
+
+
+def sentence(value: str) -> str:
+    """As `text`, but no line ends between a number and its unit."""
+    return re.sub(r"(\d) (?=(?:ms|s|%)(?!\w))", "\\1&nbsp;", text(value))
+
+
+def data(value: object) -> str:
+    """JSON for a script element: no text in it can end that element, or is anything else than JSON."""
+    plain = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def swatch(colour: int) -> str:
+    return f'<i class="swatch" style="--colour:var(--s{colour})"></i>'
+
+
+def change(first: float | None, other: float | None, better: Better) -> str:
+    """By how much a figure differs from that of the first run; coloured if that is good or bad."""
+    percent = difference(first, other)
+    if not percent:
+        return ""
+    kind = ""
+    if better != "neither" and abs(percent) >= NOTICED:
+        kind = ' class="good"' if (percent > 0) is (better == "more") else ' class="bad"'
+    return f"<small{kind}>{change_text(percent)}</small>"

@@ -1,0 +1,110 @@
+"""Runs that nobody ran: samples of a known arithmetic, for the tests of records and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.client.load.run import ClosedLoop, Load, OpenLoop, Outcome, Phase, Run, Server, Settings
+from headrace.client.load.samples import Samples
+
+SETTINGS = Settings(
+    target="127.0.0.1:8001",
+    model="resnet50",
+    version="",
+    protocol="headrace",
+    mode="stream",
+    streams=2,
+    window=64,
+    processes=1,
+    inputs=("x FP32[1,16] random",),
+    outputs=None,
+    keep=(),
+    timeout=0.25,
+    priority=0,
+    seed=7,
+    started="2025-11-22T20:47:00Z",
+    client="0.1.0",
+    server="headrace 0.1.0",
+    cpus=8,
+)
+
+
+def samples(
+    intended: npt.ArrayLike,
+    latency: npt.ArrayLike,
+    *,
+    wait: npt.ArrayLike = 0.0,
+    code: npt.ArrayLike = 0,
+    times: Sequence[float] = (np.nan, np.nan, np.nan),
+) -> Samples:
+    """`latency` from when they were due, of which they waited in the client for `wait`; one number stands for all."""
+    due = np.asarray(intended, np.float64)
+
+    def column(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return np.array(np.broadcast_to(np.asarray(value, np.float64), due.shape))
+
+    return Samples(due, due + column(wait), due + column(latency), column(code).astype(np.int16), *map(column, times))
+
+
+def outcome(load: Load, made: Samples, duration: float = 10.0, **said: Any) -> Outcome:
+    elapsed = max(duration, float(made.ended.max(initial=0.0)))
+    known: dict[str, Any] = {"planned": made.count, "elapsed": elapsed} | said
+    return Outcome(Phase(load, 1.0, duration), samples=made, **known)
+
+
+def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: float = np.inf) -> Outcome:
+    """A server that takes one request after the other, and a client with so many in flight, for ten seconds.
+
+    What could not be sent before `until` never is.
+    """
+    intended = np.arange(len(services)) / load.first
+    sent, ended = np.empty(len(services)), np.empty(len(services))
+    free = 0.0
+    for at, service in enumerate(services):
+        sent[at] = max(intended[at], ended[at - window]) if at >= window else intended[at]
+        free = ended[at] = max(sent[at], free) + service
+    made = samples(intended, ended - intended, wait=sent - intended).where(sent < until)
+    return outcome(load, made, planned=len(services), unsent=len(services) - made.count)
+
+
+def stalled() -> Outcome:
+    """100 a second for ten seconds, each takes 1 ms, but the 501st takes 1.401 s; one in flight at a time."""
+    return queue(OpenLoop(100, 100), [1.401 if at == 500 else 0.001 for at in range(1000)])
+
+
+def overloaded() -> Outcome:
+    """500 a second are planned for ten seconds, and the server does 180."""
+    return queue(OpenLoop(500, 500), [1 / 180] * 5000, window=64, until=10.0)
+
+
+def steady(load: Load | None = None, latency: float = 0.004, count: int = 2000) -> Outcome:
+    """Ten seconds; 0.1 ms in the client, 1 ms waiting and queued, 2 ms running, the rest on the network."""
+    load = load or OpenLoop(count / 10, count / 10)
+    made = samples(np.arange(count) * 10 / count, latency, wait=0.0001, times=(0.0004, 0.0006, 0.002))
+    return outcome(load, made)
+
+
+def sweep(name: str = "sweep.jsonl", slower: float = 1.0) -> Run:
+    """In flight 1 to 32, of which each adds half a millisecond."""
+    loads = (1, 2, 4, 8, 16, 32)
+    return Run(SETTINGS, [steady(ClosedLoop(n), slower * (0.004 + 0.0005 * n), 500 * n) for n in loads], name)
+
+
+def failed() -> Outcome:
+    """Nothing succeeds, and the last request has no answer."""
+    made = samples(np.arange(100) / 10, 0.002, code=[14] * 99 + [-1])
+    return outcome(OpenLoop(10, 10), made, messages={14: "connection refused\x1b[2J"})
+
+
+def with_statistics() -> Outcome:
+    """A server that tells no times for each request, but counts: 1 ms queued and 2 ms running in the mean."""
+    return outcome(OpenLoop(100, 100), samples(np.arange(1000) / 100, 0.004), server=Server(1000, 0.001, 0.002))
+
+
+def run(*outcomes: Outcome, name: str = "run.jsonl", **settings: Any) -> Run:
+    return Run(replace(SETTINGS, **settings), list(outcomes), name)

@@ -1,0 +1,122 @@
+"""The JSON of a report: it is what its schema says, and says what the samples say."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from headrace.client.load.report.document import document
+from headrace.client.load.run import ClosedLoop, OpenLoop, Run
+from headrace.client.load.samples import EMPTY
+from tests.client.load.made_runs import failed, outcome, overloaded, run, stalled, steady, sweep, with_statistics
+
+SCHEMA = json.loads(files("headrace.client.load.report").joinpath("report.schema.json").read_text())
+
+
+def checked(*runs: Run) -> Any:
+    """As a program reads it, which knows no NaN."""
+    found = json.loads(json.dumps(document(runs), allow_nan=False))
+    Draft202012Validator(SCHEMA).validate(found)
+    return found
+
+
+def test_the_schema_is_one_and_says_what_each_object_may_have() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    objects = [each for each in every(SCHEMA) if each.get("type") == "object"]
+    assert len(objects) > 10
+    for each in objects:
+        assert each["additionalProperties"] is False
+        assert each["required"] == list(each["properties"])
+        assert each["description"]
+
+
+def every(schema: Any) -> list[dict[str, Any]]:
+    if isinstance(schema, list):
+        return [found for each in schema for found in every(each)]
+    if not isinstance(schema, dict):
+        return []
+    return [schema, *(found for each in schema.values() for found in every(each))]
+
+
+def test_every_duration_says_its_unit() -> None:
+    properties = {name for each in every(SCHEMA) for name in each.get("properties", ())}
+    assert {name for name in properties if name.startswith(("p50", "queue", "elapsed", "timeout"))} == {
+        "p50_ms",
+        "p50_percent",
+        "queue_ms",
+        "elapsed_ms",
+        "timeout_ms",
+    }
+
+
+def test_a_run() -> None:
+    found = checked(run(steady(), keep=("state",), outputs=("y",)))
+    assert found["headrace-report"] == 1
+    assert found["differences"] == []
+    (one,) = found["runs"]
+    assert one["name"] == "run.jsonl"
+    assert one["settings"]["timeout_ms"] == 250
+    assert one["settings"]["keep"] == ["state"]
+    (phase,) = one["phases"]
+    assert phase["load"] == {
+        "kind": "open",
+        "text": "200/s",
+        "first_per_s": 200,
+        "last_per_s": 200,
+        "arrivals": "uniform",
+    }
+    assert (phase["warmup_ms"], phase["duration_ms"], phase["elapsed_ms"], phase["count"]) == (1000, 10000, 10000, None)
+    assert (phase["planned"], phase["sent"], phase["plan_kept_percent"]) == (2000, 2000, 100)
+    assert set(phase["latency"].values()) == {4.0}
+    assert set(phase["service"].values()) == {3.9}
+    assert phase["where"] == pytest.approx({"client_ms": 0.1, "network_ms": 0.9, "queue_ms": 1, "inference_ms": 2})
+    assert phase["growth"] == {"first_ms": 4, "last_ms": 4, "grew": False}
+    assert phase["warnings"] == []
+
+
+def test_a_stall() -> None:
+    (phase,) = checked(run(stalled()))["runs"][0]["phases"]
+    assert (phase["latency"]["p99_ms"], phase["service"]["p99_ms"]) == (1311, 1)
+    assert (phase["late"], phase["plan_kept_percent"]) == (155, 84.5)
+    assert (phase["where"]["queue_ms"], phase["where_slowest"]["inference_ms"]) == (None, None)
+
+
+def test_an_overload() -> None:
+    (phase,) = checked(run(overloaded()))["runs"][0]["phases"]
+    assert phase["rate_planned_per_s"] == 500
+    assert phase["throughput_per_s"] == pytest.approx(180)
+    assert phase["growth"]["grew"] is True
+    assert len(phase["warnings"]) == 3
+
+
+def test_what_does_not_exist_is_null() -> None:
+    (phase,) = checked(run(failed()))["runs"][0]["phases"]
+    assert [phase[name] for name in ("latency", "service", "where", "where_slowest", "growth")] == [None] * 5
+    assert phase["errors"] == [{"code": "UNAVAILABLE", "count": 99, "first_message": "connection refused\x1b[2J"}]
+    assert phase["no_answer"] == 1
+
+
+def test_a_run_that_ended_before_it_began() -> None:
+    for load in (OpenLoop(0.001, 5), ClosedLoop(1)):
+        (phase,) = checked(run(outcome(load, EMPTY, elapsed=0.0, interrupted=True)))["runs"][0]["phases"]
+        assert (phase["interrupted"], phase["sent"], phase["throughput_per_s"]) == (True, 0, 0)
+
+
+def test_means_of_a_server_that_counts() -> None:
+    (phase,) = checked(run(with_statistics(), mode="unary", protocol="oip", outputs=None))["runs"][0]["phases"]
+    assert phase["where"]["queue_ms"] == 1
+    assert phase["where_slowest"]["queue_ms"] is None
+
+
+def test_differences_are_to_the_first_run() -> None:
+    slower = sweep("slower.jsonl", slower=1.5)
+    del slower.outcomes[0]
+    found = checked(sweep(), slower)["differences"]
+    assert [(each["run"], each["load"]) for each in found] == [(1, f"{n} in flight") for n in (2, 4, 8, 16, 32)]
+    assert found[0]["latency"]["p99_percent"] == pytest.approx(50)
+    assert found[0]["throughput_percent"] == 0
+    assert checked(run(steady()), run(failed()))["differences"][0]["latency"] is None

@@ -1,0 +1,153 @@
+"""The load test against a real server, each of the four ways: its figures are those that the server itself counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import headrace.client as hc
+from headrace.client.load.calling import Answer, Inputs, Request
+from headrace.client.load.calling.opening import describe, open_callers
+from headrace.client.load.crew import Crew
+from headrace.client.load.orders import Job
+from headrace.client.load.run import ClosedLoop, Mode, OpenLoop, Outcome, Phase, Protocol
+from headrace.client.models import ModelStatus
+from headrace.wire.errors import Code, NotFound
+from tests import models
+from tests.e2e.conftest import Serve
+from tests.e2e.serving import Served
+
+PROTOCOLS: list[Protocol] = ["headrace", "oip"]
+MODES: list[Mode] = ["stream", "unary"]
+WAYS = [(protocol, mode) for protocol in PROTOCOLS for mode in MODES]
+UNKNOWN = 2
+"""What every error in a stream of the Open Inference Protocol is."""
+
+INPUTS = {name: np.full((1, 16), 2, np.float32) for name in "xy"}
+MAX_MESSAGE_BYTES = 64 << 20
+
+ways = pytest.mark.parametrize(("protocol", "mode"), WAYS)
+
+
+@pytest.fixture
+def served(serve: Serve, tmp_path: Path) -> Served:
+    return serve(f"add={models.add_multiply(tmp_path)}", f"slow={models.slow(tmp_path, 100)}")
+
+
+async def status(served: Served, model: str) -> ModelStatus:
+    async with hc.connect(served.address) as server:
+        return next(each for each in (await server.status()).models if each.name == model)
+
+
+async def answers(
+    served: Served,
+    protocol: Protocol,
+    mode: Mode,
+    request: Request,
+    count: int,
+    inputs: Inputs = INPUTS,
+) -> Sequence[Answer]:
+    """Of so many calls at once, on two callers."""
+    async with open_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
+        return await asyncio.gather(*(callers[number % 2].call(inputs) for number in range(count)))
+
+
+def job_for(served: Served, protocol: Protocol, mode: Mode, *phases: Phase) -> Job:
+    return Job(
+        target=served.address,
+        protocol=protocol,
+        mode=mode,
+        request=Request("add", "", outputs=("sum",)),
+        streams=2,
+        window=16,
+        processes=2,
+        phases=phases,
+        seed=1,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        shapes=("x:2,16", "y:2,16"),
+    )
+
+
+async def run(job: Job) -> list[Outcome]:
+    return await Crew(job, lambda _: None).run()
+
+
+@ways
+async def test_every_request_is_an_inference(served: Served, protocol: Protocol, mode: Mode) -> None:
+    found = await answers(served, protocol, mode, Request("add", "1", outputs=("sum",), timeout=20, priority=3), 50)
+    assert [(answer.code, answer.message) for answer in found] == [(0, "")] * 50
+    assert (await status(served, "add")).inferences == 50
+    for answer in found:
+        waiting, queued, running = answer.times
+        if protocol == "oip":
+            assert np.isnan(answer.times).all()
+        else:
+            assert waiting == 0
+            assert 0 <= queued + running < answer.ended - answer.sent
+
+
+async def test_what_is_kept_is_released(serve: Serve, tmp_path: Path) -> None:
+    served = serve(f"add={models.add_multiply(tmp_path)}", "--keep-bytes=16KiB")
+    request = Request("add", "", outputs=(), keep=("sum", "product"))
+    # Less than fifty of them would keep.
+    async with open_callers(served.address, "headrace", "stream", 1, 8, request, MAX_MESSAGE_BYTES) as (caller,):
+        for _ in range(50):
+            assert (await caller.call(INPUTS)).message == ""
+
+
+@ways
+async def test_errors_are_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
+    in_band = (protocol, mode) == ("oip", "stream")
+    unknown = Request("other", "")
+    for answer in await answers(served, protocol, mode, unknown, 3):
+        assert answer.code == (UNKNOWN if in_band else Code.NOT_FOUND)
+        assert "other" in answer.message
+    wrong = {"x": INPUTS["x"], "y": np.zeros((1, 3), np.float32)}
+    for answer in await answers(served, protocol, mode, Request("add", ""), 3, wrong):
+        assert answer.code == (UNKNOWN if in_band else Code.INVALID_ARGUMENT)
+        assert "'y'" in answer.message
+
+
+@ways
+async def test_timeouts_are_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
+    inputs = {"x": np.ones(1, np.float32)}
+    for answer in await answers(served, protocol, mode, Request("slow", "", timeout=0.05), 2, inputs):
+        # The timer of the client and that of the server are a race, and only one of them has a code here.
+        in_band = (protocol, mode) == ("oip", "stream")
+        assert answer.code in ((Code.DEADLINE_EXCEEDED, UNKNOWN) if in_band else (Code.DEADLINE_EXCEEDED,))
+        assert 0.04 < answer.ended - answer.sent < 5
+
+
+@ways
+async def test_a_run_of_two_processes(served: Served, protocol: Protocol, mode: Mode) -> None:
+    open_loop, closed_loop = Phase(OpenLoop(200, 400), 0.0, 0.5), Phase(ClosedLoop(8), 0.0, None, 100)
+    first, second = await run(job_for(served, protocol, mode, open_loop, closed_loop))
+    assert (first.planned, first.unsent, first.samples.count) == (150, 0, 150)
+    assert (second.planned, second.unsent, second.samples.count) == (100, 0, 100)
+    assert not first.samples.code.any()
+    assert not second.samples.code.any()
+    assert (await status(served, "add")).inferences == 250
+    for outcome in (first, second):
+        assert np.isnan(outcome.samples.running).all() == (protocol == "oip")
+        assert (outcome.server is not None) == (protocol == "oip")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_both_protocols_describe_a_model_alike(served: Served, protocol: Protocol) -> None:
+    model, server = await describe(served.address, protocol, "add", "")
+    assert (model.name, model.version) == ("add", "1")
+    assert sorted(map(str, model.inputs)) == ["x FP32[?,16]", "y FP32[?,16]"]
+    async with hc.connect(served.address) as own:
+        assert server == f"headrace {(await own.status()).version}"
+
+
+@ways
+async def test_a_model_that_is_not_there(served: Served, protocol: Protocol, mode: Mode) -> None:
+    job = job_for(served, protocol, mode, Phase(ClosedLoop(1), 0.0, 1.0))
+    with pytest.raises(NotFound, match="other"):
+        await run(replace(job, request=Request("other", "")))

@@ -1,0 +1,183 @@
+"""`headrace load` and `headrace report`, as users run them, against servers whose latencies are known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tests import models
+from tests.client.load.oip_server import OipServer, oip_server
+from tests.e2e.conftest import Serve
+
+COMMAND = [sys.executable, "-m", "headrace.client"]
+OIP = ("--protocol", "oip", "--model", "echo", "--warmup", "0")
+ESCAPE = "\x1b"
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def phases(self) -> list[dict[str, Any]]:
+        """Of the only run of the JSON on standard output."""
+        (run,) = json.loads(self.out)["runs"]
+        return list(run["phases"])
+
+
+async def headrace(*arguments: str, interrupted_after: float | None = None) -> Ended:
+    """How the command ended, without a terminal."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=pipe, stderr=pipe)
+    if interrupted_after is not None:
+        asyncio.get_running_loop().call_later(interrupted_after, process.send_signal, signal.SIGINT)
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    ended = Ended(process.returncode, out.decode(), err.decode())
+    assert "Traceback" not in ended.out + ended.err
+    assert ESCAPE not in ended.out + ended.err
+    return ended
+
+
+async def loaded(latency: Callable[[int], float], *arguments: str) -> dict[str, Any]:
+    """The one phase of a load on a server with these latencies."""
+    async with oip_server(OipServer(latency)) as server:
+        ended = await headrace("load", server.target, *OIP, "--json", *arguments)
+    assert (ended.code, ended.err) == (0, "")
+    (phase,) = ended.phases
+    return phase
+
+
+async def test_a_stall_shows_in_latency_and_hides_in_service_time() -> None:
+    """One request of 500 takes 1.4 s, and there is room for one at a time, so that others wait for it in the client.
+
+    They were due every 10 ms. Those behind it wait 1.39 s, 1.38 s, ... less what is caught up: some 150 of them.
+    """
+    window_of_one = ("--window", "1", "--rate", "100/s", "--duration", "5")
+    phase = await loaded(lambda number: 1.4 if number == 200 else 0.0, *window_of_one)
+    assert phase["planned"] == phase["sent"] == phase["ok"] == 500
+    latency, service = phase["latency"], phase["service"]
+    assert 1400 <= latency["max_ms"] <= 1500
+    assert 1250 <= latency["p99_ms"] <= 1420
+    assert latency["p50_ms"] < 50
+    assert service["p99_ms"] < 100
+    assert 1400 <= service["max_ms"] <= 1500
+    assert 140 <= phase["late"] <= 250
+    assert phase["plan_kept_percent"] == pytest.approx(100 * (1 - phase["late"] / 500))
+
+
+async def test_a_rate_that_the_server_cannot_hold_is_not_lowered() -> None:
+    """It takes 20 ms for each request, one at a time: 50/s at most."""
+    phase = await loaded(lambda _: 0.02, "--window", "1", "--rate", "100/s", "--duration", "3")
+    assert phase["rate_planned_per_s"] == pytest.approx(100, rel=0.01)
+    assert phase["planned"] == 300
+    assert phase["throughput_per_s"] <= 50
+    assert phase["unsent"] == 300 - phase["sent"] >= 149
+    assert phase["plan_kept_percent"] < 10
+    assert phase["growth"]["last_ms"] > 1000 > phase["growth"]["first_ms"]
+    assert any(warning.startswith("the server held") for warning in phase["warnings"])
+
+
+async def test_a_known_distribution_is_reported_within_two_percent() -> None:
+    """1,200 latencies on a grid of a Pareto distribution from 0.2 s on, in an order of no meaning."""
+    count = 1200
+    grid = 0.2 * (1 - (np.arange(count) + 0.5) / count) ** -0.3
+    order = np.random.default_rng(1).permutation(grid)
+    phase = await loaded(lambda number: order[number], "--mode", "unary", "--rate", "300/s", "--count", str(count))
+    assert phase["ok"] == count
+    assert phase["unsent"] == 0
+    for name, rank in (("p50", 600), ("p90", 1080), ("p99", 1188), ("p99_9", 1199)):
+        assert phase["latency"][f"{name}_ms"] == pytest.approx(1e3 * grid[rank - 1], rel=0.02)
+        assert phase["service"][f"{name}_ms"] == pytest.approx(1e3 * grid[rank - 1], rel=0.02)
+
+
+async def test_a_broken_condition_is_the_exit_code() -> None:
+    async with oip_server(OipServer(lambda _: 0.05)) as server:
+        asked = ("load", server.target, *OIP, "--concurrency", "2", "--count", "10")
+        held = await headrace(*asked, "--fail-if", "errors>0", "--fail-if", "p99>30s")
+        broken = await headrace(*asked, "--fail-if", "errors>0", "--fail-if", "p50>10ms")
+    assert (held.code, held.err) == (0, "")
+    assert broken.code == 3
+    assert "2 in flight" in broken.out
+    assert broken.err.startswith("headrace: p50 is ")
+    assert broken.err.endswith(" ms, which is > 10 ms (2 in flight)\n")
+
+
+async def test_a_sweep_is_recorded_reported_and_compared(serve: Serve, tmp_path: Path) -> None:
+    target = serve(f"am={models.add_multiply(tmp_path)}").address
+    records = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for record, ways in zip(records, ("--processes=1", "--processes=2"), strict=True):
+        sweep = ("--sweep", "1,4", "--count", "200", "--warmup", "0.1", ways)
+        ended = await headrace("load", target, "--model", "am", *sweep, "--record", str(record))
+        assert (ended.code, ended.err) == (0, "")
+        assert "1 in flight" in ended.out
+        assert "4 in flight" in ended.out
+    report = await headrace("report", str(records[0]), "--json")
+    assert [phase["ok"] for phase in report.phases] == [200, 200]
+    where = report.phases[0]["where"]
+    assert min(where["queue_ms"], where["inference_ms"], where["network_ms"]) > 0
+    page = tmp_path / "page.html"
+    compared = await headrace("report", *map(str, records), "--html", str(page))
+    assert (compared.code, compared.out, compared.err) == (0, "", f"written to {page}\n")
+    assert "4 in flight" in page.read_text()
+
+
+async def test_an_interrupt_reports_what_there_is() -> None:
+    async with oip_server(OipServer(lambda _: 0.01)) as server:
+        asked = ("load", server.target, *OIP, "--rate", "50/s", "--duration", "60", "--json")
+        ended = await headrace(*asked, interrupted_after=4)
+    assert (ended.code, ended.err) == (130, "")
+    (phase,) = ended.phases
+    assert phase["interrupted"]
+    assert 10 <= phase["ok"] == phase["planned"] <= 200
+
+
+async def test_an_interrupt_before_anything_was_sent_says_nothing() -> None:
+    """Nobody answers at this address, so that it is still trying to connect."""
+    ended = await headrace("load", "192.0.2.1:8001", *OIP, interrupted_after=2)
+    assert ended == (130, "", "")
+
+
+async def test_the_self_test_measures_every_way() -> None:
+    ended = await headrace("load", "--self-test")
+    assert (ended.code, ended.err) == (0, "")
+    for way in ("without a transport", "headrace --mode stream", "headrace --mode unary", "oip --mode stream"):
+        assert f"{way} " in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "a server and a model are needed"),
+        (("127.0.0.1:1",), "a server and a model are needed"),
+        (("127.0.0.1:1", "--model", "m", "--rate", "fast"), '"fast" is no rate'),
+        (("127.0.0.1:1", "--model", "m", "--rate", "1/s", "--sweep", "1,2"), "--rate and --sweep are different loads"),
+        (("127.0.0.1:1", "--model", "m", "--duration", "1", "--count", "1"), "--duration and --count both say"),
+        (("127.0.0.1:1", "--model", "m", "--fail-if", "p42>1ms"), "p42"),
+        (("127.0.0.1:1", "--model", "m", "--concurrency", "9", "--window", "4"), "do not fit in 1 stream"),
+        (("127.0.0.1:1", "--model", "m", "--processes", "4", "--streams", "2"), "--streams is 2"),
+        (("127.0.0.1:1", "--model", "m", "--record", "/nowhere/run.jsonl"), "/nowhere/run.jsonl cannot be written"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
+    ended = await headrace("load", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("headrace: ")
+    assert sentence in ended.err.replace("'", '"')
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("nowhere.jsonl",)])
+async def test_a_report_needs_a_record(arguments: tuple[str, ...]) -> None:
+    ended = await headrace("report", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
