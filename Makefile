@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= .venv/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test bench demo serve clean
+.PHONY: help install proto check check-proto format test test-page bench demo serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: .venv/.installed ## Format the code and fix what can be fixed
 test: .venv/.model .venv/.test-models ## Run the tests
 	.venv/bin/pytest
 	.venv/bin/pytest tests/triton
+
+test-page: .venv/.installed ## Look at the HTML report with Chromium: pictures in build/page
+	.venv/bin/pytest tests/page
 
 bench: .venv/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
 	.venv/bin/python -m tests.bench

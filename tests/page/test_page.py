@@ -1,0 +1,163 @@
+"""The report as a real browser shows it. `make test-page`; the pictures are for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.client.load.report.page import html
+from headrace.client.load.run import Run
+from tests.page import runs
+from tests.page.browser import Browser, Page, Scheme
+
+DESK, PHONE = 1280, 390
+TIMES = ["Latency percentiles", "Latency over time"]
+RATES = "Rate and throughput over time"
+SWEEP = "Throughput against concurrency"
+WHERE = "Where the time went"
+
+PAGES: dict[str, tuple[Callable[[], list[Run]], list[str]]] = {
+    "stalled": (lambda: [runs.stalled()], [*TIMES, RATES, WHERE]),
+    "overloaded": (lambda: [runs.overloaded()], [*TIMES, RATES, WHERE]),
+    "sweep": (lambda: [runs.sweep()], [*TIMES, SWEEP, WHERE]),
+    "compared": (runs.compared, [*TIMES, RATES, WHERE]),
+    "sweeps": (lambda: [runs.sweep(name="old.jsonl"), runs.sweep(4.0, "new.jsonl")], [*TIMES, SWEEP, WHERE]),
+    "failed": (lambda: [runs.failed()], ["Latency over time", RATES]),
+    "hostile": (runs.hostile, [*TIMES, RATES, WHERE]),
+}
+
+DRAWN = """[...document.querySelectorAll("figure.plot")].map(figure => [
+  figure.querySelector(".kicker").textContent,
+  [...figure.querySelectorAll(".scatterlayer path.js-line, .scatterlayer path.point, .barlayer .point path")]
+    .filter(path => { const box = path.getBoundingClientRect(); return box.width + box.height > 4; }).length,
+])"""
+# Of each row of labels and headings in a plot: left and right end of each text, and of what holds them.
+TEXTS = """[...document.querySelectorAll(".drawing")].flatMap(drawing =>
+  ["g.xaxislayer-above", "g.yaxislayer-above", "g.infolayer"].flatMap(row =>
+    [...drawing.querySelectorAll(row + " text")].filter(text => text.getBoundingClientRect().width).map(text => {
+      const box = text.getBoundingClientRect(), all = drawing.getBoundingClientRect();
+      return [drawing.id + " " + row, text.textContent, box.left, box.right, box.top, box.bottom, all.left, all.right];
+    })))"""
+LUMINANCE = """((element, property) => {
+  const [r, g, b] = getComputedStyle(element)[property].match(/[\\d.]+/g).slice(0, 3)
+    .map(each => each / 255).map(each => each <= .04045 ? each / 12.92 : ((each + .055) / 1.055) ** 2.4);
+  return .2126 * r + .7152 * g + .0722 * b;
+})"""
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def file(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("page") / f"{name}.html"
+    file.write_text(html(PAGES[name][0]()), "utf-8")
+    return file
+
+
+@pytest.fixture(params=(DESK, PHONE), scope="module")
+def page(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Page:
+    return Page(browser, file, request.param)
+
+
+def test_shows_every_plot_without_complaint_or_request(page: Page, name: str, file: Path) -> None:
+    drawn = page.evaluate(DRAWN)
+    assert [title for title, _ in drawn] == PAGES[name][1]
+    assert all(count > 0 for _, count in drawn), drawn
+    assert page.complaints() == []
+    assert page.requests() == [file.as_uri()]
+
+
+def test_figures_are_what_plotly_knows(page: Page) -> None:
+    # What a hidden axis would use is "unused", and colours are still names here.
+    unknown = """Object.values(JSON.parse(document.getElementById("figures").textContent))
+      .flatMap(({data, layout}) => Plotly.validate(data, layout) || [])
+      .filter(each => each.code !== "unused" && !/color$/.test(each.path.at(-1))).map(each => each.msg)"""
+    assert page.evaluate(unknown) == []
+
+
+def test_fits_its_window(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    outside = """[...document.querySelectorAll("main *")].filter(each => !each.closest(".scroll, .series, svg")
+      && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))"""
+    assert page.evaluate(outside) == []
+
+
+def test_labels_of_plots_neither_overlap_nor_leave_them(page: Page) -> None:
+    texts = page.evaluate(TEXTS)
+    assert texts
+    for _, text, left, right, *_, first, last in texts:
+        assert first - 8 <= left, text
+        assert right <= last + 8, text
+    for (row, text, *box), (other_row, other, *other_box) in pairwise(texts):
+        assert row != other_row or not _overlap(box, other_box), (row, text, other)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_is_readable_by_day_and_by_night(page: Page, name: str, scheme: Scheme, pictures: Path) -> None:
+    page.media("", scheme)
+    page.settle()
+    ground = page.evaluate(f"{LUMINANCE}(document.body, 'backgroundColor')")
+    surface = page.evaluate(f"{LUMINANCE}(document.querySelector('.card'), 'backgroundColor')")
+    ink = page.evaluate(f"{LUMINANCE}(document.body, 'color')")
+    label = page.evaluate(f"{LUMINANCE}(document.querySelector('.xtick text'), 'fill')")
+    assert (ground < 0.05) if scheme == "dark" else (ground > 0.85)
+    assert _contrast(ink, ground) > 7
+    assert _contrast(label, surface) > 4.5
+    page.screenshot(pictures / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png")
+
+
+def test_paper_is_light_and_plots_fit_on_it(browser: Browser, file: Path, name: str, pictures: Path) -> None:
+    page = Page(browser, file, DESK, "dark")
+    page.media("print", "dark")
+    page.resize(680)
+    page.settle()
+    assert page.evaluate(f"{LUMINANCE}(document.body, 'backgroundColor')") == 1
+    assert page.evaluate(f"{LUMINANCE}(document.querySelector('.xtick text'), 'fill')") < 0.2
+    widths = page.evaluate("[...document.querySelectorAll('.drawing .main-svg')].map(each => each.clientWidth)")
+    assert widths
+    assert all(600 < width < 680 for width in widths)
+    page.media("", "dark")
+    page.pdf(pictures / f"{name}.pdf")
+    assert page.complaints() == []
+
+
+def test_a_press_hides_a_run_and_another_shows_it(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "compared.html"
+    file.write_text(html(runs.compared()), "utf-8")
+    page = Page(browser, file, DESK)
+    lines = "document.querySelectorAll('#plot-0 path.js-line').length"
+    press = "document.querySelector('button[data-series=s1]').click()"
+    assert page.evaluate(lines) == 4
+    page.evaluate(press)
+    assert page.evaluate(lines) == 2
+    page.evaluate(press)
+    assert page.evaluate(lines) == 4
+
+
+def test_hostile_names_are_only_text(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "hostile.html"
+    file.write_text(html(runs.hostile()), "utf-8")
+    page = Page(browser, file, DESK)
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate("document.querySelectorAll('img, main b b, main svg b, main a, svg a').length") == 0
+    assert "<img src=x onerror=alert(2)>" in page.evaluate("document.querySelector('h1').textContent")
+    assert "script><img s" in page.evaluate("document.querySelector('#plot-3 .infolayer').textContent")
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def _overlap(box: list[Any], other: list[Any]) -> bool:
+    left, right, top, bottom, *_ = box
+    other_left, other_right, other_top, other_bottom, *_ = other
+    return bool(
+        min(right, other_right) - max(left, other_left) > 0 and min(bottom, other_bottom) - max(top, other_top) > 2
+    )
