@@ -1,11 +1,11 @@
 """Tickets that come one in a message, but thick and fast.
 
 In a frame those who can share a run come together. In protocols without frames each would run alone, however many
-there are; and where runs are done in place, one costs several times what a further row of it does. So they wait for
-each other for a moment: every run that is shared makes all who come later wait less. Since nobody says how many will
-come, that is tried now and then, and the others wait for no more than came then.
+there are; and where runs are done in place, one costs several times what a further row of it does. So they wait until
+no more come for a moment: every run that is shared makes all who come later wait less. Since nobody says how many will
+come, that is tried now and then, and as long as only few do nobody waits otherwise.
 
-    add/multiply, 32 at once    ModelInfer: 350 us each alone, 220 together    ModelStreamInfer: 150, 122
+    add/multiply, 32 at once    ModelInfer: 350 us each alone, 220 together    ModelStreamInfer: 150, 125
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ MOST = 2e-3
 """Seconds that anybody waits for others."""
 FEW = 6
 """When fewer come, it does not pay to wait for them."""
-TRIAL_EVERY, SELDOM = 4, 64
-"""Runs between trials, which wait until it is quiet to see how many come: at first, and at most when few came."""
+OFTEN, SELDOM = 4, 64
+"""When few came, so many runs wait for nobody before the next trial: twice as many each time."""
+LENIENT = 4
+"""So often only few may come between many: clients that were answered together send at different times again."""
 URGENT = 10 * MOST
 """Who has to be done in so many seconds waits for nobody."""
 
 
 class Crowd:
-    """Those who are queued for a model, and how many of them are thought to come together."""
+    """Those who are queued for a model, and whether it pays to wait for more of them."""
 
-    __slots__ = ("_pause", "_until_trial", "expected", "first", "last", "patient")
+    __slots__ = ("_pause", "_small", "_until_trial", "first", "last", "patient")
 
     def __init__(self) -> None:
-        self.expected = 1
-        """As many are not waited for any longer."""
         self.first = self.last = 0.0
         """When they came."""
         self.patient = False
         """All of them came alone and have time."""
-        self._until_trial = self._pause = TRIAL_EVERY
+        self._small = LENIENT
+        """How often only few came since many did."""
+        self._until_trial = self._pause = OFTEN
+        """Runs that wait for nobody, now and after the next trial that does not pay."""
 
     def came(self, queued: int, now: float, *, patient: bool) -> None:
         """Another one, beside so many who are queued."""
@@ -44,22 +47,21 @@ class Crowd:
             self.first, self.patient = now, patient
         self.last = now
 
-    def due(self, queued: int) -> float:
-        """When so many should run."""
-        if not self.patient or (queued >= self.expected and self._until_trial):
+    @property
+    def due(self) -> float:
+        """When they should run."""
+        if self._until_trial or not self.patient:
             return self.first
         return min(self.last + QUIET, self.first + MOST)
 
     def ran(self, count: int) -> None:
-        """So many went together. When fewer came than expected, they are thought to have become fewer."""
+        """So many of them went together."""
         if self._until_trial:
             self._until_trial -= 1
-            self.expected = _worth_it(min(self.expected, count))
-            return
-        self.expected = _worth_it(count)
-        self._pause = TRIAL_EVERY if self.expected > 1 else min(2 * self._pause, SELDOM)
-        self._until_trial = self._pause
-
-
-def _worth_it(count: int) -> int:
-    return count if count >= FEW else 1
+        elif count >= FEW:
+            self._pause, self._small = OFTEN, 0
+        elif self._small < LENIENT:
+            self._small += 1
+        else:
+            self._until_trial = self._pause
+            self._pause = min(2 * self._pause, SELDOM)

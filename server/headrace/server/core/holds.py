@@ -30,7 +30,7 @@ class Holds:
         if self._delay == 0 or not 0 < model.queued < model.spec.batch:
             return False
         crowd = model.crowd
-        due = crowd.due(model.queued) if self._delay is None else crowd.first + self._delay
+        due = crowd.due if self._delay is None else crowd.first + self._delay
         if due <= now:
             return False
         self._held[model] = due
