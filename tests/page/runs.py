@@ -62,11 +62,12 @@ def open_loop(
     """`failing`: between these seconds one request in five fails."""
     collector = Collector()
     in_flight: list[float] = []
-    at, planned, unsent = 0.0, 0, 0
+    at, planned, unsent, no_room = 0.0, 0, 0, 0
     while at < seconds:
         planned += 1
         full = len(in_flight) >= window
         sent = max(at + 0.00002, in_flight[0]) if full else at + 0.00002
+        no_room += sent > at + 0.00002
         if sent > seconds:
             unsent += 1
         else:
@@ -80,7 +81,8 @@ def open_loop(
     samples = collector.take()
     messages = {UNAVAILABLE: "the server is draining"} if failing[1] else {}
     elapsed = max(seconds, float(samples.ended.max()))
-    return Outcome(Phase(OpenLoop(rate, last), 1.0, seconds), planned, unsent, elapsed, samples, messages)
+    phase = Phase(OpenLoop(rate, last), 1.0, seconds)
+    return Outcome(phase, planned, unsent, elapsed, samples, messages, no_room=no_room)
 
 
 def closed_loop(concurrency: int, seconds: float, queue: Queue) -> Outcome:

@@ -64,12 +64,13 @@ def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: flo
     """
     intended = np.arange(len(services)) / load.first
     sent, ended = np.empty(len(services)), np.empty(len(services))
-    free = 0.0
+    free, no_room = 0.0, 0
     for at, service in enumerate(services):
         sent[at] = max(intended[at], ended[at - window]) if at >= window else intended[at]
+        no_room += bool(intended[at] < sent[at] < until)
         free = ended[at] = max(sent[at], free) + service
     made = samples(intended, ended - intended, wait=sent - intended).where(sent < until)
-    return outcome(load, made, planned=len(services), unsent=len(services) - made.count)
+    return outcome(load, made, planned=len(services), unsent=len(services) - made.count, no_room=no_room)
 
 
 def stalled() -> Outcome:

@@ -39,7 +39,12 @@ def test_one_that_counts_is_over_by_the_answers() -> None:
 
 def test_the_rate_is_that_of_late() -> None:
     progress = Progress(TIMED)
-    for second in range(20):
+    for second in (-2, -1):
+        progress.add(ended(), float(second))
+    progress.add(ended(*[0.01] * 10), 0.0)
+    progress.add(ended(*[0.01] * 10), 0.5)
+    assert progress.rate == 20
+    for second in range(1, 20):
         progress.add(ended(*[0.01] * (10 if second < 10 else 50)), float(second))
     assert progress.rate == 50
 

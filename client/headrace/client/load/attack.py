@@ -34,6 +34,7 @@ class Part(NamedTuple):
     messages: dict[int, str]
     warmup_failures: int
     """Requests of the warm-up that have failed; they are recorded nowhere else."""
+    no_room: int = 0
 
 
 async def attack(
@@ -87,7 +88,7 @@ async def attack(
 
     due = ledger.sent if isinstance(phase.load, ClosedLoop) else planned(phase, seed, share, until=stopped)
     elapsed = max(ledger.last_answer, 0 if math.isinf(end) else end)
-    return Part(due, due - ledger.sent, elapsed, ledger.messages, ledger.warmup_failures)
+    return Part(due, due - ledger.sent, elapsed, ledger.messages, ledger.warmup_failures, ledger.no_room)
 
 
 async def _first(work: Task, stopping: Task, seconds: float) -> None:

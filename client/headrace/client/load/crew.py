@@ -180,6 +180,7 @@ def merged(phase: Phase, ends: Sequence[Over], batches: Sequence[Samples], *, in
         messages=messages,
         server=next((end.server for end in ends if end.server is not None), None),
         interrupted=interrupted,
+        no_room=sum(part.no_room for part in parts),
     )
 
 

@@ -29,6 +29,8 @@ class Ledger:
         self.sent = 0
         self.last_answer = 0.0
         self.warmup_failures = 0
+        self.no_room = 0
+        """Requests that waited for others to end."""
         self.messages: dict[int, str] = {}
         self._begin = begin
         self._collector = collector

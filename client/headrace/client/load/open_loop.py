@@ -28,5 +28,7 @@ async def send_open(
 
     for due in due_times:
         await pacer.until(due)
+        if places.full and due >= 0:
+            ledger.no_room += 1
         place = await places.take()
         ledger.send(group.create_task(request(place, next(inputs))), due, pacer.now())

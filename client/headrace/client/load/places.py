@@ -24,9 +24,13 @@ class Places:
         self._least = 0
         self._freed: asyncio.Future[None] | None = None
 
+    @property
+    def full(self) -> bool:
+        return self._least == self._window
+
     async def take(self) -> int:
         """The number of a caller, for `give_back`. Waits for a place; only one can wait at a time."""
-        while self._least == self._window:
+        while self.full:
             self._freed = asyncio.get_running_loop().create_future()
             await self._freed
         number, _ = self._by_use[self._least].popitem(last=False)

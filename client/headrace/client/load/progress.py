@@ -42,6 +42,8 @@ class Progress:
         self._counts += np.bincount(places, minlength=len(self._counts))
         self.answered += samples.count
         self.errors += samples.count - int(np.count_nonzero(good))
+        if not self.answered:
+            return  # the warm-up is no part of the rate
         self._recent.append((now, self.answered))
         while self._recent[0][0] < now - RECENT:
             self._recent.popleft()

@@ -143,6 +143,7 @@ class _Over:
     messages: dict[int, str]
     server: Server | None
     interrupted: bool
+    no_room: int
 
 
 _OVER = tuple(field.name for field in fields(_Over))
@@ -173,11 +174,11 @@ class _Reader:
         if self._phase is not None:
             samples = joined(self._parts)
             elapsed = float(samples.ended.max(initial=0.0))
-            self._end(_Over(samples.count, 0, elapsed, {}, None, interrupted=True))
+            self._end(_Over(samples.count, 0, elapsed, {}, None, interrupted=True, no_room=0))
         return Run(self._settings, self._outcomes, name)
 
     def _end(self, over: _Over) -> None:
-        if self._phase is None or min(over.planned, over.unsent, over.elapsed) < 0:
+        if self._phase is None or min(over.planned, over.unsent, over.elapsed, over.no_room) < 0:
             raise ValueError("a count below zero")
         said = {name: getattr(over, name) for name in _OVER}
         self._outcomes.append(Outcome(self._phase, samples=joined(self._parts), **said))

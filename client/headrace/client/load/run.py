@@ -101,6 +101,8 @@ class Outcome:
     """The first error of each code."""
     server: Server | None = None
     interrupted: bool = False
+    no_room: int = 0
+    """Requests that waited in the client because as many as the window were in flight."""
 
 
 @dataclass(slots=True)

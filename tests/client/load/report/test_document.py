@@ -90,7 +90,7 @@ def test_an_overload() -> None:
     assert phase["rate_planned_per_s"] == 500
     assert phase["throughput_per_s"] == pytest.approx(180)
     assert phase["growth"]["grew"] is True
-    assert len(phase["warnings"]) == 3
+    assert len(phase["warnings"]) == 4
 
 
 def test_what_does_not_exist_is_null() -> None:

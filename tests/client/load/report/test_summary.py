@@ -62,7 +62,10 @@ def test_a_stall_is_in_the_latency_and_not_in_the_service_time() -> None:
     assert (found.planned, found.sent, found.late, found.unsent) == (1000, 1000, 155, 0)
     assert found.plan_kept == 84.5
     assert found.throughput == 100
-    assert found.warnings == ["only 84.5 % of the plan was kept: of 1,000 requests, 155 were sent late"]
+    assert found.warnings == [
+        "only 84.5 % of the plan was kept: of 1,000 requests, 155 were sent late",
+        "155 requests had to wait, with as many in flight as the window allows",
+    ]
 
 
 def test_a_rate_that_the_server_cannot_hold_is_said_to_be_one() -> None:
@@ -79,6 +82,7 @@ def test_a_rate_that_the_server_cannot_hold_is_said_to_be_one() -> None:
     assert found.growth.last > 5 * found.growth.first
     assert found.warnings == [
         "only 1.9 % of the plan was kept: of 5,000 requests, 1,764 were sent late and 3,137 never",
+        "1,764 requests had to wait, with as many in flight as the window allows",
         "the server held 180/s of the 500/s that were planned",
         "latency grew from 665 to 5,970 ms between the first and the last fifth of the run",
     ]
@@ -267,3 +271,12 @@ def test_late_is_what_is_noticed_at_that_rate(load: Load, seconds: float) -> Non
     intended = np.arange(10) / 10
     for wait, late in ((0.9 * seconds, 0), (1.1 * seconds, 10)):
         assert summarise(outcome(load, samples(intended, 1.0, wait=wait))).late == late
+
+
+def test_a_client_that_is_too_slow_does_not_blame_the_server() -> None:
+    intended = np.arange(1000) / 1000
+    made = samples(intended, 0.001 + intended, wait=intended)
+    found = summarise(outcome(OpenLoop(1000, 1000), made, 1.0, planned=1500, unsent=500))
+    assert found.no_room == 0
+    assert found.warnings[1] == "this client was too slow: see --processes and --self-test"
+    assert found.warnings[2].startswith("this client sent ")

@@ -53,6 +53,7 @@ def _phase(outcome: Outcome, summary: Summary) -> Document:
         "sent": summary.sent,
         "unsent": summary.unsent,
         "late": summary.late,
+        "no_room": summary.no_room,
         "plan_kept_percent": summary.plan_kept,
         "ok": summary.ok,
         "errors": _errors(outcome, summary),

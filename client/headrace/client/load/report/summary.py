@@ -70,6 +70,8 @@ class Summary:
     sent: int
     unsent: int
     late: int
+    no_room: int
+    """Requests that waited in the client because the window was full."""
     plan_kept: float
     """Percent of the planned requests that were sent, and not late. 0 when nothing was planned."""
     ok: int
@@ -112,6 +114,7 @@ def summarise(outcome: Outcome) -> Summary:
         sent=samples.count,
         unsent=outcome.unsent,
         late=late,
+        no_room=outcome.no_room,
         plan_kept=min(100.0, 100.0 * (samples.count - late) / outcome.planned) if outcome.planned else 0.0,
         ok=good.count,
         errors=_errors(samples),
@@ -248,10 +251,23 @@ def _plan_warnings(summary: Summary) -> list[str]:
         never = f" and {summary.unsent:,} never" if summary.unsent else ""
         late = f"of {counted(summary.planned, 'request')}, {summary.late:,} were sent late{never}"
         warnings.append(f"only {share_text(summary.plan_kept)} % of the plan was kept: {late}")
+        warnings.append(_why_late(summary))
     elif summary.unsent:
         warnings.append(f"{counted(summary.unsent, 'request')} of {summary.planned:,} that were due were never sent")
     grew = summary.growth is not None and summary.growth.grew
     if summary.throughput < HELD * summary.rate_planned and (summary.unsent or summary.failed or grew):
         held, planned = rate_text(summary.throughput), rate_text(summary.rate_planned)
-        warnings.append(f"the server held {held} of the {planned} that were planned")
+        who = "this client sent" if _client_is_slow(summary) else "the server held"
+        warnings.append(f"{who} {held} of the {planned} that were planned")
     return warnings
+
+
+def _client_is_slow(summary: Summary) -> bool:
+    """Most of what was sent late did not have to wait for answers."""
+    return summary.late > 2 * summary.no_room
+
+
+def _why_late(summary: Summary) -> str:
+    if _client_is_slow(summary):
+        return "this client was too slow: see --processes and --self-test"
+    return f"{counted(summary.no_room, 'request')} had to wait, with as many in flight as the window allows"
