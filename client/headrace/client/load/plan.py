@@ -178,7 +178,7 @@ def _steps(seed: list[int], count: int | None) -> Iterator[Floats]:
 
 
 def _dealt(chunks: Iterator[Floats], share: Share) -> Iterator[Floats]:
-    """Every so manieth arrival."""
+    """Every n-th arrival, from that of this process on."""
     passed = 0
     for chunk in chunks:
         yield chunk[(share.index - passed) % share.number :: share.number]
