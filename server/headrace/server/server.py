@@ -158,4 +158,5 @@ def _limits(settings: Settings) -> Limits:
         keep_seconds=settings.keep_seconds,
         grace=settings.grace,
         batch_delay=settings.batch_delay,
+        gather=settings.gather == "auto",
     )

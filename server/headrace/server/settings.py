@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -55,20 +54,6 @@ def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
     return int(text)
 
 
-def to_delay(_type: Any, tokens: tuple[Token, ...]) -> float | None:
-    """`auto` or seconds. Raises ValueError."""
-    text = tokens[0].value
-    if text == "auto":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{text!r} is neither auto nor seconds")
-    return seconds
-
-
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 
 
@@ -91,8 +76,10 @@ class Settings:
     """Inferences of a model at once; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=to_rows, show_default=lambda _: "auto")] = None
     """Rows of a run that tickets share: auto (where it pays), off, or up to 64."""
-    batch_delay: Annotated[float | None, Parameter(converter=to_delay, show_default=lambda _: "auto")] = None
-    """Seconds that a batch waits to be full; auto: only crowds of single requests."""
+    batch_delay: Seconds = 0.0
+    """Seconds that a batch waits to be full."""
+    gather: Literal["auto", "off"] = "auto"
+    """Single requests wait for each other, where many come: 2 ms at most."""
     busy_poll: Seconds = 200e-6
     """Seconds of looking for messages before sleeping; 0: none."""
     streams: Count = 4096

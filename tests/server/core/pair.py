@@ -295,7 +295,7 @@ class Pair:
         left = True
         while left:
             self.decide()
-            self.oracle.now += self.limits.batch_delay or 0.0
+            self.oracle.now += self.limits.batch_delay
             left = bool(self.running) or any(stream.pending for stream in self.oracle.streams)
             left = left or any(self.oracle.queued(spec) for spec in self.specs)
             for run in self.running:

@@ -15,8 +15,8 @@ BATCH = 4 * FEW
 SOON = QUIET / 4
 
 
-def crowded(*, direct: bool = True, delay: float | None = None) -> Scenario:
-    return Scenario(many(batch=BATCH, direct=direct), limits=Limits(batch_delay=delay))
+def crowded(*, direct: bool = True, gather: bool = True, delay: float = 0.0) -> Scenario:
+    return Scenario(many(batch=BATCH, direct=direct), limits=Limits(gather=gather, batch_delay=delay))
 
 
 def alone(world: Scenario, tag: int, *, priority: int = 0, timeout: float = 0.0) -> Client:
@@ -150,8 +150,15 @@ class TestCore:
             assert world.starts() == [tag]
             world.end(tag)
 
-    def test_with_no_delay_nobody_waits(self) -> None:
-        world = crowded(delay=0.0)
+    def test_a_delay_that_was_asked_for_is_what_everybody_waits(self) -> None:
+        world = crowded(delay=0.5)
+        alone(world, 1)
+        assert world.starts() == []
+        assert world.core.first_due() == world.now + 0.5
+        assert world.passes(0.5) == [1]
+
+    def test_where_nobody_shall_nobody_waits(self) -> None:
+        world = crowded(gather=False)
         for tag in range(1, 2 * OFTEN):
             alone(world, tag)
             assert world.starts() == [tag]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ KILO = 256
 """Elements of 1,024 bytes."""
 
 
-def world(**limits: int) -> Scenario:
+def world(**limits: Any) -> Scenario:
     spec = model("give", [port(0, "x", 4)], [port(0, "s", 64 * KILO), port(1, "d", None), port(2, "k", KILO)])
-    return Scenario(spec, step(), limits=Limits(**limits))
+    return Scenario(spec, step(), limits=replace(Limits(), **limits))
 
 
 def frames(world: Scenario, client: Client) -> list[list[Event]]:

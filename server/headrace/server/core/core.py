@@ -46,7 +46,7 @@ from headrace.wire.tensors import Buffer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds; `window` in tickets. `batch_delay`: None where only crowds wait for each other."""
+    """Bytes and seconds; `window` in tickets."""
 
     window: int = 1024
     max_message_bytes: int = 64 << 20
@@ -56,7 +56,8 @@ class Limits:
     keep_bytes_total: int = 1 << 30
     keep_seconds: float = 300.0
     grace: float = 30.0
-    batch_delay: float | None = 0.0
+    batch_delay: float = 0.0
+    gather: bool = False
 
 
 class News(NamedTuple):
@@ -77,7 +78,7 @@ class Core:
         self._grace_ends = math.inf
         self._keeper = Keeper(limits.keep_seconds)
         self._ends = Endings(self._keeper, self.models)
-        self._holds = Holds(limits.batch_delay)
+        self._holds = Holds(limits.batch_delay, gather=limits.gather)
         self._runs = Runs(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
 
     # ---------------------------------------------------------------------------------------------------- streams
@@ -355,7 +356,7 @@ class Core:
     def first_due(self) -> float:
         """When `starts` must be called again, whatever happens until then; infinity when it need not."""
         due = min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
-        return min(due, self._holds.first_due)
+        return min(due, self._holds.first_due) if self._holds.held else due
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):

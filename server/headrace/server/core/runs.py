@@ -46,8 +46,8 @@ class Runs:
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
         startable, starts, holds = self._ends.startable, [], self._holds
-        for model in holds.over(now):
-            startable[model] = None
+        if holds.held:
+            startable.update(dict.fromkeys(holds.over(now)))
         while startable:
             model = startable.popitem()[0]
             batches = model.spec.batch > 1
