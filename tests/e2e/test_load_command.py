@@ -132,6 +132,19 @@ async def test_a_sweep_is_recorded_reported_and_compared(serve: Serve, tmp_path:
     assert "4 in flight" in page.read_text()
 
 
+async def test_a_server_that_is_not_there_leaves_an_old_record_alone(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    async with oip_server(OipServer(lambda _: 0.0)) as server:
+        asked = (server.target, *OIP, "--count", "20", "--record", str(record))
+        assert (await headrace("load", *asked)).code == 0
+        first = record.read_text()
+        assert (await headrace("load", *asked)).code == 0
+        assert record.read_text().count('"settings"') == 1
+    second = record.read_text()
+    assert (await headrace("load", *asked)).code == 1
+    assert record.read_text() == second != first
+
+
 async def test_an_interrupt_reports_what_there_is() -> None:
     async with oip_server(OipServer(lambda _: 0.01)) as server:
         asked = ("load", server.target, *OIP, "--rate", "50/s", "--duration", "60", "--json")

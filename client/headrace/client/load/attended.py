@@ -52,6 +52,7 @@ class _Watch:
             case Described():
                 self.settings = settings_of(self._job, news)
                 if self._file is not None:
+                    self._file.truncate(0)
                     self._recorder = Recorder(self._file, self.settings)
             case Began(number, begin):
                 self.live.begun(number, self._job.phases[number], begin)
@@ -69,8 +70,9 @@ class _Watch:
 
 
 def _opened(record: Path) -> TextIO:
+    """What is in it stays until there is something to write: a server that is not there costs nobody an old record."""
     try:
-        return record.open("w", encoding="utf-8")
+        return record.open("a", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{record} cannot be written: {error.strerror or error}") from None
 
@@ -126,7 +128,7 @@ def settings_of(job: Job, described: Described) -> Settings:
         priority=request.priority,
         seed=job.seed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        client=f"headrace {version('headrace')}",
+        client=version("headrace"),
         server=described.server,
         cpus=os.cpu_count() or 1,
     )

@@ -19,9 +19,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-DURATIONS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99.9": "p99_9", "max": "max", "mean": "mean"} | {
-    "min": "min"
-}
+DURATIONS = {name: name.replace(".", "_") for name in ("p50", "p90", "p95", "p99", "p99.9", "max", "mean", "min")}
 SERVICE = "service."
 """Before the name of a duration: from when a request was sent, instead of when it was due."""
 COUNTS = ("errors", "late", "unsent")

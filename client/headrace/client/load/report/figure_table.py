@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from headrace.client.load.report.formats import number_text, share_text
@@ -58,6 +59,7 @@ def _groups() -> list[Group]:
                 Row("sent", lambda summary: summary.sent, "neither", _count),
                 Row("never sent", lambda summary: summary.unsent, "less", _count),
                 Row("sent late", lambda summary: summary.late, "less", _count),
+                Row("waited for room", lambda summary: summary.no_room, "less", _count),
                 Row("plan kept, %", lambda summary: summary.plan_kept, "more", share_text),
                 Row("succeeded", lambda summary: summary.ok, "neither", _count),
                 Row("failed", lambda summary: sum(summary.errors.values()), "less", _count),
@@ -73,16 +75,16 @@ def _groups() -> list[Group]:
 
 def _durations(which: str) -> Iterator[Row]:
     for field, name in PERCENTILES.items():
-        yield Row(name, lambda summary, field=field: _ms(getattr(summary, which), field), "less")  # type: ignore[misc]
+        yield Row(name, partial(_ms, which, field), "less")
 
 
 def _parts(which: str) -> Iterator[Row]:
     for part in PARTS:
-        yield Row(part, lambda summary, part=part: _ms(getattr(summary, which), part), "less")  # type: ignore[misc]
+        yield Row(part, partial(_ms, which, part), "less")
 
 
-def _ms(figures: object, field: str) -> float | None:
-    seconds = getattr(figures, field, None)
+def _ms(figures: str, field: str, summary: Summary) -> float | None:
+    seconds = getattr(getattr(summary, figures), field, None)
     return None if seconds is None else seconds * 1e3
 
 
