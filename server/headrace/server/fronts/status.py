@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -14,15 +12,23 @@ from headrace.wire.errors import HeadraceError
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
-@asynccontextmanager
-async def answer(desk: Desk, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """End the call with the status of an error raised inside; what is not known becomes INTERNAL with an id."""
-    try:
-        yield
-    except HeadraceError as error:
-        await abort(context, error)
-    except Exception as error:
-        await abort(context, desk.incident(error))
+class Answer:
+    """Ends the call with the status of an error raised inside; what is not known becomes INTERNAL with an id."""
+
+    __slots__ = ("_context", "_desk")
+
+    def __init__(self, desk: Desk, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._desk = desk
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, HeadraceError):
+            await abort(self._context, error)
+        elif isinstance(error, Exception):
+            await abort(self._context, self._desk.incident(error))
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HeadraceError) -> NoReturn:

@@ -15,7 +15,7 @@ from headrace.server.core.tables import SlotState
 from headrace.server.fronts.commands import to_call
 from headrace.server.fronts.events import microseconds, to_tensor
 from headrace.server.fronts.single import single
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument
@@ -30,14 +30,14 @@ class UnaryFront:
 
     async def infer(self, message: bytes, context: Context) -> bytes:
         """A stream of one ticket."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             return await self._infer(message, context)
 
     async def list_models(self, _request: pb.ListModelsRequest, _context: Context) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
 
     async def describe_model(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             return _describe(self._desk.core.models.find(request.name, request.version))
 
     async def server_status(self, _request: pb.ServerStatusRequest, _context: Context) -> pb.ServerStatusResponse:

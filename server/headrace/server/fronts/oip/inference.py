@@ -9,11 +9,10 @@ import grpc
 from headrace.server.core.core import Core
 from headrace.server.core.ports import Desk
 from headrace.server.core.streams import Stream
-from headrace.server.fronts.oip.messages import take_apart
 from headrace.server.fronts.oip.requests import Request, Requests
 from headrace.server.fronts.oip.responses import Responses
 from headrace.server.fronts.single import single
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 from headrace.wire.errors import Unimplemented, quote
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,8 +25,8 @@ class InferRpc:
         self._responses = responses
 
     async def infer(self, message: bytes, context: Context) -> bytes:
-        async with answer(self._desk, context):
-            pieces = take_apart(message)
+        async with Answer(self._desk, context):
+            pieces = self._requests.take_apart(message)
             request = self._requests.read(pieces)
             remaining = context.time_remaining() or 0.0
             core, now = self._desk.core, self._desk.now()
@@ -52,6 +51,9 @@ def submit(
                 f"model {quote(spec.name)} has state, and requests with {options.sequence} are not kept together here; "
                 "use headrace.v1, or a model that takes its state as an input"
             )
+    timeout = options.timeout
+    if remaining > 0 and not 0 < timeout < remaining:
+        timeout = remaining
     core.infer(
         stream,
         tag,
@@ -59,6 +61,6 @@ def submit(
         request.inline,
         core.cargo(nbytes + request.nbytes),
         now,
-        timeout=min((seconds for seconds in (options.timeout, remaining) if seconds > 0), default=0.0),
+        timeout=timeout,
         priority=options.priority,
     )

@@ -23,10 +23,13 @@ _LENGTH_DELIMITED, _VARINT = 2, 0
 _FIXED = {1: 8, 5: 4}
 
 
+NOWHERE = slice(0, 0)
+
+
 class Pieces(NamedTuple):
     """`described` and `parameters` are ModelInferRequests of some of the fields; `raw` are views of the message.
 
-    With an `error` there is only the id, if it came before what is wrong.
+    With an `error` there is only the id, if it came before what is wrong. `id_at` and `raw_at` say where these were.
     """
 
     described: bytes = b""
@@ -34,14 +37,16 @@ class Pieces(NamedTuple):
     parameters: bytes = b""
     raw: Sequence[memoryview] = ()
     error: HeadraceError | None = None
+    id_at: slice = NOWHERE
+    raw_at: Sequence[slice] = ()
 
 
 def take_apart(message: bytes) -> Pieces:
     view = memoryview(message)
     described: list[memoryview] = []
     parameters: list[memoryview] = []
-    raw: list[memoryview] = []
-    request_id = b""
+    raw_at: list[slice] = []
+    request_id, id_at = b"", NOWHERE
     counts: dict[int, int] = {}
     at = fields = 0
     try:
@@ -53,9 +58,10 @@ def take_apart(message: bytes) -> Pieces:
             if key in _DESCRIBED:
                 described.append(view[first:at])
             elif key == _RAW:
-                raw.append(view[start:at])
+                raw_at.append(slice(start, at))
             elif key == _ID:
-                request_id = message[start:at]
+                id_at = slice(start, at)
+                request_id = message[id_at]
                 request_id.decode()
             elif key == _PARAMETERS:
                 parameters.append(view[first:at])
@@ -75,7 +81,8 @@ def take_apart(message: bytes) -> Pieces:
         return Pieces(error=InvalidArgument("the id of a request is no text in UTF-8"))
     except InvalidArgument as error:
         return Pieces(id=request_id, error=error)
-    return Pieces(b"".join(described), request_id, b"".join(parameters), raw)
+    raw = [view[at] for at in raw_at]
+    return Pieces(b"".join(described), request_id, b"".join(parameters), raw, None, id_at, raw_at)
 
 
 def _value(message: bytes, wire_type: int, at: int) -> tuple[int, int]:

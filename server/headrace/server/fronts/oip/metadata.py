@@ -11,7 +11,7 @@ from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Desk
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound, Unavailable
@@ -35,7 +35,7 @@ class MetadataRpcs:
 
     async def model_ready(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """A model that is not there is not ready, which is no error."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             try:
                 self._desk.core.models.find(request.name, request.version)
             except (NotFound, Unavailable):
@@ -46,7 +46,7 @@ class MetadataRpcs:
         return pb.ServerMetadataResponse(name="headrace", version=VERSION, extensions=self._extensions)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             models = self._desk.core.models
             spec = models.find(request.name, request.version).spec
             return pb.ModelMetadataResponse(
@@ -58,7 +58,7 @@ class MetadataRpcs:
             )
 
     async def model_config(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             spec = self._desk.core.models.find(request.name, request.version).spec
             return pb.ModelConfigResponse(config=_config(spec))
 

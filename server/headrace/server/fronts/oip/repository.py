@@ -10,7 +10,7 @@ import grpc
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import NO_CONTROL, Control, Desk
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 from headrace.wire.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented, quote
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,7 +35,7 @@ class RepositoryRpcs:
         self._log = logging.getLogger("headrace")
 
     async def index(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             _check_repository(request.repository_name)
             models = [state for state in self._control.index() if state.state == "READY" or not request.ready]
         return pb.RepositoryIndexResponse(
@@ -49,7 +49,7 @@ class RepositoryRpcs:
 
     async def load(self, request: pb.RepositoryModelLoadRequest, context: Context) -> pb.RepositoryModelLoadResponse:
         """Raises Unimplemented for parameters: a model is loaded as the operator has it."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             self._check_allowed()
             _check_repository(request.repository_name)
             _check_parameters(request.parameters)
@@ -60,7 +60,7 @@ class RepositoryRpcs:
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """No model depends on another here."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             self._check_allowed()
             _check_repository(request.repository_name)
             _check_parameters(name for name in request.parameters if name != "unload_dependents")
@@ -69,7 +69,7 @@ class RepositoryRpcs:
 
     async def log_settings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
         """Changes all that is asked for or, when any of it is wrong, nothing; then shows what holds."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             for name in request.settings:
                 _check_setting(name, request.settings[name])
             level = _level(request.settings, self._log.getEffectiveLevel())

@@ -13,6 +13,7 @@ from headrace.server.core.calls import Call, Inline
 from headrace.server.core.quotas import Quota
 from headrace.server.core.streams import DefinedCall
 from headrace.server.fronts.oip.contents import contents_to_bytes, has_contents
+from headrace.server.fronts.oip.layouts import Layouts
 from headrace.server.fronts.oip.messages import Pieces
 from headrace.server.fronts.oip.options import NO_OPTIONS, Options, read_options
 from headrace.server.fronts.oip.shared_memory import Regions
@@ -80,6 +81,7 @@ class Requests:
         self._regions = regions
         self._budget = budget
         self._known: OrderedDict[bytes, Description] = OrderedDict()
+        self.take_apart = Layouts().take_apart
 
     def read(self, pieces: Pieces) -> Request:
         """Raises what the client is to be told."""

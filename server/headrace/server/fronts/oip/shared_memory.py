@@ -18,7 +18,7 @@ import grpc
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Desk
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 from headrace.wire.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -198,21 +198,21 @@ class SharedMemoryRpcs:
     async def status(
         self, request: pb.SystemSharedMemoryStatusRequest, context: Context
     ) -> pb.SystemSharedMemoryStatusResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             found = self._regions.status(request.name) if self._regions is not None else ()
             return pb.SystemSharedMemoryStatusResponse(regions={region.name: _status(region) for region in found})
 
     async def register(
         self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
     ) -> pb.SystemSharedMemoryRegisterResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             self._allowed().register(request.name, request.key, request.offset, request.byte_size)
             return pb.SystemSharedMemoryRegisterResponse()
 
     async def unregister(
         self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             self._allowed().unregister(request.name)
             return pb.SystemSharedMemoryUnregisterResponse()
 

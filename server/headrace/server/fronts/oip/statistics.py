@@ -10,7 +10,7 @@ import grpc
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Desk
 from headrace.server.core.scheduler import Model
-from headrace.server.fronts.status import answer
+from headrace.server.fronts.status import Answer
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,7 +23,7 @@ class StatisticsRpcs:
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
         """Of all models, all versions of one, or one version."""
-        async with answer(self._desk, context):
+        async with Answer(self._desk, context):
             models = self._desk.core.models
             if request.version and request.name:
                 chosen = [models.find(request.name, request.version)]

@@ -14,7 +14,6 @@ from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.ports import Desk
 from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.oip.inference import submit
-from headrace.server.fronts.oip.messages import take_apart
 from headrace.server.fronts.oip.requests import Asked, Requests
 from headrace.server.fronts.oip.responses import Responses, failure, in_stream
 from headrace.server.fronts.single import ANY_SIZE
@@ -98,7 +97,7 @@ class _Session:
                 ahead = Begun(self._context.read())
                 self._submit(tag, message)
                 desk.act()
-                if not (crowded or self._answering.locked()):
+                if stream.outbox and not (crowded or self._answering.locked()):
                     await self._answer()
         except BaseException:
             # Without a reader nobody would end the stream.
@@ -114,7 +113,7 @@ class _Session:
 
     def _submit(self, tag: int, message: bytes) -> None:
         core = self._desk.core
-        pieces = take_apart(message)
+        pieces = self._requests.take_apart(message)
         asked: Sequence[Asked] = ()
         try:
             request = self._requests.read(pieces)
