@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import weakref
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import pytest
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core, Limits
+from headrace.server.core.crowd import FEW, MOST, OFTEN, QUIET
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
@@ -194,3 +196,30 @@ async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> No
     assert dispatch.waits_for_clients()
     dispatch.close()
     engine.close()
+
+
+async def test_who_waits_for_others_runs_when_the_loop_has_nothing_to_do() -> None:
+    """Or when it has waited for long enough, on a loop that says nothing."""
+    any_rows = (Dimension(0, -1),)
+    ports = (Port(0, ("x",), Datatype.FP32, any_rows),), (Port(0, ("y",), Datatype.FP32, any_rows),)
+    engine = FakeEngine()
+    spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1, direct=True, batch=16)
+    engine.add(spec, lambda inputs: {"y": inputs["x"]})
+    core = Core(Limits(gather=True))
+    core.models.add(spec)
+    dispatch = Dispatch(core, engine)
+    for _ in range(OFTEN):
+        await infer(dispatch, spec, (1,), bytes(4))
+    assert dispatch.patience() == math.inf
+    waiting = [asyncio.create_task(infer(dispatch, spec, (1,), bytes(4))) for _ in range(FEW)]
+    await asyncio.sleep(0)
+    assert dispatch.patience() == QUIET
+    assert len(engine.started) == OFTEN
+    dispatch.quiet()
+    await asyncio.wait(waiting)
+    assert [len(run.parts) for run in engine.started[OFTEN:]] == [FEW]
+    assert dispatch.patience() == math.inf
+    began = dispatch.now()
+    await infer(dispatch, spec, (1,), bytes(4))
+    assert dispatch.now() - began >= MOST
+    dispatch.close()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from headrace.server.core.core import Core
+from headrace.server.core.crowd import QUIET
 from headrace.server.core.events import Event
 from headrace.server.core.ports import End, Ended, Engine, Run
 from headrace.server.core.streams import Stream
@@ -38,7 +39,7 @@ class Dispatch:
         self._writers: dict[Stream, asyncio.Future[None]] = {}
         self._readers: dict[Stream, asyncio.Future[None]] = {}
         self.rested = True
-        """Nothing was decided since somebody last set this."""
+        """Nothing has happened since somebody last set this."""
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
@@ -47,15 +48,24 @@ class Dispatch:
         engine.on_ended(self._wake)
 
     def act(self) -> None:
-        """Carry out what the core decides after whatever it was told.
+        """Carry out what the core decides after whatever it was told."""
+        self.rested = False
+        if self.core.undecided:
+            self._decide()
+        elif self.core.first_end() < self._due:
+            self._set_timer()
+
+    def _decide(self) -> None:
+        """Carry out what the core decides.
 
         Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
         next turn of the loop: others want to read and write in between.
         """
-        self.rested = False
-        until = self.now() + TURN_SECONDS
-        while self._start(self.core.starts(self.now()), until):
-            if self.now() > until:
+        now = self.now()
+        until = now + TURN_SECONDS
+        while (runs := self.core.starts(now)) and self._start(runs, until):
+            now = self.now()
+            if now > until:
                 if not self._again:
                     self._again = True
                     self._loop.call_soon(self._act_again)
@@ -72,16 +82,9 @@ class Dispatch:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
         self._set_timer()
 
-    def _go_on(self) -> None:
-        """`act`, where that is seldom needed."""
-        if self.core.undecided:
-            self.act()
-        else:
-            self._set_timer()
-
     def _act_again(self) -> None:
         self._again = False
-        self.act()
+        self._decide()
 
     def _start(self, runs: Sequence[Run], until: float) -> bool:
         """True when there may be more to start, because some have ended in place."""
@@ -115,6 +118,16 @@ class Dispatch:
         """Whether nothing runs on another thread, which would need the processor."""
         return not self._running
 
+    def patience(self) -> float:
+        """Seconds that the event loop may have nothing to do until `quiet` should be called."""
+        return QUIET if self.core.gathering else math.inf
+
+    def quiet(self) -> None:
+        """The event loop had nothing to do for so long."""
+        self.core.quiet()
+        # Not now: whoever calls is the event loop itself.
+        self._loop.call_soon(self.act)
+
     async def news(self, stream: Stream) -> bool:
         """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
         if not stream.outbox and not stream.ended:
@@ -127,12 +140,12 @@ class Dispatch:
         self.core.handed(stream, events, self.now())
         if stream in self._readers and stream.may_read:
             _wake(self._readers.pop(stream))
-        self._go_on()
+        self.act()
 
     def written(self, stream: Stream) -> None:
         """The transport has the last frame of a stream."""
         self.core.written(stream)
-        self._go_on()
+        self.act()
 
     async def readable(self, stream: Stream) -> None:
         """Wait until commands of a stream may be read."""
@@ -145,7 +158,7 @@ class Dispatch:
         self.core.vanish(stream, self.now())
         _wake(self._writers.pop(stream, None))
         _wake(self._readers.pop(stream, None))
-        self._go_on()
+        self.act()
 
     def incident(self, error: BaseException) -> Internal:
         """What a client is told of an error that is none of its business: an id, under which the log has the rest."""
@@ -198,7 +211,11 @@ class Dispatch:
 
     def _on_timer(self) -> None:
         self._timer, self._due = None, math.inf
-        self.act()
+        # What was due may have gone, or have got more time.
+        if self.core.first_due() > self.now():
+            self._set_timer()
+        else:
+            self._decide()
 
     def __repr__(self) -> str:
         return f"<Dispatch {len(self._running)} running, {self.core}>"

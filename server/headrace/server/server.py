@@ -19,7 +19,7 @@ from headrace.server.fronts.oip.service import open_inference_service
 from headrace.server.fronts.oip.shared_memory import Regions
 from headrace.server.fronts.service import inference_service
 from headrace.server.fronts.transport import grpc_server
-from headrace.server.polling import PollingSelector
+from headrace.server.polling import PollingLoop, PollingSelector
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings, as_properties
@@ -67,7 +67,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
         return LOADED_NO_MODEL
     try:
         selector = PollingSelector(settings.busy_poll)
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
             return runner.run(_serve(core, engine, settings, selector, named, load))
     finally:
         engine.close()
@@ -82,7 +82,7 @@ async def _serve(
     load: Load,
 ) -> int:
     dispatch = Dispatch(core, engine)
-    selector.worthwhile = dispatch.waits_for_clients
+    selector.watcher = dispatch
     health = HealthFront(("", *SERVICES, *(model.name for model in models)))
     control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
     regions = Regions() if settings.shared_memory else None

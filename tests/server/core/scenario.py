@@ -177,6 +177,11 @@ class Scenario:
         self.now += seconds
         return self.starts()
 
+    def quiet(self) -> list[int]:
+        """Nobody has had anything to do for a while. Returns what starts then."""
+        self.core.quiet()
+        return self.starts()
+
     @staticmethod
     def _tags(run: Run) -> list[int]:
         tags = [part.tag for part in run.parts if isinstance(part, Ticket) and part.run is run]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
-import pytest
-
 from headrace.server.core.core import Limits
-from headrace.server.core.crowd import FEW, LENIENT, MOST, OFTEN, QUIET, SELDOM, URGENT, Crowd
+from headrace.server.core.crowd import FEW, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
 from tests.server.core.scenario import Client, Scenario, ask, many
 
 BATCH = 4 * FEW
-SOON = QUIET / 4
+SOON = MOST / 1000
 
 
 def crowded(*, direct: bool = True, gather: bool = True, delay: float = 0.0) -> Scenario:
@@ -29,7 +27,7 @@ def alone(world: Scenario, tag: int, *, priority: int = 0, timeout: float = 0.0)
 def serve(world: Scenario, tag: int) -> None:
     """A call that comes when nobody else does, and is answered."""
     client = alone(world, tag)
-    started = world.starts() or world.passes(QUIET)
+    started = world.starts() or world.quiet()
     assert started == [tag]
     world.end(tag)
     assert client.hears() == [f"done {tag}"]
@@ -60,22 +58,35 @@ class TestCore:
     def test_a_trial_waits_until_it_is_quiet(self) -> None:
         world = crowded()
         until_trial(world)
+        assert not world.core.gathering
         assert gather(world, range(11, 15)) == []
-        last = world.now - SOON
-        assert world.core.first_due() == pytest.approx(last + QUIET)
-        assert world.passes(QUIET - SOON) == [11, 12, 13, 14]
+        assert world.core.gathering
+        assert world.quiet() == [11, 12, 13, 14]
+        assert not world.core.gathering
 
     def test_but_not_for_ever(self) -> None:
         world = crowded()
         until_trial(world)
-        begin, tag = world.now, 10
-        started: list[int] = []
-        while not started:
-            tag += 1
-            alone(world, tag)
-            started = world.starts() or world.passes(QUIET * 0.9)
-        assert started == list(range(11, tag + 1))
-        assert world.now - begin == pytest.approx(MOST, abs=QUIET)
+        begin = world.now
+        assert gather(world, range(11, 15)) == []
+        assert world.core.first_due() == begin + MOST
+        assert world.passes(MOST) == [11, 12, 13, 14]
+
+    def test_who_comes_to_those_who_wait_changes_nothing_that_somebody_must_see_to(self) -> None:
+        world = crowded()
+        until_trial(world)
+        gather(world, range(11, 13))
+        alone(world, 13)
+        assert not world.core.undecided
+        assert world.starts() == []
+        assert world.quiet() == [11, 12, 13]
+
+    def test_quiet_is_nothing_to_who_was_asked_to_wait(self) -> None:
+        world = crowded(delay=0.5)
+        alone(world, 1)
+        assert world.starts() == []
+        assert not world.core.gathering
+        assert world.quiet() == []
 
     def test_nor_for_more_than_a_batch_holds(self) -> None:
         world = crowded()
@@ -88,19 +99,19 @@ class TestCore:
         for first in (11, 31, 51):
             many = range(first, first + FEW)
             assert gather(world, many) == []
-            assert world.passes(QUIET) == [*many]
+            assert world.quiet() == [*many]
             world.end(first)
 
     def test_a_few_times_few_may_come_in_between(self) -> None:
         world = crowded()
         until_trial(world)
         assert gather(world, range(11, 11 + FEW)) == []
-        assert len(world.passes(QUIET)) == FEW
+        assert len(world.quiet()) == FEW
         world.end(11)
         for tag in range(31, 31 + LENIENT + 1):
             alone(world, tag)
             assert world.starts() == []
-            assert world.passes(QUIET) == [tag]
+            assert world.quiet() == [tag]
             world.end(tag)
         alone(world, 51)
         assert world.starts() == [51]
@@ -110,7 +121,7 @@ class TestCore:
         until_trial(world)
         few = range(11, 11 + FEW - 1)
         assert gather(world, few) == []
-        assert world.passes(QUIET) == [*few]
+        assert world.quiet() == [*few]
         world.end(11)
         alone(world, 31)
         assert world.starts() == [31]
@@ -141,7 +152,7 @@ class TestCore:
         until_trial(world)
         alone(world, 11, timeout=URGENT * 2)
         assert world.starts() == []
-        assert world.passes(QUIET) == [11]
+        assert world.quiet() == [11]
 
     def test_only_direct_models_have_crowds(self) -> None:
         world = crowded(direct=False)
@@ -170,9 +181,19 @@ class TestCore:
         gone, stays = alone(world, 11), alone(world, 12)
         assert world.starts() == []
         gone.vanish()
-        assert world.passes(QUIET) == [12]
+        assert world.starts() == []
+        assert world.quiet() == [12]
         world.end(12)
         assert stays.hears() == ["done 12"]
+
+    def test_when_all_have_gone_away_it_is_quiet_only_once(self) -> None:
+        world = crowded()
+        until_trial(world)
+        gone = alone(world, 11)
+        assert world.starts() == []
+        gone.vanish()
+        assert world.quiet() == []
+        assert not world.core.gathering
 
 
 class TestCrowd:

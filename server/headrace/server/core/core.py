@@ -68,6 +68,9 @@ class News(NamedTuple):
     retired: Sequence[ModelSpec]
 
 
+_NO_NEWS = News((), (), ())
+
+
 class Core:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -340,23 +343,45 @@ class Core:
 
     def starts(self, now: float) -> Sequence[Run]:
         """The runs to start now."""
-        if self.first_due() <= now:
+        if self.first_end() <= now:
             self._expire(now)
         return self._runs.start(now)
 
     def news(self) -> News:
         """What else is to be done, since it was last asked for."""
         ends = self._ends
+        if not (ends.touched or ends.stops or self.models.unneeded):
+            return _NO_NEWS
         news = News(tuple(ends.stops), tuple(ends.touched), tuple(self.models.unneeded))
         ends.stops.clear()
         ends.touched.clear()
         self.models.unneeded.clear()
         return news
 
+    @property
+    def gathering(self) -> bool:
+        """Whether tickets wait for others until `quiet` is called, or are due at the latest."""
+        return self._holds.gathering
+
+    def quiet(self) -> None:
+        """There was nothing to do for QUIET seconds: who waits for others does so no longer."""
+        for model in self._holds.quiet():
+            self._ends.startable[model] = None
+
     def first_due(self) -> float:
         """When `starts` must be called again, whatever happens until then; infinity when it need not."""
-        due = min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
-        return min(due, self._holds.first_due) if self._holds.held else due
+        due = self.first_end()
+        if self._holds.held:
+            held = self._holds.first_due
+            return held if held < due else due
+        return due
+
+    def first_end(self) -> float:
+        """When the first of what ends by the time does so: a ticket, a kept output, the grace period."""
+        due, kept = self._ends.timeouts.first, self._keeper.times.first
+        if kept < due:
+            due = kept
+        return self._grace_ends if self._grace_ends < due else due
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):

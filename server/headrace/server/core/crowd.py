@@ -10,8 +10,8 @@ come, that is tried now and then, and as long as only few do nobody waits otherw
 
 from __future__ import annotations
 
-QUIET = 200e-6
-"""Seconds without another one after which all are thought to have come. A client takes half of that to send one."""
+QUIET = 75e-6
+"""Seconds with nothing to do after which all are thought to have come. A client takes half of that to send one."""
 MOST = 2e-3
 """Seconds that anybody waits for others."""
 FEW = 6
@@ -27,13 +27,15 @@ URGENT = 10 * MOST
 class Crowd:
     """Those who are queued for a model, and whether it pays to wait for more of them."""
 
-    __slots__ = ("_pause", "_small", "_until_trial", "first", "last", "patient")
+    __slots__ = ("_complete", "_patient", "_pause", "_small", "_until_trial", "first")
 
     def __init__(self) -> None:
-        self.first = self.last = 0.0
-        """When they came."""
-        self.patient = False
+        self.first = 0.0
+        """When the first of them came."""
+        self._patient = False
         """All of them came alone and have time."""
+        self._complete = False
+        """It is quiet: no more will come."""
         self._small = LENIENT
         """How often only few came since many did."""
         self._until_trial = self._pause = OFTEN
@@ -42,20 +44,23 @@ class Crowd:
     def came(self, queued: int, now: float, *, patient: bool) -> None:
         """Another one, beside so many who are queued."""
         if queued:
-            self.patient = self.patient and patient
+            self._patient = self._patient and patient
         else:
-            self.first, self.patient = now, patient
-        self.last = now
+            self.first, self._patient, self._complete = now, patient, False
+
+    def quiet(self) -> None:
+        """It has been quiet for long enough."""
+        self._complete = True
 
     @property
     def due(self) -> float:
-        """When they should run."""
-        if self._until_trial or not self.patient:
-            return self.first
-        return min(self.last + QUIET, self.first + MOST)
+        """When they should run, if it is not quiet before."""
+        return self.first if self._until_trial or self._complete or not self._patient else self.first + MOST
 
     def ran(self, count: int) -> None:
         """So many of them went together."""
+        if not self._patient:
+            return
         if self._until_trial:
             self._until_trial -= 1
         elif count >= FEW:

@@ -139,9 +139,9 @@ class Endings:
         """End a stream at once; whatever is still in flight is cancelled, and nobody is told."""
         stream.end()
         self.streams.pop(stream, None)
-        gone = FailedPrecondition("the stream has ended")
         for ticket in tuple(stream.tickets.values()):
-            self.fail(ticket, TicketState.CANCELLED, gone, now)
+            if not ticket.finished:
+                self.fail(ticket, TicketState.CANCELLED, FailedPrecondition("the stream has ended"), now)
             self._keeper.drop_all(ticket)
             if not ticket.handed:
                 self.handed(ticket, now)

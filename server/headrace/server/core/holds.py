@@ -15,8 +15,8 @@ class Holds:
     def __init__(self, delay: float, *, gather: bool) -> None:
         self._delay = delay
         self._gather = gather and not delay
-        self.held: dict[Model, float] = {}
-        """Models whose tickets wait, and until when."""
+        self.held: dict[Model, None] = {}
+        """Models whose tickets wait."""
 
     def came(self, ticket: Ticket, model: Model, now: float) -> None:
         """A ticket is about to be queued that may share a run."""
@@ -30,23 +30,45 @@ class Holds:
         self.held.pop(model, None)
         if not (self._gather or self._delay) or not 0 < model.queued < model.spec.batch:
             return False
-        crowd = model.crowd
-        due = crowd.due if self._gather else crowd.first + self._delay
-        if due <= now:
+        if self._due(model) <= now:
             return False
-        self.held[model] = due
+        self.held[model] = None
         return True
+
+    def goes_on(self, model: Model, now: float) -> bool:
+        """Whether the tickets of a model have waited and still do, with one more that has come now."""
+        return model in self.held and model.queued < model.spec.batch and self._due(model) > now
 
     def ran(self, model: Model, count: int) -> None:
         """So many tickets have been started together."""
-        if self._gather and model.crowd.patient:
+        if self._gather:
             model.crowd.ran(count)
+
+    @property
+    def gathering(self) -> bool:
+        """Whether tickets wait until it is quiet."""
+        return self._gather and bool(self.held)
+
+    def quiet(self) -> list[Model]:
+        """It is: the models of these tickets."""
+        models = [*self.held] if self._gather else []
+        for model in models:
+            model.crowd.quiet()
+        return models
 
     def over(self, now: float) -> list[Model]:
         """The models whose tickets have waited long enough."""
-        return [model for model, due in self.held.items() if due <= now]
+        return [model for model in self.held if self._due(model) <= now]
 
     @property
     def first_due(self) -> float:
-        """When tickets stop to wait for others; never when none do."""
-        return min((due for model, due in self.held.items() if model.queued), default=math.inf)
+        """When tickets stop to wait for others, whatever happens until then; never when none do."""
+        first = math.inf
+        for model in self.held:
+            if model.queued:
+                first = min(first, self._due(model))
+        return first
+
+    def _due(self, model: Model) -> float:
+        crowd = model.crowd
+        return crowd.due if self._gather else crowd.first + self._delay

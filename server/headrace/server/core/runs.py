@@ -41,13 +41,15 @@ class Runs:
             ticket.rows = rows if rows <= model.spec.batch else 0
             self._holds.came(ticket, model, now)
         model.push(ticket)
-        self._ends.startable[model] = None
+        if not self._holds.goes_on(model, now):
+            self._ends.startable[model] = None
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
         startable, starts, holds = self._ends.startable, [], self._holds
         if holds.held:
-            startable.update(dict.fromkeys(holds.over(now)))
+            for model in holds.over(now):
+                startable[model] = None
         while startable:
             model = startable.popitem()[0]
             batches = model.spec.batch > 1
