@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -105,6 +106,7 @@ async def _serve(
         return CANNOT_LISTEN
     stop = _signals()
     await server.start()
+    _keep_from_collection()
     tidying = asyncio.create_task(_tidy(dispatch))
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
     await stop.get()
@@ -126,6 +128,15 @@ async def _serve(
     if regions is not None:
         regions.close()
     return code
+
+
+def _keep_from_collection() -> None:
+    """Have the garbage collector never look again at what is there by now, modules above all.
+
+    It held the event loop up for 17 ms after each few thousand unary calls, which leave it something to look for.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def _tidy(dispatch: Dispatch) -> None:
