@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 
+import pytest
+
 from headrace.server.core.core import Limits
-from headrace.server.core.crowd import FEW, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
+from headrace.server.core.crowd import FEW, FEW_OF_ONE, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
 from tests.server.core.scenario import Client, Scenario, ask, many
 
 BATCH = 4 * FEW
@@ -202,10 +204,26 @@ class TestCrowd:
         trials, runs = [], 0
         while runs < 6 * SELDOM:
             runs += 1
-            crowd.came(0, float(runs), patient=True)
+            crowd.came(0, object(), float(runs), patient=True)
             if crowd.due > runs:
                 trials.append(runs)
             crowd.ran(1)
         pauses = [after - before - 1 for before, after in itertools.pairwise(trials)]
         assert trials[0] == OFTEN + 1
         assert pauses[:6] == [4, 8, 16, 32, 64, 64]
+
+    @pytest.mark.parametrize(
+        ("sources", "pays"), [("ab", FEW), ("aaab", FEW), ("abbb", FEW), ("a", FEW_OF_ONE), ("b", FEW_OF_ONE)]
+    )
+    def test_it_takes_more_of_one_stream_to_pay(self, sources: str, pays: int) -> None:
+        for count in (pays - 1, pays):
+            crowd = Crowd()
+            for _ in range(OFTEN):
+                crowd.came(0, "c", 0.0, patient=True)
+                crowd.ran(1)
+            for queued, source in zip(range(count), itertools.cycle(sources), strict=False):
+                crowd.came(queued, source, 1.0, patient=True)
+            assert crowd.due == 1.0 + MOST
+            crowd.ran(count)
+            crowd.came(0, "c", 2.0, patient=True)
+            assert (crowd.due > 2.0) == (count == pays)
