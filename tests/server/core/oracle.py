@@ -211,11 +211,18 @@ class Oracle(Ends):
         for ticket, (sent, kept) in zip(tickets, results, strict=True):
             self._part_ended(ticket, sent, kept, error)
 
-    def decide(self, starts: Sequence[Run], stops: Sequence[Run], has_failed: Callable[[ExpectedTicket], bool]) -> None:
+    def decide(
+        self,
+        starts: Sequence[Run],
+        stops: Sequence[Run],
+        has_failed: Callable[[ExpectedTicket], bool],
+        *,
+        alone: bool = False,
+    ) -> None:
         """Compare what was decided with whose turn it was.
 
         Which of two models comes first is not said anywhere; so it is asked for `has_failed` whether a ticket got no
-        slot because the quota was used up, and checked that it may have been.
+        slot because the quota was used up, and checked that it may have been. `alone`: of others nothing was decided.
         """
         self.expire()
         self.tick()
@@ -223,7 +230,7 @@ class Oracle(Ends):
         ahead = [(ticket, run, part) for run, tickets in runs for ticket, part in zip(tickets, run.parts, strict=True)]
         assert len({id(ticket) for ticket, _, _ in ahead}) == len(ahead)
         orders = {
-            id(spec): self.order(spec, [tickets for run, tickets in runs if run.spec is spec], has_failed)
+            id(spec): self.order(spec, [tickets for run, tickets in runs if run.spec is spec], has_failed, alone=alone)
             for spec in self.specs
         }
         reserved = {id(stream): stream.kept for stream in self.streams}

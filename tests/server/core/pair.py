@@ -186,7 +186,8 @@ class Pair:
 
     def _decide_follower(self, run: Run, *, starts: bool) -> None:
         stops = self.oracle.stops
-        self.oracle.decide([run] if starts else [], stops, lambda ticket: not starts and _has_failed(ticket))
+        has_failed = (lambda _: False) if starts else _has_failed
+        self.oracle.decide([run] if starts else [], stops, has_failed, alone=True)
         self.oracle.stops = stops
 
     def decide(self) -> None:

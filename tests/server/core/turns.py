@@ -86,18 +86,19 @@ class Turns(Books):
         return [e for e in mine if e.ready == min(each.ready for each in mine if each.ready is not None)]
 
     def order(
-        self, spec: ModelSpec, runs: Sequence[Tickets], has_failed: Callable[[ExpectedTicket], bool]
+        self, spec: ModelSpec, runs: Sequence[Tickets], has_failed: Callable[[ExpectedTicket], bool], *, alone: bool
     ) -> list[ExpectedTicket]:
         """Whose turns must have come, and in which order, so that just these runs start.
 
-        There are those between them that got no slot, because the quota was used up.
+        There are those between them that got no slot, because the quota was used up. `alone`: of the others nothing was
+        decided yet.
         """
         free = spec.slots - len(self.runs(spec))
         until = self._waits[id(spec)] = self.waits_until(spec) if free and self.picks(spec) else None
         if until is not None:
             assert not runs, f"{runs} started, and must wait for more until {until}"
             return []
-        found = self._explain(spec, runs, [], free, has_failed)
+        found = self._explain(spec, runs, [], free, has_failed, alone=alone)
         assert found is not None, f"{runs} started, {free} slots were free, queued were {self.queued(spec)}"
         return found
 
@@ -110,17 +111,23 @@ class Turns(Books):
         before: Tickets,
         free: int,
         has_failed: Callable[[ExpectedTicket], bool],
+        *,
+        alone: bool,
     ) -> list[ExpectedTicket] | None:
         """Those whose turns came after those `before`; None when the rules do not lead to these runs."""
-        if not free or not self.picks(spec, before):
+        picks = self.picks(spec, before)
+        if not free or not picks:
             return None if runs else []
+        if alone and not runs and not any(map(has_failed, picks)):
+            return []
         queued = len(self.queued(spec)) - len(before)
         most = spec.batch if spec.direct else min(spec.batch, (queued + free - 1) // free)
         for batch in self._batches(spec, most, before, [], has_failed):
             parts = [e for e in batch if not has_failed(e)]
             if parts and (not runs or parts != [*runs[0]]):
                 continue
-            later = self._explain(spec, runs[bool(parts) :], [*before, *batch], free - bool(parts), has_failed)
+            rest = runs[bool(parts) :]
+            later = self._explain(spec, rest, [*before, *batch], free - bool(parts), has_failed, alone=alone)
             if later is not None:
                 return [*batch, *later]
         return None
