@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+from os import sched_yield
 from time import monotonic, perf_counter
 from typing import Protocol
 
@@ -61,6 +62,7 @@ class PollingSelector(selectors.DefaultSelector):
             while (spent := perf_counter() - began) < most:
                 if ready := super().select(0):
                     return ready
+                sched_yield()  # to the threads that bring the message
             if timeout is not None:
                 timeout -= spent
         return super().select(timeout)
