@@ -42,22 +42,22 @@ class Crowd:
         """All of them came alone and have time."""
         self._complete = False
         """It is quiet: no more will come."""
-        self._source: object = None
-        """The stream that all of them came from; None when they came from several."""
+        self._source = 0
+        """The stream that all of them came from, 0 when they came from several."""
         self._small = LENIENT
         """How often only few came since many did."""
         self._until_trial = self._pause = OFTEN
         """Runs that wait for nobody, now and after the next trial that does not pay."""
 
-    def came(self, queued: int, source: object, now: float, *, patient: bool) -> None:
-        """Another one of a stream, beside so many who are queued."""
+    def came(self, queued: int, source: int, now: float, *, patient: bool) -> None:
+        """Another one, beside so many who are queued. `source` is the id of its stream: nobody is kept alive here."""
         if not queued:
             self.first, self._patient, self._complete = now, patient, False
             self._source = source
         else:
             self._patient = self._patient and patient
             if source is not self._source:
-                self._source = None
+                self._source = 0
 
     def quiet(self) -> None:
         """It has been quiet for long enough."""
@@ -74,7 +74,7 @@ class Crowd:
             return
         if self._until_trial:
             self._until_trial -= 1
-        elif count >= (FEW if self._source is None else FEW_OF_ONE):
+        elif count >= (FEW_OF_ONE if self._source else FEW):
             self._pause, self._small = OFTEN, 0
         elif self._small < LENIENT:
             self._small += 1

@@ -23,7 +23,7 @@ class Holds:
         if self._gather or self._delay:
             alone = model.spec.direct and ticket.stream.unary and not ticket.priority
             patient = alone and (ticket.due is None or ticket.due - now >= URGENT)
-            model.crowd.came(model.queued, ticket.stream, now, patient=patient)
+            model.crowd.came(model.queued, id(ticket.stream), now, patient=patient)
 
     def wait(self, model: Model, now: float) -> bool:
         """Whether the tickets of a model wait for more of them."""
