@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
@@ -59,6 +59,11 @@ class Description:
     """The bytes of all inputs, when they came with the description."""
     asked: Sequence[Asked]
     """For each output that was named, when there is more to do than to send it; else nothing."""
+    plain: bool = field(init=False)
+    """There is nothing to see to but that there is as much raw content as there are inputs."""
+
+    def __post_init__(self) -> None:
+        self.plain = self.typed is None and not any(self.places) and not self.asked
 
 
 @dataclass(slots=True)
@@ -96,6 +101,9 @@ class Requests:
                 self._known[described] = description
                 if len(self._known) > REMEMBERED:
                     self._known.popitem(last=False)
+        raw = pieces.raw
+        if description.plain and len(raw) == len(description.places):
+            return Request(description, raw, options, 0)
         for asked in description.asked:
             if asked.place is not None:
                 # Before the run, which would be for nothing.
@@ -105,7 +113,7 @@ class Requests:
             raise ResourceExhausted(
                 f"inputs of {nbytes} bytes in shared memory do not fit into what the server takes at a time"
             )
-        return Request(description, self._inline(description, pieces.raw), options, nbytes)
+        return Request(description, self._inline(description, raw), options, nbytes)
 
     def _inline(self, description: Description, raw: Sequence[memoryview]) -> Sequence[Buffer]:
         if description.typed is not None:

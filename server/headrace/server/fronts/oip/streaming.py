@@ -133,10 +133,11 @@ class _Session:
                 answers = self._take_turns()
                 desk.handed(stream, [event for _, event in answers])
                 for pending, event in answers:
-                    await self._write(pending, event)
+                    message = self._message(pending, event)
                     if self.failed is not None:
                         desk.leave(stream)
                         return
+                    await self._context.write(message)
                 desk.written(stream)
 
     def _take_turns(self) -> list[tuple[_Pending, Event]]:
@@ -149,17 +150,17 @@ class _Session:
             self._room.set_result(None)
         return answers
 
-    async def _write(self, pending: _Pending, event: Event) -> None:
+    def _message(self, pending: _Pending, event: Event) -> bytes:
+        """What a client is told. Sets `failed` instead, where that is the end."""
         try:
             if isinstance(event, Failed):
                 raise event.error
             assert isinstance(event, Done)
-            await self._context.write(in_stream(self._responses.write(event, pending.id, pending.asked)))
+            return in_stream(self._responses.write(event, pending.id, pending.asked))
         except HeadraceError as error:
             if self._ends_at_errors:
                 self.failed = error
-            else:
-                await self._context.write(failure(error, pending.id))
+            return failure(error, pending.id)
 
 
 def _tag_of(event: Event) -> int:
