@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from headrace.server.engine import inputs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct import AGAIN, HOP, MOST_TIMES, TRIAL, TRIALS, Times
+from headrace.server.engine.inputs import REMEMBERED
 from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.slots import Slot
 from tests import models
@@ -192,3 +195,24 @@ def test_batches_of_every_size_have_run_before_anybody_waits_for_one(tmp_path: P
     assert any(in_place_at_once(batches, rows) for _ in range(20))
     assert not in_place_at_once(batches, 5)
     assert not in_place_at_once(model, rows)
+
+
+@pytest.mark.parametrize(("most", "remembered"), [(REMEMBERED, 2 * 4), (2 * 64, 2 * 2), (0, 0)])
+def test_the_memory_of_small_batches_stays_for_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, remembered: int
+) -> None:
+    monkeypatch.setattr(inputs, "REMEMBERED", most)
+    model = compile_model(ov.Core(), "m", "1", models.add_multiply(tmp_path), Compilation(run="direct", batch=1))
+    spec = replace(model.spec, batch=4)
+    slot = Slot(replace(model, spec=spec), lambda _: None)
+    numbers = itertools.count(1)
+    for rows in (1, 2, 3, 4, 2, 1, 4, 4, 3, 1, 7, 2):
+        given = list(itertools.islice(numbers, rows))
+        run = of(*[piece(spec, {name: row(number) for name in "xy"}) for number in given])
+        assert slot.start(run, alone=False) is None
+        slot._request.wait()
+        sent, _, _ = slot.read()
+        slot.end()
+        assert [[a[0, 0] for a in arrays(tensors)] for tensors in sent] == [[2 * n, n * n] for n in given]
+    assert len(slot._inputs._known) == remembered
+    slot.close()
