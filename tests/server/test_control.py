@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from headrace.server.control import Control
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
 from headrace.server.core.events import Done
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import ModelState
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatch import Dispatch

@@ -11,7 +11,8 @@ import pytest
 
 import headrace.client as hc
 from headrace.server.core import events as said
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Ended
 from headrace.server.engine import outputs
 from headrace.server.engine.compilation import Compilation

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pytest
 
 from headrace.server.core.calls import Call, Inline
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
 from headrace.server.core.crowd import FEW, MOST, OFTEN, QUIET
 from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
 from headrace.server.dispatch import Dispatch

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from headrace.server import server
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.fake import FakeEngine
 

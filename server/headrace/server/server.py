@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from headrace.server.control import Control, Load
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation

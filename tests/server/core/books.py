@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from headrace.server.core.calls import Call, Reference
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Event
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Event
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Part, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.streams import Stream

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
 from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import End, Ended, Part, Run, Tensor
 from headrace.server.core.quotas import Cargo as CoreCargo
 from headrace.server.core.specs import ModelSpec

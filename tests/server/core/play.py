@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import Cargo as CoreCargo
 from headrace.server.core.streams import MIN_MAX_MESSAGE
 from headrace.wire.errors import Internal

@@ -18,8 +18,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
 from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Ended, Part, Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
@@ -114,9 +115,9 @@ class Scenario:
         for spec in self.specs.values():
             self.core.models.add(spec)
 
-    def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False) -> Client:
-        """Open a stream. Hello has been heard."""
-        client = Client(self, unary=unary)
+    def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False, window: int = 0) -> Client:
+        """Open a stream. Hello has been heard. One of another protocol is `unary`, and has a `window` maybe."""
+        client = Client(self, unary=unary, window=window)
         self.clients.append(client)
         if not unary:
             client.hears()
@@ -190,9 +191,9 @@ class Scenario:
 
 
 class Client:
-    def __init__(self, world: Scenario, *, unary: bool) -> None:
+    def __init__(self, world: Scenario, *, unary: bool, window: int) -> None:
         self.world = world
-        self.stream: Stream = world.core.open_stream(unary=unary)
+        self.stream: Stream = world.core.open_stream(unary=unary, window=window)
         self.errors: dict[int, HeadraceError] = {}
         """What the last Failed of each tag said."""
         self.events: dict[int, Event] = {}

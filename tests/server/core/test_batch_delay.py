@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, ask, batches, many, step
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.server.core.core import Limits
 from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.limits import Limits
 from headrace.server.core.tables import SlotState
 from tests.server.core.scenario import Client, Scenario, ask, batches, many
 

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from headrace.server.core.calls import Call, Zeros
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Done
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Run
 from headrace.wire.dtypes import Datatype
 from tests.server.core.scenario import Client, Scenario, ask, batches, grow, many, model, port, step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Client, Scenario
 

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from headrace.server.core.core import Limits
 from headrace.server.core.crowd import FEW, FEW_OF_ONE, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
+from headrace.server.core.limits import Limits
 from tests.server.core.scenario import Client, Scenario, ask, many
 
 BATCH = 4 * FEW
@@ -197,6 +197,22 @@ class TestCore:
         assert world.quiet() == []
         assert not world.core.gathering
 
+    @pytest.mark.parametrize(
+        ("streams", "pays"), [((0, 1), FEW), ((0, 0, 0, 1), FEW), ((0, 1, 1, 1), FEW), ((0,), FEW_OF_ONE)]
+    )
+    def test_it_takes_more_of_one_stream_to_pay(self, streams: tuple[int, ...], pays: int) -> None:
+        for count in (pays - 1, pays):
+            world = crowded()
+            until_trial(world)
+            clients = [world.client(unary=True, window=BATCH) for _ in range(2)]
+            for tag, which in zip(range(11, 11 + count), itertools.cycle(streams), strict=False):
+                ask(clients[which], tag)
+            assert world.starts() == []
+            assert len(world.quiet()) == count
+            world.end(11)
+            ask(world.client(unary=True), 99)
+            assert world.starts() == ([] if count == pays else [99])
+
 
 class TestCrowd:
     def test_trials_of_those_who_come_alone_become_seldom(self) -> None:
@@ -211,19 +227,3 @@ class TestCrowd:
         pauses = [after - before - 1 for before, after in itertools.pairwise(trials)]
         assert trials[0] == OFTEN + 1
         assert pauses[:6] == [4, 8, 16, 32, 64, 64]
-
-    @pytest.mark.parametrize(
-        ("sources", "pays"), [((1, 2), FEW), ((1, 1, 1, 2), FEW), ((1, 2, 2, 2), FEW), ((1,), FEW_OF_ONE)]
-    )
-    def test_it_takes_more_of_one_stream_to_pay(self, sources: tuple[int, ...], pays: int) -> None:
-        for count in (pays - 1, pays):
-            crowd = Crowd()
-            for _ in range(OFTEN):
-                crowd.came(0, 3, 0.0, patient=True)
-                crowd.ran(1)
-            for queued, source in zip(range(count), itertools.cycle(sources), strict=False):
-                crowd.came(queued, source, 1.0, patient=True)
-            assert crowd.due == 1.0 + MOST
-            crowd.ran(count)
-            crowd.came(0, 3, 2.0, patient=True)
-            assert (crowd.due > 2.0) == (count == pays)

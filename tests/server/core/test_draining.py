@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Draining
+from headrace.server.core.limits import Limits
 from headrace.wire.errors import Unavailable
 from tests.server.core.scenario import Scenario
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Done
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import End, Ended, Run
 from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import HeadraceError, Internal

@@ -6,9 +6,9 @@ import gc
 import math
 import weakref
 
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Done
 from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.limits import Limits
 from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import ResourceExhausted
 from tests.server.core.scenario import Client, Scenario, model, port

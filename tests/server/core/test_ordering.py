@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from tests.server.core.scenario import Scenario
 
 

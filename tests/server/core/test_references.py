@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Done
+from headrace.server.core.limits import Limits
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, InvalidArgument
 from tests.server.core.scenario import Scenario, model, port

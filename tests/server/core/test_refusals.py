@@ -8,8 +8,8 @@ import weakref
 import pytest
 
 from headrace.server.core.calls import Call, Inline
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Failed
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Ended
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import End, Ended
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.tables import SlotState

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from headrace.server.core.admission import slice_of
-from headrace.server.core.core import Limits
 from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.limits import Limits
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import ResourceExhausted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import End, Ended
 from headrace.server.core.statistics import Statistics
 from headrace.wire.errors import Internal

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.server.core.ports import Ended
 from headrace.wire.errors import Cancelled, DeadlineExceeded, Internal
 from tests.server.core.scenario import Scenario

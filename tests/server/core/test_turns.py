@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from tests.server.core.scenario import Scenario
 
 

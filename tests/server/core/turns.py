@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from headrace.server.core.core import Limits
+from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
 from tests.server.core.books import Books, ExpectedStream, ExpectedTicket
 

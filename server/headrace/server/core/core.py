@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from headrace.server.core.admission import (
@@ -24,6 +23,7 @@ from headrace.server.core.endings import Endings
 from headrace.server.core.events import Draining, Event, Failed, Hello
 from headrace.server.core.holds import Holds
 from headrace.server.core.keeper import Keeper
+from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
 from headrace.server.core.ports import End, Ended, Run
 from headrace.server.core.quotas import Cargo, Quota
@@ -42,22 +42,6 @@ from headrace.wire.errors import (
     Unavailable,
 )
 from headrace.wire.tensors import Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes and seconds; `window` in tickets."""
-
-    window: int = 1024
-    max_message_bytes: int = 64 << 20
-    queue_bytes: int = 1 << 30
-    unsent_bytes: int = 64 << 20
-    keep_bytes: int = 256 << 20
-    keep_bytes_total: int = 1 << 30
-    keep_seconds: float = 300.0
-    grace: float = 30.0
-    batch_delay: float = 0.0
-    gather: bool = False
 
 
 class News(NamedTuple):
@@ -370,18 +354,11 @@ class Core:
 
     def first_due(self) -> float:
         """When `starts` must be called again, whatever happens until then; infinity when it need not."""
-        due = self.first_end()
-        if self._holds.held:
-            held = self._holds.first_due
-            return held if held < due else due
-        return due
+        return min(self.first_end(), self._holds.first_due)
 
     def first_end(self) -> float:
         """When the first of what ends by the time does so: a ticket, a kept output, the grace period."""
-        due, kept = self._ends.timeouts.first, self._keeper.times.first
-        if kept < due:
-            due = kept
-        return self._grace_ends if self._grace_ends < due else due
+        return min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):

@@ -56,7 +56,7 @@ class Crowd:
             self._source = source
         else:
             self._patient = self._patient and patient
-            if source is not self._source:
+            if source != self._source:
                 self._source = 0
 
     def quiet(self) -> None:

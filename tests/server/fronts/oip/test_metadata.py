@@ -8,7 +8,8 @@ import pytest
 
 from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.fake import FakeEngine

@@ -15,7 +15,8 @@ from typing import Any, cast
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.core import Core, Limits
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.fake import FakeEngine
 from headrace.server.fronts.oip.shared_memory import MAX_NAME, MAX_REGIONS, Regions, SharedMemoryRpcs

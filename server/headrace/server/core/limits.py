@@ -1,0 +1,21 @@
+"""What the core never exceeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds; `window` in tickets."""
+
+    window: int = 1024
+    max_message_bytes: int = 64 << 20
+    queue_bytes: int = 1 << 30
+    unsent_bytes: int = 64 << 20
+    keep_bytes: int = 256 << 20
+    keep_bytes_total: int = 1 << 30
+    keep_seconds: float = 300.0
+    grace: float = 30.0
+    batch_delay: float = 0.0
+    gather: bool = False
