@@ -8,27 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Run, Settings
+from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Run
 from headrace.client.load.samples import NO_ANSWER, Collector, Sample, Samples, Times
+from tests.client.load import made_runs
 
-SETTINGS = Settings(
+SETTINGS = replace(
+    made_runs.SETTINGS,
     target="localhost:8001",
-    model="resnet50",
     version="3",
-    protocol="headrace",
-    mode="stream",
-    streams=2,
-    window=64,
-    processes=1,
     inputs=("x FP32[1,3,224,224] random",),
-    outputs=None,
-    keep=(),
     timeout=None,
-    priority=0,
-    seed=7,
     started="2025-03-14T09:26:53Z",
-    client="0.1.0",
-    server="headrace 0.1.0",
     cpus=16,
 )
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> <b>&amp;\" ' %{y} $x$ \u2028 "

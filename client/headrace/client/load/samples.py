@@ -27,6 +27,10 @@ class Times(NamedTuple):
     running: float = UNKNOWN
 
 
+UNTOLD = Times()
+"""Of a server that tells none, and of a request that has failed."""
+
+
 class Sample(NamedTuple):
     """A request that was sent. The moments are in seconds since the measured part of its phase began."""
 

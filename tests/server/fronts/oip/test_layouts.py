@@ -96,6 +96,10 @@ def test_what_is_remembered_is_bounded() -> None:
         known.take_apart(request("1", bytes(size)))
     assert len(known._known) <= REMEMBERED
     known = Layouts()
+    for size in [*range(REMEMBERED), 0]:
+        known.take_apart(request("1", bytes(size), name="other" if size == 0 else "model"))
+    assert len(known._known) == REMEMBERED
+    known = Layouts()
     known.take_apart(request("1", b"abc", name="m" * REMEMBERED_BYTES))
     known.take_apart(request("1", name="without tensors"))
     assert not known._known

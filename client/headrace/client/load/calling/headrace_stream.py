@@ -9,12 +9,11 @@ from types import TracebackType
 
 import headrace.client as hc
 from headrace.client.load.calling import Answer, Inputs, Request
-from headrace.client.load.samples import Times
+from headrace.client.load.samples import UNTOLD, Times
 from headrace.client.session import Stream
 from headrace.client.tickets import Ticket
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
-UNTOLD = Times()
 LEFT = Cancelled("the load test has left the stream")
 """A stream that is left by an exception does not wait for answers."""
 

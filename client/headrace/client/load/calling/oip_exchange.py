@@ -15,7 +15,7 @@ from headrace.client.transport import StreamCall, cancelled_from_outside
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Code
 
-UNTOLD = grpc.StatusCode.UNKNOWN.value[0]
+NO_CODE = grpc.StatusCode.UNKNOWN.value[0]
 """What an error in a stream has for a code: the protocol gives it none."""
 
 
@@ -97,7 +97,7 @@ class OipExchange:
             request_id = next(iter(self._asked))
         asked = self._asked.pop(request_id, None)
         if asked is not None and not asked.end.done():
-            asked.end.set_result((UNTOLD, response.error_message) if response.error_message else (0, ""))
+            asked.end.set_result((NO_CODE, response.error_message) if response.error_message else (0, ""))
 
     def _end(self, code: int, why: str) -> None:
         self.ended = True

@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 
 from headrace.client.load.calling import Request
 from headrace.client.load.calling.oip_requests import oip_path, writer
-from headrace.client.load.calling.unary import UNTOLD, UnaryCaller
-from headrace.client.load.samples import Times
+from headrace.client.load.calling.unary import UnaryCaller
+from headrace.client.load.samples import UNTOLD, Times
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Internal
 

@@ -13,11 +13,9 @@ import grpc.aio
 from headrace.client.client import CONNECT_TIMEOUT
 from headrace.client.load.calling import Answer, Inputs
 from headrace.client.load.calling.written import Written
-from headrace.client.load.samples import Times
+from headrace.client.load.samples import UNTOLD, Times
 from headrace.client.transport import cancelled_from_outside, open_channel, reach
 from headrace.wire.errors import Code, HeadraceError
-
-UNTOLD = Times()
 
 
 class UnaryCaller:

@@ -21,7 +21,7 @@ NARROWEST = 80
 """Columns. In less the tables would lose some, so that a narrower terminal breaks the lines itself."""
 MAX_INPUTS = 3
 CLOSED = "A closed loop asks a slow server less; --rate shows what its users would see."
-UNTOLD = "Where QUEUE is -, the server tells no times, and NETWORK holds them."
+NO_TIMES = "Where QUEUE is -, the server tells no times, and NETWORK holds them."
 
 
 def print_report(runs: Sequence[Run], file: TextIO | None = None, width: int | None = None) -> None:
@@ -115,7 +115,7 @@ def _counts(marks: Sequence[str], together: Sequence[Row]) -> Iterator[str]:
 def _notes(runs: Sequence[Run], together: Sequence[Row]) -> Iterator[str]:
     summaries = [summary for row in together for summary in row.summaries if summary is not None]
     if any(summary.where is not None and summary.where.queue is None for summary in summaries):
-        yield UNTOLD
+        yield NO_TIMES
     if any(isinstance(outcome.phase.load, ClosedLoop) for run in runs for outcome in run.outcomes):
         yield CLOSED
 

@@ -65,7 +65,7 @@ class Layouts:
 
     def _learn(self, message: bytes, pieces: Pieces) -> None:
         if pieces.error is None and pieces.raw and len(message) - _size(pieces.raw) <= REMEMBERED_BYTES:
-            if len(self._known) == REMEMBERED:
+            if len(self._known) == REMEMBERED and len(message) not in self._known:
                 self._known.clear()
             # Not the views, which would keep the message.
             self._known[len(message)] = _Layout(message, pieces._replace(raw=()))

@@ -87,6 +87,7 @@ class Requests:
         self._budget = budget
         self._known: OrderedDict[bytes, Description] = OrderedDict()
         self.take_apart = Layouts().take_apart
+        """A message into what `read` takes, and the id for who answers it, whether or not it can be read."""
 
     def read(self, pieces: Pieces) -> Request:
         """Raises what the client is to be told."""
