@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 from google.protobuf.message import Message
 
 from headrace.oip import open_inference_pb2 as pb
@@ -167,13 +171,31 @@ async def oip_server(server: OipServer, address: str = "127.0.0.1:0") -> AsyncIt
         await transport.stop(0)
 
 
-async def _serve(latency: float) -> None:
-    async with oip_server(OipServer(lambda _: latency)) as server:
+@asynccontextmanager
+async def own_process(latencies: Path) -> AsyncIterator[str]:
+    """The target of one that is a process of its own, where nothing else (a test runner's garbage) holds it up.
+
+    `latencies`: a .npy file of them, by the number of the request.
+    """
+    command = (sys.executable, "-m", "tests.client.load.oip_server", str(latencies))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _serve(latencies: Path) -> None:
+    seconds = np.load(latencies).tolist()
+    async with oip_server(OipServer(seconds.__getitem__)) as server:
+        gc.freeze()
         print(server.target, flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds")
-    asyncio.run(_serve(parser.parse_args().latency))
+    parser.add_argument("latencies", type=Path, help="a .npy file: seconds, by the number of the request")
+    asyncio.run(_serve(parser.parse_args().latencies))
