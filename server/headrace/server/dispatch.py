@@ -78,8 +78,7 @@ class Dispatch:
             _wake(self._writers.pop(stream, None))
         for spec in retired:
             self._engine.unload(spec)
-        if self._running and self._poller is None:
-            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+        self._watch()
         self._set_timer()
 
     def _act_again(self) -> None:
@@ -179,9 +178,16 @@ class Dispatch:
     def _collect(self) -> None:
         self._ended(self._engine.collect())
 
+    def _watch(self) -> None:
+        """Look for failures, again and again, for as long as anything runs: a run may fail at any time."""
+        if self._running and self._poller is None:
+            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+
     def _poll(self) -> None:
         self._poller = None
-        self._ended(self._engine.poll())
+        if ended := self._engine.poll():
+            self._ended(ended)
+        self._watch()
 
     def _ended(self, runs: Iterable[Ended]) -> None:
         now = self.now()
