@@ -87,6 +87,15 @@ def reshaping(folder: Path) -> Path:
     return _save(folder, "reshaping", [x, shape], {"y": op.reshape(x, shape, special_zero=False)})
 
 
+def scattering(folder: Path) -> Path:
+    """x: f32[4,2], i: i64[2,1], u: f32[2,2] -> y: f32[4,2], x with its rows i replaced by u.
+
+    All shapes are static. A run with a row of 4 or more fails.
+    """
+    inputs = [_input("x", [4, 2]), _input("i", [2, 1], "i64"), _input("u", [2, 2])]
+    return _save(folder, "scattering", inputs, {"y": op.scatter_nd_update(*inputs)})
+
+
 def choosing(folder: Path) -> Path:
     """x: f32[16], shape: i64[2], sure: bool[] -> y: f32[], the sum of x.
 

@@ -28,7 +28,7 @@ MODEL = Model(
     has_variables=True,
     slots=4,
 )
-STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125),))
+STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),))
 
 
 def text_of(table: Table, width: int | None = None) -> str:
@@ -55,7 +55,7 @@ def test_status() -> None:
         "headrace 0.1.0 at localhost:8001, serving",
         "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
     ]
-    assert words(status_table(STATUS))[1:] == [["segmenter", "2", "1", "2", "1", "7", "9000", "3"]]
+    assert words(status_table(STATUS))[1:] == [["segmenter", "2", "1", "2", "1", "1", "7", "9000", "3"]]
 
 
 def test_outputs() -> None:
@@ -165,6 +165,8 @@ def test_json_of_status() -> None:
                 "inferences": 9000,
                 "failures": 3,
                 "executions": 1125,
+                "slots_replacing": 1,
+                "replacements": 5,
             }
         ],
     }

@@ -64,9 +64,11 @@ class Quiet:
     async def free(self) -> None:
         """Wait until the slot is."""
         (model,) = self.core.models
-        async with asyncio.timeout(1):
-            while model.slots != [SlotState.FREE]:
-                await asyncio.sleep(POLL_SECONDS / 4)
+        for _ in range(50):
+            if model.slots == [SlotState.FREE]:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        assert model.slots == [SlotState.FREE]
         assert self.core.queue.used == 0
         assert self.dispatch.waits_for_clients(), "a run that has ended counts as running"
 

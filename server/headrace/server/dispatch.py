@@ -9,7 +9,9 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from headrace.server.core.core import Core
 from headrace.server.core.crowd import QUIET
@@ -24,6 +26,7 @@ TURN_SECONDS = 0.002
 """How long direct runs may hold up the event loop at a stretch."""
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Dispatch:
@@ -61,6 +64,21 @@ class Dispatch:
         Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
         next turn of the loop: others want to read and write in between.
         """
+        try:
+            self._carry_out()
+        except Exception as error:
+            self._give_up(error)
+        self._watch()
+        self._set_timer()
+
+    def _give_up(self, error: Exception) -> None:
+        """Something has raised that never should. The tickets that it was about fail, and everything else goes on."""
+        self.core.give_up(self.incident(error), self.now())
+        if not self._again:
+            self._again = True
+            self._loop.call_later(POLL_SECONDS, self._act_again)  # not at once: it may raise again
+
+    def _carry_out(self) -> None:
         now = self.now()
         until = now + TURN_SECONDS
         while (runs := self.core.starts(now)) and self._start(runs, until):
@@ -73,13 +91,19 @@ class Dispatch:
         stops, streams, retired = self.core.news()
         for run in stops:
             self._running[run] = True
-            self._engine.cancel(run)
+            self._try(partial(self._engine.cancel, run))
         for stream in streams:
             _wake(self._writers.pop(stream, None))
         for spec in retired:
-            self._engine.unload(spec)
-        self._watch()
-        self._set_timer()
+            self._try(partial(self._engine.unload, spec))
+
+    def _try(self, step: Callable[[], T]) -> T | None:
+        """Do what must not keep anything else from being done."""
+        try:
+            return step()
+        except Exception as error:
+            self.incident(error)
+            return None
 
     def _act_again(self) -> None:
         self._again = False
@@ -89,7 +113,7 @@ class Dispatch:
         """True when there may be more to start, because some have ended in place."""
         ends: list[End] = []
         for run in runs:
-            ended = self._engine.start(run)
+            ended = self._begin(run)
             if ended is None:
                 self._running[run] = False
             else:
@@ -100,6 +124,12 @@ class Dispatch:
             self._follow(ends, until)
         self.core.ended_in_turn(ends)
         return True
+
+    def _begin(self, run: Run) -> Ended | None:
+        try:
+            return self._engine.start(run)
+        except Exception as error:
+            return Ended(run, error=error)
 
     def _follow(self, ends: list[End], until: float) -> None:
         """Do what follows runs that were done in place, as long as the time allows."""
@@ -176,7 +206,9 @@ class Dispatch:
         self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
-        self._ended(self._engine.collect())
+        for spec, slot in self._try(self._engine.replaced) or ():
+            self.core.slot_replaced(spec, slot)
+        self._ended(self._try(self._engine.collect) or ())
 
     def _watch(self) -> None:
         """Look for failures, again and again, for as long as anything runs: a run may fail at any time."""
@@ -185,7 +217,7 @@ class Dispatch:
 
     def _poll(self) -> None:
         self._poller = None
-        if ended := self._engine.poll():
+        if ended := self._try(self._engine.poll):
             self._ended(ended)
         self._watch()
 
@@ -193,7 +225,10 @@ class Dispatch:
         now = self.now()
         for ended in runs:
             stopping = self._running.pop(ended.run)
-            self.core.run_ended(ended, None if stopping else self._told(ended), now)
+            try:
+                self.core.run_ended(ended, None if stopping else self._told(ended), now)
+            except Exception as error:
+                self._give_up(error)
         self.act()
 
     def _told(self, ended: Ended) -> HeadraceError | None:

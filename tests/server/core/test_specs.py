@@ -136,9 +136,10 @@ class TestTables:
     def test_a_slot(self) -> None:
         state = SlotState
         assert {
-            state.FREE: {state.RUNNING},
-            state.RUNNING: {state.FREE, state.STOPPING},
-            state.STOPPING: {state.FREE},
+            state.FREE: {state.RUNNING, state.REPLACING},
+            state.RUNNING: {state.FREE, state.STOPPING, state.REPLACING},
+            state.STOPPING: {state.FREE, state.REPLACING},
+            state.REPLACING: {state.FREE},
         } == SLOT_MOVES
 
     def test_no_other_move(self) -> None:

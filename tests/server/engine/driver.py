@@ -54,6 +54,8 @@ class Driver:
         self.wakes = 0
         self.polls = 0
         self.in_place = 0
+        self.replacing: set[tuple[int, int]] = set()
+        """The identity of the spec and the number of each slot that nobody may use now."""
         self.engine.on_ended(self._wake)
 
     def _wake(self) -> None:
@@ -84,13 +86,31 @@ class Driver:
         for _ in range(PATIENCE):
             if self.woken.wait(POLL):
                 self.woken.clear()
-                ended += self.engine.collect()
+                ended += self.look(self.engine.collect())
             else:
                 self.polls += 1
-                ended += self.engine.poll()
+                ended += self.look(self.engine.poll())
             if len(ended) >= count:
                 return ended
         raise AssertionError(f"{len(ended)} of {count} runs have ended: {self.engine!r}")
+
+    def look(self, ended: list[Ended]) -> list[Ended]:
+        """Note which slots these runs have spoiled, and which can be used again."""
+        for each in ended:
+            if each.replacing:
+                self.replacing.add((id(each.run.spec), each.run.slot))
+        for spec, slot in self.engine.replaced():
+            self.replacing.remove((id(spec), slot))
+        return ended
+
+    def usable(self, spec: ModelSpec, slot: int = 0) -> None:
+        """Wait until a slot can be used."""
+        for _ in range(PATIENCE):
+            if (id(spec), slot) not in self.replacing:
+                return
+            self.woken.wait(POLL)
+            self.look([])
+        raise AssertionError(f"slot {slot} was not replaced: {self.engine!r}")
 
     def run(self, run: Run) -> Result:
         """Start a run of one part and wait for its end, which must be the only one."""
@@ -105,10 +125,13 @@ class Driver:
         return found
 
     def _ended(self, run: Run) -> Ended:
+        self.usable(run.spec, run.slot)
         ended = self.engine.start(run)
-        self.in_place += ended is not None
+        self.in_place += ended is not None and ended.error is None
         if ended is None:
             (ended,) = self.wait()
+        else:
+            self.look([ended])
         assert ended.run is run
         return ended
 

@@ -15,21 +15,10 @@ from tests.server.engine.bench import ROWS, Bench, contents, numbers
 from tests.server.engine.driver import Array, address, array, of
 
 
-def test_large_ones_of_one_call_are_cut_where_they_lie(bench: Bench) -> None:
-    found = bench.batch(*bench.pieces(ROWS, ROWS, ROWS))
-    for output in (0, 1):
-        tensors = [result.sent[output] for result in found]
-        begin = address(tensors[0].read())
-        assert [address(tensor.read()) - begin for tensor in tensors] == [0, ROWS * 64, 2 * ROWS * 64]
-    view = found[1].sent[0].read()
-    assert isinstance(view, memoryview)
-    assert isinstance(view.obj, np.ndarray)
-    assert view.obj.nbytes == 3 * ROWS * 64
-
-
-def test_those_of_several_calls_pin_nobody_elses(bench: Bench) -> None:
-    """They may be of several streams, of which one may not read for long."""
-    for result in bench.batch(*bench.pieces(ROWS, 2, ROWS)):
+@pytest.mark.parametrize("rows", [(ROWS, 2, ROWS), (ROWS, ROWS, ROWS)], ids=["several calls", "one call"])
+def test_a_result_pins_nobody_elses(bench: Bench, rows: tuple[int, ...]) -> None:
+    """They may be of several streams, one of which may not read for long: a call, too, may be that of many streams."""
+    for result in bench.batch(*bench.pieces(*rows)):
         for tensor in result.sent:
             data = tensor.read()
             assert isinstance(data, bytes)

@@ -104,12 +104,14 @@ def test_other_datatypes_are_refused_by_name(tmp_path: Path, type_name: str) -> 
 
 
 def test_slots(tmp_path: Path) -> None:
-    path = models.scale(tmp_path)
-    assert load(path, Compilation(slots=3)).slots == 3
-    optimal = ov.Core().compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
-    wanted = 2 * optimal.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    assert load(path, Compilation(run="async", hint="throughput")).slots == wanted
-    assert load(path, Compilation(run="direct")).slots == 2  # one thread, and one that waits
+    static, dynamic = models.static_add_multiply(tmp_path), models.scale(tmp_path)
+    for path in (static, dynamic):
+        assert load(path, Compilation(slots=3)).slots == 3
+        assert load(path, Compilation(run="direct")).slots == 2  # one thread, and one that waits
+    configuration = {"PERFORMANCE_HINT": "THROUGHPUT"}
+    streams = ov.Core().compile_model(static, "CPU", configuration).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    assert load(static, Compilation(run="async", hint="throughput")).slots == 2 * streams
+    assert load(dynamic, Compilation(run="async", hint="throughput")).slots == streams + 1
 
 
 def test_properties_win_over_the_hint() -> None:

@@ -57,12 +57,12 @@ _NO_NEWS = News((), (), ())
 
 class Core:
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.models = Models()
+        self.limits, self.models = limits, Models()
         self.keep = Quota(limits.keep_bytes_total)
         self.queue = Quota(limits.queue_bytes)
         self.draining = False
         self._grace_ends = math.inf
+        self._expiring: Ticket | None = None
         self._keeper = Keeper(limits.keep_seconds)
         self._ends = Endings(self._keeper, self.models)
         self._holds = Holds(limits.batch_delay, gather=limits.gather)
@@ -308,8 +308,21 @@ class Core:
     # ---------------------------------------------------------------------------------------------------- runs and time
 
     def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
-        """A run has ended and its slot is free. `error` is what the ticket is told if the run has failed."""
+        """A run has ended. `error` is what the ticket is told if the run has failed."""
         self._runs.ended(ended, error, now)
+
+    def give_up(self, error: HeadraceError, now: float) -> None:
+        """A method of this has raised what it never should: fail what it was about, and lose nothing else."""
+        self._runs.give_up(error, now)
+        if self._expiring is not None:
+            ticket, self._expiring = self._expiring, None
+            self._ends.fail(ticket, TicketState.FAILED, error, now)
+
+    def slot_replaced(self, spec: ModelSpec, slot: int) -> None:
+        """A slot that was `replacing` has another compiled model."""
+        for model in (*self.models, *self.models.retired):
+            if model.spec is spec:
+                self._runs.slot_replaced(model, slot)
 
     def follower(self, ended: Ended) -> Run | None:
         """A run that may be done in the slot of one that has ended, at once: both are then told to `ended_in_turn`.
@@ -362,8 +375,10 @@ class Core:
 
     def _expire(self, now: float) -> None:
         for ticket in self._ends.timeouts.pop(now):
+            self._expiring = ticket
             late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
             self._ends.fail(ticket, TicketState.EXPIRED, late, now)
+        self._expiring = None
         for kept in self._keeper.expired(now):
             self._ends.maybe_close(kept.ticket)
             self._ends.maybe_end(kept.ticket.stream)

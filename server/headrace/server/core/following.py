@@ -75,6 +75,11 @@ class Followers:
             self._ahead.clear()
 
 
+def model_of(run: Run) -> Model:
+    """The model of a follower."""
+    return _the_ticket(run)[1]
+
+
 def _the_ticket(run: Run) -> tuple[Ticket, Model]:
     (ticket,) = run.parts
     assert isinstance(ticket, Ticket)

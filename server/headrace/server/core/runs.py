@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from headrace.server.core.admission import check_total, slice_of
 from headrace.server.core.endings import Endings
 from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
-from headrace.server.core.following import Followers
+from headrace.server.core.following import Followers, model_of
 from headrace.server.core.holds import Holds
 from headrace.server.core.keeper import Keeper
 from headrace.server.core.ports import End, Ended, Run, Tensor
@@ -28,6 +29,12 @@ class Runs:
         self._ends = endings
         self._holds = holds
         self._tickets: dict[Run, Sequence[Ticket]] = {}
+        self._decided: list[Run] = []
+        """Runs that `start` has decided upon, until it has returned them."""
+        self._untold: deque[End] = deque()
+        """Ends that `ended_in_turn` has still to go through."""
+        self.hand: list[Ticket] = []
+        """The tickets that are being seen to, the next one last: who they are if something raises that never should."""
         self.followers = Followers(endings, delayed=delayed)
 
     def queue(self, ticket: Ticket, now: float) -> None:
@@ -46,7 +53,7 @@ class Runs:
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
-        startable, starts, holds = self._ends.startable, [], self._holds
+        startable, starts, holds = self._ends.startable, self._decided, self._holds
         if holds.held:
             for model in holds.over(now):
                 startable[model] = None
@@ -56,11 +63,13 @@ class Runs:
             if batches and holds.wait(model, now):
                 continue
             while model.queued and (tickets := model.pick()):
+                self.hand = [*tickets]
                 if batches:
                     holds.ran(model, len(tickets))
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
+        self.hand, self._decided = [], []
         self.followers.decided(starts)
         return starts
 
@@ -68,34 +77,75 @@ class Runs:
         """A run has ended and its slot is free."""
         run = ended.run
         tickets = self._tickets.pop(run)
+        hand = self.hand = [*reversed(tickets)]
         model = tickets[0].model
         assert model is not None
-        model.free(run.slot)
+        if ended.replacing:
+            model.withdraw(run.slot)
+        else:
+            model.free(run.slot)
         # Whoever stopped it now would stop the next run in its slot.
         self._ends.stops.pop(run, None)
         self._ends.startable[model] = None
         if error is not None and len(tickets) > 1:
             self._run_alone(tickets, model, now)
+            hand.clear()
             return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
         started = tickets[0].started
         done, queued = 0, 0.0
         for ticket, its_sent, its_kept in zip(tickets, sent, kept, strict=True):
             ticket.run = None
-            if not ticket.finished:
-                try:
-                    if error is not None:
-                        raise error
-                    self._complete(ticket, its_sent, its_kept, now)
-                except HeadraceError as failure:
-                    self._ends.fail(ticket, TicketState.FAILED, failure, now)
-                    self._keeper.refund(ticket)
-                    continue
+            if ticket.finished:
+                self._let_go(ticket, now)
+            elif self._end(ticket, its_sent, its_kept, error, now):
                 done += 1
                 queued += started - ticket.arrived
-            self._let_go(ticket, now)
+            hand.pop()
         if done:
             model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
+
+    def _end(
+        self,
+        ticket: Ticket,
+        sent: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        error: HeadraceError | None,
+        now: float,
+    ) -> bool:
+        """The run of a ticket that still wants its result is over. False when the ticket has failed."""
+        try:
+            if error is not None:
+                raise error
+            self._complete(ticket, sent, kept, now)
+        except HeadraceError as failure:
+            self._ends.fail(ticket, TicketState.FAILED, failure, now)
+            self._keeper.refund(ticket)
+            return False
+        self._let_go(ticket, now)
+        return True
+
+    def give_up(self, error: HeadraceError, now: float) -> None:
+        """Something has raised that never should: fail the tickets that were in hand, and go on with all else."""
+        hand, self.hand = self.hand, []
+        for ticket in hand:
+            ticket.run = None
+            if ticket.model is not None:
+                self._ends.startable[ticket.model] = None
+            if ticket.finished:
+                self._let_go(ticket, now)
+                continue
+            if ticket.state is TicketState.QUEUED:
+                ticket.move(_RUNNING)  # it was picked, and nobody is to look for it in the queue
+            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            self._keeper.refund(ticket)
+        if self._untold:
+            self._go_through(self._untold)
+
+    def slot_replaced(self, model: Model, slot: int) -> None:
+        """A slot that was withdrawn can be used again."""
+        model.replace(slot)
+        self._ends.startable[model] = None
 
     def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
         """Runs of the latest decision have ended, and followers of them. Returns those that count.
@@ -103,14 +153,21 @@ class Runs:
         The others are forgotten, because the ticket of a follower could not start: it has failed, or its stream must
         wait. Then it runs when it can.
         """
+        self._untold.extend(ends)
+        return self._go_through(self._untold)
+
+    def _go_through(self, ends: deque[End]) -> Sequence[End]:
         counted: list[End] = []
         before = 0.0
-        for end in ends:
+        while ends:
+            end = ends.popleft()
             run = end.ended.run
             if run in self._tickets or self._start_follower(run, before):
                 self.ended(*end)
                 counted.append(end)
                 before = end.now
+            elif end.ended.replacing:
+                model_of(run).withdraw(run.slot)
         self.followers.put_back()
         return counted
 

@@ -15,7 +15,9 @@ no end leads to another end. *closed*: its terminal event was handed to the tran
 its tag is free.
 
 A slot (one InferRequest): free ──► running ──► free, or running ──► stopping ──► free when all tickets of the run ended
-first: the runtime still uses the slot and the tensors that were lent to it until it lets go.
+first: the runtime still uses the slot and the tensors that were lent to it until it lets go. Instead of free
+it may be replacing, and then free: a run that failed has left the compiled model below the slot in a state that would
+make later runs wrong, so nobody gets the slot before it has another one.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class SlotState(IntEnum):
     FREE = 0
     RUNNING = 1
     STOPPING = 2
+    REPLACING = 3
     __hash__ = int.__hash__
 
 
@@ -55,9 +58,10 @@ TICKET_MOVES: dict[TicketState, frozenset[TicketState]] = {
     _T.CLOSED: frozenset(),
 }
 SLOT_MOVES: dict[SlotState, frozenset[SlotState]] = {
-    SlotState.FREE: frozenset({SlotState.RUNNING}),
-    SlotState.RUNNING: frozenset({SlotState.FREE, SlotState.STOPPING}),
-    SlotState.STOPPING: frozenset({SlotState.FREE}),
+    SlotState.FREE: frozenset({SlotState.RUNNING, SlotState.REPLACING}),
+    SlotState.RUNNING: frozenset({SlotState.FREE, SlotState.STOPPING, SlotState.REPLACING}),
+    SlotState.STOPPING: frozenset({SlotState.FREE, SlotState.REPLACING}),
+    SlotState.REPLACING: frozenset({SlotState.FREE}),
 }
 
 

@@ -102,7 +102,7 @@ def compile_direct(
     if compilation.run == "async" or any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
         return None
     measured = compilation.run == "auto"
-    if measured and (compilation.device != "CPU" or _weights(model) > LARGEST):
+    if measured and (compilation.device != "CPU" or weights(model) > LARGEST):
         return None
     if not shapes.follow(model, inputs):
         logger.info("model %s: no direct runs: shapes inside depend on data", quote(model.get_friendly_name()))
@@ -138,5 +138,6 @@ def _fastest(compiled: ov.CompiledModel, inputs: Sequence[Port], most: int = 20)
     return fastest
 
 
-def _weights(model: ov.Model) -> int:
+def weights(model: ov.Model) -> int:
+    """Bytes of the constants of a model."""
     return sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")

@@ -27,12 +27,14 @@ class Script:
     """How the runs of a model go: they complete when they start, or as this says.
 
     `held`: not before `finish` or `fail`. `polls`: during that poll after the start, counting from
-    1. `ignores_cancel`: a cancelled run ends when it would have ended anyhow.
+    1. `ignores_cancel`: a cancelled run ends when it would have ended anyhow. `spoils`: a run that fails spoils its
+    slot, until `replace`.
     """
 
     held: bool = False
     polls: int = 0
     ignores_cancel: bool = False
+    spoils: bool = False
 
 
 AT_ONCE = Script()
@@ -49,8 +51,8 @@ class _Running:
 class FakeEngine:
     """A `ports.Engine` that reports as the real one: completions wake, failures wait for a poll.
 
-    It asserts what an engine may expect: no run starts in a slot that has one, and a run has all of
-    its inputs.
+    It asserts what an engine may expect: no run starts in a slot that has one or is being replaced, and a run has
+    all of its inputs.
     """
 
     def __init__(self) -> None:
@@ -59,6 +61,9 @@ class FakeEngine:
         self._models: dict[int, tuple[ModelSpec, Function, Script]] = {}
         self._running: dict[Run, _Running] = {}
         self._ended: dict[Run, Ended] = {}
+        self.spoiled: set[tuple[int, int]] = set()
+        """The identity of the spec and the number of each slot that is being replaced."""
+        self._replaced: list[tuple[ModelSpec, int]] = []
         self._wake: Callable[[], None] = lambda: None
 
     def add(self, spec: ModelSpec, function: Function, script: Script = AT_ONCE) -> ModelSpec:
@@ -84,8 +89,21 @@ class FakeEngine:
 
     def fail(self, run: Run, error: Exception) -> None:
         """Have a run fail. Nobody is woken."""
-        self._undecided(run)
-        self._ended[run] = Ended(run, error=error)
+        spoils = self._undecided(run).script.spoils
+        self._ended[run] = Ended(run, error=error, replacing=spoils)
+        if spoils:
+            self.spoiled.add((id(run.spec), run.slot))
+
+    def replace(self, spec: ModelSpec, slot: int) -> None:
+        """Make a spoiled slot usable again."""
+        self.spoiled.remove((id(spec), slot))
+        self._replaced.append((spec, slot))
+        self._wake()
+
+    def replaced(self) -> list[tuple[ModelSpec, int]]:
+        """The slots that were replaced since the last call."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken."""
@@ -95,6 +113,7 @@ class FakeEngine:
         """Begin a run. AssertionError when it breaks the contract."""
         spec, function, script = self._models[id(run.spec)]
         assert 0 <= run.slot < spec.slots, f"model {spec.name!r} has no slot {run.slot}"
+        assert (id(spec), run.slot) not in self.spoiled, f"slot {run.slot} of model {spec.name!r} is spoiled"
         for other in self._running:
             same = other.spec is spec and other.slot == run.slot
             assert not same, f"slot {run.slot} of model {spec.name!r} has a run"
@@ -125,7 +144,7 @@ class FakeEngine:
             return
         state.cancelled = True
         if run in self._ended:
-            self._ended[run] = Ended(run, error=self._ended[run].error)
+            self._ended[run] = Ended(run, error=self._ended[run].error, replacing=self._ended[run].replacing)
         elif not state.script.ignores_cancel:
             self.fail(run, RuntimeError("the run was cancelled"))
 

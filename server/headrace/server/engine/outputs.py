@@ -13,7 +13,7 @@ from headrace.server.core.ports import Part, Tensor
 from headrace.server.core.specs import Port
 from headrace.server.engine.inputs import SMALL
 from headrace.server.engine.models import CompiledModel
-from headrace.server.engine.parts import inputs_of
+from headrace.server.engine.parts import inputs_of, shapes_of
 from headrace.server.engine.strings import string_output
 from headrace.server.engine.tensors import Data, OutputTensor, as_bytes
 from headrace.wire.dtypes import Datatype
@@ -34,6 +34,7 @@ class Outputs:
     def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
         self._request = request
         self._passed = model.passed
+        self._implied = model.implied
         self._presets = [
             (compiled.get_element_type(), _preset(port))
             for compiled, port in zip(model.runtime.outputs, model.spec.outputs, strict=True)
@@ -101,8 +102,7 @@ class Outputs:
     def _read_batch(self, parts: Sequence[Part]) -> Results:
         """Each output is read as a whole and cut.
 
-        The parts of one call are views, which go when its stream has sent them. Those of several calls, which may be of
-        several streams, are copies, and so is what is kept: nobody holds more memory than is charged.
+        The parts are copies, so that nobody holds more memory than is charged.
         """
         plan = parts[0].plan
         assert plan is not None
@@ -125,7 +125,7 @@ class Outputs:
             for port in (*plan.outputs, *keeps):
                 if port.index not in columns:
                     columns[port.index] = _cut(port, rows, self._whole(port))
-            taken = {port.index: columns[port.index][number].copied() for port in (*plan.outputs, *keeps)}
+            taken = {port.index: columns[port.index][number] for port in (*plan.outputs, *keeps)}
             sent.append([taken[port.index] for port in plan.outputs])
             kept.append([taken[port.index] for port in keeps])
         self._leave(columns)
@@ -144,9 +144,17 @@ class Outputs:
         if index in self._passed:
             return self._pass(port, part)
         if port.datatype is Datatype.BYTES:
-            return string_output(self._scratch[index])
+            strings = string_output(self._scratch[index])
+            self._check(index, strings.shape, part)
+            return strings
         shape, data = self._whole(port)
+        self._check(index, shape, part)
         return OutputTensor(port.datatype, shape, data)
+
+    def _check(self, index: int, shape: tuple[int, ...], part: Part) -> None:
+        """Raises RuntimeError when an output cannot be that of a part."""
+        if index in self._implied:
+            self._implied.check(index, shape, shapes_of(part))
 
     def _whole(self, port: Port) -> tuple[tuple[int, ...], Data]:
         """The shape and the bytes of an output."""
@@ -179,7 +187,10 @@ def _copy(small: _Small) -> OutputTensor:
 
 
 def _cut(port: Port, rows: Sequence[int], whole: tuple[tuple[int, ...], Data]) -> list[OutputTensor]:
-    """The parts of an output. Raises RuntimeError when it does not have the rows of the inputs."""
+    """The parts of an output, each in memory of its own.
+
+    Raises RuntimeError when it does not have the rows of the inputs.
+    """
     shape, data = whole
     count = len(rows)
     total = sum(rows)
@@ -188,11 +199,11 @@ def _cut(port: Port, rows: Sequence[int], whole: tuple[tuple[int, ...], Data]) -
     size, rest = len(data) // total, shape[1:]
     if total == count and size:
         one = (1, *rest)
-        return [OutputTensor(port.datatype, one, data[at : at + size]) for at in range(0, len(data), size)]
+        return [OutputTensor(port.datatype, one, bytes(data[at : at + size])) for at in range(0, len(data), size)]
     tensors: list[OutputTensor] = []
     at = 0
     for number in rows:
-        tensors.append(OutputTensor(port.datatype, (number, *rest), data[at : at + number * size]))
+        tensors.append(OutputTensor(port.datatype, (number, *rest), bytes(data[at : at + number * size])))
         at += number * size
     return tensors
 

@@ -21,6 +21,16 @@ def inputs_of(part: Part) -> Iterator[tuple[Port, tuple[int, ...], Buffer]]:
         yield bound.port, bound.shape, bytes(bound.nbytes or 0)
 
 
+def shapes_of(part: Part) -> dict[int, tuple[int, ...]]:
+    """The shape of every input of a part, by the index of its port."""
+    plan = part.plan
+    assert plan is not None
+    shapes = dict(plan.shapes)
+    for reference, tensor in zip(plan.references, part.references, strict=True):
+        shapes[reference.port.index] = tensor.shape
+    return shapes
+
+
 def columns(parts: Sequence[Part]) -> Iterator[tuple[Port, Sequence[Buffer]]]:
     """For each input what the parts have for it, in their order."""
     plan = parts[0].plan

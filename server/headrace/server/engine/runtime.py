@@ -13,16 +13,17 @@ import openvino as ov
 from headrace.server.core.ports import Ended, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
-from headrace.server.engine.models import compile_model
+from headrace.server.engine.models import CompiledModel, compile_model
+from headrace.server.engine.replacing import Replacer
 from headrace.server.engine.slots import Slot
-from headrace.wire.errors import FailedPrecondition, quote
+from headrace.wire.errors import FailedPrecondition, Unavailable, quote
 
 
 @dataclass(slots=True, eq=False)
 class _Loaded:
     """A model and its slots; `running` counts the asynchronous runs that have not been seen to end."""
 
-    spec: ModelSpec
+    model: CompiledModel
     slots: list[Slot]
     running: int = 0
 
@@ -35,6 +36,8 @@ class OpenVinoEngine:
     thread. The runtime's callback does not come when a run failed or was cancelled; `poll` finds
     those. A callback may still be on its way when a run is cancelled: then the run has completed,
     `collect` ends it without reading, and `poll` finds nothing wrong with it.
+
+    A slot that a run has spoiled is made anew by `Replacer`; nothing runs in it until then.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,8 @@ class OpenVinoEngine:
         self._models: dict[int, _Loaded] = {}
         self._running: dict[Run, tuple[Slot, _Loaded]] = {}
         self._completed: deque[Run] = deque()
+        self._replacer = Replacer(self._on_replaced)
+        self._replaced: deque[tuple[Slot, Slot | None]] = deque()
         self._woken = False
         self._wake: Callable[[], None] = _nobody
 
@@ -63,11 +68,15 @@ class OpenVinoEngine:
         """
         model = compile_model(self._core, name, version, path, compilation or Compilation(), labels)
         try:
-            slots = [Slot(model, self._on_completed) for _ in range(model.spec.slots)]
+            slots = [Slot(model, self._on_completed)]
+            slots += [
+                Slot(model.another() if model.fragile else model, self._on_completed)
+                for _ in range(1, model.spec.slots)
+            ]
         except Exception as error:
             reason = f"its {model.spec.slots} slots cannot be made"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
-        self._models[id(model.spec)] = _Loaded(model.spec, slots)
+        self._models[id(model.spec)] = _Loaded(model, slots)
         return model.spec
 
     def unload(self, spec: ModelSpec) -> None:
@@ -76,7 +85,8 @@ class OpenVinoEngine:
         assert all(slot.run is None for slot in slots), f"{slots} of model {spec.name!r}"
         del self._models[id(spec)]
         for slot in slots:
-            slot.close()
+            if not slot.spoiled:  # the replacer closes it
+                slot.close()
 
     def close(self) -> None:
         """Stop everything and free the models. No end is reported.
@@ -86,10 +96,15 @@ class OpenVinoEngine:
         self._wake = _nobody
         for slot, _ in self._running.values():
             slot.cancel()
+        self._replacer.close()
         for loaded in self._models.values():
             for slot in loaded.slots:
-                slot.close()
-        for state in (self._models, self._running, self._completed):
+                if not slot.spoiled:
+                    slot.close()
+        for _, new in self._replaced:
+            if new is not None:
+                new.close()
+        for state in (self._models, self._running, self._completed, self._replaced):
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
@@ -100,10 +115,17 @@ class OpenVinoEngine:
         """Begin a run in a free slot; what is done in place, or cannot begin, has ended."""
         try:
             loaded = self._models[id(run.spec)]
-            slot = loaded.slots[run.slot]
+        except KeyError as error:
+            return Ended(run, error=error)
+        slot = loaded.slots[run.slot]
+        if slot.spoiled:
+            # It could not be replaced, and was given back so that somebody hears of it. Maybe it can be now.
+            why = f"model {quote(run.spec.name)} could not be restored after a failure; try again later"
+            return self._failed(run, slot, loaded, Unavailable(why))
+        try:
             outcome = slot.start(run, alone=not loaded.running)
         except Exception as error:
-            return Ended(run, error=error)
+            return self._failed(run, slot, loaded, error)
         if outcome is not None:
             return Ended(run, *outcome)
         # Its callback may have come by now, but only this thread collects.
@@ -113,11 +135,12 @@ class OpenVinoEngine:
 
     def follow(self, run: Run) -> Ended | None:
         """Do a run in place, in the slot of one that was just done so; None when it must be started."""
-        slot = self._models[id(run.spec)].slots[run.slot]
+        loaded = self._models[id(run.spec)]
+        slot = loaded.slots[run.slot]
         try:
             outcome = slot.follow(run)
         except Exception as error:
-            return Ended(run, error=error)
+            return self._failed(run, slot, loaded, error)
         return None if outcome is None else Ended(run, *outcome)
 
     def cancel(self, run: Run) -> None:
@@ -136,8 +159,7 @@ class OpenVinoEngine:
             if run in self._running:
                 slot, loaded = self._running.pop(run)
                 loaded.running -= 1
-                ended.append(_result(run, slot))
-                slot.end(unread=slot.stopping)
+                ended.append(self._result(run, slot, loaded))
         return ended
 
     def poll(self) -> list[Ended]:
@@ -149,9 +171,54 @@ class OpenVinoEngine:
             except Exception as error:
                 del self._running[run]
                 loaded.running -= 1
-                slot.end(unread=True)
-                ended.append(Ended(run, error=error))
+                slot.end(unread=True, raised=True)
+                ended.append(self._failed(run, slot, loaded, error))
         return ended
+
+    def replaced(self) -> list[tuple[ModelSpec, int]]:
+        """The slots that have another compiled model since the last call."""
+        found: list[tuple[ModelSpec, int]] = []
+        while self._replaced:
+            old, new = self._replaced.popleft()
+            place = self._place(old)
+            if place is not None:
+                loaded, index = place
+                loaded.slots[index] = new or old
+                found.append((loaded.model.spec, index))
+            elif new is not None:
+                new.close()
+        return found
+
+    def _place(self, slot: Slot) -> tuple[_Loaded, int] | None:
+        """Where a slot is; None when its model was unloaded."""
+        for loaded in self._models.values():
+            for index, each in enumerate(loaded.slots):
+                if each is slot:
+                    return loaded, index
+        return None
+
+    def _result(self, run: Run, slot: Slot, loaded: _Loaded) -> Ended:
+        """Read what a run that has completed was asked for, and free its slot."""
+        if slot.stopping:
+            slot.end(unread=True)
+            return Ended(run)
+        try:
+            outcome = slot.read()
+        except Exception as error:
+            slot.end(unread=True, raised=True)
+            return self._failed(run, slot, loaded, error)
+        slot.end()
+        return Ended(run, *outcome)
+
+    def _failed(self, run: Run, slot: Slot, loaded: _Loaded, error: Exception) -> Ended:
+        if slot.spoiled:
+            self._replacer.replace(loaded.model, slot)
+        return Ended(run, error=error, replacing=slot.spoiled)
+
+    def _on_replaced(self, old: Slot, new: Slot | None) -> None:
+        """Called on the replacer's thread."""
+        self._replaced.append((old, new))
+        self._wake_once()
 
     def _on_completed(self, slot: Slot) -> None:
         """Called on a thread of the runtime, before the InferRequest is done with its run."""
@@ -172,15 +239,6 @@ class OpenVinoEngine:
         stopping = sum(slot.stopping for slot, _ in self._running.values())
         running = f"{len(self._running)} running, {stopping} of them stopping"
         return f"<OpenVinoEngine {len(self._models)} models, {running}>"
-
-
-def _result(run: Run, slot: Slot) -> Ended:
-    if slot.stopping:
-        return Ended(run)
-    try:
-        return Ended(run, *slot.read())
-    except Exception as error:
-        return Ended(run, error=error)
 
 
 def _nobody() -> None:

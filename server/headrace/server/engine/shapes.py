@@ -22,6 +22,14 @@ _NESTED = {"If", "Loop", "TensorIterator"}
 """Operations with models of their own, into which nobody looks here."""
 
 
+def are_dynamic(model: ov.Model) -> bool:
+    """Whether a shape anywhere in the model may differ from run to run, as far as one can see."""
+    return any(
+        node.get_type_name() in _NESTED or any(output.get_partial_shape().is_dynamic for output in node.outputs())
+        for node in model.get_ops()
+    )
+
+
 def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:
     """Whether they follow when the inputs are as small as they may be."""
     return _follow(model, inputs, lambda dimension: dimension.min)

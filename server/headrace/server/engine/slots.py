@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,11 +27,20 @@ class Slot:
     What was set on an InferRequest stays set, so inputs and outputs are seen to before each run. The InferRequest keeps
     nothing alive but the slot's own memory: inputs in place are views that own nothing, so their memory goes when the
     run has ended.
+
+    The slots of a dynamic model have a compiled model each. A run of it that raises, for whatever reason, has `spoiled`
+    that, and the slot with it (engine/replacing.py).
     """
 
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
         self.stopping = False
+        self.spoiled = False
+        self._closed = False
+        self._on_completed = on_completed
+        self._fragile = model.fragile
+        self._patience = model.patience
+        self._interrupt_at = math.inf
         self._times = Times() if model.spec.direct else None
         self._shapes: object = None
         self._input_seconds = 0.0
@@ -42,8 +52,11 @@ class Slot:
         self._outputs = Outputs(model, self._request)
         self._released = self._call_back(on_completed)
         if self._times is not None:
-            with suppress(RuntimeError):  # some models do not run on zeros
-                self._warm(model, self._times)
+            self._warm(model, self._times)
+
+    def another(self, model: CompiledModel) -> Slot:
+        """A slot to take the place of this one, which is closed, with a compiled model that nobody has used."""
+        return Slot(model.another(), self._on_completed)
 
     def _call_back(self, on_completed: Callable[[Slot], None]) -> Event:
         """Have the runtime call. The event is set when it has let go of the callback."""
@@ -74,12 +87,14 @@ class Slot:
         assert self.run is None, f"{self!r} has a run already"
         self.run = run
         entered = perf_counter()
+        asked = False
         try:
             self._prepare(run)
             # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
             times = self._times if alone else None
             in_place = times is not None and times.quick(self._shapes)
             began = perf_counter()
+            asked = True
             if times is None or not in_place:
                 self._began, self._input_seconds = began, began - entered
                 self._request.start_async()
@@ -90,7 +105,7 @@ class Slot:
             sent, kept = self._outputs.read(run.parts)
             read = perf_counter()
         except BaseException:
-            self.end(unread=True)
+            self.end(unread=True, raised=asked)
             raise
         self.end()
         return sent, kept, (began - entered, completed - began, read - completed)
@@ -101,18 +116,21 @@ class Slot:
         Raises as `start`. There are thousands a second, in a chain.
         """
         entered = perf_counter()
+        asked = False
         try:
             self._prepare(run)
             times = self._times
             if times is None or not times.fast(self._shapes):
                 return None
             began = perf_counter()
+            asked = True
             infer_in_place(self._request)
             completed = perf_counter()
             sent, kept = self._outputs.read(run.parts)
             return sent, kept, (began - entered, completed - began, perf_counter() - completed)
         except BaseException:
             self._outputs.unread()
+            self.spoiled = self._fragile and asked
             raise
         finally:
             self._inputs.let_go()
@@ -139,12 +157,21 @@ class Slot:
             self._times.handed_over(self._shapes, self._completed - self._began)
 
     def cancel(self) -> None:
-        """Ask the runtime to stop. The result will not be read, even if it is there by now."""
+        """Have the run end soon. The result will not be read, even if it is there by now.
+
+        Where stopping it would spoil the slot, it may go on for as long as making another one takes.
+        """
         self.stopping = True
-        self._request.cancel()
+        if self._fragile:
+            self._interrupt_at = perf_counter() + self._patience
+        else:
+            self._request.cancel()
 
     def check(self) -> None:
         """Raises what the run failed with; does nothing while it runs and when it has completed."""
+        if self._interrupt_at <= perf_counter():
+            self._interrupt_at = math.inf
+            self._request.cancel()
         self._request.wait_for(0)
 
     def read(self) -> Outcome:
@@ -154,21 +181,29 @@ class Slot:
         sent, kept = self._outputs.read(self.run.parts)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
 
-    def end(self, *, unread: bool = False) -> None:
-        """The run is over: let go of it and its inputs. `unread`: it may have written outputs."""
+    def end(self, *, unread: bool = False, raised: bool = False) -> None:
+        """The run is over: let go of it and its inputs.
+
+        `unread`: it may have written outputs. `raised`: the runtime did, or its result cannot be.
+        """
         if unread:
             self._outputs.unread()
         self.run = None
         self.stopping = False
+        self.spoiled = self._fragile and raised
+        self._interrupt_at = math.inf
         self._inputs.let_go()
 
     def close(self) -> None:
-        """Stop what runs and free the InferRequest. Blocks until the runtime lets go."""
+        """Stop what runs and free the InferRequest. Blocks until the runtime lets go. Harmless when it is closed."""
+        if self._closed:
+            return
+        self._closed = True
         self._request.cancel()
         # wait() lets go of the GIL, which the callback needs; freeing an InferRequest does not.
         with suppress(RuntimeError):
             self._request.wait()
-        self.end()
+        self.end(raised=self.spoiled)
         # The InferRequest holds the callback and the slot, out of the garbage collector's sight.
         self._inputs.close()
         self._outputs.close()
@@ -180,4 +215,4 @@ class Slot:
 
     def __repr__(self) -> str:
         state = "free" if self.run is None else "stopping" if self.stopping else "running"
-        return f"<Slot {state}>"
+        return f"<Slot {'spoiled' if self.spoiled else state}>"

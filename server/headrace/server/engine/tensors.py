@@ -39,10 +39,6 @@ class OutputTensor:
         self._data = data
         self.nbytes = len(data)
 
-    def copied(self) -> OutputTensor:
-        """The same in memory of its own, so that it keeps no more alive than itself."""
-        return self if isinstance(self._data, bytes) else OutputTensor(self.datatype, self.shape, bytes(self._data))
-
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
         """The bytes, whole or of the elements start..stop of each leading axis.
 

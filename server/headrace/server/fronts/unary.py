@@ -116,6 +116,8 @@ def _status(model: Model) -> pb.ModelStatus:
         slots_free=model.slots.count(SlotState.FREE),
         slots_running=model.slots.count(SlotState.RUNNING),
         slots_stopping=model.slots.count(SlotState.STOPPING),
+        slots_replacing=model.slots.count(SlotState.REPLACING),
+        replacements=model.replacements,
         tickets_queued=model.queued,
         inferences=model.statistics.inferences,
         failures=model.statistics.fail[0],

@@ -1,0 +1,82 @@
+"""The inputs and outputs of a model as clients see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import openvino as ov
+
+from headrace.server.core.specs import Dimension, Port
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import FailedPrecondition, quote
+
+_DATATYPES = {
+    "boolean": Datatype.BOOL,
+    "u8": Datatype.UINT8,
+    "u16": Datatype.UINT16,
+    "u32": Datatype.UINT32,
+    "u64": Datatype.UINT64,
+    "i8": Datatype.INT8,
+    "i16": Datatype.INT16,
+    "i32": Datatype.INT32,
+    "i64": Datatype.INT64,
+    "f16": Datatype.FP16,
+    "f32": Datatype.FP32,
+    "f64": Datatype.FP64,
+    "bf16": Datatype.BF16,
+    "string": Datatype.BYTES,
+}
+"""By the runtime's name. Others have no bytes on the wire, or less than one for an element."""
+
+
+def ports_of(model: str, kind: str, ports: Sequence[ov.Output]) -> tuple[Port, ...]:
+    """The inputs or outputs of a model as read, `kind` says which.
+
+    Raises FailedPrecondition for elements that have no bytes on the wire.
+    """
+    names = _names(kind, ports)
+    return tuple(
+        Port(
+            index,
+            names[index],
+            _datatype(model, kind, names[index][0], port),
+            _shape(port.get_partial_shape()),
+        )
+        for index, port in enumerate(ports)
+    )
+
+
+def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
+    """Every name of each port, sorted. A port without is `kind_N`, and `kind_N_` if that is taken.
+
+    A name that ports share is the first one's: what shares a name is the same data.
+    """
+    given = {name for port in ports for name in port.get_names()}
+    taken: set[str] = set()
+    result: list[tuple[str, ...]] = []
+    for index, port in enumerate(ports):
+        names = sorted(port.get_names() - taken)
+        if not names:
+            generated = f"{kind}_{index}"
+            while generated in given:
+                generated += "_"
+            names = [generated]
+            given.add(generated)
+        taken.update(names)
+        result.append(tuple(names))
+    return result
+
+
+def _datatype(model: str, kind: str, name: str, port: ov.Output) -> Datatype:
+    type_name = port.get_element_type().get_type_name()
+    datatype = _DATATYPES.get(type_name)
+    if datatype is None:
+        reason = f"the elements of its {kind} {quote(name)} are of type {type_name}"
+        raise FailedPrecondition(f"model {quote(model)} cannot be served: {reason}")
+    return datatype
+
+
+def _shape(shape: ov.PartialShape) -> tuple[Dimension, ...] | None:
+    if shape.rank.is_dynamic:
+        return None
+    return tuple(Dimension(dimension.min_length, dimension.max_length) for dimension in shape)

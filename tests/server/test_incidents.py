@@ -1,0 +1,165 @@
+"""What raises although it never should ends what it is about, with an id, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+import pytest
+
+from headrace.server.core.calls import Call, Inline
+from headrace.server.core.core import Core
+from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.limits import Limits
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.streams import Stream
+from headrace.server.core.tables import SlotState
+from headrace.server.core.tickets import Ticket
+from headrace.server.dispatch import Dispatch
+from headrace.server.engine.fake import Arrays, FakeEngine, Script
+from headrace.wire.dtypes import Datatype
+
+X, Y = (Port(0, (name,), Datatype.FP32, (Dimension(0, -1),)) for name in "xy")
+BAD = 13
+"""The tag of the ticket that everything chokes on."""
+
+
+class Bug(Exception):
+    """Something that nobody has thought of."""
+
+
+def same(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
+    return {"y": inputs["x"]}
+
+
+class World:
+    """A dispatch over a model of two slots, and a stream."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.engine = FakeEngine()
+        self.spec = ModelSpec("m", "1", (X,), (Y,), has_variables=False, slots=2)
+        self.engine.add(self.spec, same, script or Script())
+        self.core = Core(Limits())
+        self.core.models.add(self.spec)
+        self.dispatch = Dispatch(self.core, self.engine)
+        self.stream: Stream = self.core.open_stream()
+        self.core.define(self.stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), True, ()), 100)
+
+    def ask(self, *tags: int, timeout: float = 0.0) -> None:
+        for tag in tags:
+            data = [memoryview(bytes(4))]
+            self.core.infer(self.stream, tag, 1, data, self.core.cargo(4), self.dispatch.now(), timeout=timeout)
+        self.dispatch.act()
+
+    async def told(self, count: int) -> dict[int, Event]:
+        """The terminal events of so many tickets."""
+        events: dict[int, Event] = {}
+        async with asyncio.timeout(5):
+            while len(events) < count:
+                assert await self.dispatch.news(self.stream)
+                taken = self.stream.take()
+                events |= {event.ticket.tag: event for event in taken if event.ticket is not None}
+                self.dispatch.handed(self.stream, taken)
+        return events
+
+    def close(self) -> None:
+        (model,) = self.core.models
+        assert model.slots == [SlotState.FREE] * 2
+        assert self.core.queue.used == self.core.keep.used == self.stream.in_flight == 0
+        assert self.dispatch.waits_for_clients()
+        self.dispatch.close()
+
+
+def raising(real: Callable[..., Any], about: Callable[..., bool]) -> Callable[..., Any]:
+    """The same, but it raises for the bad ticket."""
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        if about(*arguments, **named):
+            raise Bug
+        return real(*arguments, **named)
+
+    return wrapped
+
+
+def is_bad(run: Run) -> bool:
+    return any(isinstance(part, Ticket) and part.tag == BAD for part in run.parts)
+
+
+CASES = {
+    "engine start": lambda world: (world.engine, "start", is_bad),
+    "core start": lambda world: (world.core._runs, "_start", lambda tickets, *_: tickets[0].tag == BAD),
+    "core end": lambda world: (world.core._runs, "_complete", lambda ticket, *_: ticket.tag == BAD),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_the_ticket_fails_with_an_id_and_all_others_are_done(
+    case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    where, name, about = CASES[case](world)  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(where, name, raising(getattr(where, name), about))
+    tags = range(1, 30)
+    world.ask(*tags)
+    events = await world.told(len(tags))
+    assert {tag for tag, event in events.items() if isinstance(event, Done)} == {*tags} - {BAD}
+    failed = events[BAD]
+    assert isinstance(failed, Failed)
+    (incident,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert failed.error.code.name == "INTERNAL"
+    assert incident.getMessage().removeprefix("incident ") in failed.error.message
+    world.ask(30)
+    assert isinstance((await world.told(1))[30], Done)
+    world.close()
+
+
+async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Script(held=True))
+    real = world.core._ends.fail
+    calls: list[int] = []
+
+    def fail(ticket: Ticket, *rest: Any) -> None:
+        calls.append(ticket.tag)
+        if calls == [BAD]:
+            raise Bug
+        real(ticket, *rest)
+
+    monkeypatch.setattr(world.core._ends, "fail", fail)
+    world.ask(BAD, 1, timeout=0.01)
+    events = await world.told(2)
+    assert [type(event) for event in events.values()] == [Failed, Failed]
+    for _ in range(100):
+        if world.dispatch.waits_for_clients():
+            break
+        await asyncio.sleep(0.01)
+    world.close()
+
+
+@pytest.mark.parametrize("name", ["poll", "collect", "replaced", "cancel"])
+async def test_an_engine_that_raises_once_is_asked_again(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cancelled run is found by polling, so all of them are needed for it."""
+    world = World(Script(polls=4, ignores_cancel=True))
+    real = getattr(world.engine, name)
+    calls: list[object] = []
+
+    def once(*arguments: object) -> list[Ended]:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise Bug
+        found: list[Ended] = real(*arguments)
+        return found
+
+    monkeypatch.setattr(world.engine, name, once)
+    world.ask(1, 2, 3)
+    world.core.cancel(world.stream, 1, world.dispatch.now())
+    world.dispatch.act()
+    events = await world.told(3)
+    assert [type(events[tag]) for tag in (1, 2, 3)] == [Failed, Done, Done]
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+    world.close()
