@@ -17,6 +17,7 @@ from headrace.server.engine.batching import most_rows
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct import HOP
 from headrace.server.engine.empty import without_empty
+from headrace.server.engine.guards import guard
 from headrace.server.engine.implied import Implied
 from headrace.server.engine.ports import ports_of
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
@@ -74,6 +75,10 @@ def compile_model(
         model = core.read_model(path)
     except Exception as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}") from error
+    try:
+        guard(model)
+    except FailedPrecondition as error:
+        raise FailedPrecondition(f"model {quote(name)} cannot be served: {error.message}") from error
     # Of the model as read: compiling adds names, and changes which of them comes first.
     inputs = without_empty(model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)

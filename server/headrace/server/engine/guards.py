@@ -1,0 +1,274 @@
+"""Operations that read or write beyond their tensors are kept from it, whatever a client sends.
+
+The CPU plugin (openvino 2026.4) does not check every index, length and size that it takes from data: some make it read
+or write somebody else's memory, some leave in an output what was there before, some end the process. Such inputs are
+brought into range by operations in front of them, which change nothing that was in range; what would have failed still
+fails where that is as easy. Models that cannot be helped so are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as opset
+
+from headrace.server.engine.graph import ancestors, follows, graphs
+from headrace.wire.errors import FailedPrecondition, quote
+
+Guard = Callable[[ov.Node], None]
+"""Changes what feeds an operation. Raises FailedPrecondition."""
+
+_COMPUTED_AS_I32 = {"i16", "u16", "i32", "u32", "i64", "u64"}
+_LARGEST = float(1 << 24)
+"""Of a coordinate: more than any image is wide, and far from where floats do not fit integers."""
+
+
+def guard(model: ov.Model) -> None:
+    """Change the model, in place, so that no operation reads or writes beyond its tensors.
+
+    Raises FailedPrecondition, which names the operation and why, where that cannot be done. The message goes to the
+    operator, not to clients.
+    """
+    for graph in reversed([*graphs(model)]):  # bodies first, so that what holds them is validated with them changed
+        guarded = [node for node in graph.get_ordered_ops() if node.get_type_name() in _GUARDS]
+        for node in guarded:
+            _GUARDS[node.get_type_name()](node)
+        if guarded:
+            graph.validate_nodes_and_infer_types()
+
+
+def _refusal(node: ov.Node, what: str) -> FailedPrecondition:
+    named = f"{node.get_type_name()} {quote(node.get_friendly_name())}"
+    return FailedPrecondition(f"{named} {what}, and the runtime does not check them")
+
+
+# What cannot be helped.
+
+
+def _must_follow(**inputs: int) -> Guard:
+    """These inputs, by what they are called, must not depend on data."""
+
+    def refuse(node: ov.Node) -> None:
+        for name, index in inputs.items():
+            if index < node.get_input_size() and not follows(node.input_value(index)):
+                raise _refusal(node, f"takes its {name.replace('_', ' ')} from data")
+
+    return refuse
+
+
+def _refuse_always(node: ov.Node) -> None:
+    raise _refusal(node, "takes labels and lengths")
+
+
+# Numbers that are brought into range.
+
+
+def _replace(node: ov.Node, index: int, change: Callable[[ov.Output], ov.Node]) -> None:
+    """Put operations between an input and its source, unless the source is a constant or there is no such input."""
+    if index < node.get_input_size() and node.input_value(index).get_node().get_type_name() != "Constant":
+        node.input(index).replace_source_output(change(node.input_value(index)).output(0))
+
+
+def _number(value: int, like: ov.Output) -> ov.Node:
+    return opset.constant(value, like.get_element_type())
+
+
+def _at_least(least: int, *indices: int) -> Guard:
+    def raise_to(node: ov.Node) -> None:
+        for index in indices:
+            _replace(node, index, lambda source: opset.maximum(source, _number(least, source)))
+
+    return raise_to
+
+
+def _other_than(value: int, index: int, instead: int) -> Guard:
+    def change(source: ov.Output) -> ov.Node:
+        return opset.select(opset.equal(source, _number(value, source)), _number(instead, source), source)
+
+    return lambda node: _replace(node, index, change)
+
+
+def _step(node: ov.Node) -> None:
+    if node.input_value(node.get_input_size() - 1).get_element_type().is_integral():
+        _other_than(0, node.get_input_size() - 1, 1)(node)
+
+
+def _finite(*indices: int) -> Guard:
+    """Numbers instead of NaN, and none so large that it is no integer any more."""
+
+    def change(source: ov.Output) -> ov.Node:
+        number = opset.select(opset.is_nan(source), opset.convert_like(opset.constant(np.float32(0)), source), source)
+        return opset.clamp(number, -_LARGEST, _LARGEST)
+
+    def guarded(node: ov.Node) -> None:
+        for index in indices:
+            _replace(node, index, change)
+
+    return guarded
+
+
+# Indices, and the sizes that they must not reach.
+
+
+def _sizes(source: ov.Output, axes: list[int] | int, like: ov.Output) -> ov.Node:
+    """The sizes of some axes of a tensor, or the size of one, in another's element type."""
+    shape = opset.shape_of(source, "i64")
+    sizes = opset.gather(shape, opset.constant(np.array(axes, np.int64)), opset.constant(np.int64(0)))
+    return opset.convert(sizes, like.get_element_type().to_string())
+
+
+def _wide(source: ov.Output) -> ov.Output:
+    """The indices in a type that holds every size."""
+    if source.get_element_type().to_string() in ("i32", "i64"):
+        return source
+    return opset.convert(source, "i64").output(0)
+
+
+def _between(source: ov.Output, least: ov.Node, size: ov.Node) -> ov.Node:
+    """At least `least`, and less than `size`."""
+    return opset.minimum(opset.maximum(source, least), opset.subtract(size, _number(1, size.output(0))))
+
+
+def _gather(node: ov.Node) -> None:
+    """Vectors of few integers are read at any index; what is not found in a table of bytes is left as it was."""
+    data, indices, axis = (node.input_value(index) for index in range(3))
+    rank = data.get_partial_shape().rank
+    short = (rank.is_dynamic or rank.get_length() <= 1) and data.get_element_type().to_string() in _COMPUTED_AS_I32
+    if not short and not _compressed(data):
+        return
+    negative = node.get_type_info().version_id not in ("opset1", "opset7")
+    if axis.get_node().get_type_name() != "Constant" or rank.is_dynamic:
+        raise _refusal(node, "takes its indices from data, and its axis or the rank of its tensor")
+    along = int(axis.get_node().data.item()) % max(1, rank.get_length())
+    if _known(indices, data.get_partial_shape()[along : along + 1] if rank.get_length() else None, node, negative):
+        return
+    indices = _wide(indices)
+    size = _sizes(data, along, indices)
+    least = opset.negative(size) if negative else _number(0, indices)
+    node.input(1).replace_source_output(_between(indices, least, size).output(0))
+
+
+def _compressed(data: ov.Output) -> bool:
+    """Whether it is computed from constants of a byte or less, as compressed weights are."""
+    return follows(data) and any(
+        node.get_type_name() == "Constant" and node.get_element_type().bitwidth <= 8 for node in ancestors(data)
+    )
+
+
+def _gather_nd(node: ov.Node) -> None:
+    data, indices = node.input_value(0), node.input_value(1)
+    shape, batch_dims = indices.get_partial_shape(), int(node.get_attributes()["batch_dims"])
+    if shape.rank.is_dynamic or shape[shape.rank.get_length() - 1].is_dynamic:
+        raise _refusal(node, "takes indices for a number of axes that is not known")
+    count = shape[shape.rank.get_length() - 1].get_length()
+    of = data.get_partial_shape()
+    axes = [*range(batch_dims, batch_dims + count)]
+    if _known(indices, None if of.rank.is_dynamic else of[batch_dims : batch_dims + count], node, True):
+        return
+    indices = _wide(indices)
+    sizes = _sizes(data, axes, indices)
+    node.input(1).replace_source_output(_between(indices, opset.negative(sizes), sizes).output(0))
+
+
+def _known(indices: ov.Output, sizes: ov.PartialShape | None, node: ov.Node, negative: bool) -> bool:
+    """Whether the indices are constants that are known to be in range. Raises FailedPrecondition if they are not."""
+    constant = indices.get_node()
+    if constant.get_type_name() != "Constant" or sizes is None or sizes.is_dynamic:
+        return False
+    size, values = np.array(sizes.to_shape(), np.int64), constant.data.astype(np.int64)
+    if ((values >= size) | (values < (-size if negative else 0))).any():
+        raise _refusal(node, "has indices that are out of range")
+    return True
+
+
+def _scatter_elements(node: ov.Node) -> None:
+    """Indices that are too low become too high, which the runtime notices."""
+    data, axis = node.input_value(0), node.input_value(3).get_node()
+    rank = data.get_partial_shape().rank
+    if axis.get_type_name() != "Constant" or rank.is_dynamic:
+        raise _refusal(node, "takes its axis from data, or indices for a number of axes that is not known")
+    along = int(axis.data.item()) % rank.get_length()
+    indices = _wide(node.input_value(1))
+    size = _sizes(data, along, indices)
+    checked = opset.select(opset.less(indices, opset.negative(size)), size, indices)
+    node.input(1).replace_source_output(checked.output(0))
+
+
+def _offsets(node: ov.Node) -> None:
+    """Where bags begin, at most at the end: the last ones may then be empty, which the runtime refuses."""
+    indices = node.input_value(1)
+    _replace(node, 2, lambda source: opset.minimum(source, _sizes(indices, 0, source)))
+
+
+def _images(node: ov.Node) -> None:
+    data = node.input_value(0)
+
+    def change(source: ov.Output) -> ov.Node:
+        return _between(source, _number(0, source), _sizes(data, 0, source))
+
+    _replace(node, 2, change)
+
+
+def _string_ends(node: ov.Node) -> None:
+    """Each string begins within the symbols, and ends neither before nor beyond."""
+    begins, ends, symbols = (node.input_value(index) for index in range(3))
+    size = _sizes(symbols, 0, begins)
+    begin = opset.minimum(opset.maximum(begins, _number(0, begins)), size)
+    end = opset.minimum(opset.maximum(ends, begin), size)
+    node.input(0).replace_source_output(begin.output(0))
+    node.input(1).replace_source_output(end.output(0))
+
+
+def _boxes_of_images(node: ov.Node) -> None:
+    """How many boxes each image has: no more together than there are."""
+    if node.get_input_size() < 3:
+        return
+    counts, zero = node.input_value(2), opset.constant(np.int64(0))
+    size = _sizes(node.input_value(0), 1, counts)
+    each = opset.minimum(opset.maximum(counts, _number(0, counts)), size)
+    ends = opset.minimum(opset.cum_sum(each, zero), size)
+    begins = opset.minimum(opset.cum_sum(each, zero, exclusive=True), size)
+    node.input(2).replace_source_output(opset.subtract(ends, begins).output(0))
+
+
+_GUARDS: dict[str, Guard] = {
+    # Reads, and so shows, memory that is not its own.
+    "Col2Im": _must_follow(output_size=1, kernel_size=2),
+    "EmbeddingBagOffsets": _offsets,
+    "EmbeddingBagOffsetsSum": _offsets,
+    "Gather": _gather,
+    "GatherND": _gather_nd,
+    "MulticlassNms": _boxes_of_images,
+    "ROIAlignRotated": _images,
+    "StringTensorPack": _string_ends,
+    # Writes there.
+    "CTCGreedyDecoderSeqLen": _at_least(0, 1),
+    "PriorBox": _must_follow(output_size=0, image_size=1),
+    "PriorBoxClustered": _must_follow(output_size=0, image_size=1),
+    "ScatterElementsUpdate": _scatter_elements,
+    "SegmentMax": _at_least(0, 1),
+    "SpaceToBatch": _must_follow(block_shape=1, pads=2, pads_at_the_end=3),
+    # Leaves in the output what was there.
+    "GatherTree": _at_least(1, 2),
+    "ROIAlign": _other_than(-1, 2, 0),
+    # Ends the process: for numbers that are none, for axes that do not exist, for zero.
+    "AdaptiveAvgPool": _must_follow(output_shape=1),
+    "AdaptiveMaxPool": _must_follow(output_shape=1),
+    "CTCLoss": _refuse_always,
+    "DFT": _must_follow(axes=1, signal_sizes=2),
+    "DeformableConvolution": _finite(1),
+    "DeformablePSROIPooling": _finite(1, 2),
+    "IDFT": _must_follow(axes=1, signal_sizes=2),
+    "IRDFT": _must_follow(axes=1, signal_sizes=2),
+    "OneHot": _at_least(0, 1),
+    "RDFT": _must_follow(axes=1, signal_sizes=2),
+    "ROIPooling": _finite(1),
+    "Range": _step,
+    "Roll": _must_follow(axes=2),
+    "Slice": _must_follow(axes=4),
+    "StridedSlice": _other_than(0, 3, 1),
+    "TopK": _at_least(1, 1),
+}
+"""By the type of the operation, whatever its version. What each would do otherwise stands above it."""

@@ -1,0 +1,179 @@
+"""No operation reads or writes beyond its tensors: it is guarded, or its model is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset1, opset2, opset3, opset4, opset7, opset8, opset9, opset15
+
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.guards import guard
+from headrace.server.engine.models import compile_model
+from headrace.wire.errors import FailedPrecondition
+from tests.server.engine.guarding.cases import CASES
+from tests.server.engine.operations.example import Example, Input, f32, i32, i64, whole
+
+Build = Callable[..., Any]
+UNCHECKED = ", and the runtime does not check them"
+REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
+    "Roll": ((f32(4, 6), i64(1)), lambda x, axes: opset7.roll(x, whole([1]), axes), "takes its axes from data"),
+    "Slice": (
+        (f32(4, 6), i64(1)),
+        lambda x, axes: opset8.slice(x, whole([0]), whole([2]), whole([1]), axes),
+        "takes its axes from data",
+    ),
+    "DFT": ((f32(4, 8, 2), i64(1)), opset7.dft, "takes its axes from data"),
+    "IDFT": (
+        (f32(4, 8, 2), i64(1)),
+        lambda x, sizes: opset7.idft(x, whole([1]), sizes),
+        "takes its signal sizes from data",
+    ),
+    "RDFT": ((f32(4, 8), i64(1)), opset9.rdft, "takes its axes from data"),
+    "IRDFT": ((f32(4, 5, 2), i64(1)), opset9.irdft, "takes its axes from data"),
+    "Col2Im": (
+        (f32(1, 12, 9), i64(2)),
+        lambda x, size: opset15.col2im(x, size, whole([2, 2])),
+        "takes its output size from data",
+    ),
+    "AdaptiveAvgPool": ((f32(1, 3, 8, 8), i64(2)), opset8.adaptive_avg_pool, "takes its output shape from data"),
+    "AdaptiveMaxPool": (
+        (f32(1, 3, 8, 8), i64(2)),
+        lambda x, shape: opset8.adaptive_max_pool(x, shape).output(0),
+        "takes its output shape from data",
+    ),
+    "SpaceToBatch": (
+        (f32(1, 4, 4, 2), i64(4)),
+        lambda x, pads: opset2.space_to_batch(x, whole([1, 2, 2, 1]), pads, whole([0, 0, 0, 0])),
+        "takes its pads from data",
+    ),
+    "PriorBox": (
+        (i64(2),),
+        lambda size: opset8.prior_box(size, whole([64, 64]), {"offset": 0.5, "min_size": [16.0], "max_size": [32.0]}),
+        "takes its output size from data",
+    ),
+    "PriorBoxClustered": (
+        (i64(2),),
+        lambda size: opset1.prior_box_clustered(
+            size, whole([64, 64]), {"offset": 0.5, "width": [16.0], "height": [8.0]}
+        ),
+        "takes its output size from data",
+    ),
+    "CTCLoss": (
+        (f32(2, 5, 6), i32(2), i32(2, 5), i32(2)),
+        opset4.ctc_loss,
+        "takes labels and lengths",
+    ),
+    "Gather": (
+        (i64(4), i64(2), i64()),
+        opset8.gather,
+        "takes its indices from data, and its axis or the rank of its tensor",
+    ),
+    "ScatterElementsUpdate": (
+        (f32(4, 6), i64(2, 6), f32(2, 6), i64()),
+        opset3.scatter_elements_update,
+        "takes its axis from data, or indices for a number of axes that is not known",
+    ),
+    "GatherND": (
+        (f32(4, 6), i64(2, 2)),
+        lambda x, i: opset8.gather_nd(x, opset1.reshape(i, opset1.reduce_max(i, whole([1]), False), False)),
+        "takes indices for a number of axes that is not known",
+    ),
+}
+
+
+@pytest.mark.timeout(120)
+def test_hostile_data_reads_nothing_that_is_not_the_clients() -> None:
+    """And what is right stays as it was."""
+    command = [sys.executable, "-m", "tests.server.engine.guarding.walk"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    begun = [line["begins"] for line in lines if "begins" in line]
+    assert ended.returncode == 0, f"ended by {ended.returncode} in {begun[-1:]}: {ended.stderr}"
+    assert [line for line in lines if "problem" in line] == []
+    assert lines[-1] == {"ends": True}
+    assert begun == [*CASES]
+
+
+@pytest.mark.parametrize("type_name", REFUSED)
+def test_what_cannot_be_guarded_is_refused(type_name: str) -> None:
+    inputs, build, what = REFUSED[type_name]
+    model = Example(inputs, (build,)).model()
+    with pytest.raises(FailedPrecondition) as caught:
+        guard(model)
+    assert caught.value.message == f"{type_name} '{name(model, type_name)}' {what}{UNCHECKED}"
+
+
+def name(model: ov.Model, type_name: str) -> str:
+    (node,) = [node for node in model.get_ops() if node.get_type_name() == type_name]
+    return str(node.get_friendly_name())
+
+
+@pytest.mark.parametrize(
+    ("given", "build"),
+    [
+        (f32(4, 6), lambda x: opset8.gather_nd(x, whole([[3, 5], [3, 6]]), 0)),
+        (f32(4, 6), lambda x: opset8.gather_nd(x, whole([[3, 5], [-5, 0]]), 0)),
+        (f32(2, 4, 6), lambda x: opset8.gather_nd(x, whole([[[4]], [[0]]]), 1)),
+        (i64(4), lambda x: opset8.gather(x, whole([0, 4]), whole(0))),
+        (i64(4), lambda x: opset1.gather(x, whole([-1]), whole(0))),
+    ],
+)
+def test_constants_out_of_range_are_refused(given: Input, build: Build) -> None:
+    with pytest.raises(FailedPrecondition, match="has indices that are out of range, and the runtime does not check"):
+        guard(Example((given,), (build,)).model())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "build"),
+    [
+        ((f32(4, 6),), lambda x: opset8.gather_nd(x, whole([[3, 5], [-4, -6]]), 0)),
+        ((i64(4),), lambda x: opset8.gather(x, whole([0, -4, 3]), whole(0))),
+        ((f32(4, 6), i64(3)), lambda x, i: opset8.gather(x, i, whole(0))),
+        ((f32(4), i64(3)), lambda x, i: opset8.gather(x, i, whole(0))),
+        ((f32(4, 6),), lambda x: opset7.roll(x, whole([1]), whole([-1]))),
+        ((f32(4, 6),), lambda x: opset8.slice(x, whole([0]), whole([2]), whole([1]), whole([1]))),
+        ((f32(4, 6), f32(2, 12)), lambda x, y: opset8.adaptive_avg_pool(spread(x), sizes(y))),
+    ],
+)
+def test_what_is_safe_as_it_is_stays_as_it_is(inputs: tuple[Input, ...], build: Build) -> None:
+    model = Example(inputs, (build,)).model()
+    before = [node.get_name() for node in model.get_ordered_ops()]
+    guard(model)
+    assert [node.get_name() for node in model.get_ordered_ops()] == before
+
+
+def spread(x: ov.Node) -> ov.Node:
+    return opset1.unsqueeze(x, whole([0, 1]))
+
+
+def sizes(y: ov.Node) -> ov.Node:
+    return opset3.shape_of(y)
+
+
+def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
+    inputs, build, what = REFUSED["Roll"]
+    path = tmp_path / "roll.xml"
+    model = Example(inputs, (build,)).model()
+    ov.save_model(model, path)
+    with pytest.raises(FailedPrecondition) as caught:
+        compile_model(ov.Core(), "m", "1", path, Compilation())
+    named = f"Roll '{name(model, 'Roll')}'"
+    assert caught.value.message == f"model 'm' cannot be served: {named} {what}{UNCHECKED}"
+
+
+def test_a_model_that_is_guarded_loads(tmp_path: Path) -> None:
+    path = tmp_path / "gather.xml"
+    ov.save_model(CASES["GatherND-8"].model(), path)
+    model = compile_model(ov.Core(), "m", "1", path, Compilation(run="async", batch=1))
+    request = model.runtime.create_infer_request()
+    table = np.arange(32, dtype=np.float32).reshape(4, 8)
+    assert request.infer([table, np.array([[1, 2], [-4, 7]])])[0].tolist() == [10, 7]
+    assert request.infer([table, np.array([[100, 100], [-100, 2 * 10**8]])])[0].tolist() == [31, 7]
