@@ -2,8 +2,10 @@
 
 Two things in the CPU plugin (2026.4) make that matter. It does not execute an operation whose input is empty, and a
 synchronous run on one thread does not raise what it fails with. Either leaves in an output what was computed the last
-time, for whomever: an answer with somebody else's data. Where all shapes follow from those of the inputs, an empty
-output is right, and no run fails where one of the same shapes has not.
+time, for whomever: an answer with somebody else's data. Where all shapes follow from those of the inputs, no run fails
+because of a shape where one of the same shapes has not; whether it may fail because of data is for `operations` to say.
+And an output that is empty is right, but one that has elements although an input has none is right only where the
+plugin sees to it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,22 @@ _SIZES = tuple(1 << power for power in range(11))
 """For dynamic dimensions: not every size fits every model."""
 _NESTED = {"If", "Loop", "TensorIterator"}
 """Operations with models of their own, into which nobody looks here."""
+FILLED = {
+    "Concat",
+    "MatMul",
+    "Pad",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogicalAnd",
+    "ReduceLogicalOr",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ShapeOf",
+}
+"""Operations that give what they should also where an input is empty and the output is not."""
 
 
 def are_dynamic(model: ov.Model) -> bool:
@@ -31,13 +49,32 @@ def are_dynamic(model: ov.Model) -> bool:
 
 
 def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:
-    """Whether they follow when the inputs are as small as they may be."""
-    return _follow(model, inputs, lambda dimension: dimension.min)
+    """Whether they follow when the inputs are as small as they may be, and nothing is left over from another run."""
+    if not _follow(model, inputs, lambda port: [dimension.min for dimension in port.shape or ()]):
+        return False
+    return all(
+        _follow(model, inputs, partial(_one_empty, index=port.index, axis=axis), refused=True)
+        for port in inputs
+        for axis, dimension in enumerate(port.shape or ())
+        if dimension.min == 0
+    )
+
+
+def _one_empty(port: Port, index: int, axis: int) -> list[int]:
+    """The smallest sizes that have elements, but for one axis of one input, which has none."""
+    return [
+        0 if (port.index, place) == (index, axis) else max(1, dimension.min)
+        for place, dimension in enumerate(port.shape or ())
+    ]
 
 
 def follow(model: ov.Model, inputs: Sequence[Port]) -> bool:
     """Whether they follow when no input is empty."""
-    return any(_follow(model, inputs, partial(_nearest, size=size)) for size in _SIZES)
+    return any(_follow(model, inputs, partial(_all_near, size=size)) for size in _SIZES)
+
+
+def _all_near(port: Port, size: int) -> list[int]:
+    return [_nearest(dimension, size) for dimension in port.shape or ()]
 
 
 def _nearest(dimension: Dimension, size: int) -> int:
@@ -46,15 +83,27 @@ def _nearest(dimension: Dimension, size: int) -> int:
     return nearest if dimension.max < 0 else min(nearest, dimension.max)
 
 
-def _follow(model: ov.Model, inputs: Sequence[Port], choose: Callable[[Dimension], int]) -> bool:
+def _follow(
+    model: ov.Model, inputs: Sequence[Port], choose: Callable[[Port], list[int]], refused: bool = False
+) -> bool:
+    """Whether they follow from these sizes of the inputs; `refused` when the model does not take such sizes at all."""
     if any(port.datatype is Datatype.BYTES or port.shape is None for port in inputs):
         return False  # where strings are taken apart, the shapes say nothing of it
     clone = model.clone()
     try:
-        clone.reshape({clone.inputs[port.index]: ov.PartialShape([*map(choose, port.shape or ())]) for port in inputs})
+        clone.reshape({clone.inputs[port.index]: ov.PartialShape(choose(port)) for port in inputs})
     except RuntimeError:
+        return refused
+    return all(_follows(node) for node in clone.get_ops())
+
+
+def _follows(node: ov.Node) -> bool:
+    shapes = [output.get_partial_shape() for output in node.outputs()]
+    if node.get_type_name() in _NESTED or not all(shape.is_static for shape in shapes):
         return False
-    return all(
-        node.get_type_name() not in _NESTED and all(output.get_partial_shape().is_static for output in node.outputs())
-        for node in clone.get_ops()
-    )
+    starved = any(_empty(source.get_partial_shape()) for source in node.input_values())
+    return not starved or node.get_type_name() in FILLED or all(map(_empty, shapes))
+
+
+def _empty(shape: ov.PartialShape) -> bool:
+    return shape.is_static and 0 in shape.to_shape()

@@ -1,0 +1,67 @@
+"""Inputs without elements: taken where the result is right, refused where it would be an earlier one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset15 as op
+
+from headrace.server.core.specs import Dimension
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.models import compile_model
+
+ANY, NOT_EMPTY = Dimension(0, -1), Dimension(1, -1)
+NOTHING = np.zeros((0, 3), np.float32)
+
+
+def load(
+    folder: Path, build: Callable[..., Any], *shapes: list[int]
+) -> tuple[list[tuple[Dimension, ...] | None], ov.CompiledModel]:
+    parameters = [op.parameter(shape, np.float32) for shape in shapes]
+    path = folder / "model.xml"
+    ov.save_model(ov.Model([op.result(build(*parameters))], parameters, "model"), path, compress_to_fp16=False)
+    model = compile_model(ov.Core(), "m", "1", path, Compilation(run="async", batch=1))
+    return [port.shape for port in model.spec.inputs], model.runtime
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: op.gather(x, np.array([0, 0]), np.array(0)),
+        lambda x: op.topk(x, np.array(1), 0, "max", "value").output(0),
+        lambda x: op.gather_nd(x, np.array([[0, 0]]), 0),
+        lambda x: op.unique(x).output(0),
+    ],
+    ids=["Gather", "TopK", "GatherND", "Unique"],
+)
+def test_what_would_be_left_over_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
+    shapes, _ = load(tmp_path, build, [-1, 3])
+    assert shapes == [(NOT_EMPTY, Dimension(3, 3))]
+
+
+def test_also_where_only_one_of_several_axes_is_empty(tmp_path: Path) -> None:
+    """With both empty the result is: two rows of nothing."""
+    shapes, _ = load(tmp_path, lambda x: op.gather(x, np.array([0, 0]), np.array(0)), [-1, -1])
+    assert shapes == [(NOT_EMPTY, NOT_EMPTY)]
+
+
+def test_what_is_right_is_taken(tmp_path: Path) -> None:
+    shapes, runtime = load(tmp_path, lambda x: op.reduce_sum(op.exp(x), np.array([0])), [-1, 3])
+    assert shapes == [(ANY, Dimension(3, 3))]
+    request = runtime.create_infer_request()
+    assert (request.infer([np.zeros((2, 3), np.float32)])[0] == 2).all()
+    assert request.infer([NOTHING])[0].tolist() == [0, 0, 0]
+
+
+def test_sizes_that_do_not_fit_each_other_say_nothing(tmp_path: Path) -> None:
+    """One input cannot be empty without the other, so it is enough that both may be."""
+    shapes, runtime = load(tmp_path, lambda x, y: op.matmul(x, y, True, False), [-1, 3], [-1, 2])
+    assert shapes == [(ANY, Dimension(3, 3)), (ANY, Dimension(2, 2))]
+    request = runtime.create_infer_request()
+    assert (request.infer([np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)])[0] == 4).all()
+    assert (request.infer([NOTHING, NOTHING[:, :2]])[0] == np.zeros((3, 2))).all()
