@@ -33,6 +33,12 @@ def total(folder: Path) -> Path:
     return _save(folder, {"x": x}, {"more": op.add(x, np.float32(1)), "total": op.reduce_sum(x, np.array([0]))})
 
 
+def first(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[1], the first number."""
+    x, zero, one = _input([-1]), np.array([0]), np.array([1])
+    return _save(folder, {"x": x}, {"y": op.slice(x, zero, one, one)})
+
+
 def _input(shape: list[int]) -> ov.Node:
     return op.parameter(ov.PartialShape(shape), ov.Type.f32)
 

@@ -192,11 +192,18 @@ def test_a_run_that_fails(driver: Driver, tmp_path: Path, run: Kind) -> None:
         assert (array(driver.infer(bench.spec, {"x": x}).sent[0]) == x.reshape(2, 8)).all()
 
 
-def test_an_output_that_has_not_the_rows_of_the_inputs(driver: Driver, tmp_path: Path, run: Kind) -> None:
-    bench = Bench(driver, run, models.unique(tmp_path))
+def test_an_output_that_has_not_the_rows_of_the_inputs(driver: Driver, tmp_path: Path) -> None:
+    bench = Bench(driver, "async", models.unique(tmp_path))
     same, other = bench.piece({"x": f32(1)}), bench.piece({"x": f32(2)})
     assert "has shape [1]" in str(bench.fails(same, same))
     assert [array(result.sent[0]).tolist() for result in bench.batch(same, other)] == [[1], [2]]
+
+
+def test_an_output_that_has_only_one_row(driver: Driver, tmp_path: Path, run: Kind) -> None:
+    bench = Bench(driver, run, row_models.first(tmp_path))
+    one, other = bench.piece({"x": f32(1)}), bench.piece({"x": f32(2)})
+    assert "has shape [1]" in str(bench.fails(one, other))
+    assert [array(result.sent[0]).tolist() for result in bench.batch(other)] == [[2]]
 
 
 def test_a_cancel_stops_the_batch_and_the_slot_goes_on(driver: Driver, tmp_path: Path, run: Kind) -> None:

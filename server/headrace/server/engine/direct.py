@@ -20,6 +20,7 @@ import openvino as ov
 from headrace.server.core.specs import Port
 from headrace.server.engine import shapes
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.operations import why_unsafe
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import quote
 
@@ -104,8 +105,11 @@ def compile_direct(
     measured = compilation.run == "auto"
     if measured and (compilation.device != "CPU" or weights(model) > LARGEST):
         return None
-    if not shapes.follow(model, inputs):
-        logger.info("model %s: no direct runs: shapes inside depend on data", quote(model.get_friendly_name()))
+    unsafe = why_unsafe(model)
+    if unsafe is None and not shapes.follow(model, inputs):
+        unsafe = "shapes inside depend on data"
+    if unsafe is not None:
+        logger.info("model %s: no direct runs: %s", quote(model.get_friendly_name()), unsafe)
         return None
     compiled = core.compile_model(model, compilation.device, compilation.direct_configuration)
     try:

@@ -19,6 +19,7 @@ from headrace.server.engine.direct import HOP
 from headrace.server.engine.empty import without_empty
 from headrace.server.engine.guards import guard
 from headrace.server.engine.implied import Implied
+from headrace.server.engine.operations import why_unsafe
 from headrace.server.engine.ports import ports_of
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
@@ -99,7 +100,9 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     in_place = tried is not None
     if tried is None:
         tried = core.compile_model(model, compilation.device, compilation.configuration)
-    batch = 1 if spec.has_variables or passed else _batch(spec, tried, compilation, in_place)
+    batch = 1
+    if not spec.has_variables and not passed and _may_batch(spec.name, model):
+        batch = _batch(spec, tried, compilation, in_place)
     fragile = compilation.on_cpu and shapes.are_dynamic(model)
     if fragile:
         slots, configuration = _separate_slots(tried, direct.weights(model), compilation, in_place)
@@ -140,6 +143,14 @@ def _separate_slots(
         return slots, compilation.configuration
     threads = tried.get_property("INFERENCE_NUM_THREADS")
     return slots, compilation.one_stream(max(1, threads // min(streams, slots)))
+
+
+def _may_batch(name: str, model: ov.Model) -> bool:
+    """Whether one ticket's data cannot fail a run, which would fail for all."""
+    unsafe = why_unsafe(model)
+    if unsafe is not None:
+        logger.info("model %s: no batches: %s", quote(name), unsafe)
+    return unsafe is None
 
 
 def _batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compilation, in_place: bool) -> int:
