@@ -31,7 +31,7 @@ def done(*values: float) -> Done:
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
 def test_a_response(request_id: str, values: list[float]) -> None:
-    responses = Responses(None)
+    responses = Responses()
     for _ in range(2):
         message = responses.write(done(*values), request_id.encode(), ())
         response = pb.ModelInferResponse.FromString(message)
@@ -56,7 +56,7 @@ def test_a_failure_in_a_stream(request_id: str, message: str) -> None:
 
 
 def test_classes() -> None:
-    message = Responses(None).write(done(0.5, 2.5, 1.0), b"", [Asked(2, None)])
+    message = Responses().write(done(0.5, 2.5, 1.0), b"", [Asked(2, None)])
     response = pb.ModelInferResponse.FromString(message)
     (output,) = response.outputs
     assert (output.name, output.datatype, list(output.shape)) == ("y", "BYTES", [2])
@@ -64,5 +64,5 @@ def test_classes() -> None:
 
 
 def test_an_output_beside_one_with_more_to_do() -> None:
-    response = pb.ModelInferResponse.FromString(Responses(None).write(done(1.0), b"7", [PLAIN]))
-    assert response == pb.ModelInferResponse.FromString(Responses(None).write(done(1.0), b"7", ()))
+    response = pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", [PLAIN]))
+    assert response == pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", ()))

@@ -8,8 +8,6 @@ import re
 import resource
 import signal
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,47 +19,23 @@ from headrace.server.dispatch import Dispatch
 from headrace.server.engine.fake import FakeEngine
 from headrace.server.fronts.oip.shared_memory import MAX_NAME, MAX_REGIONS, Regions, SharedMemoryRpcs
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, ResourceExhausted
+from tests.server.fronts.oip.conftest import SHM, Make, descriptors
 
 HUGE = 2**64 - 1
-SHM = Path("/dev/shm")
 CONTENT = bytes(range(64))
 NO_CONTEXT = cast(Any, None)
-
-Make = Callable[[bytes], Path]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Makes shared memory objects."""
-    made: list[Path] = []
-
-    def one(content: bytes) -> Path:
-        path = SHM / f"headrace-test-{uuid.uuid4().hex}"
-        made.append(path)
-        path.write_bytes(content)
-        return path
-
-    yield one
-    for path in made:
-        path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def regions() -> Iterator[Regions]:
-    """Nothing stays open, whatever a test does."""
-    before = descriptors()
-    regions = Regions()
-    yield regions
-    regions.close()
-    assert (len(regions), descriptors()) == (0, before)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def exactly(error: type[HeadraceError], message: str) -> Any:
     return pytest.raises(error, match=f"^{re.escape(message)}$")
+
+
+def write(regions: Regions, name: str, offset: int, data: bytes | memoryview) -> None:
+    region = regions.hold(name, 0, 0)
+    try:
+        region.write(offset, data)
+    finally:
+        regions.let_go(region)
 
 
 class TestReadingAndWriting:
@@ -71,8 +45,8 @@ class TestReadingAndWriting:
         assert regions.read("r", 0, 32) == CONTENT[16:48]
         assert regions.read("r", 30, 2) == CONTENT[46:48]
         assert regions.read("r", 32, 0) == b""
-        regions.write("r", 4, memoryview(b"abc"))
-        regions.write("r", 32, b"")
+        write(regions, "r", 4, memoryview(b"abc"))
+        write(regions, "r", 32, b"")
         assert path.read_bytes() == CONTENT[:20] + b"abc" + CONTENT[23:]
 
     def test_what_the_client_writes_is_read(self, regions: Regions, make: Make) -> None:
@@ -86,7 +60,7 @@ class TestReadingAndWriting:
         path = make(CONTENT)
         regions.register("low", path.name, 0, 40)
         regions.register("high", path.name, 24, 40)
-        regions.write("low", 24, b"shared")
+        write(regions, "low", 24, b"shared")
         assert regions.read("high", 0, 6) == b"shared"
         regions.unregister("low")
         assert regions.read("high", 0, 6) == b"shared"
@@ -97,7 +71,7 @@ class TestReadingAndWriting:
     def test_nothing_outside_a_region_is_touched(self, regions: Regions, make: Make, offset: int, size: int) -> None:
         regions.register("r", make(CONTENT).name, 16, 32)
         message = f"{size} bytes at offset {offset} do not lie inside shared memory region 'r' of 32 bytes"
-        for access in (regions.read, regions.check):
+        for access in (regions.read, regions.hold):
             with exactly(InvalidArgument, message):
                 access("r", offset, size)
 
@@ -107,7 +81,7 @@ class TestReadingAndWriting:
         for offset in (30, HUGE):
             message = f"3 bytes at offset {offset} do not lie inside shared memory region 'r' of 32 bytes"
             with exactly(InvalidArgument, message):
-                regions.write("r", offset, b"abc")
+                write(regions, "r", offset, b"abc")
         assert path.read_bytes() == CONTENT
 
     def test_a_region_that_is_not_there(self, regions: Regions) -> None:
@@ -115,9 +89,7 @@ class TestReadingAndWriting:
         with exactly(NotFound, message):
             regions.read("r", 0, 0)
         with exactly(NotFound, message):
-            regions.write("r", 0, b"")
-        with exactly(NotFound, message):
-            regions.check("r", 0, 0)
+            regions.hold("r", 0, 0)
         with exactly(NotFound, message):
             regions.status("r")
 
@@ -133,7 +105,7 @@ class TestClientsThatChangeTheObject:
         with exactly(FailedPrecondition, self.SHORTENED):
             regions.read("r", 0, 9)
         with exactly(FailedPrecondition, self.SHORTENED):
-            regions.write("r", 6, b"abc")
+            write(regions, "r", 6, b"abc")
         assert path.read_bytes() == CONTENT[:8]
 
     def test_an_object_that_is_shortened_while_it_is_read(
@@ -156,7 +128,7 @@ class TestClientsThatChangeTheObject:
         path = make(CONTENT)
         regions.register("r", path.name, 0, 64)
         path.unlink()
-        regions.write("r", 0, b"still there")
+        write(regions, "r", 0, b"still there")
         assert regions.read("r", 0, 13) == b"still there\x0b\x0c"
 
     def test_a_lease_does_not_hold_up_the_server(self, regions: Regions, make: Make) -> None:
@@ -243,9 +215,15 @@ class TestRegistering:
         try:
             for number in range(most):
                 regions.register(str(number), key, 0, 64)
-            with exactly(ResourceExhausted, f"{most} shared memory regions are registered; no more are taken"):
+            refusal = f"{most} shared memory regions are registered or in use; no more are taken"
+            with exactly(ResourceExhausted, refusal):
                 regions.register("more", key, 0, 64)
+            held = regions.hold("7", 0, 64)
             regions.unregister("7")
+            assert len(regions) == most - 1
+            with exactly(ResourceExhausted, refusal):
+                regions.register("more", key, 0, 64)
+            regions.let_go(held)
             regions.register("more", key, 0, 64)
             assert len(regions) == most
         finally:
@@ -261,9 +239,62 @@ class TestRegistering:
         regions.unregister("not there")
         assert descriptors() == before + 2
         assert [region.name for region in regions.status("")] == ["a", "c"]
-        assert repr(regions) == "<Regions 2, 128 bytes>"
+        assert repr(regions) == "<Regions 2, 128 bytes, 2 descriptors>"
         regions.unregister("")
         assert (descriptors(), list(regions.status(""))) == (before, [])
+
+
+class TestHolding:
+    def test_a_region_that_is_held_outlives_its_name(self, regions: Regions, make: Make) -> None:
+        first, second = make(CONTENT), make(CONTENT)
+        regions.register("r", first.name, 16, 32)
+        held = regions.hold("r", 0, 8)
+        regions.unregister("r")
+        with exactly(NotFound, "there is no shared memory region 'r'"):
+            regions.hold("r", 0, 8)
+        regions.register("r", second.name, 0, 64)
+        held.write(1, b"first")
+        assert first.read_bytes() == CONTENT[:17] + b"first" + CONTENT[22:]
+        assert second.read_bytes() == CONTENT
+        assert [(region.key, region.byte_size) for region in regions.status("")] == [(second.name, 64)]
+        assert repr(regions) == "<Regions 1, 64 bytes, 2 descriptors>"
+        regions.let_go(held)
+        assert repr(regions) == "<Regions 1, 64 bytes, 1 descriptors>"
+
+    def test_the_last_to_let_go_closes_it(self, regions: Regions, make: Make) -> None:
+        before = descriptors()
+        regions.register("r", make(CONTENT).name, 0, 64)
+        held = [regions.hold("r", 0, 64) for _ in range(3)]
+        assert descriptors() == before + 1
+        regions.let_go(held.pop())
+        regions.unregister("")
+        regions.let_go(held.pop())
+        assert descriptors() == before + 1
+        regions.let_go(held.pop())
+        assert descriptors() == before
+
+    def test_one_that_is_registered_stays_open(self, regions: Regions, make: Make) -> None:
+        regions.register("r", make(CONTENT).name, 0, 64)
+        regions.let_go(regions.hold("r", 0, 64))
+        assert regions.read("r", 0, 64) == CONTENT
+
+    def test_what_cannot_be_held_is_not(self, regions: Regions, make: Make) -> None:
+        before = descriptors()
+        regions.register("r", make(CONTENT).name, 0, 64)
+        with pytest.raises(InvalidArgument):
+            regions.hold("r", 60, 5)
+        regions.unregister("r")
+        assert descriptors() == before
+
+    def test_the_object_may_be_shortened_while_it_is_held(self, regions: Regions, make: Make) -> None:
+        path = make(CONTENT)
+        regions.register("r", path.name, 0, 64)
+        held = regions.hold("r", 0, 64)
+        os.truncate(path, 8)
+        with exactly(FailedPrecondition, TestClientsThatChangeTheObject.SHORTENED):
+            held.write(4, b"12345")
+        assert path.read_bytes() == CONTENT[:8]
+        regions.let_go(held)
 
 
 class TestCalls:

@@ -28,12 +28,15 @@ class InferRpc:
         async with Answer(self._desk, context):
             pieces = self._requests.take_apart(message)
             request = self._requests.read(pieces)
-            remaining = context.time_remaining() or 0.0
-            core, now = self._desk.core, self._desk.now()
-            done = await single(
-                self._desk, lambda stream: submit(core, stream, 1, request, len(message), now, remaining)
-            )
-            return self._responses.write(done, pieces.id, request.description.asked)
+            try:
+                remaining = context.time_remaining() or 0.0
+                core, now = self._desk.core, self._desk.now()
+                done = await single(
+                    self._desk, lambda stream: submit(core, stream, 1, request, len(message), now, remaining)
+                )
+                return self._responses.write(done, pieces.id, request.asked)
+            finally:
+                self._requests.let_go(request.asked)
 
 
 def submit(

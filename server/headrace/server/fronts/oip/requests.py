@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import DecodeError
 
@@ -16,7 +16,7 @@ from headrace.server.fronts.oip.contents import contents_to_bytes, has_contents
 from headrace.server.fronts.oip.layouts import Layouts
 from headrace.server.fronts.oip.messages import Pieces
 from headrace.server.fronts.oip.options import NO_OPTIONS, Options, read_options
-from headrace.server.fronts.oip.shared_memory import Regions
+from headrace.server.fronts.oip.shared_memory import Region, Regions
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, PermissionDenied, ResourceExhausted, quote
 from headrace.wire.tensors import Buffer
@@ -43,6 +43,8 @@ class Asked:
 
     top: int
     place: Place | None
+    region: Region | None = None
+    """What the name in `place` meant when a request came, held for that request alone: a description has none."""
 
 
 PLAIN = Asked(0, None)
@@ -68,12 +70,16 @@ class Description:
 
 @dataclass(slots=True)
 class Request:
-    """`nbytes` are what its inputs take besides the message."""
+    """`nbytes` are what its inputs take besides the message.
+
+    `asked` is that of the description, with the regions: `Requests.let_go` takes it when it has been seen to.
+    """
 
     description: Description
     inline: Sequence[Buffer]
     options: Options
     nbytes: int
+    asked: Sequence[Asked] = ()
 
 
 class Requests:
@@ -105,16 +111,31 @@ class Requests:
         raw = pieces.raw
         if description.plain and len(raw) == len(description.places):
             return Request(description, raw, options, 0)
-        for asked in description.asked:
-            if asked.place is not None:
-                # Before the run, which would be for nothing.
-                self._allowed().check(asked.place.region, asked.place.offset, asked.place.nbytes)
         nbytes = sum([place.nbytes for place in description.places if place is not None])
         if nbytes and not self._budget.fits(nbytes):
             raise ResourceExhausted(
                 f"inputs of {nbytes} bytes in shared memory do not fit into what the server takes at a time"
             )
-        return Request(description, self._inline(description, raw), options, nbytes)
+        return Request(description, self._inline(description, raw), options, nbytes, self._bind(description.asked))
+
+    def let_go(self, asked: Sequence[Asked]) -> None:
+        """A request that asked for these has been answered, or will not be: it writes to no region any more."""
+        for each in asked:
+            if each.region is not None:
+                self._allowed().let_go(each.region)
+
+    def _bind(self, asked: Sequence[Asked]) -> Sequence[Asked]:
+        """The same with the regions, held. Before the run, which would be for nothing where one is not there."""
+        bound: list[Asked] = []
+        try:
+            for each in asked:
+                place = each.place
+                region = None if place is None else self._allowed().hold(place.region, place.offset, place.nbytes)
+                bound.append(each if region is None else replace(each, region=region))
+        except BaseException:
+            self.let_go(bound)
+            raise
+        return bound
 
     def _inline(self, description: Description, raw: Sequence[memoryview]) -> Sequence[Buffer]:
         if description.typed is not None:

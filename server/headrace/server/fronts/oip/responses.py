@@ -14,7 +14,7 @@ from headrace.server.core.ports import Tensor
 from headrace.server.core.specs import Port
 from headrace.server.fronts.oip.classification import classify
 from headrace.server.fronts.oip.requests import Asked, Place
-from headrace.server.fronts.oip.shared_memory import Regions
+from headrace.server.fronts.oip.shared_memory import Region
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, quote
 from headrace.wire.frames import varint
@@ -29,10 +29,9 @@ FINAL = _FINAL.SerializeToString()
 
 
 class Responses:
-    """Writes responses, and remembers what repeats. `regions` None: shared memory is not allowed."""
+    """Writes responses, and remembers what repeats."""
 
-    def __init__(self, regions: Regions | None) -> None:
-        self._regions = regions
+    def __init__(self) -> None:
         self._known: dict[Hashable, bytes] = {}
 
     def write(self, done: Done, request_id: bytes, asked: Sequence[Asked]) -> bytes:
@@ -74,7 +73,8 @@ class Responses:
                 datatype = Datatype.BYTES
             output = _describe(response, port, datatype, shape)
             if wanted.place is not None:
-                self._put(port, wanted.place, data)
+                assert wanted.region is not None  # or the request was refused
+                _put(port, wanted.place, wanted.region, data)
                 output.parameters["shared_memory_region"].string_param = wanted.place.region
                 output.parameters["shared_memory_offset"].int64_param = wanted.place.offset
                 output.parameters["shared_memory_byte_size"].int64_param = len(data)
@@ -82,13 +82,13 @@ class Responses:
             contents.append(data)
         return response.SerializeToString(), contents
 
-    def _put(self, port: Port, place: Place, data: Buffer) -> None:
-        assert self._regions is not None  # or the request was refused
-        if len(data) > place.nbytes:
-            raise InvalidArgument(
-                f"output {quote(port.name)} has {len(data)} bytes, its place in shared memory {place.nbytes}"
-            )
-        self._regions.write(place.region, place.offset, data)
+
+def _put(port: Port, place: Place, region: Region, data: Buffer) -> None:
+    if len(data) > place.nbytes:
+        raise InvalidArgument(
+            f"output {quote(port.name)} has {len(data)} bytes, its place in shared memory {place.nbytes}"
+        )
+    region.write(place.offset, data)
 
 
 def in_stream(response: bytes) -> bytes:

@@ -38,7 +38,7 @@ def open_inference_service(desk: Desk, control: Control, regions: Regions | None
 
     `regions` None: shared memory is not allowed.
     """
-    requests, responses = Requests(regions, desk.core.queue), Responses(regions)
+    requests, responses = Requests(regions, desk.core.queue), Responses()
     metadata = MetadataRpcs(desk, (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ())))
     repository, memory = RepositoryRpcs(desk, control), SharedMemoryRpcs(desk, regions)
     handlers: dict[str, Handler] = {

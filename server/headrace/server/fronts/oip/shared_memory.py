@@ -39,15 +39,20 @@ _OBJECTS = "/dev/shm/"
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Region:
-    """`byte_size` bytes from `offset` on, in a shared memory object. By its descriptor it outlives its key."""
+    """`byte_size` bytes from `offset` on, in a shared memory object. By its descriptor it outlives its key.
+
+    And its name: the descriptor stays open until the last holder has let go.
+    """
 
     name: str
     key: str
     offset: int
     byte_size: int
     descriptor: int = field(repr=False)
+    holders: int = field(default=1, repr=False)
+    """Its registration, and requests in flight whose outputs it takes. `Regions` counts them."""
 
     def at(self, offset: int, size: int) -> int:
         """Where a part of the region begins in the object, as long as that is there. Raises."""
@@ -56,20 +61,63 @@ class Region:
             raise InvalidArgument(f"{size} bytes at offset {offset} do not lie inside {whole}")
         start = self.offset + offset
         if start + size > os.fstat(self.descriptor).st_size:
-            raise self.shortened()
+            raise self._shortened()
         return start
 
-    def shortened(self) -> FailedPrecondition:
+    def read(self, offset: int, size: int) -> bytes:
+        """A part of it. Raises InvalidArgument for what is not inside, FailedPrecondition when the object is shorter.
+
+        The caller bounds `size`: an object takes no memory until it is written to.
+        """
+        at = self.at(offset, size)
+        data = self._read(at, size)
+        if len(data) == size:
+            return data
+        parts = [data]
+        while size := size - len(data):
+            at += len(data)
+            data = self._read(at, size)
+            parts.append(data)
+        return b"".join(parts)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Raises as `read`."""
+        rest = memoryview(data)
+        at = self.at(offset, len(rest))
+        while rest:
+            try:
+                written = os.pwrite(self.descriptor, rest, at)
+            except OSError:
+                raise FailedPrecondition(f"shared memory region {quote(self.name)} cannot be written to") from None
+            at, rest = at + written, rest[written:]
+
+    def _read(self, at: int, size: int) -> bytes:
+        """Some of the bytes; none only when none are asked for."""
+        try:
+            data = os.pread(self.descriptor, size, at)
+        except OSError:
+            raise FailedPrecondition(f"shared memory region {quote(self.name)} cannot be read") from None
+        if size and not data:
+            raise self._shortened()
+        return data
+
+    def _shortened(self) -> FailedPrecondition:
         return FailedPrecondition(
             f"the object of shared memory region {quote(self.name)} is shorter than when registered"
         )
 
 
 class Regions:
-    """The regions of all clients, by name."""
+    """The regions of all clients, by name.
+
+    A name may be given up and taken by another client while a request runs, so whoever will need a region later holds
+    that region, not its name.
+    """
 
     def __init__(self) -> None:
         self._regions: dict[str, Region] = {}
+        self._open = 0
+        """Descriptors: more than there are names while a region is held that is no longer registered."""
         # Connections need descriptors too.
         self._most = min(MAX_REGIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
@@ -79,8 +127,8 @@ class Regions:
             raise InvalidArgument(f"a shared memory region is named by 1 to {MAX_NAME} characters, not {len(name)}")
         if name in self._regions:
             raise FailedPrecondition(f"shared memory region {quote(name)} is registered already; unregister it first")
-        if len(self._regions) >= self._most:
-            raise ResourceExhausted(f"{self._most} shared memory regions are registered; no more are taken")
+        if self._open >= self._most:
+            raise ResourceExhausted(f"{self._most} shared memory regions are registered or in use; no more are taken")
         if offset < 0 or byte_size < 1:
             wanted = "it takes an offset from 0 on and at least one byte"
             raise InvalidArgument(
@@ -98,51 +146,39 @@ class Regions:
             os.close(descriptor)
             raise
         self._regions[name] = Region(name, key, offset, byte_size, descriptor)
+        self._open += 1
 
     def unregister(self, name: str) -> None:
-        """All when the name is empty. A region that is not registered is ignored."""
+        """All when the name is empty. A region that is not registered is ignored.
+
+        The name is free at once; requests in flight that hold the region still write to it.
+        """
         for each in [name] if name else list(self._regions):
             region = self._regions.pop(each, None)
             if region is not None:
-                os.close(region.descriptor)
+                self.let_go(region)
 
     def status(self, name: str) -> Sequence[Region]:
         """All when the name is empty. Raises NotFound."""
         return [self._find(name)] if name else list(self._regions.values())
 
-    def check(self, region: str, offset: int, size: int) -> None:
-        """Raises as `read`, without reading."""
-        self._find(region).at(offset, size)
-
     def read(self, region: str, offset: int, size: int) -> bytes:
-        """A part of a region. The caller bounds `size`: an object takes no memory until it is written to.
+        """A part of a region. Raises NotFound for one that is not registered, and as `Region.read`."""
+        return self._find(region).read(offset, size)
 
-        Raises NotFound for a region that is not registered, InvalidArgument for what is not inside it, and
-        FailedPrecondition when its object has been shortened.
-        """
+    def hold(self, region: str, offset: int, size: int) -> Region:
+        """The region, open until `let_go` is called for it, once for each time. Raises as reading this part would."""
         found = self._find(region)
-        at = found.at(offset, size)
-        data = _read(found, at, size)
-        if len(data) == size:
-            return data
-        parts = [data]
-        while size := size - len(data):
-            at += len(data)
-            data = _read(found, at, size)
-            parts.append(data)
-        return b"".join(parts)
+        found.at(offset, size)
+        found.holders += 1
+        return found
 
-    def write(self, region: str, offset: int, data: Buffer) -> None:
-        """Raises as `read`."""
-        found = self._find(region)
-        rest = memoryview(data)
-        at = found.at(offset, len(rest))
-        while rest:
-            try:
-                written = os.pwrite(found.descriptor, rest, at)
-            except OSError:
-                raise FailedPrecondition(f"shared memory region {quote(region)} cannot be written to") from None
-            at, rest = at + written, rest[written:]
+    def let_go(self, region: Region) -> None:
+        """The last to let go closes the descriptor."""
+        region.holders -= 1
+        if not region.holders:
+            os.close(region.descriptor)
+            self._open -= 1
 
     def close(self) -> None:
         self.unregister("")
@@ -157,18 +193,8 @@ class Regions:
         return len(self._regions)
 
     def __repr__(self) -> str:
-        return f"<Regions {len(self)}, {sum(region.byte_size for region in self._regions.values())} bytes>"
-
-
-def _read(region: Region, at: int, size: int) -> bytes:
-    """Some of the bytes; none only when none are asked for."""
-    try:
-        data = os.pread(region.descriptor, size, at)
-    except OSError:
-        raise FailedPrecondition(f"shared memory region {quote(region.name)} cannot be read") from None
-    if size and not data:
-        raise region.shortened()
-    return data
+        nbytes = sum(region.byte_size for region in self._regions.values())
+        return f"<Regions {len(self)}, {nbytes} bytes, {self._open} descriptors>"
 
 
 def _open(key: str) -> int:

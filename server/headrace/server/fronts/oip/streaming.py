@@ -46,7 +46,10 @@ class StreamInferRpc:
         finally:
             self._desk.leave(session.stream)
             reader.cancel()
-            await asyncio.wait([reader])
+            try:
+                await asyncio.wait([reader])
+            finally:
+                session.let_go()
         if session.failed is not None:
             await abort(context, session.failed)
         if not reader.cancelled() and (error := reader.exception()) is not None:
@@ -71,6 +74,8 @@ class _Session:
         self._pending: deque[_Pending] = deque()
         self._ended: dict[int, Event] = {}
         """By tag: those of pending requests that came before their turn. Refusals do."""
+        self._asked: dict[int, Sequence[Asked]] = {}
+        """By tag: what may hold regions, until its request is answered."""
         self._answering = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
         self._ends_at_errors = ("triton_grpc_error", "true") in [
@@ -111,13 +116,19 @@ class _Session:
         while await self._desk.news(self.stream):
             await self._answer()
 
+    def let_go(self) -> None:
+        """Nothing more will be answered."""
+        while self._asked:
+            self._requests.let_go(self._asked.popitem()[1])
+
     def _submit(self, tag: int, message: bytes) -> None:
         core = self._desk.core
         pieces = self._requests.take_apart(message)
         asked: Sequence[Asked] = ()
         try:
             request = self._requests.read(pieces)
-            asked = request.description.asked
+            if asked := request.asked:
+                self._asked[tag] = asked
             submit(core, self.stream, tag, request, len(message), self._desk.now())
         except HeadraceError as error:
             core.reject(self.stream, error, tag)
@@ -161,6 +172,9 @@ class _Session:
             if self._ends_at_errors:
                 self.failed = error
             return failure(error, pending.id)
+        finally:
+            if pending.asked:
+                self._requests.let_go(self._asked.pop(pending.tag))
 
 
 def _tag_of(event: Event) -> int:
