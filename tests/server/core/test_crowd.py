@@ -156,6 +156,14 @@ class TestCore:
         assert world.starts() == []
         assert world.quiet() == [11]
 
+    @pytest.mark.parametrize("rows", [0, BATCH + 1])
+    def test_nor_do_those_who_share_a_run_with_nobody(self, rows: int) -> None:
+        world = crowded()
+        until_trial(world)
+        ask(world.client(unary=True), 11, rows=rows)
+        assert world.starts() == [11]
+        assert not world.core.gathering
+
     def test_only_direct_models_have_crowds(self) -> None:
         world = crowded(direct=False)
         for tag in range(1, 2 * OFTEN):

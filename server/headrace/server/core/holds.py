@@ -19,10 +19,11 @@ class Holds:
         """Models whose tickets wait."""
 
     def came(self, ticket: Ticket, model: Model, now: float) -> None:
-        """A ticket is about to be queued that may share a run."""
+        """A ticket of a model with batches is about to be queued."""
         if self._gather or self._delay:
             alone = model.spec.direct and ticket.stream.unary and not ticket.priority
-            patient = alone and (ticket.due is None or ticket.due - now >= URGENT)
+            # With no rows, or more than a batch takes, it shares a run with nobody.
+            patient = alone and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT)
             model.crowd.came(model.queued, id(ticket.stream), now, patient=patient)
 
     def wait(self, model: Model, now: float) -> bool:
