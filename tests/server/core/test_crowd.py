@@ -9,7 +9,8 @@ import pytest
 
 from headrace.server.core.crowd import FEW, FEW_OF_ONE, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
 from headrace.server.core.limits import Limits
-from tests.server.core.scenario import Client, Scenario, ask, many
+from headrace.wire.errors import Internal
+from tests.server.core.scenario import Client, Scenario, ask, batches, many
 
 BATCH = 4 * FEW
 SOON = MOST / 1000
@@ -163,6 +164,26 @@ class TestCore:
         ask(world.client(unary=True), 11, rows=rows)
         assert world.starts() == [11]
         assert not world.core.gathering
+
+    def test_nor_do_those_of_a_batch_that_failed(self) -> None:
+        world = crowded()
+        until_trial(world)
+        tags = range(11, 11 + BATCH)
+        assert gather(world, tags) == [*tags]
+        world.end(11, Internal("the batch failed"))
+        assert batches(world) == [[tag] for tag in tags]
+        assert not world.core.gathering
+
+    def test_and_who_is_queued_when_it_fails_waits_no_longer(self) -> None:
+        world = crowded()
+        until_trial(world)
+        ask(world.client(), 11, 12)
+        assert world.starts() == [11, 12]
+        alone(world, 21)
+        assert world.starts() == []
+        world.end(11, Internal("the batch failed"))
+        assert batches(world) == [[21], [11], [12]]
+        assert world.core.first_due() == math.inf
 
     def test_only_direct_models_have_crowds(self) -> None:
         world = crowded(direct=False)

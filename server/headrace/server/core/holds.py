@@ -26,6 +26,10 @@ class Holds:
             patient = alone and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT)
             model.crowd.came(model.queued, id(ticket.stream), now, patient=patient)
 
+    def again(self, model: Model) -> None:
+        """Tickets are queued again that run alone: they wait for nobody, nor does who is queued with them."""
+        model.crowd.quiet()
+
     def wait(self, model: Model, now: float) -> bool:
         """Whether the tickets of a model wait for more of them."""
         self.held.pop(model, None)

@@ -230,6 +230,8 @@ class Runs:
                 ticket.rows = 0
                 again.append(ticket)
         model.put_back(again)
+        if again:
+            self._holds.again(model)
 
     def _let_go(self, ticket: Ticket, now: float) -> None:
         """The run of a ticket that has ended is over."""
