@@ -99,6 +99,14 @@ class ExpectedTicket:
     """Which of `outs` its run was to keep."""
     alone: bool = False
     """A batch with it has failed."""
+    came: float = 0.0
+    """When it was queued."""
+    patient: bool = False
+    """It may wait for others, as far as it can be told from what it was when it was queued."""
+    held: bool = False
+    """It might have started at the last decision, and was left to wait for others."""
+    released: bool = False
+    """It has been quiet since, so that it waits no longer."""
     real: Ticket | None = None
 
     def __repr__(self) -> str:

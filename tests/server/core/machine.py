@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from unittest.mock import patch
+from contextlib import ExitStack
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.server.core.play import (
+    ALONE,
     CROWDS,
     DELAYS,
+    GATHER,
     KINDS,
     MAX_CALLS,
+    MOMENTS,
+    OPENERS,
     OTHERS,
     PRIORITIES,
     SIZES,
@@ -23,6 +27,7 @@ from tests.server.core.play import (
     Infer,
     Other,
     Play,
+    bounds,
 )
 
 any_of = st.integers(0, 999)
@@ -60,15 +65,17 @@ class CoreMachine(RuleBasedStateMachine):
         queue=st.sampled_from([100, 1000, 10_000]),
         unsent=st.sampled_from([0, 40, 1000, 1 << 30]),
         delay=st.sampled_from(DELAYS),
+        gather=st.sampled_from(GATHER),
+        eager=st.booleans(),
     )
-    def begin(self, keep: int, server: int, queue: int, unsent: int, delay: float) -> None:
-        self.few_calls = patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS)
-        self.few_calls.start()
-        self.play = Play(keep=keep, server=server, queue=queue, unsent=unsent, delay=delay)
+    def begin(self, keep: int, server: int, queue: int, unsent: int, delay: float, gather: bool, eager: bool) -> None:
+        self.bounds = ExitStack()
+        self.bounds.enter_context(bounds(eager=eager))
+        self.play = Play(keep=keep, server=server, queue=queue, unsent=unsent, delay=delay, gather=gather)
 
-    @rule(unary=st.sampled_from([False, False, False, True]), ordered=st.booleans(), small=st.booleans())
-    def open(self, unary: bool, ordered: bool, small: bool) -> None:
-        self.play.open(unary, ordered, small)
+    @rule(kind=st.sampled_from(OPENERS), ordered=st.booleans(), small=st.booleans())
+    def open(self, kind: str, ordered: bool, small: bool) -> None:
+        self.play.open(kind, ordered, small)
 
     @rule(at=any_of, nbytes=st.integers(0, 90), said=frames, ended=seldom)
     def frame(self, at: int, nbytes: int, said: Sequence[Command], ended: bool) -> None:
@@ -91,6 +98,27 @@ class CoreMachine(RuleBasedStateMachine):
         self.play.crowd(at, nbytes, kind, said, equal=equal)
         if decide:
             self.play.pair.decide()
+
+    @rule(
+        at=any_of,
+        kind=st.sampled_from(ALONE),
+        said=st.lists(infers, min_size=1, max_size=6),
+        moment=st.sampled_from(MOMENTS),
+        size=st.sampled_from(SIZES),
+        hurry=seldom,
+        quiet=st.booleans(),
+    )
+    def alone(
+        self, at: int, kind: str, said: Sequence[Infer], moment: float, size: int, hurry: bool, quiet: bool
+    ) -> None:
+        self.play.alone(at, kind, said, moment, size, hurry)
+        if quiet:
+            self.play.pair.quiet(decide=True)
+            self.play.all_end(size)
+
+    @rule(decide=st.booleans())
+    def quiet(self, decide: bool) -> None:
+        self.play.pair.quiet(decide=decide)
 
     @rule(at=any_of, nbytes=st.integers(0, 90), said=frames, size=st.sampled_from(SIZES))
     def frame_that_runs(self, at: int, nbytes: int, said: Sequence[Command], size: int) -> None:
@@ -129,9 +157,9 @@ class CoreMachine(RuleBasedStateMachine):
     def decide(self) -> None:
         self.play.pair.decide()
 
-    @rule(quarters=st.integers(1, 9), decide=st.booleans())
-    def time_passes(self, quarters: int, decide: bool) -> None:
-        self.play.oracle.now += quarters / 4
+    @rule(seconds=st.one_of(st.sampled_from(MOMENTS), st.integers(1, 9).map(lambda n: n / 4)), decide=st.booleans())
+    def time_passes(self, seconds: float, decide: bool) -> None:
+        self.play.oracle.now += seconds
         if decide:
             self.play.pair.decide()
 
@@ -162,7 +190,5 @@ class CoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "play"):
-            try:
+            with self.bounds:
                 self.play.pair.finish()
-            finally:
-                self.few_calls.stop()

@@ -40,8 +40,9 @@ class Oracle(Ends):
 
     # ------------------------------------------------------------------------------------------------------ streams
 
-    def open_stream(self, real: Stream, *, unary: bool) -> ExpectedStream:
-        stream = ExpectedStream(real, 1 if unary else self.limits.window, unary, draining=self.draining)
+    def open_stream(self, real: Stream, *, unary: bool, window: int) -> ExpectedStream:
+        window = window or (1 if unary else self.limits.window)
+        stream = ExpectedStream(real, window, unary, draining=self.draining)
         self.streams.append(stream)
         if not unary:
             self.say(stream, ExpectedEvent("hello", 0))

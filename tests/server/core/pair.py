@@ -20,6 +20,7 @@ from headrace.wire.tensors import Buffer
 from tests.server.core.books import Cargo, ExpectedEvent, ExpectedStream, ExpectedTicket, KnownCall
 from tests.server.core.oracle import Oracle, Result
 from tests.server.core.scenario import FakeTensor
+from tests.server.core.turns import MOST
 
 
 class Pair:
@@ -43,8 +44,10 @@ class Pair:
 
     # ------------------------------------------------------------------------------------------------- told to both
 
-    def open_stream(self, *, unary: bool) -> ExpectedStream:
-        stream = self.oracle.open_stream(self.core.open_stream(unary=unary), unary=unary)
+    def open_stream(self, *, unary: bool, window: int = 0) -> ExpectedStream:
+        """A stream of another protocol is `unary` with a `window`."""
+        real = self.core.open_stream(unary=unary, window=window)
+        stream = self.oracle.open_stream(real, unary=unary, window=window)
         self.compare()
         return stream
 
@@ -135,6 +138,17 @@ class Pair:
         self.core.written(stream.real)
         self.oracle.wrote(stream)
         self.compare()
+
+    def quiet(self, *, decide: bool) -> None:
+        """Nothing has happened for a while. `decide`: and who has waited is seen to before anything else happens."""
+        settled = not self.core.undecided
+        self.core.quiet()
+        self.oracle.quiet()
+        self.compare()
+        self.check()
+        if decide:
+            self.decide()
+            assert not (settled and self.core.gathering), "it is quiet, and somebody still waits for others"
 
     def end(self, run: Run, size: int, error: HeadraceError | None) -> None:
         """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs."""
@@ -246,10 +260,13 @@ class Pair:
         assert self.core.queue.used == self.oracle.cargo <= self.limits.queue_bytes
         dues, due = self.oracle.dues(), self.core.first_due()
         assert due <= min(dues, default=math.inf)
-        waiting = self.limits.batch_delay and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
+        may_wait = self.limits.batch_delay or self.limits.gather
+        waiting = may_wait and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
         assert due == math.inf or dues or waiting
         for spec in self.specs:
             self._check_slots(spec)
+            if not self.core.undecided:
+                self.oracle.check_waits(spec, due, gathering=self.core.gathering)
 
     def _check_slots(self, spec: ModelSpec) -> None:
         """A slot is free when the runtime has said so, and not before."""
@@ -298,6 +315,10 @@ class Pair:
         while left:
             self.decide()
             self.oracle.now += self.limits.batch_delay
+            if len(self.oracle.streams) % 2:
+                self.quiet(decide=True)
+            else:
+                self.oracle.now += MOST
             left = bool(self.running) or any(stream.pending for stream in self.oracle.streams)
             left = left or any(self.oracle.queued(spec) for spec in self.specs)
             for run in self.running:

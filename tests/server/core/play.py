@@ -6,8 +6,10 @@ Numbers stand for a choice among what there is at that moment, so that most comm
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from unittest.mock import patch
 
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import Cargo as CoreCargo
@@ -18,7 +20,7 @@ from tests.server.core.known_calls import CALLS, MODELS, NAMES
 from tests.server.core.pair import Pair
 
 MAX_CALLS = 4
-"""Calls that a stream may define while this plays; whoever plays has to see to it."""
+"""Calls that a stream may define while this plays."""
 MOST_STREAMS = 4
 WINDOW = 5
 TAGS = 10
@@ -43,10 +45,15 @@ CHAINS = [
 """A call, and one that goes on from what either of them keeps."""
 # How often each is drawn is how often it stands there.
 KINDS = ("reference",) * 6 + ("inline",) * 4 + ("any",)
+ALONE = ("many", "many", "many", "pairs", "reference to many", "any")
 CROWDS = ("many", "many", "reference to many", "pairs", "reference to pairs")
-TIMEOUTS = (0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 1.0, 2.0)
+TIMEOUTS = (0.0, 0.0, 0.0, 0.0, 0.0, 1 / 64, 0.25, 0.5, 1.0, 2.0)
 PRIORITIES = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 5, 9, 9, 10)
-DELAYS = (0.0, 0.0, 0.5)
+DELAYS = (0.0, 0.0, 0.0, 0.5)
+GATHER = (True, True, True, False)
+MOMENTS = (0.0, 0.0, 1 / 4096, 1 / 1024)
+"""Seconds between two that come one after the other."""
+OPENERS = ("native", "native", "call", "other protocol", "other protocol")
 SIZES = (4, 4, 4, 0, 1, 3, 500, 40_000)
 OTHERS = ("release", "release", "release", "cancel", "cancel", "cancel", "define", "open", "reject")
 _BOUNDS = ((0, 2), (0, 4), (1, 1), (2, 3), (-1, 2), (2, 1), (0, 5), (0, 40_000))
@@ -89,8 +96,20 @@ class Other:
 Command = Infer | Fetch | Other
 
 
+@contextmanager
+def bounds(*, eager: bool) -> Iterator[None]:
+    """What plays, plays inside. `eager`: tickets are left to wait for others more often than it would pay."""
+    with ExitStack() as stack:
+        stack.enter_context(patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS))
+        if eager:
+            stack.enter_context(patch.multiple("headrace.server.core.crowd", OFTEN=1, FEW=2, FEW_OF_ONE=2))
+        yield
+
+
 class Play:
-    def __init__(self, *, keep: int, server: int, queue: int, unsent: int, delay: float) -> None:
+    """To be made and used inside `bounds`."""
+
+    def __init__(self, *, keep: int, server: int, queue: int, unsent: int, delay: float, gather: bool) -> None:
         limits = Limits(
             window=WINDOW,
             queue_bytes=queue,
@@ -100,6 +119,7 @@ class Play:
             keep_seconds=2.0,
             grace=3.0,
             batch_delay=delay,
+            gather=gather,
         )
         self.pair = Pair(limits, MODELS, MAX_CALLS)
         self.oracle = self.pair.oracle
@@ -110,9 +130,10 @@ class Play:
         """Those that are open."""
         return [stream for stream in self.oracle.streams if not stream.ended]
 
-    def open(self, unary: bool, ordered: bool, small: bool) -> None:
+    def open(self, kind: str, ordered: bool, small: bool) -> None:
         if len(self.streams) < MOST_STREAMS:
-            stream = self.pair.open_stream(unary=unary)
+            window = WINDOW if kind == "other protocol" else 0
+            stream = self.pair.open_stream(unary=kind != "native", window=window)
             if ordered or small:
                 self.pair.open(stream, ordered, MIN_MAX_MESSAGE if small else 0)
 
@@ -139,6 +160,27 @@ class Play:
         for place, command in enumerate(said):
             priority = said[0].priority if equal else command.priority
             self.frame(at + place, nbytes, [replace(command, kind=kind, priority=priority)], ended=False)
+
+    def alone(self, at: int, kind: str, said: Sequence[Infer], moment: float, size: int, hurry: bool) -> None:
+        """Requests that come one in a message. Each is decided on when it comes, and answered at once if it runs.
+
+        Unless they `hurry` they may wait for each other.
+        """
+        if not any(stream.unary for stream in self.streams):
+            self.open("other protocol", ordered=bool(at % 2), small=False)
+        for place, command in enumerate(said):
+            streams = [stream for stream in self.streams if stream.unary and not stream.half_closed]
+            if streams:
+                priority, timeout = (command.priority, command.timeout) if hurry else (0, 0.0)
+                said_now = replace(command, kind=kind, defines=True, priority=priority, timeout=timeout)
+                self.infer(pick(streams, at + place), said_now, self.pair.cargo(10))
+            self.pair.decide()
+            for run in self.pair.latest:
+                if run.spec.direct:
+                    self.pair.end(run, size, None)
+            for stream in range(len(self.oracle.streams)):
+                self.take(stream, written=True, all_of_it=True)
+            self.oracle.now += moment
 
     def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
         """A frame of Infers of which each goes on from the one before, when there is little else to do.

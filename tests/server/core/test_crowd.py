@@ -64,7 +64,10 @@ class TestCore:
         assert not world.core.gathering
         assert gather(world, range(11, 15)) == []
         assert world.core.gathering
-        assert world.quiet() == [11, 12, 13, 14]
+        assert not world.core.undecided
+        world.core.quiet()
+        assert world.core.undecided
+        assert world.starts() == [11, 12, 13, 14]
         assert not world.core.gathering
 
     def test_but_not_for_ever(self) -> None:

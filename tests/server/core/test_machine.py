@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from random import Random
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.server.core.machine import CoreMachine
 from tests.server.core.play import (
+    ALONE,
     CROWDS,
     DELAYS,
+    GATHER,
     KINDS,
     MAX_CALLS,
+    MOMENTS,
+    OPENERS,
     OTHERS,
     PRIORITIES,
     SIZES,
@@ -26,6 +28,7 @@ from tests.server.core.play import (
     Infer,
     Other,
     Play,
+    bounds,
 )
 
 WALKS = int(os.environ.get("HEADRACE_WALKS", "100"))
@@ -41,22 +44,22 @@ TestCore.settings = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def few_calls() -> Iterator[None]:
-    with patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS):
-        yield
-
-
 @pytest.mark.parametrize("seed", range(WALKS))
 def test_walk(seed: int) -> None:
     """A longer way than Hypothesis goes, and further in: most of what is said makes sense. The seed tells it all."""
     random = Random(seed)
+    with bounds(eager=random.random() < 0.5):
+        _walk(random)
+
+
+def _walk(random: Random) -> None:
     play = Play(
         keep=random.choice([3000, 6000, 400_000, 400_000]),
         server=random.choice([4000, 9000, 1_000_000, 1_000_000]),
         queue=random.choice([100, 1000, 10_000]),
         unsent=random.choice([0, 40, 1000, 1 << 30]),
         delay=random.choice(DELAYS),
+        gather=random.choice(GATHER),
     )
     for _ in range(5 * STEPS):
         _step(play, random)
@@ -70,29 +73,38 @@ def _step(play: Play, random: Random) -> None:
     if chance < 0.25:
         said = [_command(random) for _ in range(random.randint(1, 4))]
         play.frame(at, random.randrange(90), said, ended=random.random() < 0.02)
-    elif chance < 0.35:
+    elif chance < 0.32:
         said_by_all = [_infer(random) for _ in range(random.randint(2, 8))]
         play.crowd(at, random.randrange(20), random.choice(CROWDS), said_by_all, equal=random.random() < 0.8)
-    elif chance < 0.4:
+    elif chance < 0.36:
         fails = random.random() < 0.15
         play.chain(
             at, random.randrange(9999), random.randrange(90), random.choice(SIZES), random.choice([2, 3, 5]), fails
         )
-    elif chance < 0.45:
+    elif chance < 0.4:
         play.pair.decide()
         play.runs_in_place(random.choice(SIZES), random.choice([2, 4, 6]), random.random() < 0.15)
-    elif chance < 0.55:
+    elif chance < 0.47:
+        said_alone = [_infer(random) for _ in range(random.randint(1, 6))]
+        moment, size, hurry = random.choice(MOMENTS), random.choice(SIZES), random.random() < 0.1
+        play.alone(at, random.choice(ALONE), said_alone, moment, size, hurry)
+        if random.random() < 0.5:
+            play.pair.quiet(decide=True)
+            play.all_end(size)
+    elif chance < 0.49:
+        play.pair.quiet(decide=random.random() < 0.5)
+    elif chance < 0.57:
         play.run_ends(at, random.choice(SIZES), random.random() < 0.15)
     elif chance < 0.7:
         play.take(at, written=random.random() < 0.7, all_of_it=random.random() < 0.5)
     elif chance < 0.75:
         play.written(at)
     elif chance < 0.8:
-        play.oracle.now += random.randint(1, 6) / 4
+        play.oracle.now += random.choice(MOMENTS) if random.random() < 0.5 else random.randint(1, 6) / 4
     elif chance < 0.82:
         play.leave(at, random.random() < 0.5)
     elif chance < 0.87:
-        play.open(random.random() < 0.15, random.random() < 0.4, random.random() < 0.3)
+        play.open(random.choice(OPENERS), random.random() < 0.4, random.random() < 0.3)
     elif chance < 0.871:
         play.pair.drain()
     if random.random() < 0.6:

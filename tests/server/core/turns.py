@@ -9,6 +9,10 @@ from headrace.server.core.specs import ModelSpec
 from tests.server.core.books import Books, ExpectedStream, ExpectedTicket
 
 Tickets = Sequence[ExpectedTicket]
+MOST = 0.002
+"""Seconds that anybody is left to wait for others unasked."""
+URGENT = 0.02
+"""Who has to be done in less waits for nobody."""
 
 
 class Turns(Books):
@@ -36,6 +40,8 @@ class Turns(Books):
         assert ticket.call is not None
         if not self.queued(ticket.call.spec):
             self._since[id(ticket.call.spec)] = self.now
+        ticket.came = self.now
+        ticket.patient = self._is_patient(ticket)
         self._line_up(ticket, self._clock)
 
     def put_back(self, tickets: Tickets) -> None:
@@ -60,16 +66,53 @@ class Turns(Books):
         """It was this ticket's turn, so that it is another stream's now."""
         self._turns[self._key(ticket)] = self.tick()
 
+    def quiet(self) -> None:
+        """Nothing has happened for a while: who was left to wait for others does so no longer."""
+        for ticket in self.tickets:
+            ticket.released = ticket.released or (ticket.held and ticket.queued)
+
     def waits_until(self, spec: ModelSpec) -> float | None:
         """Until when nothing of a model starts, because more may come to run with what is queued."""
+        due = self.delayed_until(spec)
+        return due if due is not None and due > self.now else None
+
+    def delayed_until(self, spec: ModelSpec) -> float | None:
+        """When the delay is over that was asked for; None when it concerns nobody."""
         if not self.limits.batch_delay or not 0 < len(self.queued(spec)) < spec.batch:
             return None
-        due = self._since[id(spec)] + self.limits.batch_delay
-        return due if due > self.now else None
+        return self._since[id(spec)] + self.limits.batch_delay
+
+    def may_gather_until(self, spec: ModelSpec) -> float | None:
+        """When what is queued of a model has to start at the latest, if it may be left to wait; None when it may not.
+
+        Nobody says when the core lets it. But it must be able to gain by it, for the runs of the model are done in
+        place and shared; everybody who is queued must have come alone and have time; and a batch that is full goes.
+        """
+        queued = self.queued(spec)
+        if not self.limits.gather or self.limits.batch_delay or not 0 < len(queued) < spec.batch:
+            return None
+        if not all(e.patient and e.rows and not e.released for e in queued):
+            return None
+        return min(e.came for e in queued) + MOST
+
+    def check_waits(self, spec: ModelSpec, due: float, *, gathering: bool) -> None:
+        """Nothing is about to be decided before `due`: who might start waits for others, and not for ever.
+
+        `gathering`: nor longer than it takes to be quiet.
+        """
+        if len(self.runs(spec)) == spec.slots or not self.picks(spec):
+            return
+        until = self.delayed_until(spec)
+        if until is None:
+            until = self.may_gather_until(spec)
+            assert until is not None, f"{self.queued(spec)} might start and do not"
+            assert gathering, f"{self.queued(spec)} wait, and quiet would change nothing"
+        assert due <= until, f"{self.queued(spec)} wait until {due}, which must be over by {until}"
 
     def dues(self) -> list[float]:
         waits = [(self.waits_until(spec), self._waits.get(id(spec))) for spec in self.specs]
-        return [*super().dues(), *(now for now, then in waits if now is not None and now == then)]
+        held = [e.came + MOST for e in self.tickets if e.held and e.queued]
+        return [*super().dues(), *(now for now, then in waits if now is not None and now == then), *held]
 
     def picks(self, spec: ModelSpec, before: Tickets = ()) -> list[ExpectedTicket]:
         """The tickets of which one has its turn next, after those `before`.
@@ -98,11 +141,27 @@ class Turns(Books):
         if until is not None:
             assert not runs, f"{runs} started, and must wait for more until {until}"
             return []
+        if not alone:
+            gathers = bool(free and self.picks(spec)) and not runs and self._may_gather(spec, has_failed)
+            for ticket in self.queued(spec):
+                ticket.held = gathers
+            if gathers:
+                return []
         found = self._explain(spec, runs, [], free, has_failed, alone=alone)
         assert found is not None, f"{runs} started, {free} slots were free, queued were {self.queued(spec)}"
         return found
 
     # -------------------------------------------------------------------------------------------------------- inside
+
+    def _is_patient(self, ticket: ExpectedTicket) -> bool:
+        """Whether a ticket that is being queued may be left to wait: it came alone, of no priority, and has time."""
+        assert ticket.call is not None
+        hurries = ticket.priority or (ticket.due is not None and ticket.due - self.now < URGENT)
+        return ticket.stream.unary and ticket.call.spec.direct and not hurries
+
+    def _may_gather(self, spec: ModelSpec, has_failed: Callable[[ExpectedTicket], bool]) -> bool:
+        until = self.may_gather_until(spec)
+        return until is not None and until > self.now and not any(map(has_failed, self.queued(spec)))
 
     def _explain(
         self,
