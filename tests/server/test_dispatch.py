@@ -19,11 +19,12 @@ from headrace.server.core.core import Core
 from headrace.server.core.crowd import FEW, MOST, OFTEN, QUIET
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
+from headrace.server.core.ports import Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation
-from headrace.server.engine.fake import Arrays, FakeEngine
+from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.wire.dtypes import Datatype
 from tests import models
@@ -197,6 +198,47 @@ async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> No
     assert dispatch.waits_for_clients()
     dispatch.close()
     engine.close()
+
+
+class Recording(FakeEngine):
+    """`begun` are runs that were started and nobody has taken from there, `cancelled` those that were to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Queue[Run]()
+        self.cancelled: list[Run] = []
+
+    def start(self, run: Run) -> None:
+        super().start(run)
+        self.begun.put_nowait(run)
+
+    def cancel(self, run: Run) -> None:
+        super().cancel(run)
+        self.cancelled.append(run)
+
+
+async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neither() -> None:
+    """Its ticket was cancelled before, and nobody has acted since."""
+    engine = Recording()
+    ports = (Port(0, ("x",), Datatype.FP32, (Dimension(1, 1),)),), (Port(0, ("y",), Datatype.FP32, (Dimension(1, 1),)),)
+    spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1)
+    engine.add(spec, lambda inputs: {"y": inputs["x"]}, Script(held=True))
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatch = Dispatch(core, engine)
+    gone, stays = ask(dispatch, spec, (1,), bytes(4)), ask(dispatch, spec, (1,), bytes(4))
+    dispatch.act()
+    first = await engine.begun.get()
+    core.cancel(gone, 1, dispatch.now())
+    engine.finish(first)
+    second = await engine.begun.get()
+    assert (second.slot, engine.running, engine.cancelled) == (first.slot, [second], [])
+    assert isinstance(await told(dispatch, gone), Failed)
+    engine.finish(second)
+    assert isinstance(await told(dispatch, stays), Done)
+    assert engine.cancelled == []
+    assert dispatch.waits_for_clients()
+    dispatch.close()
 
 
 async def test_who_waits_for_others_runs_when_the_loop_has_nothing_to_do() -> None:

@@ -129,7 +129,10 @@ class Scenario:
         """Let the core decide. Returns the tags of the tickets that it starts."""
         starts = self.core.starts(self.now)
         news = self.core.news()
-        self.stopping += [tag for run in news.stops for tag, other in self.running.items() if other is run]
+        for run in news.stops:
+            to_stop = [tag for tag, other in self.running.items() if other is run]
+            assert to_stop, f"{run} has ended and was to be stopped"
+            self.stopping += to_stop
         self.retired += news.retired
         started: list[int] = []
         for run in starts:

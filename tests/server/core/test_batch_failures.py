@@ -193,6 +193,26 @@ def test_while_they_wait_they_can_be_cancelled_and_be_late() -> None:
     assert world.stopping == []
 
 
+def test_while_one_runs_again_it_can_be_cancelled_and_the_others_go_on() -> None:
+    world = Scenario(many())
+    client = world.client()
+    client.infer(1, "many", x=(1,), keep=["y"])
+    ask(client, 2, 3)
+    world.starts()
+    world.end(1, FAILED)
+    assert world.starts() == [1]
+    client.cancel(1)
+    assert world.starts() == []
+    assert world.stopping == [1]
+    assert world.core.models.find("many").slots == [SlotState.STOPPING]
+    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE, 12)
+    world.end(1, FAILED)
+    assert (world.core.keep.used, world.core.queue.used) == (0, 8)
+    assert batches(world) == [[2], [3]]
+    assert client.hears() == ["failed 1 CANCELLED", "done 2", "done 3"]
+    assert client.live == set()
+
+
 def test_their_sources_are_there_still() -> None:
     world = Scenario(many())
     client = world.client()

@@ -1,0 +1,92 @@
+"""A run is stopped when nobody wants its result any more, and no other run is: slots are used again at once."""
+
+from __future__ import annotations
+
+from headrace.server.core.ports import Ended, Run
+from headrace.server.core.tables import SlotState
+from headrace.wire.errors import Internal
+from tests.server.core.scenario import Scenario, many, step
+
+
+def decide(world: Scenario) -> tuple[list[Run], list[Run]]:
+    """What is started and what is stopped."""
+    starts = [*world.core.starts(world.now)]
+    return starts, [*world.core.news().stops]
+
+
+def slots(world: Scenario, name: str = "step") -> list[SlotState]:
+    return world.core.models.find(name).slots
+
+
+def test_a_run_is_stopped_once() -> None:
+    world = Scenario(step())
+    client = world.client()
+    client.infer(1)
+    (run,), stops = decide(world)
+    assert stops == []
+    client.cancel(1)
+    assert decide(world) == ([], [run])
+    client.cancel(1)
+    client.vanish()
+    assert decide(world) == ([], [])
+    assert slots(world) == [SlotState.STOPPING]
+
+
+def test_one_that_ends_before_anybody_was_told_is_not_stopped() -> None:
+    """Nor is the next one in its slot, which whoever stops a slot would hit."""
+    world = Scenario(step())
+    client = world.client()
+    client.infer(1)
+    client.infer(2)
+    (first,), _ = decide(world)
+    client.cancel(1)
+    world.core.run_ended(Ended(first), None, world.now)
+    (second,), stops = decide(world)
+    assert stops == []
+    assert (second.slot, slots(world)) == (first.slot, [SlotState.RUNNING])
+    assert decide(world) == ([], [])
+    client.cancel(2)
+    assert decide(world) == ([], [second])
+    assert client.hears() == ["failed 1 CANCELLED", "failed 2 CANCELLED"]
+
+
+def test_nor_one_that_fails_then() -> None:
+    world = Scenario(step())
+    client = world.client()
+    client.infer(1)
+    client.infer(2)
+    (first,), _ = decide(world)
+    client.cancel(1)
+    error = Internal("it failed")
+    world.core.run_ended(Ended(first, error=error), error, world.now)
+    (second,), stops = decide(world)
+    assert (second.slot, stops) == (first.slot, [])
+    assert client.hears() == ["failed 1 CANCELLED"]
+
+
+def test_nor_one_of_a_batch_of_which_nobody_is_left() -> None:
+    world = Scenario(many())
+    client = world.client()
+    for tag in (1, 2):
+        client.infer(tag, "many", x=(1,))
+    (batch,), _ = decide(world)
+    client.infer(3, "many", x=(1,))
+    client.cancel(1)
+    client.cancel(2)
+    error = Internal("it failed")
+    world.core.run_ended(Ended(batch, error=error), error, world.now)
+    (second,), stops = decide(world)
+    assert [part.rows for part in second.parts] == [1]
+    assert (second.slot, stops, slots(world, "many")) == (batch.slot, [], [SlotState.RUNNING])
+
+
+def test_only_the_run_that_nobody_wants_is_stopped() -> None:
+    world = Scenario(step(slots=3))
+    clients = [world.client() for _ in range(3)]
+    for tag, client in enumerate(clients, 1):
+        client.infer(tag)
+    runs, _ = decide(world)
+    clients[1].vanish()
+    assert decide(world) == ([], [runs[1]])
+    states = {run.slot: slots(world)[run.slot] for run in runs}
+    assert [states[run.slot] for run in runs] == [SlotState.RUNNING, SlotState.STOPPING, SlotState.RUNNING]
