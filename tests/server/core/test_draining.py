@@ -118,10 +118,12 @@ def test_after_the_grace_period_nothing_is_kept() -> None:
     world.runs()
     world.core.drain(world.now)
     assert client.hears() == ["done 1", "draining"]
-    assert world.passes(30) == []
+    world.now += 30
+    assert world.core.starts(world.now) == []
+    assert world.core.news().streams == (client.stream,)
+    assert client.stream.ended
     assert client.hears() == []
     assert client.live == set()
-    assert client.stream.ended
     assert world.core.keep.used == 0
 
 
@@ -184,3 +186,15 @@ def test_a_unary_call_is_not_told() -> None:
     assert late.hears() == ["failed 3 UNAVAILABLE"]
     assert world.runs() == [1]
     assert early.hears() == ["done 1"]
+
+
+def test_a_stream_of_another_protocol_ends_when_it_has_been_answered() -> None:
+    world = world_with()
+    client = world.client(unary=True, ordered=True, window=4)
+    client.infer(1)
+    client.infer(2)
+    world.core.drain(world.now)
+    assert world.runs() == [1, 2]
+    assert not client.stream.ended
+    assert client.hears() == ["done 1", "done 2"]
+    assert client.stream.ended

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
+import pytest
+
 from headrace.server.core.ports import Ended, Run
 from headrace.server.core.tables import SlotState
+from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, many, step
 
@@ -90,3 +95,28 @@ def test_only_the_run_that_nobody_wants_is_stopped() -> None:
     assert decide(world) == ([], [runs[1]])
     states = {run.slot: slots(world)[run.slot] for run in runs}
     assert [states[run.slot] for run in runs] == [SlotState.RUNNING, SlotState.STOPPING, SlotState.RUNNING]
+
+
+@pytest.mark.parametrize("vanishes", [False, True])
+@pytest.mark.parametrize("tags", [(1,), (1, 2)])
+def test_who_has_ended_first_is_gone_when_the_runtime_lets_go(tags: tuple[int, ...], vanishes: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        world = Scenario(many())
+        client = world.client(ordered=True)
+        for tag in tags:
+            client.infer(tag, "many", x=(1,), keep=["y"])
+        assert world.starts() == [*tags]
+        if vanishes:
+            client.vanish()
+        else:
+            for tag in tags:
+                client.cancel(tag)
+            assert client.hears() == [f"failed {tag} CANCELLED" for tag in tags]
+            client.events.clear()
+        assert world.starts() == []
+        world.end(1, Internal("it was stopped"))
+        assert [each for each in gc.get_objects() if isinstance(each, Ticket)] == []
+    finally:
+        gc.enable()
