@@ -231,6 +231,35 @@ def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait()
     assert client.hears() == ["done 3", "done 4"]
 
 
+def test_none_of_those_that_are_queued_follows_where_streams_take_turns() -> None:
+    world = Scenario()
+    alice, bob = world.client(), world.client()
+    alice.infer(1)
+    alice.infer(2)
+    bob.infer(11)
+    assert world.starts() == [1]
+    first = done(world, world.running.pop(1))
+    assert world.core.follower(first.ended) is None
+    assert world.core.ended_in_turn([first]) == [first]
+    assert world.runs() == [11, 2]
+
+
+def test_none_of_a_choked_stream_follows() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=8))
+    alice, bob = world.client(), world.client()
+    alice.infer(1, outputs=["y"])
+    assert world.runs() == [1]
+    alice.infer(2)
+    bob.infer(11)
+    assert world.starts() == [11]
+    first = done(world, world.running.pop(11))
+    assert world.core.follower(first.ended) is None
+    assert world.core.ended_in_turn([first]) == [first]
+    assert world.starts() == []
+    assert alice.hears() == ["done 1"]
+    assert world.runs() == [2]
+
+
 def test_who_was_not_run_is_queued_as_before() -> None:
     world = Scenario()
     client = world.client()
