@@ -57,6 +57,10 @@ class Call:
             await asyncio.get_running_loop().create_future()
         self.written.append(message)
 
+    async def has_been_sent(self, count: int) -> None:
+        """Wait until the client was sent so many messages."""
+        await until(lambda: len(self.written) >= count)
+
     def time_remaining(self) -> float | None:
         return self._seconds
 

@@ -174,7 +174,7 @@ class TestAStream:
         assert descriptors() == before + 1
         for count in (1, 2):
             front.finish()
-            await until(lambda count=count: len(call.written) == count)  # type: ignore[misc]
+            await call.has_been_sent(count)
         assert descriptors() == before
         front.finish()
         call.half_close()
@@ -191,11 +191,11 @@ class TestAStream:
         await front.has_in_flight(4)
         owners.change()
         front.engine.fail(front.engine.running[0], RuntimeError("it failed"))
-        await until(lambda: len(call.written) == 3)
+        await call.has_been_sent(3)
         assert all(call.errors)
         assert descriptors() == before + 1
         front.finish()
-        await until(lambda: len(call.written) == 4)
+        await call.has_been_sent(4)
         assert descriptors() == before
         assert owners.contents == (DOUBLED, bytes(ROW))
         call.half_close()
@@ -233,7 +233,7 @@ class TestAStream:
         await front.has_in_flight(4)
         owners.change()
         front.finish()
-        await until(lambda: len(call.written) == 1)
+        await call.has_been_sent(1)
         await front.runs()
         front.finish()
         with pytest.raises(Aborted, match="INVALID_ARGUMENT"):
@@ -250,7 +250,7 @@ class TestAStream:
         owners.change()
         front.core.drain(front.dispatch.now() - Limits().grace)
         front.dispatch.act()
-        await until(lambda: len(call.written) == 2)
+        await call.has_been_sent(2)
         assert call.errors == ["the server has stopped"] * 2
         assert descriptors() == before
         call.half_close()
