@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +51,13 @@ class StubStream:
                             for each in self.layouts[event.layout].sent
                         },
                     )
+
+    def ends_with(self) -> grpc.StatusCode:
+        """How the stream ends, after nothing more."""
+        with suppress(grpc.RpcError):
+            assert list(self.events) == []
+        code: grpc.StatusCode = self.replies.code()
+        return code
 
     def half_close(self) -> None:
         self.frames.put(None)

@@ -1,4 +1,4 @@
-"""The whole proof, `make test-trust`: for each model and configuration 20,000 good requests among 2,000 failing ones."""
+"""The whole proof, `make test-trust`: 20,000 good requests among 2,000 bad ones for each model and configuration."""
 
 from __future__ import annotations
 

@@ -33,6 +33,9 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
+_LOST = ("RST_STREAM", "Internal error from Core")
+"""What a lost connection is called behind a proxy, and when a write notices it first."""
+
 
 def open_channel(target: str, max_message_bytes: int) -> grpc.aio.Channel:
     """A channel that connects when it is used first."""
@@ -64,7 +67,7 @@ def error_of(error: grpc.aio.AioRpcError, target: str) -> HeadraceError:
     """The error that a status stands for; all that a lost connection may show as is Unavailable."""
     code, details = error.code(), error.details() or "no details"
     lost = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    if lost or (code is grpc.StatusCode.INTERNAL and "RST_STREAM" in details):
+    if lost or (code is grpc.StatusCode.INTERNAL and any(sign in details for sign in _LOST)):
         return Unavailable(f"{target}: {details}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unimplemented(f"{target} does not serve {_SERVICE}: {details}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from headrace.server.core.core import Core
@@ -53,6 +55,11 @@ class Control:
         self._core = core
         self._act = act
         self._changed = changed
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded, which nothing stops."""
+        return any(known.loading for known in self._known.values())
 
     def index(self) -> Sequence[ModelState]:
         """Every model, by name."""
@@ -103,7 +110,7 @@ class Control:
         if not known.loaded:
             self._core.models.withhold(name, "is loading")
         try:
-            spec = await asyncio.to_thread(self._load_model, known.model)
+            spec = await _in_thread(self._load_model, known.model)
         except Exception as error:
             known.reason = _reason(name, error)
             logger.warning("%s", known.reason, exc_info=error)
@@ -138,6 +145,32 @@ class Control:
         loaded = sum(known.loaded for known in self._known.values())
         loading = sum(known.loading for known in self._known.values())
         return f"<Control {loaded} of {len(self._known)} models loaded, {loading} loading>"
+
+
+async def _in_thread(load: Load, model: NamedModel) -> ModelSpec:
+    """As asyncio.to_thread, but on a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    loaded: asyncio.Future[ModelSpec] = loop.create_future()
+
+    def settle(spec: ModelSpec | None, error: BaseException | None) -> None:
+        if loaded.done():  # nobody waits any more
+            return
+        if error is not None:
+            loaded.set_exception(error)
+        elif spec is not None:
+            loaded.set_result(spec)
+
+    def work() -> None:
+        spec, error = None, None
+        try:
+            spec = load(model)
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, spec, error)
+
+    threading.Thread(target=work, name=f"loading {model.name}", daemon=True).start()
+    return await loaded
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import grpc
 
 from headrace.server.control import Control, Load
 from headrace.server.core.core import Core
@@ -16,15 +21,19 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.fronts.gate import Gate
 from headrace.server.fronts.health import HEALTH, HealthFront, health_service
 from headrace.server.fronts.oip.service import open_inference_service
 from headrace.server.fronts.oip.shared_memory import Regions
+from headrace.server.fronts.reflection import reflection_service
+from headrace.server.fronts.rpcs import Rpcs
 from headrace.server.fronts.service import inference_service
 from headrace.server.fronts.transport import grpc_server
 from headrace.server.polling import PollingLoop, PollingSelector
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings, as_properties
+from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
 
@@ -33,8 +42,14 @@ CANNOT_LISTEN = 4
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 """Those of the server's own business: with the whole server, they are what health is asked for beside models."""
 
-STOP_SECONDS = 5.0
-"""How long streams may take to end once nothing is left to finish."""
+PROBES = 256
+"""Probes that are answered at once, and as many watches, beside `--streams`."""
+TAKEN_SECONDS = 1.0
+"""How long clients may take, after the grace period, to be told what has become of their tickets."""
+STOP_SECONDS = 0.5
+"""How long connections may take to close once no stream is left, and then the runtime to let go."""
+HUNG_SECONDS = 5.0
+"""From the end of the grace period until a server that still has not ended is ended."""
 
 IDLE_SECONDS = 10.0
 """After so long without anything to do the memory that was used goes back to the system."""
@@ -44,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 def run(models: Sequence[str], settings: Settings) -> int:
     """Serve until a signal says stop. Returns the exit code."""
+    signals = Signals()
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
@@ -67,12 +83,42 @@ def run(models: Sequence[str], settings: Settings) -> int:
         print(f"headrace-server: {error}", file=sys.stderr)
         logger.debug("why", exc_info=error)
         return LOADED_NO_MODEL
-    try:
-        selector = PollingSelector(settings.busy_poll)
-        with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            return runner.run(_serve(core, engine, settings, selector, named, load))
-    finally:
-        engine.close()
+    selector = PollingSelector(settings.busy_poll)
+    with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
+        end = runner.run(_serve(core, engine, settings, selector, named, load, signals))
+    if not (_closed(engine) and end.clean):
+        # The end of an interpreter would wait for what cannot be stopped, or pull the memory from under it.
+        leave(end.code)
+    return end.code
+
+
+def _closed(engine: OpenVinoEngine) -> bool:
+    """Close the engine; False when it still waits for a run that the runtime does not stop."""
+    closing = threading.Thread(target=engine.close, name="closing", daemon=True)
+    closing.start()
+    closing.join(STOP_SECONDS)
+    return not closing.is_alive()
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the end of the server has to do with."""
+
+    core: Core
+    dispatch: Dispatch
+    control: Control
+    health: HealthFront
+    calls: Gate
+    watches: Gate
+    transport: grpc.aio.Server
+    regions: Regions | None
+
+
+class _End(NamedTuple):
+    """The exit code. `clean`: nothing is left that would hold up the end of the process."""
+
+    code: int
+    clean: bool
 
 
 async def _serve(
@@ -82,53 +128,78 @@ async def _serve(
     selector: PollingSelector,
     models: Sequence[NamedModel],
     load: Load,
-) -> int:
+    signals: Signals,
+) -> _End:
     dispatch = Dispatch(core, engine)
     selector.watcher = dispatch
-    health = HealthFront(("", *SERVICES, *(model.name for model in models)))
-    control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
-    regions = Regions() if settings.shared_memory else None
-    server = grpc_server(
-        (
-            inference_service(dispatch),
-            open_inference_service(dispatch, control, regions),
-            health_service(health),
-        ),
-        (*SERVICES, HEALTH),
-        calls=settings.streams,
-        max_message_bytes=settings.max_message_bytes,
-        compression=settings.compression,
-    )
+    parts = _assemble(core, dispatch, settings, models, load)
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        port = parts.transport.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError:
         where = f"{settings.host}:{settings.port}"
         print(f"headrace-server: cannot listen on {where}; is something else there?", file=sys.stderr)
-        return CANNOT_LISTEN
-    stop = _signals()
-    await server.start()
+        return _End(CANNOT_LISTEN, clean=True)
+    received = _received(signals, settings.drain_delay + settings.grace + HUNG_SECONDS)
+    await parts.transport.start()
     _keep_from_collection()
     tidying = asyncio.create_task(_tidy(dispatch))
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
-    await stop.get()
-    logger.info("draining %r", core)
-    health.drain()
-    core.drain(dispatch.now())
-    dispatch.act()
-    ending = asyncio.ensure_future(server.stop(settings.grace + STOP_SECONDS))
-    again = asyncio.ensure_future(stop.get())
-    await asyncio.wait((ending, again), return_when=asyncio.FIRST_COMPLETED)
-    code = 0
-    if not ending.done():
-        code = 128 + again.result()
-        await server.stop(None)
+    await received.get()
+    stopping = asyncio.create_task(_stop(parts, settings))
+    again = asyncio.create_task(received.get())
+    await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        await asyncio.wait([asyncio.create_task(parts.transport.stop(None))], timeout=LAST_SECONDS / 2)
+        leave(128 + again.result())
     again.cancel()
-    await ending
     tidying.cancel()
     dispatch.close()
-    if regions is not None:
-        regions.close()
-    return code
+    if parts.regions is not None:
+        parts.regions.close()
+    return _End(0, clean=stopping.result())
+
+
+def _assemble(core: Core, dispatch: Dispatch, settings: Settings, models: Sequence[NamedModel], load: Load) -> _Parts:
+    health = HealthFront(("", *SERVICES, *(model.name for model in models)))
+    control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
+    regions = Regions() if settings.shared_memory else None
+    calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is all that may be")
+    watches = Gate(PROBES, f"{PROBES} watches are open, which is all that may be")
+    probing = Gate(PROBES, f"{PROBES} probes are being answered, which is all that may be")
+    rpcs, watching, probes = (Rpcs(dispatch.incident, gate) for gate in (calls, watches, probing))
+    transport = grpc_server(
+        (
+            inference_service(dispatch, rpcs, probes),
+            open_inference_service(dispatch, control, regions, health.ready, rpcs, probes),
+            health_service(health, probes, watching),
+            reflection_service((*SERVICES, HEALTH), watching),
+        ),
+        calls=settings.streams + 2 * PROBES,
+        max_message_bytes=settings.max_message_bytes,
+        compression=settings.compression,
+    )
+    return _Parts(core, dispatch, control, health, calls, watches, transport, regions)
+
+
+async def _stop(parts: _Parts, settings: Settings) -> bool:
+    """Say that no more work is wanted, drain, and stop. False when something is left that cannot be stopped."""
+    parts.health.withdraw()
+    if settings.drain_delay:
+        logger.info("not ready any more, and draining in %g s", settings.drain_delay)
+        await asyncio.sleep(settings.drain_delay)
+    logger.info("draining %r", parts.core)
+    parts.calls.shut()
+    parts.watches.shut()
+    parts.core.drain(parts.dispatch.now())
+    parts.dispatch.act()
+    parts.health.end()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settings.grace + TAKEN_SECONDS):
+            await parts.calls.emptied()
+    # This closes the port, so it comes last: until then probes are answered, and others are told that the server stops.
+    stopping = asyncio.create_task(parts.transport.stop(STOP_SECONDS))
+    await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)
+    return stopping.done() and not parts.control.loading
 
 
 def _keep_from_collection() -> None:
@@ -151,11 +222,16 @@ async def _tidy(dispatch: Dispatch) -> None:
         given_back = dispatch.rested
 
 
-def _signals() -> asyncio.Queue[int]:
-    """The signals that ask the server to stop, in order."""
+def _received(signals: Signals, seconds: float) -> asyncio.Queue[int]:
+    """The signals that ask the server to stop, in order; so long after the first it has ended."""
     received: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, received.put_nowait, int(number))
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
+            loop.call_soon_threadsafe(received.put_nowait, number)
+
+    signals.serve(stop, seconds)
     return received
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -29,6 +30,12 @@ def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not KEY=VALUE")
 
 
+def check_number(_type: Any, seconds: float) -> None:
+    """Raises ValueError for NaN, which is neither too small nor too large."""
+    if math.isnan(seconds):
+        raise ValueError("Must be a number.")
+
+
 def show_bytes(size: int) -> str:
     """`64MiB`, as `to_bytes` reads it."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
@@ -39,7 +46,9 @@ def show_bytes(size: int) -> str:
 
 Size = Annotated[int, Parameter(converter=to_bytes, validator=validators.Number(gte=1), show_default=show_bytes)]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
-Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+Pause = Annotated[float, Parameter(validator=(validators.Number(gte=0, lte=3600), check_number))]
+Seconds = Annotated[float, Parameter(validator=(validators.Number(gte=0), check_number))]
+"""`inf` is for ever."""
 
 
 def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
@@ -76,11 +85,11 @@ class Settings:
     """Inferences of a model at once; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=to_rows, show_default=lambda _: "auto")] = None
     """Rows of a run that tickets share: auto (where it pays), off, or up to 64."""
-    batch_delay: Seconds = 0.0
+    batch_delay: Pause = 0.0
     """Seconds that a batch waits to be full."""
     gather: Literal["auto", "off"] = "auto"
     """Single requests wait for each other, where many come: 2 ms at most."""
-    busy_poll: Seconds = 200e-6
+    busy_poll: Pause = 200e-6
     """Seconds of looking for messages before sleeping; 0: none."""
     streams: Count = 4096
     """Streams and unary calls at once; more are refused."""
@@ -97,9 +106,11 @@ class Settings:
     keep_bytes_total: Size = 1 << 30
     """Kept outputs in all."""
     keep_seconds: Seconds = 300.0
-    """How long an output is kept after its last use."""
+    """How long an output is kept after its last use; inf: until it is released."""
+    drain_delay: Pause = 0.0
+    """Seconds to go on serving after the first SIGTERM, though not ready any more."""
     grace: Seconds = 30.0
-    """Seconds to finish in after the first SIGTERM."""
+    """Seconds to finish in after that."""
     model_control: Annotated[bool, Parameter(negative="")] = False
     """Let clients load and unload models, and change the log's verbosity."""
     compression: Literal["none", "gzip", "deflate"] = "none"

@@ -78,17 +78,18 @@ class Core:
     def open_stream(self, *, unary: bool = False, window: int = 0) -> Stream:
         """A new stream; unless it is for a unary call, it begins with Hello.
 
-        A call of another protocol, which has no Hello either, may have a `window`.
+        With a `window` it is a stream of another protocol, which has neither Hello nor Draining.
         """
         limits = self.limits
-        window = window or (1 if unary else limits.window)
-        stream = Stream(window, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
+        size = window or (1 if unary else limits.window)
+        stream = Stream(size, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
+        stream.brief = unary and not window
         self._ends.streams[stream] = None
         if not unary:
             hello = Hello(limits.window, limits.max_message_bytes, limits.keep_bytes, limits.keep_seconds)
             self._ends.put(stream, hello)
-            if self.draining:
-                self._drain(stream)
+        if self.draining and not stream.brief:
+            self._drain(stream)
         return stream
 
     def half_close(self, stream: Stream) -> None:
@@ -134,6 +135,8 @@ class Core:
         stream.draining = True
         if not stream.unary:
             self._ends.put(stream, Draining(self.limits.grace))
+        elif not stream.brief:
+            self._ends.maybe_end(stream)
 
     # ---------------------------------------------------------------------------------------------------- commands
 

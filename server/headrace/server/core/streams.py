@@ -32,6 +32,8 @@ class Stream:
     def __init__(self, window: int, keep: Quota, unsent_limit: int, *, unary: bool = False) -> None:
         self.window = window
         self.unary = unary
+        self.brief = False
+        """It is one call, which ends with its one ticket: draining need not end it."""
         self.keep = keep
         self.ordered = False
         self.max_message_bytes = DEFAULT_MAX_MESSAGE

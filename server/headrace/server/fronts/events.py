@@ -15,6 +15,7 @@ from headrace.wire.frames import join_frame, varint
 from headrace.wire.tensors import Buffer
 
 MAX_LAYOUTS = 1024
+FOR_EVER_US = (1 << 64) - 1
 
 _FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
     pb.Event.FAILED,
@@ -134,7 +135,8 @@ def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor
 
 
 def microseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))
+    """As the messages have it: in 64 bits, where the largest number stands for what is longer, and for ever."""
+    return FOR_EVER_US if seconds * 1e6 >= FOR_EVER_US else max(0, round(seconds * 1e6))
 
 
 def _failure(error: HeadraceError) -> pb.Failure:

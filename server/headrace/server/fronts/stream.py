@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import grpc
 
 from headrace.server.core.ports import Desk
@@ -12,51 +9,40 @@ from headrace.server.core.streams import Stream
 from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.commands import obey
 from headrace.server.fronts.events import Encoder
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from headrace.server.fronts.reading import reading
+from headrace.server.fronts.status import Context
 
 
 class StreamFront:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def stream(self, _requests: object, context: Context) -> None:
+    async def stream(self, context: Context) -> None:
         """The handler: writes until the stream has ended, while `_read` reads."""
         desk = self._desk
         stream = desk.core.open_stream()
         writer = _Writer(desk, stream, context)
-        reader = asyncio.create_task(_read(desk, stream, context, writer))
         try:
-            await writer.run()
+            async with reading(desk, stream, _read(desk, stream, context, writer)):
+                await writer.run()
         finally:
-            desk.leave(stream)
             writer.close()
-            reader.cancel()
-            # Its exception, if it has one, is the stream's.
-            await asyncio.wait([reader])
-        if not reader.cancelled() and (error := reader.exception()) is not None:
-            await context.abort(grpc.StatusCode.INTERNAL, desk.incident(error).message)
 
 
 async def _read(desk: Desk, stream: Stream, context: Context, writer: _Writer) -> None:
-    try:
-        while True:
-            if not stream.may_read:
-                await desk.readable(stream)
-            message = await context.read()
-            if stream.ended:
-                return
-            if message is grpc.aio.EOF:
-                desk.core.half_close(stream)
-                desk.act()
-                return
-            obey(desk.core, stream, message, desk.now())
+    while True:
+        if not stream.may_read:
+            await desk.readable(stream)
+        message = await context.read()
+        if stream.ended:
+            return
+        if message is grpc.aio.EOF:
+            desk.core.half_close(stream)
             desk.act()
-            writer.begin()
-    except BaseException:
-        # Without a reader nobody would end the stream.
-        desk.leave(stream)
-        raise
+            return
+        obey(desk.core, stream, message, desk.now())
+        desk.act()
+        writer.begin()
 
 
 class _Writer:
@@ -74,7 +60,7 @@ class _Writer:
         self._frame: Begun | None = None
 
     async def run(self) -> None:
-        """Until the stream has ended."""
+        """Until the stream has ended, and what the reader has begun to write is written."""
         desk, stream = self._desk, self._stream
         while True:
             self.begin()
@@ -82,7 +68,7 @@ class _Writer:
                 await self._frame
                 self._frame = None
                 desk.written(stream)
-            elif not await desk.news(stream):
+            elif not await desk.news(stream) and self._frame is None:
                 return
 
     def close(self) -> None:

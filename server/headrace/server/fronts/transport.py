@@ -5,41 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
-from grpc_reflection.v1alpha.reflection import (
-    SERVICE_NAME,
-    enable_server_reflection,
-)
 
 _COMPRESSIONS = {
     "none": None,
     "gzip": grpc.Compression.Gzip,
     "deflate": grpc.Compression.Deflate,
 }
+REFUSALS = 1024
+"""Calls that are being refused, at once."""
 
 
 def grpc_server(
     handlers: Sequence[grpc.GenericRpcHandler],
-    services: Sequence[str],
     *,
     calls: int,
     max_message_bytes: int,
     compression: str,
 ) -> grpc.aio.Server:
-    """A server of `services`, which it lists and describes to whoever asks. More than `calls` at once are refused."""
+    """A server of `handlers`, whose gates let `calls` in at once, all together.
+
+    There is room for more, so that those who come then are told by a gate, in words. What gRPC itself refuses is a
+    flood.
+    """
     server = grpc.aio.server(
-        options=_options(max_message_bytes),
-        maximum_concurrent_rpcs=calls,
+        options=_options(max_message_bytes, calls),
+        maximum_concurrent_rpcs=calls + REFUSALS,
         compression=_COMPRESSIONS[compression],
     )
     server.add_generic_rpc_handlers(handlers)
-    enable_server_reflection((*services, SERVICE_NAME), server)
     return server
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # One call is accepted in a turn of the loop, so a burst waits. gRPC would begin to cancel at 1,000 that wait.
+        ("grpc.server.max_pending_requests", 4 * calls),
+        ("grpc.server.max_pending_requests_hard_limit", 4 * calls),
         # Two servers must not share a port by accident.
         ("grpc.so_reuseport", 0),
         # With the probe, flow-control windows grow until a client that is not read holds gigabytes; the fixed window

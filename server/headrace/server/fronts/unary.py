@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
-
 from headrace.server.core.events import Done
 from headrace.server.core.ports import Desk
 from headrace.server.core.scheduler import Model
@@ -15,13 +11,11 @@ from headrace.server.core.tables import SlotState
 from headrace.server.fronts.commands import to_call
 from headrace.server.fronts.events import microseconds, to_tensor
 from headrace.server.fronts.single import single
-from headrace.server.fronts.status import Answer
+from headrace.server.fronts.status import Context
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class UnaryFront:
@@ -30,29 +24,6 @@ class UnaryFront:
 
     async def infer(self, message: bytes, context: Context) -> bytes:
         """A stream of one ticket."""
-        async with Answer(self._desk, context):
-            return await self._infer(message, context)
-
-    async def list_models(self, _request: pb.ListModelsRequest, _context: Context) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
-
-    async def describe_model(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:
-        async with Answer(self._desk, context):
-            return _describe(self._desk.core.models.find(request.name, request.version))
-
-    async def server_status(self, _request: pb.ServerStatusRequest, _context: Context) -> pb.ServerStatusResponse:
-        core = self._desk.core
-        return pb.ServerStatusResponse(
-            version=VERSION,
-            draining=core.draining,
-            streams=len(core.streams),
-            tickets_in_flight=sum(stream.in_flight for stream in core.streams),
-            kept_bytes=core.keep.used,
-            queued_bytes=core.queue.used,
-            models=[_status(model) for model in core.models],
-        )
-
-    async def _infer(self, message: bytes, context: Context) -> bytes:
         request, tensors = parse_frame(message, pb.InferRequest())
         call = to_call(request.call)
         if call.keep or any(given.HasField("reference") for given in request.call.inputs):
@@ -73,6 +44,24 @@ class UnaryFront:
             )
 
         return _response(await single(self._desk, submit))
+
+    async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
+
+    async def describe_model(self, request: pb.DescribeModelRequest) -> pb.ModelDescription:
+        return _describe(self._desk.core.models.find(request.name, request.version))
+
+    async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
+        core = self._desk.core
+        return pb.ServerStatusResponse(
+            version=VERSION,
+            draining=core.draining,
+            streams=len(core.streams),
+            tickets_in_flight=sum(stream.in_flight for stream in core.streams),
+            kept_bytes=core.keep.used,
+            queued_bytes=core.queue.used,
+            models=[_status(model) for model in core.models],
+        )
 
 
 def _response(done: Done) -> bytes:

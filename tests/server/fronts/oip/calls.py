@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 import numpy as np
@@ -20,7 +20,10 @@ from headrace.server.fronts.oip.requests import Requests
 from headrace.server.fronts.oip.responses import Responses
 from headrace.server.fronts.oip.shared_memory import Regions
 from headrace.server.fronts.oip.streaming import StreamInferRpc
+from headrace.server.fronts.status import Answer
 from headrace.wire.dtypes import Datatype
+
+T = TypeVar("T")
 
 VALUES = np.arange(4, dtype=np.float32)
 DOUBLED = (2 * VALUES).tobytes()
@@ -93,10 +96,15 @@ class Front:
         self._stream = StreamInferRpc(self.dispatch, requests, responses)
 
     def infer(self, message: bytes, call: Call) -> asyncio.Task[bytes]:
-        return asyncio.create_task(self._infer.infer(message, cast(Any, call)))
+        return asyncio.create_task(self._answer(self._infer.infer(message, cast(Any, call)), call))
 
     def stream(self, call: Call) -> asyncio.Task[None]:
-        return asyncio.create_task(self._stream.stream(None, cast(Any, call)))
+        return asyncio.create_task(self._answer(self._stream.stream(cast(Any, call)), call))
+
+    async def _answer(self, handler: Coroutine[Any, Any, T], call: Call) -> T:
+        """As an rpc has it."""
+        async with Answer(self.dispatch.incident, cast(Any, call)):
+            return await handler
 
     async def runs(self) -> None:
         """Wait until something does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 
 from headrace.oip import model_config_pb2 as config_pb
@@ -17,7 +15,6 @@ from headrace.server.fronts.oip.metadata import MetadataRpcs
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
 
-NO_CONTEXT = cast(Any, None)
 INPUTS = (
     Port(0, ("image", "x:0"), Datatype.BF16, (Dimension(0, -1), Dimension(3, 3), Dimension(1, 640))),
     Port(1, ("words",), Datatype.BYTES, None),
@@ -42,22 +39,22 @@ async def core() -> Core:
 
 @pytest.fixture
 async def rpcs(core: Core) -> MetadataRpcs:
-    return MetadataRpcs(Dispatch(core, FakeEngine()), ("classification", "statistics"))
+    return MetadataRpcs(Dispatch(core, FakeEngine()), ("classification", "statistics"), lambda: not core.draining)
 
 
 async def test_the_server_says_what_it_is(rpcs: MetadataRpcs) -> None:
-    response = await rpcs.server_metadata(pb.ServerMetadataRequest(), NO_CONTEXT)
+    response = await rpcs.server_metadata(pb.ServerMetadataRequest())
     assert response == pb.ServerMetadataResponse(
         name="headrace", version=VERSION, extensions=["classification", "statistics"]
     )
 
 
 async def test_a_draining_server_is_live_and_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
-    assert (await rpcs.server_live(pb.ServerLiveRequest(), NO_CONTEXT)).live
-    assert (await rpcs.server_ready(pb.ServerReadyRequest(), NO_CONTEXT)).ready
+    assert (await rpcs.server_live(pb.ServerLiveRequest())).live
+    assert (await rpcs.server_ready(pb.ServerReadyRequest())).ready
     core.drain(0.0)
-    assert (await rpcs.server_live(pb.ServerLiveRequest(), NO_CONTEXT)).live
-    assert not (await rpcs.server_ready(pb.ServerReadyRequest(), NO_CONTEXT)).ready
+    assert (await rpcs.server_live(pb.ServerLiveRequest())).live
+    assert not (await rpcs.server_ready(pb.ServerReadyRequest())).ready
 
 
 @pytest.mark.parametrize(
@@ -66,18 +63,18 @@ async def test_a_draining_server_is_live_and_not_ready(core: Core, rpcs: Metadat
 )
 async def test_a_model_that_is_there_is_ready(rpcs: MetadataRpcs, name: str, version: str, ready: bool) -> None:
     request = pb.ModelReadyRequest(name=name, version=version)
-    assert await rpcs.model_ready(request, NO_CONTEXT) == pb.ModelReadyResponse(ready=ready)
+    assert await rpcs.model_ready(request) == pb.ModelReadyResponse(ready=ready)
 
 
 async def test_a_model_that_is_withheld_is_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
     core.models.withhold("late", "is being loaded")
-    assert not (await rpcs.model_ready(pb.ModelReadyRequest(name="late"), NO_CONTEXT)).ready
+    assert not (await rpcs.model_ready(pb.ModelReadyRequest(name="late"))).ready
 
 
 @pytest.mark.parametrize("version", ["", "9"])
 async def test_a_model_says_what_it_takes_and_gives(rpcs: MetadataRpcs, version: str) -> None:
     tensor = pb.ModelMetadataResponse.TensorMetadata
-    response = await rpcs.model_metadata(pb.ModelMetadataRequest(name="net", version=version), NO_CONTEXT)
+    response = await rpcs.model_metadata(pb.ModelMetadataRequest(name="net", version=version))
     assert response == pb.ModelMetadataResponse(
         name="net",
         versions=["9", "10"],
@@ -94,7 +91,7 @@ async def test_a_model_says_what_it_takes_and_gives(rpcs: MetadataRpcs, version:
 
 
 async def test_the_configuration_of_a_model(rpcs: MetadataRpcs) -> None:
-    response = await rpcs.model_config(pb.ModelConfigRequest(name="net"), NO_CONTEXT)
+    response = await rpcs.model_config(pb.ModelConfigRequest(name="net"))
     config = config_pb.ModelConfig(
         name="net",
         platform="openvino",
@@ -119,7 +116,7 @@ async def test_the_configuration_of_a_model(rpcs: MetadataRpcs) -> None:
 async def test_each_datatype_has_a_number_of_its_own(core: Core, rpcs: MetadataRpcs) -> None:
     ports = tuple(Port(index, (each.name,), each, ()) for index, each in enumerate(Datatype))
     core.models.add(ModelSpec("all", "1", ports, (), has_variables=False, slots=1))
-    response = await rpcs.model_config(pb.ModelConfigRequest(name="all"), NO_CONTEXT)
+    response = await rpcs.model_config(pb.ModelConfigRequest(name="all"))
     numbers = {each.name: each.data_type for each in response.config.input}
     assert numbers == {
         "BOOL": 1,

@@ -8,22 +8,17 @@ import re
 import resource
 import signal
 import uuid
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.core import Core
-from headrace.server.core.limits import Limits
-from headrace.server.dispatch import Dispatch
-from headrace.server.engine.fake import FakeEngine
 from headrace.server.fronts.oip.shared_memory import MAX_NAME, MAX_REGIONS, Regions, SharedMemoryRpcs
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, ResourceExhausted
 from tests.server.fronts.oip.conftest import SHM, Make, descriptors
 
 HUGE = 2**64 - 1
 CONTENT = bytes(range(64))
-NO_CONTEXT = cast(Any, None)
 
 
 def exactly(error: type[HeadraceError], message: str) -> Any:
@@ -299,25 +294,25 @@ class TestHolding:
 
 class TestCalls:
     async def test_a_region_is_registered_shown_and_unregistered(self, regions: Regions, make: Make) -> None:
-        rpcs = SharedMemoryRpcs(Dispatch(Core(Limits()), FakeEngine()), regions)
+        rpcs = SharedMemoryRpcs(regions)
         key = f"/{make(CONTENT).name}"
         for name in "ab":
             request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=8, byte_size=16)
-            assert await rpcs.register(request, NO_CONTEXT) == pb.SystemSharedMemoryRegisterResponse()
+            assert await rpcs.register(request) == pb.SystemSharedMemoryRegisterResponse()
         a, b = (
             pb.SystemSharedMemoryStatusResponse.RegionStatus(name=name, key=key, offset=8, byte_size=16)
             for name in "ab"
         )
         request_all = pb.SystemSharedMemoryStatusRequest()
-        response = await rpcs.status(request_all, NO_CONTEXT)
+        response = await rpcs.status(request_all)
         assert response == pb.SystemSharedMemoryStatusResponse(regions={"a": a, "b": b})
-        response = await rpcs.status(pb.SystemSharedMemoryStatusRequest(name="b"), NO_CONTEXT)
+        response = await rpcs.status(pb.SystemSharedMemoryStatusRequest(name="b"))
         assert response == pb.SystemSharedMemoryStatusResponse(regions={"b": b})
-        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(name="a"), NO_CONTEXT)
-        assert set((await rpcs.status(request_all, NO_CONTEXT)).regions) == {"b"}
-        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(), NO_CONTEXT)
-        assert not (await rpcs.status(request_all, NO_CONTEXT)).regions
+        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(name="a"))
+        assert set((await rpcs.status(request_all)).regions) == {"b"}
+        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest())
+        assert not (await rpcs.status(request_all)).regions
 
     async def test_a_server_without_shared_memory_has_no_regions(self) -> None:
-        rpcs = SharedMemoryRpcs(Dispatch(Core(Limits()), FakeEngine()), None)
-        assert not (await rpcs.status(pb.SystemSharedMemoryStatusRequest(), NO_CONTEXT)).regions
+        rpcs = SharedMemoryRpcs(None)
+        assert not (await rpcs.status(pb.SystemSharedMemoryStatusRequest())).regions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
 
 import pytest
 
@@ -14,8 +13,6 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatch import Dispatch
 from headrace.server.engine.fake import FakeEngine
 from headrace.server.fronts.oip.statistics import StatisticsRpcs
-
-NO_CONTEXT = cast(Any, None)
 
 
 @pytest.fixture
@@ -28,7 +25,7 @@ async def desk() -> Dispatch:
 
 async def asked(desk: Dispatch, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
     request = pb.ModelStatisticsRequest(name=name, version=version)
-    return list((await StatisticsRpcs(desk).model_statistics(request, NO_CONTEXT)).model_stats)
+    return list((await StatisticsRpcs(desk).model_statistics(request)).model_stats)
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
-
 from headrace.server.core.core import Core
 from headrace.server.core.ports import Desk
 from headrace.server.core.streams import Stream
 from headrace.server.fronts.oip.requests import Request, Requests
 from headrace.server.fronts.oip.responses import Responses
 from headrace.server.fronts.single import single
-from headrace.server.fronts.status import Answer
+from headrace.server.fronts.status import Context
 from headrace.wire.errors import Unimplemented, quote
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InferRpc:
@@ -25,18 +19,17 @@ class InferRpc:
         self._responses = responses
 
     async def infer(self, message: bytes, context: Context) -> bytes:
-        async with Answer(self._desk, context):
-            pieces = self._requests.take_apart(message)
-            request = self._requests.read(pieces)
-            try:
-                remaining = context.time_remaining() or 0.0
-                core, now = self._desk.core, self._desk.now()
-                done = await single(
-                    self._desk, lambda stream: submit(core, stream, 1, request, len(message), now, remaining)
-                )
-                return self._responses.write(done, pieces.id, request.asked)
-            finally:
-                self._requests.let_go(request.asked)
+        pieces = self._requests.take_apart(message)
+        request = self._requests.read(pieces)
+        try:
+            remaining = context.time_remaining() or 0.0
+            core, now = self._desk.core, self._desk.now()
+            done = await single(
+                self._desk, lambda stream: submit(core, stream, 1, request, len(message), now, remaining)
+            )
+            return self._responses.write(done, pieces.id, request.asked)
+        finally:
+            self._requests.let_go(request.asked)
 
 
 def submit(

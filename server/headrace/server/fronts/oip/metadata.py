@@ -2,65 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import grpc
+from collections.abc import Callable, Sequence
 
 from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Desk
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.fronts.status import Answer
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound, Unavailable
 
-Context = grpc.aio.ServicerContext[Any, Any]
 _PLATFORM = "openvino"
 
 
 class MetadataRpcs:
-    """`extensions` are the names of what the server has beyond the standard."""
+    """`extensions` are the names of what the server has beyond the standard; `ready` says whether it wants work."""
 
-    def __init__(self, desk: Desk, extensions: Sequence[str]) -> None:
+    def __init__(self, desk: Desk, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
         self._desk = desk
         self._extensions = extensions
+        self._ready = ready
 
-    async def server_live(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:
+    async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(self, _request: pb.ServerReadyRequest, _context: Context) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=not self._desk.core.draining)
+    async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._ready())
 
-    async def model_ready(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that is not there is not ready, which is no error."""
-        async with Answer(self._desk, context):
-            try:
-                self._desk.core.models.find(request.name, request.version)
-            except (NotFound, Unavailable):
-                return pb.ModelReadyResponse(ready=False)
-            return pb.ModelReadyResponse(ready=True)
+        try:
+            self._desk.core.models.find(request.name, request.version)
+        except (NotFound, Unavailable):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=self._ready())
 
-    async def server_metadata(self, _request: pb.ServerMetadataRequest, _context: Context) -> pb.ServerMetadataResponse:
+    async def server_metadata(self, _request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name="headrace", version=VERSION, extensions=self._extensions)
 
-    async def model_metadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        async with Answer(self._desk, context):
-            models = self._desk.core.models
-            spec = models.find(request.name, request.version).spec
-            return pb.ModelMetadataResponse(
-                name=spec.name,
-                versions=[model.spec.version for model in models if model.spec.name == spec.name],
-                platform=_PLATFORM,
-                inputs=[_tensor(port) for port in spec.inputs],
-                outputs=[_tensor(port) for port in spec.outputs],
-            )
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        models = self._desk.core.models
+        spec = models.find(request.name, request.version).spec
+        return pb.ModelMetadataResponse(
+            name=spec.name,
+            versions=[model.spec.version for model in models if model.spec.name == spec.name],
+            platform=_PLATFORM,
+            inputs=[_tensor(port) for port in spec.inputs],
+            outputs=[_tensor(port) for port in spec.outputs],
+        )
 
-    async def model_config(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        async with Answer(self._desk, context):
-            spec = self._desk.core.models.find(request.name, request.version).spec
-            return pb.ModelConfigResponse(config=_config(spec))
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        spec = self._desk.core.models.find(request.name, request.version).spec
+        return pb.ModelConfigResponse(config=_config(spec))
 
 
 def _tensor(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:

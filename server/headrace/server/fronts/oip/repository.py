@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import grpc
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.ports import NO_CONTROL, Control, Desk
-from headrace.server.fronts.status import Answer
+from headrace.server.core.ports import NO_CONTROL, Control
+from headrace.server.fronts.gate import Gate
 from headrace.wire.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented, quote
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Settings = Mapping[str, pb.LogSettingsRequest.SettingValue]
 
 _VERBOSITIES = {
@@ -29,15 +25,16 @@ _STEP = 10
 
 
 class RepositoryRpcs:
-    def __init__(self, desk: Desk, control: Control) -> None:
-        self._desk = desk
+    """What may take long is given up when `gate` is shut: the server's end does not wait for a model."""
+
+    def __init__(self, control: Control, gate: Gate) -> None:
         self._control = control
+        self._gate = gate
         self._log = logging.getLogger("headrace")
 
-    async def index(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        async with Answer(self._desk, context):
-            _check_repository(request.repository_name)
-            models = [state for state in self._control.index() if state.state == "READY" or not request.ready]
+    async def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        _check_repository(request.repository_name)
+        models = [state for state in self._control.index() if state.state == "READY" or not request.ready]
         return pb.RepositoryIndexResponse(
             models=[
                 pb.RepositoryIndexResponse.ModelIndex(
@@ -47,35 +44,30 @@ class RepositoryRpcs:
             ]
         )
 
-    async def load(self, request: pb.RepositoryModelLoadRequest, context: Context) -> pb.RepositoryModelLoadResponse:
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Raises Unimplemented for parameters: a model is loaded as the operator has it."""
-        async with Answer(self._desk, context):
-            self._check_allowed()
-            _check_repository(request.repository_name)
-            _check_parameters(request.parameters)
-            await self._control.load(request.model_name)
+        self._check_allowed()
+        _check_repository(request.repository_name)
+        _check_parameters(request.parameters)
+        await self._gate.while_open(self._control.load(request.model_name))
         return pb.RepositoryModelLoadResponse()
 
-    async def unload(
-        self, request: pb.RepositoryModelUnloadRequest, context: Context
-    ) -> pb.RepositoryModelUnloadResponse:
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
         """No model depends on another here."""
-        async with Answer(self._desk, context):
-            self._check_allowed()
-            _check_repository(request.repository_name)
-            _check_parameters(name for name in request.parameters if name != "unload_dependents")
-            await self._control.unload(request.model_name)
+        self._check_allowed()
+        _check_repository(request.repository_name)
+        _check_parameters(name for name in request.parameters if name != "unload_dependents")
+        await self._gate.while_open(self._control.unload(request.model_name))
         return pb.RepositoryModelUnloadResponse()
 
-    async def log_settings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
+    async def log_settings(self, request: pb.LogSettingsRequest) -> pb.LogSettingsResponse:
         """Changes all that is asked for or, when any of it is wrong, nothing; then shows what holds."""
-        async with Answer(self._desk, context):
-            for name in request.settings:
-                _check_setting(name, request.settings[name])
-            level = _level(request.settings, self._log.getEffectiveLevel())
-            if not _VERBOSITIES.keys().isdisjoint(request.settings):
-                self._check_allowed()
-                self._log.setLevel(level)
+        for name in request.settings:
+            _check_setting(name, request.settings[name])
+        level = _level(request.settings, self._log.getEffectiveLevel())
+        if not _VERBOSITIES.keys().isdisjoint(request.settings):
+            self._check_allowed()
+            self._log.setLevel(level)
         return _shown(self._log.getEffectiveLevel())
 
     def _check_allowed(self) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Control, Desk
+from headrace.server.fronts.gate import Gate
 from headrace.server.fronts.oip.inference import InferRpc
 from headrace.server.fronts.oip.metadata import MetadataRpcs
 from headrace.server.fronts.oip.repository import RepositoryRpcs
@@ -17,11 +19,10 @@ from headrace.server.fronts.oip.responses import Responses
 from headrace.server.fronts.oip.shared_memory import Regions, SharedMemoryRpcs
 from headrace.server.fronts.oip.statistics import StatisticsRpcs
 from headrace.server.fronts.oip.streaming import StreamInferRpc
-from headrace.server.fronts.status import abort
+from headrace.server.fronts.rpcs import Rpcs
 from headrace.wire.errors import Unimplemented
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[[Any, Context], Awaitable[Any]]
+Handler = Callable[[Any], Awaitable[Message]]
 EXTENSIONS = (
     "classification",
     "model_repository",
@@ -31,17 +32,42 @@ EXTENSIONS = (
     "parameters",
     "schedule_policy",
 )
+PROBES = {"ServerLive", "ServerReady"}
 
 
-def open_inference_service(desk: Desk, control: Control, regions: Regions | None) -> grpc.GenericRpcHandler:
+def open_inference_service(
+    desk: Desk,
+    control: Control,
+    regions: Regions | None,
+    ready: Callable[[], bool],
+    rpcs: Rpcs,
+    probes: Rpcs,
+) -> grpc.GenericRpcHandler:
     """Requests and responses of inferences come and go as bytes: they are counted before they are parsed.
 
-    `regions` None: shared memory is not allowed.
+    `regions` None: shared memory is not allowed. `ready` says whether the server wants work.
     """
     requests, responses = Requests(regions, desk.core.queue), Responses()
-    metadata = MetadataRpcs(desk, (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ())))
-    repository, memory = RepositoryRpcs(desk, control), SharedMemoryRpcs(desk, regions)
-    handlers: dict[str, Handler] = {
+    handlers = _handlers(desk, control, regions, ready, rpcs.gate)
+    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in service.methods:
+        kind = probes if method.name in PROBES else rpcs
+        handler = handlers.get(method.name) or _unimplemented(method.name)
+        methods[method.name] = kind.unary(handler, getattr(pb, method.input_type.name))
+    methods["ModelInfer"] = rpcs.raw_unary(InferRpc(desk, requests, responses).infer)
+    methods["ModelStreamInfer"] = rpcs.stream(StreamInferRpc(desk, requests, responses).stream)
+    return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+
+def _handlers(
+    desk: Desk, control: Control, regions: Regions | None, ready: Callable[[], bool], gate: Gate
+) -> dict[str, Handler]:
+    """Of the rpcs that carry no tensors."""
+    extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
+    metadata = MetadataRpcs(desk, extensions, ready)
+    repository, memory = RepositoryRpcs(control, gate), SharedMemoryRpcs(regions)
+    return {
         "ServerLive": metadata.server_live,
         "ServerReady": metadata.server_ready,
         "ModelReady": metadata.model_ready,
@@ -57,28 +83,10 @@ def open_inference_service(desk: Desk, control: Control, regions: Regions | None
         "SystemSharedMemoryRegister": memory.register,
         "SystemSharedMemoryUnregister": memory.unregister,
     }
-    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    rpcs = {
-        method.name: _unary(handlers.get(method.name) or _unimplemented(method.name), method)
-        for method in service.methods
-    }
-    rpcs["ModelInfer"] = grpc.unary_unary_rpc_method_handler(InferRpc(desk, requests, responses).infer)
-    stream = StreamInferRpc(desk, requests, responses)
-    rpcs["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(stream.stream)
-    return grpc.method_handlers_generic_handler(service.full_name, rpcs)
-
-
-def _unary(handler: Handler, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    messages = {name: getattr(pb, name) for name in (method.input_type.name, method.output_type.name)}
-    return grpc.unary_unary_rpc_method_handler(
-        handler,
-        request_deserializer=messages[method.input_type.name].FromString,
-        response_serializer=messages[method.output_type.name].SerializeToString,
-    )
 
 
 def _unimplemented(name: str) -> Handler:
-    async def refuse(_request: object, context: Context) -> None:
-        await abort(context, Unimplemented(f"{name} is not implemented by this server"))
+    async def refuse(_request: object) -> Message:
+        raise Unimplemented(f"{name} is not implemented by this server")
 
     return refuse

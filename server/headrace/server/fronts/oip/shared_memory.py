@@ -12,13 +12,8 @@ import resource
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import grpc
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.ports import Desk
-from headrace.server.fronts.status import Answer
 from headrace.wire.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -29,7 +24,6 @@ from headrace.wire.errors import (
 )
 from headrace.wire.tensors import Buffer
 
-Context = grpc.aio.ServicerContext[Any, Any]
 MAX_REGIONS = 1024
 MAX_NAME = 255
 """Bytes of a key, as the file system has it, and characters of a region's name."""
@@ -217,30 +211,22 @@ def _open(key: str) -> int:
 class SharedMemoryRpcs:
     """`regions` None: shared memory is not allowed."""
 
-    def __init__(self, desk: Desk, regions: Regions | None) -> None:
-        self._desk = desk
+    def __init__(self, regions: Regions | None) -> None:
         self._regions = regions
 
-    async def status(
-        self, request: pb.SystemSharedMemoryStatusRequest, context: Context
-    ) -> pb.SystemSharedMemoryStatusResponse:
-        async with Answer(self._desk, context):
-            found = self._regions.status(request.name) if self._regions is not None else ()
-            return pb.SystemSharedMemoryStatusResponse(regions={region.name: _status(region) for region in found})
+    async def status(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
+        found = self._regions.status(request.name) if self._regions is not None else ()
+        return pb.SystemSharedMemoryStatusResponse(regions={region.name: _status(region) for region in found})
 
-    async def register(
-        self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
-    ) -> pb.SystemSharedMemoryRegisterResponse:
-        async with Answer(self._desk, context):
-            self._allowed().register(request.name, request.key, request.offset, request.byte_size)
-            return pb.SystemSharedMemoryRegisterResponse()
+    async def register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
+        self._allowed().register(request.name, request.key, request.offset, request.byte_size)
+        return pb.SystemSharedMemoryRegisterResponse()
 
     async def unregister(
-        self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
+        self, request: pb.SystemSharedMemoryUnregisterRequest
     ) -> pb.SystemSharedMemoryUnregisterResponse:
-        async with Answer(self._desk, context):
-            self._allowed().unregister(request.name)
-            return pb.SystemSharedMemoryUnregisterResponse()
+        self._allowed().unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
 
     def _allowed(self) -> Regions:
         if self._regions is None:

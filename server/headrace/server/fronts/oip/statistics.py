@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import grpc
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.ports import Desk
 from headrace.server.core.scheduler import Model
-from headrace.server.fronts.status import Answer
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class StatisticsRpcs:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def model_statistics(
-        self, request: pb.ModelStatisticsRequest, context: Context
-    ) -> pb.ModelStatisticsResponse:
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """Of all models, all versions of one, or one version."""
-        async with Answer(self._desk, context):
-            models = self._desk.core.models
-            if request.version and request.name:
-                chosen = [models.find(request.name, request.version)]
-            elif request.name:
-                name = models.find(request.name).spec.name
-                chosen = [model for model in models if model.spec.name == name]
-            else:
-                chosen = list(models)
-            epoch = time.time() - self._desk.now()
-            return pb.ModelStatisticsResponse(model_stats=[_statistics(model, epoch) for model in chosen])
+        models = self._desk.core.models
+        if request.version and request.name:
+            chosen = [models.find(request.name, request.version)]
+        elif request.name:
+            name = models.find(request.name).spec.name
+            chosen = [model for model in models if model.spec.name == name]
+        else:
+            chosen = list(models)
+        epoch = time.time() - self._desk.now()
+        return pb.ModelStatisticsResponse(model_stats=[_statistics(model, epoch) for model in chosen])
 
 
 def _statistics(model: Model, epoch: float) -> pb.ModelStatistics:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 
@@ -16,11 +16,10 @@ from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.oip.inference import submit
 from headrace.server.fronts.oip.requests import Asked, Requests
 from headrace.server.fronts.oip.responses import Responses, failure, in_stream
+from headrace.server.fronts.reading import reading
 from headrace.server.fronts.single import ANY_SIZE
-from headrace.server.fronts.status import abort
+from headrace.server.fronts.status import Context
 from headrace.wire.errors import HeadraceError
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class _Pending(NamedTuple):
@@ -37,23 +36,16 @@ class StreamInferRpc:
         self._requests = requests
         self._responses = responses
 
-    async def stream(self, _requests: object, context: Context) -> None:
+    async def stream(self, context: Context) -> None:
         """Writes until the stream has ended, while a task of its own reads."""
         session = _Session(self._desk, self._requests, self._responses, context)
-        reader = asyncio.create_task(session.read())
         try:
-            await session.write()
+            async with reading(self._desk, session.stream, session.read()):
+                await session.write()
+                if session.failed is not None:
+                    raise session.failed
         finally:
-            self._desk.leave(session.stream)
-            reader.cancel()
-            try:
-                await asyncio.wait([reader])
-            finally:
-                session.let_go()
-        if session.failed is not None:
-            await abort(context, session.failed)
-        if not reader.cancelled() and (error := reader.exception()) is not None:
-            await abort(context, self._desk.incident(error))
+            session.let_go()
 
 
 class _Session:
@@ -104,10 +96,6 @@ class _Session:
                 desk.act()
                 if stream.outbox and not (crowded or self._answering.locked()):
                     await self._answer()
-        except BaseException:
-            # Without a reader nobody would end the stream.
-            desk.leave(stream)
-            raise
         finally:
             ahead.cancel()
 
@@ -115,6 +103,9 @@ class _Session:
         """Until the stream has ended; an error may end it."""
         while await self._desk.news(self.stream):
             await self._answer()
+        async with self._answering:
+            # The reader may be writing the last answers.
+            pass
 
     def let_go(self) -> None:
         """Nothing more will be answered."""
@@ -168,10 +159,11 @@ class _Session:
                 raise event.error
             assert isinstance(event, Done)
             return in_stream(self._responses.write(event, pending.id, pending.asked))
-        except HeadraceError as error:
+        except Exception as error:
+            known = error if isinstance(error, HeadraceError) else self._desk.incident(error)
             if self._ends_at_errors:
-                self.failed = error
-            return failure(error, pending.id)
+                self.failed = known
+            return failure(known, pending.id)
         finally:
             if pending.asked:
                 self._requests.let_go(self._asked.pop(pending.tag))
