@@ -21,8 +21,15 @@ class Served:
     `address` is where it listens, `log` what it has written to standard error.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "headrace.server", *arguments]
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        env: dict[str, str] | None = None,
+        *,
+        module: str = "headrace.server",
+    ) -> None:
+        command = [sys.executable, "-m", module, *arguments]
         if not any(argument.startswith("--port") for argument in arguments):
             command.append("--port=0")
         self._log = log

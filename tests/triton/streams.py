@@ -26,6 +26,10 @@ class CallbackStream:
     def send(self, model: str, inputs: Sequence[Any], **options: Any) -> None:
         self._client.async_stream_infer(model, inputs, **options)
 
+    def next(self) -> tuple[InferResult | None, Any]:
+        """What the callback was given, a result or an error."""
+        return self._answers.get(timeout=20)
+
     def result(self) -> InferResult:
         result, error = self._answers.get(timeout=20)
         assert error is None, error

@@ -13,6 +13,8 @@ _COMPRESSIONS = {
 }
 REFUSALS = 1024
 """Calls that are being refused, at once."""
+PENDING = 8192
+"""Calls that may wait to be accepted, at least: those beyond are cancelled without a word."""
 
 
 def grpc_server(
@@ -37,12 +39,13 @@ def grpc_server(
 
 
 def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
+    pending = max(2 * calls, PENDING)
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # One call is accepted in a turn of the loop, so a burst waits. gRPC would begin to cancel at 1,000 that wait.
-        ("grpc.server.max_pending_requests", 4 * calls),
-        ("grpc.server.max_pending_requests_hard_limit", 4 * calls),
+        # One call is accepted in a turn of the loop, so a burst waits. From 1,000 on gRPC would cancel some of those.
+        ("grpc.server.max_pending_requests", pending),
+        ("grpc.server.max_pending_requests_hard_limit", pending),
         # Two servers must not share a port by accident.
         ("grpc.so_reuseport", 0),
         # With the probe, flow-control windows grow until a client that is not read holds gigabytes; the fixed window

@@ -14,7 +14,8 @@ from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.ports import Desk
 from headrace.server.fronts.begun import Begun
 from headrace.server.fronts.oip.inference import submit
-from headrace.server.fronts.oip.requests import Asked, Requests
+from headrace.server.fronts.oip.messages import Pieces
+from headrace.server.fronts.oip.requests import Asked, Request, Requests
 from headrace.server.fronts.oip.responses import Responses, failure, in_stream
 from headrace.server.fronts.reading import reading
 from headrace.server.fronts.single import ANY_SIZE
@@ -117,13 +118,22 @@ class _Session:
         pieces = self._requests.take_apart(message)
         asked: Sequence[Asked] = ()
         try:
-            request = self._requests.read(pieces)
+            request = self._read(pieces)
             if asked := request.asked:
                 self._asked[tag] = asked
             submit(core, self.stream, tag, request, len(message), self._desk.now())
         except HeadraceError as error:
             core.reject(self.stream, error, tag)
         self._pending.append(_Pending(tag, pieces.id, asked))
+
+    def _read(self, pieces: Pieces) -> Request:
+        """Raises what the client is told; of that, too, which fails though it should not: nothing was admitted yet."""
+        try:
+            return self._requests.read(pieces)
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise self._desk.incident(error) from None
 
     async def _answer(self) -> None:
         """Answer whoever may be answered now."""

@@ -1,0 +1,80 @@
+"""A server in which things fail that never do: `python -m tests.e2e.faulty WHERE MODEL...`.
+
+WHERE is `handlers` (each one, always) or `streams`: the code around them, for what is called `broken` or has tag 666.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from headrace.server.cli import main
+from headrace.server.core.core import Core
+from headrace.server.fronts.events import Encoder
+from headrace.server.fronts.health import HealthFront
+from headrace.server.fronts.oip.inference import InferRpc
+from headrace.server.fronts.oip.metadata import MetadataRpcs
+from headrace.server.fronts.oip.repository import RepositoryRpcs
+from headrace.server.fronts.oip.requests import Requests
+from headrace.server.fronts.oip.responses import Responses
+from headrace.server.fronts.oip.shared_memory import SharedMemoryRpcs
+from headrace.server.fronts.oip.statistics import StatisticsRpcs
+from headrace.server.fronts.oip.streaming import StreamInferRpc
+from headrace.server.fronts.stream import StreamFront
+from headrace.server.fronts.unary import UnaryFront
+
+FRONTS = (
+    UnaryFront,
+    StreamFront,
+    InferRpc,
+    StreamInferRpc,
+    MetadataRpcs,
+    RepositoryRpcs,
+    SharedMemoryRpcs,
+    StatisticsRpcs,
+    HealthFront,
+)
+BROKEN_TAG = 666
+
+
+class PlantedError(Exception):
+    def __init__(self) -> None:
+        super().__init__("secret details of /some/path")
+
+
+def break_handlers() -> None:
+    async def fail(*_: object) -> None:
+        raise PlantedError
+
+    for front in FRONTS:
+        for name, _ in inspect.getmembers(front, inspect.iscoroutinefunction):
+            setattr(front, name, fail)
+
+
+def break_streams() -> None:
+    """The reader in the middle of a frame, the writer, and what the other protocol's requests go through."""
+    break_when(Core, "cancel", lambda _core, _stream, tag, _now: tag == BROKEN_TAG)
+    break_when(
+        Encoder, "encode", lambda _encoder, events: any(getattr(each, "tag", 0) == BROKEN_TAG for each in events)
+    )
+    break_when(Requests, "read", lambda _requests, pieces: pieces.id == b"broken request")
+    break_when(Responses, "write", lambda _responses, _done, id, _asked: id == b"broken response")
+    break_when(Core, "infer", lambda _core, stream, *_, priority, **__: priority == 3 and stream.unary)
+
+
+def break_when(owner: type, name: str, broken: Callable[..., bool]) -> None:
+    works = getattr(owner, name)
+
+    def maybe(*arguments: Any, **named: Any) -> Any:
+        if broken(*arguments, **named):
+            raise PlantedError
+        return works(*arguments, **named)
+
+    setattr(owner, name, maybe)
+
+
+if __name__ == "__main__":
+    {"handlers": break_handlers, "streams": break_streams}[sys.argv.pop(1)]()
+    main()
