@@ -224,6 +224,25 @@ async def test_draining_is_shown_and_the_server_refuses(
         await peer.end()
 
 
+@pytest.mark.parametrize("unfinished", [0, 2])
+async def test_a_drained_stream_is_a_lost_connection(
+    server: ScriptedServer,
+    client: hc.Server,
+    unfinished: int,
+) -> None:
+    """What has no answer fails so that it may be tried elsewhere; with nothing in flight the end is quiet."""
+    async with client.stream() as stream:
+        peer, (done, *others) = await started(server, stream, 1 + unfinished)
+        await peer.send(pb.Event(kind=pb.Event.DRAINING, grace_us=1_000_000))
+        await peer.done(done.tag)
+        assert await done == {}
+        await peer.end(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        for ticket in others:
+            with pytest.raises(hc.Unavailable, match="the server is stopping") as lost:
+                await ticket
+            assert lost.value.retryable
+
+
 @pytest.mark.parametrize(
     ("greeting", "error", "text"),
     [

@@ -51,6 +51,13 @@ def test_models_are_described_as_they_were_read(serve: Serve, tmp_path: Path) ->
     assert [(dimension.min, dimension.max) for dimension in am.inputs[0].shape] == [(0, -1), (16, 16)]
 
 
+BAD_SECONDS = [
+    *(f"{option}={value}" for option in ("--grace", "--keep-seconds") for value in ("nan", "-1", "soon")),
+    *(f"{option}={value}" for option in ("--drain-delay", "--batch-delay", "--busy-poll") for value in ("nan", "inf")),
+    "--busy-poll=1e300",
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
@@ -58,6 +65,7 @@ def test_models_are_described_as_they_were_read(serve: Serve, tmp_path: Path) ->
         (["--help"], 0, ""),
         (["{model}", "--window=0"], 2, "--window"),
         (["{model}", "--keep-bytes=5parsec"], 2, "5parsec"),
+        *[(["{model}", option], 2, option.partition("=")[0]) for option in BAD_SECONDS],
         (["{model}", "--property=nonsense"], 2, "nonsense"),
         (["{model}", "--nope"], 2, "--nope"),
         (["{model}", "--config=nowhere.toml"], 2, "nowhere.toml"),

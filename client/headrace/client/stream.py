@@ -9,6 +9,7 @@ stream has ended, whether anybody looks at it or not: that is what the window co
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from headrace.wire.errors import (
     quote,
     rebuild,
 )
-from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
+from headrace.wire.frames import FOR_EVER_US, FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
 from headrace.wire.tensors import Buffer
 
 UNSENT_BYTES = 64 << 20
@@ -49,7 +50,7 @@ T = TypeVar("T", bound=TicketState)
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the server said when the stream was opened. The window is in tickets."""
+    """What the server said when the stream was opened. The window is in tickets, infinite seconds are for ever."""
 
     version: str
     window: int
@@ -299,7 +300,7 @@ class StreamState(Generic[T]):
             hello.window,
             hello.max_message_bytes,
             hello.keep_bytes,
-            hello.keep_us / 1e6,
+            math.inf if hello.keep_us == FOR_EVER_US else hello.keep_us / 1e6,
         )
         self._most_cost = hello.max_message_bytes
         self._calls.most_item = min(self._calls.most_item, hello.max_message_bytes)

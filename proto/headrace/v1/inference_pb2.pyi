@@ -569,7 +569,8 @@ class Event(message.Message):
         """The first event of a stream. Uses: hello."""
         DRAINING: Event._Kind.ValueType  # 5
         """The server is stopping: new Infers are refused with UNAVAILABLE, Fetch, Release and Cancel go on. The stream ends
-        when nothing is in flight and nothing is kept or the client has half-closed. Uses: grace_us.
+        when nothing is in flight and nothing is kept (with UNAVAILABLE, so that an Infer which was not read is not taken
+        for one that was) or the client has half-closed. Uses: grace_us, where the largest number is for ever.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
@@ -589,7 +590,8 @@ class Event(message.Message):
     """The first event of a stream. Uses: hello."""
     DRAINING: Event.Kind.ValueType  # 5
     """The server is stopping: new Infers are refused with UNAVAILABLE, Fetch, Release and Cancel go on. The stream ends
-    when nothing is in flight and nothing is kept or the client has half-closed. Uses: grace_us.
+    when nothing is in flight and nothing is kept (with UNAVAILABLE, so that an Infer which was not read is not taken
+    for one that was) or the client has half-closed. Uses: grace_us, where the largest number is for ever.
     """
 
     KIND_FIELD_NUMBER: builtins.int
@@ -733,7 +735,7 @@ class Hello(message.Message):
     keep_bytes: builtins.int
     """The most bytes that this stream may keep. What does not fit fails with RESOURCE_EXHAUSTED; nothing waits for quota."""
     keep_us: builtins.int
-    """How long an output is kept after its ticket's end or its last use, in microseconds."""
+    """How long an output is kept after its ticket's end or its last use, in microseconds; the largest number is for ever."""
     def __init__(
         self,
         *,

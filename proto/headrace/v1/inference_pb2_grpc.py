@@ -67,7 +67,7 @@ class InferenceServicer(object):
     def Stream(self, request_iterator, context):
         """Commands in, events out. Commands take effect in the order in which they were written, inside a frame and between
         frames. The server speaks first (Hello). The stream ends with OK after the client has half-closed and every ticket
-        has had its terminal event.
+        has had its terminal event; with UNAVAILABLE when the server stops before: what has no answer then will get none.
 
         Errors of commands are events; the status of the call itself is not OK only when the transport failed
         (RESOURCE_EXHAUSTED: a message over Hello.max_message_bytes), the server was stopped, or the client cancelled.

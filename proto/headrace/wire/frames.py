@@ -15,6 +15,8 @@ from google.protobuf.message import DecodeError
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import Buffer
 
+FOR_EVER_US = (1 << 64) - 1
+"""Microseconds that have no end, where a message holds a time."""
 MAX_ITEMS = 1024
 MAX_TENSORS = 16384
 MAX_OVERHEAD = 1 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -30,12 +29,6 @@ def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not KEY=VALUE")
 
 
-def check_number(_type: Any, seconds: float) -> None:
-    """Raises ValueError for NaN, which is neither too small nor too large."""
-    if math.isnan(seconds):
-        raise ValueError("Must be a number.")
-
-
 def show_bytes(size: int) -> str:
     """`64MiB`, as `to_bytes` reads it."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
@@ -46,8 +39,9 @@ def show_bytes(size: int) -> str:
 
 Size = Annotated[int, Parameter(converter=to_bytes, validator=validators.Number(gte=1), show_default=show_bytes)]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
-Pause = Annotated[float, Parameter(validator=(validators.Number(gte=0, lte=3600), check_number))]
-Seconds = Annotated[float, Parameter(validator=(validators.Number(gte=0), check_number))]
+Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
+"""Seconds that are always waited."""
+Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 """`inf` is for ever."""
 
 

@@ -198,3 +198,56 @@ def test_a_stream_of_another_protocol_ends_when_it_has_been_answered() -> None:
     assert not client.stream.ended
     assert client.hears() == ["done 1", "done 2"]
     assert client.stream.ended
+
+
+class TestAnotherProtocol:
+    """Its streams have no Draining, and so end without a word when they have nothing in flight."""
+
+    def test_an_idle_stream_ends_at_once(self) -> None:
+        world = world_with()
+        client = world.client(unary=True, window=4)
+        world.core.drain(world.now)
+        assert client.stream.ended
+        assert not client.stream.half_closed
+        assert client.stream in world.core.news().streams
+        assert world.core.streams == ()
+
+    def test_a_stream_ends_when_what_was_read_is_answered(self) -> None:
+        world = world_with()
+        client = world.client(unary=True, window=4)
+        client.infer(1)
+        world.core.drain(world.now)
+        client.infer(2)
+        assert client.hears() == ["failed 2 UNAVAILABLE"]
+        assert not client.stream.ended
+        assert world.runs() == [1]
+        assert client.hears() == ["done 1"]
+        assert client.stream.ended
+
+    def test_a_stream_that_is_opened_now_has_ended(self) -> None:
+        world = world_with()
+        world.core.drain(world.now)
+        assert world.client(unary=True, window=4).stream.ended
+
+    def test_after_the_grace_period_what_is_left_fails(self) -> None:
+        world = world_with(grace=1)
+        client = world.client(unary=True, window=4)
+        client.infer(1)
+        world.starts()
+        world.core.drain(world.now)
+        world.passes(1)
+        assert client.hears() == ["failed 1 UNAVAILABLE"]
+        assert client.stream.ended
+
+
+def test_for_ever() -> None:
+    world = Scenario(limits=Limits(grace=math.inf, keep_seconds=math.inf))
+    client = world.client()
+    client.infer(1, keep=["y"])
+    world.runs()
+    world.core.drain(world.now)
+    assert client.hears() == ["done 1", "draining"]
+    world.passes(1e9)
+    assert not client.stream.ended
+    client.release(1)
+    assert client.stream.ended

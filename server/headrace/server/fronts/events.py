@@ -11,11 +11,10 @@ from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
-from headrace.wire.frames import join_frame, varint
+from headrace.wire.frames import FOR_EVER_US, join_frame, varint
 from headrace.wire.tensors import Buffer
 
 MAX_LAYOUTS = 1024
-FOR_EVER_US = (1 << 64) - 1
 
 _FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
     pb.Event.FAILED,
@@ -135,7 +134,7 @@ def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor
 
 
 def microseconds(seconds: float) -> int:
-    """As the messages have it: in 64 bits, where the largest number stands for what is longer, and for ever."""
+    """As messages have it; what does not fit into 64 bits is for ever."""
     return FOR_EVER_US if seconds * 1e6 >= FOR_EVER_US else max(0, round(seconds * 1e6))
 
 
