@@ -127,6 +127,7 @@ async def test_tag_0_fails_what_is_in_flight_and_closes(
         (Status.UNAVAILABLE, "stopped", hc.Unavailable, True),
         (Status.CANCELLED, "by a proxy", hc.Unavailable, True),
         (Status.INTERNAL, "Received RST_STREAM with error code 2", hc.Unavailable, True),
+        (Status.INTERNAL, "Internal error from Core", hc.Unavailable, True),
         (Status.INTERNAL, "id 17", hc.Internal, False),
         (Status.UNKNOWN, "what", hc.Internal, False),
         (Status.DATA_LOSS, "what", hc.Internal, False),

@@ -187,7 +187,7 @@ class TestInFlight:
 
 class TestDelay:
     def test_not_ready_while_it_still_serves(self, serve: Serve, tmp_path: Path) -> None:
-        served = serve(str(models.scale(tmp_path)), "--drain-delay=1.5", LONG)
+        served = serve(str(models.scale(tmp_path)), "--drain-delay=4", LONG)
         operator = Operator(served.address)
         with operator.channel, blocking.connect(served.address) as server, server.stream() as stream:
             watch = operator.watch("scale")
@@ -205,9 +205,9 @@ class TestDelay:
                     assert each.submit("scale", {"x": ONE}).result(10)["y"].tolist() == [3]
                     assert not each.draining
                 assert late.infer("scale", {"x": ONE})["y"].tolist() == [3]
-            assert time.monotonic() - began < 1.5, "the machine is too busy for this test"
+            assert time.monotonic() - began < 4, "the machine is too busy for this test"
             assert status_of(watch.call) == STOPPING
-            assert time.monotonic() - began >= 1.5
+            assert time.monotonic() - began >= 4
         assert served.process.wait(10) == 0
 
     def test_a_second_signal_does_not_wait_for_it(self, serve: Serve, tmp_path: Path) -> None:

@@ -66,9 +66,10 @@ async def reach(channel: grpc.aio.Channel, target: str, timeout: float) -> None:
 def error_of(error: grpc.aio.AioRpcError, target: str) -> HeadraceError:
     """The error that a status stands for; all that a lost connection may show as is Unavailable."""
     code, details = error.code(), error.details() or "no details"
-    lost = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    if lost or (code is grpc.StatusCode.INTERNAL and any(sign in details for sign in _LOST)):
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return Unavailable(f"{target}: {details}")
+    if code is grpc.StatusCode.INTERNAL and any(sign in details for sign in _LOST):
+        return Unavailable(f"{target}: the connection was lost ({details})")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unimplemented(f"{target} does not serve {_SERVICE}: {details}")
     # A status does not say whether trying again may help. It does, except where gRPC itself found a

@@ -84,9 +84,12 @@ def run(models: Sequence[str], settings: Settings) -> int:
         logger.debug("why", exc_info=error)
         return LOADED_NO_MODEL
     selector = PollingSelector(settings.busy_poll)
-    with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-        end = runner.run(_serve(core, engine, settings, selector, named, load, signals))
-    if not (_closed(engine) and end.clean):
+    try:
+        with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
+            end = runner.run(_serve(core, engine, settings, selector, named, load, signals))
+    finally:
+        closed = _closed(engine)
+    if not (closed and end.clean):
         # The end of an interpreter would wait for what cannot be stopped, or pull the memory from under it.
         leave(end.code)
     return end.code
