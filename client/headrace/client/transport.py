@@ -63,13 +63,19 @@ async def reach(channel: grpc.aio.Channel, target: str, timeout: float) -> None:
         raise Cancelled("the connection was closed") from None
 
 
+def status_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    """The status of a call and its words; INTERNAL, where that stands for a lost connection, is UNAVAILABLE."""
+    code, details = error.code(), error.details() or "no details"
+    if code is grpc.StatusCode.INTERNAL and any(sign in details for sign in _LOST):
+        return grpc.StatusCode.UNAVAILABLE, f"the connection was lost ({details})"
+    return code, details
+
+
 def error_of(error: grpc.aio.AioRpcError, target: str) -> HeadraceError:
     """The error that a status stands for; all that a lost connection may show as is Unavailable."""
-    code, details = error.code(), error.details() or "no details"
+    code, details = status_of(error)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return Unavailable(f"{target}: {details}")
-    if code is grpc.StatusCode.INTERNAL and any(sign in details for sign in _LOST):
-        return Unavailable(f"{target}: the connection was lost ({details})")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unimplemented(f"{target} does not serve {_SERVICE}: {details}")
     # A status does not say whether trying again may help. It does, except where gRPC itself found a

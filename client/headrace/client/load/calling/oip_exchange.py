@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from headrace.client.transport import StreamCall, cancelled_from_outside
+from headrace.client.transport import StreamCall, cancelled_from_outside, status_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Code
 
@@ -79,7 +79,8 @@ class OipExchange:
                 self._take(message)
             code, why = int(Code.UNAVAILABLE), f"{self._target} has ended the stream"
         except grpc.aio.AioRpcError as error:
-            code, why = error.code().value[0], error.details() or "no details"
+            status, why = status_of(error)
+            code = status.value[0]
         except DecodeError:
             code, why = int(Code.INTERNAL), "the server sent what is no ModelStreamInferResponse"
         except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from headrace.client.client import CONNECT_TIMEOUT
 from headrace.client.load.calling import Answer, Inputs
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import UNTOLD, Times
-from headrace.client.transport import cancelled_from_outside, open_channel, reach
+from headrace.client.transport import cancelled_from_outside, open_channel, reach, status_of
 from headrace.wire.errors import Code, HeadraceError
 
 
@@ -59,7 +59,8 @@ class UnaryCaller:
             try:
                 times = self._read(await self._call(message, timeout=self._timeout))
             except grpc.aio.AioRpcError as error:
-                code, why = error.code().value[0], error.details() or "no details"
+                status, why = status_of(error)
+                code = status.value[0]
             except HeadraceError as error:
                 code, why = int(error.code), error.message
             except asyncio.CancelledError:
