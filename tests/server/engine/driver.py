@@ -108,7 +108,8 @@ class Driver:
         for _ in range(PATIENCE):
             if (id(spec), slot) not in self.replacing:
                 return
-            self.woken.wait(POLL)
+            if self.woken.wait(POLL):
+                threading.Event().wait(POLL)  # somebody else's wake is left to `wait`
             self.look([])
         raise AssertionError(f"slot {slot} was not replaced: {self.engine!r}")
 
