@@ -129,11 +129,12 @@ class CoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.play.pair.running)
     @rule(
-        ends=st.lists(st.tuples(any_of, st.sampled_from(SIZES), seldom), min_size=1, max_size=3), decide=st.booleans()
+        ends=st.lists(st.tuples(any_of, st.sampled_from(SIZES), seldom, st.booleans()), min_size=1, max_size=3),
+        decide=st.booleans(),
     )
-    def runs_end(self, ends: Sequence[tuple[int, int, bool]], decide: bool) -> None:
-        for at, size, fails in ends:
-            self.play.run_ends(at, size, fails)
+    def runs_end(self, ends: Sequence[tuple[int, int, bool, bool]], decide: bool) -> None:
+        for at, size, fails, spoils in ends:
+            self.play.run_ends(at, size, fails, spoils)
         if decide:
             self.play.pair.decide()
 
@@ -152,6 +153,13 @@ class CoreMachine(RuleBasedStateMachine):
     def runs_in_place(self, size: int, most: int, fails: bool) -> None:
         self.play.pair.decide()
         self.play.runs_in_place(size, most, fails)
+
+    @precondition(lambda self: any(self.play.oracle.replacing.values()))
+    @rule(at=any_of, decide=st.booleans())
+    def slot_is_replaced(self, at: int, decide: bool) -> None:
+        self.play.pair.replace(at)
+        if decide:
+            self.play.pair.decide()
 
     @rule()
     def decide(self) -> None:

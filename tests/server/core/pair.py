@@ -150,18 +150,33 @@ class Pair:
             self.decide()
             assert not (settled and self.core.gathering), "it is quiet, and somebody still waits for others"
 
-    def end(self, run: Run, size: int, error: HeadraceError | None) -> None:
-        """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs."""
+    def end(self, run: Run, size: int, error: HeadraceError | None, *, spoils: bool = False) -> None:
+        """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs.
+
+        `spoils`: and its slot cannot be used until it was replaced.
+        """
         results: list[tuple[list[FakeTensor], list[FakeTensor]]] = [([], [])] * len(run.parts)
         if error:
-            ended = Ended(run, error=error)
+            ended = Ended(run, error=error, replacing=spoils)
         else:
             tickets = self.oracle.tickets_of(run)
             results = [_outputs(part, ticket.rows or size) for part, ticket in zip(run.parts, tickets, strict=True)]
             ended = Ended(run, [sent for sent, _ in results], [kept for _, kept in results])
         self.core.run_ended(ended, error, self.oracle.now)
         self.oracle.run_ended(run, results, error.code.name if error else None)
+        if error and spoils:
+            self.oracle.replacing[id(run.spec)].add(run.slot)
         self.compare()
+
+    def replace(self, at: int) -> None:
+        """One of the slots that were spoiled can be used again."""
+        spoiled = [(spec, slot) for spec in self.specs for slot in sorted(self.oracle.replacing[id(spec)])]
+        if spoiled:
+            spec, slot = spoiled[at % len(spoiled)]
+            self.core.slot_replaced(spec, slot)
+            self.oracle.replacing[id(spec)].remove(slot)
+            self.oracle.tick()
+            self.compare()
 
     def end_with_followers(self, size: int, most: int, error: HeadraceError | None) -> None:
         """The runs of the latest decision end, and what follows them is done at once, up to `most`.
@@ -272,6 +287,8 @@ class Pair:
         """A slot is free when the runtime has said so, and not before."""
         model = self._models[id(spec)]
         states = [SlotState.FREE] * spec.slots
+        for slot in self.oracle.replacing[id(spec)]:
+            states[slot] = SlotState.REPLACING
         for run in self.oracle.runs(spec):
             wanted = any(ticket.end is None for ticket in self.oracle.tickets_of(run))
             states[run.slot] = SlotState.RUNNING if wanted else SlotState.STOPPING

@@ -208,9 +208,9 @@ class Play:
         self.pair.decide()
         self.runs_in_place(size, most, fails)
 
-    def run_ends(self, at: int, size: int, fails: bool) -> None:
+    def run_ends(self, at: int, size: int, fails: bool, spoils: bool = False) -> None:
         if running := self.pair.running:
-            self.pair.end(pick(running, at), size, Internal("the run failed") if fails else None)
+            self.pair.end(pick(running, at), size, Internal("the run failed") if fails else None, spoils=spoils)
 
     def all_end(self, size: int) -> None:
         for run in self.pair.running:

@@ -100,7 +100,7 @@ class Turns(Books):
 
         `gathering`: nor longer than it takes to be quiet.
         """
-        if len(self.runs(spec)) == spec.slots or not self.picks(spec):
+        if not self.free_slots(spec) or not self.picks(spec):
             return
         until = self.delayed_until(spec)
         if until is None:
@@ -136,7 +136,7 @@ class Turns(Books):
         There are those between them that got no slot, because the quota was used up. `alone`: of the others nothing was
         decided yet.
         """
-        free = spec.slots - len(self.runs(spec))
+        free = self.free_slots(spec)
         until = self._waits[id(spec)] = self.waits_until(spec) if free and self.picks(spec) else None
         if until is not None:
             assert not runs, f"{runs} started, and must wait for more until {until}"
