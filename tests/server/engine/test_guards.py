@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from openvino import opset1, opset2, opset3, opset4, opset7, opset8, opset9, opset15
+from openvino import opset1, opset2, opset3, opset4, opset7, opset8, opset9, opset12, opset15
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.guards import guard
@@ -29,6 +29,11 @@ REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
         (f32(4, 6), i64(1)),
         lambda x, axes: opset8.slice(x, whole([0]), whole([2]), whole([1]), axes),
         "takes its axes from data",
+    ),
+    "SliceScatter": (
+        (f32(4, 6), f32(4, 2), i64(1)),
+        lambda x, u, start: opset15.slice_scatter(x, u, start, whole([2]), whole([1]), whole([1])),
+        "takes its start from data",
     ),
     "DFT": ((f32(4, 8, 2), i64(1)), opset7.dft, "takes its axes from data"),
     "IDFT": (
@@ -72,8 +77,8 @@ REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
         "takes labels and lengths",
     ),
     "Gather": (
-        (i64(4), i64(2), i64()),
-        opset8.gather,
+        (i64(2), i64()),
+        lambda i, axis: opset8.gather(opset1.convert(opset1.constant(np.ones((4, 6), np.uint8)), "f32"), i, axis),
         "takes its indices from data, and its axis or the rank of its tensor",
     ),
     "ScatterElementsUpdate": (
@@ -109,6 +114,21 @@ def test_what_cannot_be_guarded_is_refused(type_name: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         guard(model)
     assert caught.value.message == f"{type_name} '{name(model, type_name)}' {what}{UNCHECKED}"
+
+
+def test_padding_from_data_is_refused_where_shapes_vary() -> None:
+    def padded(x: ov.Node, value: ov.Node) -> ov.Node:
+        return opset12.pad(x, whole([1, 1]), whole([1, 1]), "constant", value)
+
+    model = Example((f32(4, 6), f32()), (padded,)).model()
+    guard(model)
+    model.reshape({0: ov.PartialShape([-1, 6])})
+    with pytest.raises(FailedPrecondition) as caught:
+        guard(model)
+    assert caught.value.message == (
+        f"Pad '{name(model, 'Pad')}' takes what it pads with from data,"
+        " and the runtime goes on with what it was given first"
+    )
 
 
 def name(model: ov.Model, type_name: str) -> str:

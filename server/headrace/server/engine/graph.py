@@ -8,6 +8,8 @@ import openvino as ov
 
 _VARYING = {"ReadValue", "RandomUniform", "Multinomial"}
 """What remembers or invents."""
+_LOOKED_AT = {"ShapeOf": 0, "ConvertLike": 1}
+"""How many of the inputs have data that matters, where not all have."""
 
 
 def graphs(model: ov.Model) -> Iterator[ov.Model]:
@@ -27,7 +29,8 @@ def bodies(node: ov.Node) -> list[ov.Model]:
 
 
 def ancestors(source: ov.Output) -> Iterator[ov.Node]:
-    """What a value is computed from: its node, and before it others, but not what `ShapeOf` looks at."""
+    """What a value is computed from: its node, and others before it, but not those of which only the shape or the type
+    is looked at."""
     seen: set[str] = set()
     waiting = [source.get_node()]
     while waiting:
@@ -35,8 +38,7 @@ def ancestors(source: ov.Output) -> Iterator[ov.Node]:
         if node.get_name() not in seen:
             seen.add(node.get_name())
             yield node
-            if node.get_type_name() != "ShapeOf":
-                waiting += [each.get_node() for each in node.input_values()]
+            waiting += [each.get_node() for each in node.input_values()[: _LOOKED_AT.get(node.get_type_name())]]
 
 
 def follows(source: ov.Output) -> bool:

@@ -39,9 +39,8 @@ def guard(model: ov.Model) -> None:
             graph.validate_nodes_and_infer_types()
 
 
-def _refusal(node: ov.Node, what: str) -> FailedPrecondition:
-    named = f"{node.get_type_name()} {quote(node.get_friendly_name())}"
-    return FailedPrecondition(f"{named} {what}, and the runtime does not check them")
+def _refusal(node: ov.Node, what: str, why: str = "the runtime does not check them") -> FailedPrecondition:
+    return FailedPrecondition(f"{node.get_type_name()} {quote(node.get_friendly_name())} {what}, and {why}")
 
 
 # What cannot be helped.
@@ -60,6 +59,13 @@ def _must_follow(**inputs: int) -> Guard:
 
 def _refuse_always(node: ov.Node) -> None:
     raise _refusal(node, "takes labels and lengths")
+
+
+def _padding(node: ov.Node) -> None:
+    """What is put around the first data of a shape is put around all later data of that shape."""
+    if node.get_input_size() < 4 or node.get_output_partial_shape(0).is_static or follows(node.input_value(3)):
+        return
+    raise _refusal(node, "takes what it pads with from data", "the runtime goes on with what it was given first")
 
 
 # Numbers that are brought into range.
@@ -139,10 +145,10 @@ def _gather(node: ov.Node) -> None:
     if not short and not _compressed(data):
         return
     negative = node.get_type_info().version_id not in ("opset1", "opset7")
-    if axis.get_node().get_type_name() != "Constant" or rank.is_dynamic:
+    if rank.is_dynamic or (rank.get_length() > 1 and axis.get_node().get_type_name() != "Constant"):
         raise _refusal(node, "takes its indices from data, and its axis or the rank of its tensor")
-    along = int(axis.get_node().data.item()) % max(1, rank.get_length())
-    if _known(indices, data.get_partial_shape()[along : along + 1] if rank.get_length() else None, node, negative):
+    along = int(axis.get_node().data.item()) % rank.get_length() if rank.get_length() > 1 else 0
+    if _known(indices, data.get_partial_shape()[along : along + 1], node, negative):
         return
     indices = _wide(indices)
     size = _sizes(data, along, indices)
@@ -196,6 +202,19 @@ def _scatter_elements(node: ov.Node) -> None:
     node.input(1).replace_source_output(checked.output(0))
 
 
+def _largest(node: ov.Node) -> None:
+    """How many, at least one and at most as many as there are: otherwise the second such run ends the process."""
+    data, axis = node.input_value(0), int(node.get_attributes()["axis"])
+    rank = data.get_partial_shape().rank
+    if rank.is_dynamic:
+        raise _refusal(node, "takes the largest along an axis that is not known")
+
+    def change(source: ov.Output) -> ov.Node:
+        return opset.minimum(opset.maximum(source, _number(1, source)), _sizes(data, axis % rank.get_length(), source))
+
+    _replace(node, 1, change)
+
+
 def _offsets(node: ov.Node) -> None:
     """Where bags begin, at most at the end: the last ones may then be empty, which the runtime refuses."""
     indices = node.input_value(1)
@@ -242,6 +261,7 @@ _GUARDS: dict[str, Guard] = {
     "GatherND": _gather_nd,
     "MulticlassNms": _boxes_of_images,
     "ROIAlignRotated": _images,
+    "SliceScatter": _must_follow(start=2, stop=3, step=4, axes=5),
     "StringTensorPack": _string_ends,
     # Writes there.
     "CTCGreedyDecoderSeqLen": _at_least(0, 1),
@@ -252,6 +272,7 @@ _GUARDS: dict[str, Guard] = {
     "SpaceToBatch": _must_follow(block_shape=1, pads=2, pads_at_the_end=3),
     # Leaves in the output what was there.
     "GatherTree": _at_least(1, 2),
+    "Pad": _padding,
     "ROIAlign": _other_than(-1, 2, 0),
     # Ends the process: for numbers that are none, for axes that do not exist, for zero.
     "AdaptiveAvgPool": _must_follow(output_shape=1),
@@ -269,6 +290,6 @@ _GUARDS: dict[str, Guard] = {
     "Roll": _must_follow(axes=2),
     "Slice": _must_follow(axes=4),
     "StridedSlice": _other_than(0, 3, 1),
-    "TopK": _at_least(1, 1),
+    "TopK": _largest,
 }
 """By the type of the operation, whatever its version. What each would do otherwise stands above it."""

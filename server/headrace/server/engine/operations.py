@@ -90,7 +90,7 @@ def _each(version: int, names: str, condition: Condition = _never) -> dict[str, 
 _AXES = _fixed(axes=1)
 _SPLIT = _fixed(axis=1, lengths=2)
 _INDEXED = _fixed(indices=1, axis=3)
-_PADDED = _fixed(pads=1, pads_at_the_end=2)
+_PADDED = _fixed(pads=1, pads_at_the_end=2, value=3)
 _BLOCKS = _fixed(block_shape=1, pads=2, pads_at_the_end=3)
 
 SAFE: dict[str, Condition] = {

@@ -24,7 +24,8 @@ FLOATS = (float("nan"), float("inf"), float("-inf"), 1e30, -1e30, -5.0, 100.0, 3
 class Case:
     """`ordinary` is an input's data of which every result is right. Inputs that are not in `wild` are filled with 7.
 
-    `among`: what an output may hold then. `within`: between which numbers, where sums come out.
+    `among`: what an output may hold then. `within`: between which numbers, where sums come out. `dynamic`: how many of
+    the axes of each input, from the first one on, are; more than there are is all.
     """
 
     ordinary: tuple[Array, ...]
@@ -32,11 +33,13 @@ class Case:
     build: Callable[..., Any]
     among: tuple[float, ...] = (0, 7)
     within: tuple[float, float] | None = None
-    dynamic: bool = False
+    dynamic: int = 0
 
     def model(self) -> ov.Model:
         parameters = [
-            opset1.parameter([-1] * each.ndim if self.dynamic else list(each.shape), each.dtype.type)
+            opset1.parameter(
+                [-1 if axis < self.dynamic else size for axis, size in enumerate(each.shape)], each.dtype.type
+            )
             for each in self.ordinary
         ]
         return ov.Model([opset1.result(self.build(*parameters))], parameters, "case")
@@ -71,6 +74,10 @@ def _packed(begins: ov.Node, ends: ov.Node, symbols: ov.Node) -> ov.Output:
     return opset15.string_tensor_unpack(opset15.string_tensor_pack(begins, ends, symbols)).output(2)
 
 
+def _two_largest(x: ov.Node, k: ov.Node) -> ov.Output:
+    return opset11.topk(x, k, -1, "max", "value").output(0)
+
+
 def _sequence(x: ov.Node, lengths: ov.Node) -> ov.Output:
     blank = opset1.constant(np.array([2], np.int32))
     return opset6.ctc_greedy_decoder_seq_len(x, lengths, blank).output(0)
@@ -103,13 +110,16 @@ CASES: dict[str, Case] = {
         {1: (0, 5, 100, 255)},
         lambda x, i: opset8.gather_nd(x, i, 0),
     ),
+    "GatherND-8 of any number of rows": Case(
+        (table(4, 8), i64([[1, 2], [-4, 7]])), INDICES, lambda x, i: opset8.gather_nd(x, i, 0), dynamic=1
+    ),
     "GatherND-8 in bodies": Case((table(4, 8), i32([[1, 2], [-1, -8]])), INDICES, _in_a_body),
     "Gather-1": Case((i32([3, 4, 5, 6]), i32([1, 0])), INDICES, lambda x, i: opset1.gather(x, i, whole(0))),
     "Gather-7": Case((i64([3, 4, 5, 6]), i64([1, 3])), INDICES, lambda x, i: opset7.gather(x, i, whole(0))),
     "Gather-8": Case((i32([3, 4, 5, 6]), i64([1, -1])), INDICES, lambda x, i: opset8.gather(x, i, whole(0))),
     "Gather-8 of one": Case((i64([3, 4, 5, 6]), i64(-4)), INDICES, lambda x, i: opset8.gather(x, i, whole(0))),
     "Gather-8 of any length": Case(
-        (i64([3, 4, 5, 6]), i64([1, -1])), INDICES, lambda x, i: opset8.gather(x, i, whole(0)), dynamic=True
+        (i64([3, 4, 5, 6]), i64([1, -1])), INDICES, lambda x, i: opset8.gather(x, i, whole(0)), dynamic=1
     ),
     "Gather-8 of compressed rows": Case((i64([1, -5]),), {0: WILD}, _compressed),
     "ScatterElementsUpdate-3": Case(
@@ -121,6 +131,12 @@ CASES: dict[str, Case] = {
         (table(4, 8), i64([[1] * 4] * 4), table(4, 4)),
         INDICES,
         lambda x, i, u: opset12.scatter_elements_update(x, i, u, whole(-1), "max"),
+    ),
+    "ScatterElementsUpdate-3 of any size": Case(
+        (table(4, 8), i32([[1] * 8, [-4] * 8]), table(2, 8)),
+        INDICES,
+        lambda x, i, u: opset3.scatter_elements_update(x, i, u, whole(0)),
+        dynamic=2,
     ),
     "EmbeddingBagOffsetsSum-3": Case(
         (table(5, 4), i32([1, 2, 3]), i32([0, 2])),
@@ -208,7 +224,8 @@ CASES: dict[str, Case] = {
         {0: SMALL},
         lambda depth: opset1.one_hot(whole([1, 2]), depth, real(7), real(0), -1),
     ),
-    "TopK-11": Case((table(4, 8), i64(2)), {1: SMALL}, lambda x, k: opset11.topk(x, k, 1, "max", "value").output(0)),
+    "TopK-11": Case((table(4, 8), i64(2)), {1: SMALL}, _two_largest),
+    "TopK-11 of any size": Case((table(4, 8), i32(2)), {1: SMALL}, _two_largest, dynamic=2),
     "StringTensorPack-15": Case(
         (i32([0, 2]), i32([2, 4]), np.frombuffer(b"ABCD", np.uint8)), {0: WILD[:8], 1: WILD[:8]}, _packed, among=(7,)
     ),

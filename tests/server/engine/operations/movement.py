@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from openvino import opset1, opset2, opset3, opset7, opset8, opset10, opset11, opset12, opset15
 
-from tests.server.engine.operations.example import Example, Examples, f32, i32, i64, of, real, whole
+from tests.server.engine.operations.example import Build, Example, Examples, f32, i32, i64, of, real, whole
 
 IMAGE = f32(1, 4, 6, 6)
 KINDS = (f32, i32, i64)
@@ -16,9 +16,9 @@ KINDS = (f32, i32, i64)
 def _padded(opset: Any) -> list[Example]:
     modes = ("constant", "edge", "reflect", "symmetric")
     begin, end = whole([1, 2]), whole([2, 1])
-    with_value = of((f32(4, 5), f32()), lambda x, value: opset.pad(x, begin, end, "constant", value))
-    builds = [lambda x, mode=mode: opset.pad(x, begin, end, mode) for mode in modes]
-    return with_value + [each for kind in KINDS for each in of(kind(4, 5), *builds)]
+    builds: list[Build] = [lambda x, mode=mode: opset.pad(x, begin, end, mode) for mode in modes]
+    builds.append(lambda x: opset.pad(x, begin, end, "constant", opset1.convert_like(real(3), x)))
+    return [each for kind in KINDS for each in of(kind(4, 5), *builds)]
 
 
 def _interpolated(*modes: str) -> list[Example]:

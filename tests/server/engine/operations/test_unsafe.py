@@ -94,6 +94,11 @@ DANGEROUS: dict[str, tuple[tuple[Input, ...], Build, str]] = {
         lambda start, stop: opset12.range(start, stop, whole(1), "i64"),
         "may fail because of its start",
     ),
+    "Pad": (
+        (f32(4, 6), f32()),
+        lambda x, value: opset12.pad(x, whole([1, 1]), whole([1, 1]), "constant", value),
+        "may fail because of its value",
+    ),
     "Tile": ((f32(4, 6), i64(2)), opset1.tile, "may fail because of its repeats"),
     "Reshape": ((f32(4, 6), i64(2)), lambda x, to: opset1.reshape(x, to, False), "may fail because of its pattern"),
     "NonZero": ((f32(4, 6),), opset3.non_zero, "is not known never to fail"),
