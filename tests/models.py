@@ -87,6 +87,16 @@ def reshaping(folder: Path) -> Path:
     return _save(folder, "reshaping", [x, shape], {"y": op.reshape(x, shape, special_zero=False)})
 
 
+def late_failing(folder: Path, steps: int = 24) -> Path:
+    """x: f32[1], shape: i64[2] -> y: f32[?,?], 16 times x, after as many products as in `slow`.
+
+    A run whose shape has other than 16 elements fails after them.
+    """
+    x, shape = _input("x", [1]), _input("shape", [2], "i64")
+    sixteen = op.broadcast(_products(x, steps), np.array([16]))
+    return _save(folder, "late_failing", [x, shape], {"y": op.reshape(sixteen, shape, special_zero=False)})
+
+
 def scattering(folder: Path) -> Path:
     """x: f32[4,2], i: i64[2,1], u: f32[2,2] -> y: f32[4,2], x with its rows i replaced by u.
 
@@ -137,12 +147,7 @@ def slow(folder: Path, steps: int = 24) -> Path:
     A cancel is seen between the products. One takes about 12 ms on two cores in f32, 2 ms in bf16.
     """
     x = _input("x", [1])
-    unit = op.constant(np.eye(1024, dtype=np.float32))
-    matrix = op.multiply(unit, x)
-    for _ in range(steps):
-        matrix = op.matmul(matrix, unit, False, False)
-    column = op.reduce_sum(matrix, np.array([0]))
-    return _save(folder, "slow", [x], {"y": op.reduce_mean(column, np.array([0]), keep_dims=True)})
+    return _save(folder, "slow", [x], {"y": _products(x, steps)})
 
 
 def stubborn(folder: Path) -> Path:
@@ -216,6 +221,15 @@ def onnx_add(folder: Path) -> Path:
 def _add_multiply(folder: Path, name: str, shape: Shape) -> Path:
     x, y = _input("x", shape), _input("y", shape)
     return _save(folder, name, [x, y], {"sum": op.add(x, y), "product": op.multiply(x, y)})
+
+
+def _products(x: ov.Node, steps: int) -> ov.Node:
+    unit = op.constant(np.eye(1024, dtype=np.float32))
+    matrix = op.multiply(unit, x)
+    for _ in range(steps):
+        matrix = op.matmul(matrix, unit, False, False)
+    column = op.reduce_sum(matrix, np.array([0]))
+    return op.reduce_mean(column, np.array([0]), keep_dims=True)
 
 
 def _scale(folder: Path, name: str, shape: Shape) -> Path:
