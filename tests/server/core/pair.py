@@ -330,6 +330,8 @@ class Pair:
             self.half_close(stream)
         left = True
         while left:
+            while any(self.oracle.replacing.values()):
+                self.replace(0)
             self.decide()
             self.oracle.now += self.limits.batch_delay
             if len(self.oracle.streams) % 2:
