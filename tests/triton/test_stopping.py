@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
+import headrace.client.blocking as hc
 from tests import models
 from tests.triton.conftest import Serve
 from tests.triton.messages import Input, given, request
@@ -27,6 +28,9 @@ def test_the_callback_is_told(serve: Serve, tmp_path: Path) -> None:
         for _ in range(5000):
             stream.send("slow", [given("x", ONE)])
         assert stream.result().as_numpy("y") == ONE
+        with hc.connect(served.address) as server:
+            while server.status().tickets_in_flight < 50:
+                pass
         served.process.send_signal(signal.SIGTERM)
         answered = 1
         while (end := stream.next())[1] is None:

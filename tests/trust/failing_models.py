@@ -274,19 +274,19 @@ def non_zero() -> FailingModel:
     return FailingModel(build, draw, expect)
 
 
-def top() -> FailingModel:
-    """Dynamic inside: the k largest. More than there are fail."""
+def spread() -> FailingModel:
+    """Dynamic inside: as many columns as data say. Another number of rows fails."""
 
     def build() -> ov.Model:
-        inputs = [_input("x", [-1, 6]), _input("k", [], "i64")]
-        return _model(inputs, op.topk(*inputs, 1, "max", "value").output(0))
+        inputs = [_input("x", [-1, 1]), _input("shape", [2], "i64")]
+        return _model(inputs, op.multiply(op.broadcast(*inputs), np.float32(2)))
 
     def draw(random: Random, good: bool) -> Arrays:
-        k = random.integers(1, 6) if good else 7 + random.integers(0, 3)
-        return {"x": numbers(random, rows(random), 6), "k": np.array(k)}
+        count, columns = 1 + rows(random), rows(random)
+        return {"x": numbers(random, count, 1), "shape": np.array([count if good else count + 3, columns])}
 
     def expect(given: Arrays) -> Array:
-        return -np.sort(-given["x"], 1)[:, : int(given["k"])]
+        return np.broadcast_to(given["x"], given["shape"].tolist()) * np.float32(2)
 
     return FailingModel(build, draw, expect)
 
@@ -304,5 +304,5 @@ FAILING_MODELS: dict[str, FailingModel] = {
     "reshape_by_data": reshape_by_data(),
     "reshape": reshape(),
     "non_zero": non_zero(),
-    "top": top(),
+    "spread": spread(),
 }

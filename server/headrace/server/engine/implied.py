@@ -43,7 +43,10 @@ def _sources(model: ov.Model) -> dict[int, list[tuple[int, int, int]]]:
         for parameter, node in enumerate(clone.get_parameters())
         for axis, symbol in _give_symbols(node)
     ]
-    clone.validate_nodes_and_infer_types()
+    try:
+        clone.validate_nodes_and_infer_types()
+    except RuntimeError:
+        return {}  # then nothing is known
     found: dict[int, list[tuple[int, int, int]]] = {}
     for output, port in enumerate(clone.outputs):
         shape = port.get_partial_shape()

@@ -39,20 +39,24 @@ class CompiledModel:
     """A model that can run.
 
     `passed` are the outputs that are inputs passed through, by index, and the input of each. `implied` says which sizes
-    of outputs are sizes of inputs. `fragile`: a run that raises spoils `runtime`, so that each slot needs its own, and
-    making one takes about `patience` seconds.
+    of outputs are sizes of inputs. `compile` makes another `runtime` where a run that raises spoils it, so that each slot
+    needs its own; that takes about `patience` seconds. It is None where one is for all.
     """
 
     spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
     implied: Implied
-    compile: Callable[[], ov.CompiledModel]
-    fragile: bool = False
+    compile: Callable[[], ov.CompiledModel] | None = None
     patience: float = 0.0
+
+    @property
+    def fragile(self) -> bool:
+        return self.compile is not None
 
     def another(self) -> CompiledModel:
         """The same with a `runtime` that nobody has used. Raises what the runtime raises."""
+        assert self.compile is not None, f"model {self.spec.name!r} has one compiled model for all of its slots"
         return replace(self, runtime=self.compile())
 
 
@@ -103,25 +107,20 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     batch = 1
     if not spec.has_variables and not passed and _may_batch(spec.name, model):
         batch = _batch(spec, tried, compilation, in_place)
-    fragile = compilation.on_cpu and shapes.are_dynamic(model)
-    if fragile:
-        slots, configuration = _separate_slots(tried, direct.weights(model), compilation, in_place)
-    else:
+    spec = replace(spec, direct=in_place, batch=batch)
+    implied = Implied(model, spec.outputs)
+    if not (compilation.on_cpu and shapes.are_dynamic(model)):
         slots = compilation.slots or 2 * tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        configuration = compilation.configuration
-    spec = replace(spec, slots=slots, direct=in_place, batch=batch)
-    compiled = CompiledModel(
-        spec,
-        tried,
-        passed,
-        Implied(model, spec.outputs),
-        lambda: core.compile_model(model, compilation.device, configuration),
-    )
-    if not fragile:
-        return compiled
+        return CompiledModel(replace(spec, slots=slots), tried, passed, implied)
+    slots, configuration = _separate_slots(tried, direct.weights(model), compilation, in_place)
+
+    def compile() -> ov.CompiledModel:
+        return core.compile_model(model, compilation.device, configuration)
+
     began = perf_counter()
-    compiled = compiled.another()  # what was tried may have been spoiled by that
-    return replace(compiled, fragile=True, patience=min(perf_counter() - began, MOST_PATIENCE))
+    runtime = compile()  # what was tried may have been spoiled by that
+    patience = min(perf_counter() - began, MOST_PATIENCE)
+    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience)
 
 
 def _separate_slots(
@@ -132,7 +131,7 @@ def _separate_slots(
 
     One more than there would be streams: while one hands over, the others use its share of the processor. In a row of
     three models, with two streams on two cores, that made 0.8 to 1.0 times as many inferences as two requests for each
-    stream of a common one; with a slot for each stream it were 0.8, pinned to cores 0.4 to 0.6.
+    stream of a common one; without it 0.8, and pinned to cores 0.4 to 0.6.
     """
     streams = tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     slots = compilation.slots or (2 * streams if in_place else streams + 1)
