@@ -35,8 +35,10 @@ def test_sizes_that_must_be_equal_for_the_model_to_run() -> None:
     x, index = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 2], ov.Type.i32)
     found = implied(ov.Model([op.gather_elements(x, index, 1)], [x, index]))
     found.check(0, (3, 2), {0: (3, 4), 1: (3, 2)})
+    with pytest.raises(RuntimeError, match="must be as axis 0 of an input of shape"):
+        found.check(0, (5, 2), {0: (3, 4), 1: (3, 2)})
     for inputs in ({0: (3, 4), 1: (5, 2)}, {0: (5, 4), 1: (3, 2)}):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError):  # of the runtime: these inputs do not go together
             found.check(0, (3, 2), inputs)
 
 
@@ -50,6 +52,16 @@ def test_sizes_that_may_be_others() -> None:
     for output, shape in enumerate(((7,), (1,), (2,), (9, 9, 9))):
         assert output not in found
         found.check(output, shape, inputs)
+
+
+def test_sizes_that_are_spread_over_others() -> None:
+    """A single row goes with any number of rows, though shape inference takes the rows of `x` for those of the sum."""
+    x, y = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 4], ov.Type.f32)
+    twice = op.concat([y, y], 0)
+    found = implied(ov.Model([op.add(twice, x), op.add(op.concat([x, x], 0), x)], [x, y]))
+    for _ in range(2):
+        found.check(0, (6, 4), {0: (1, 4), 1: (3, 4)})
+        found.check(1, (2, 4), {0: (1, 4), 1: (1, 4)})
 
 
 def test_bounds_do_not_matter() -> None:

@@ -1,4 +1,9 @@
-"""Which sizes of a model's outputs are sizes of its inputs, by the runtime's own shape inference."""
+"""Which sizes of a model's outputs are sizes of its inputs, by the runtime's own shape inference.
+
+Each dynamic dimension of an input is given a symbol of its own, and shape inference hands symbols on where it thinks
+that a size stays the same. That is cheap to compare with each result, but not always right: it forgets that a size of 1
+may be spread over another. So a result that it speaks against is judged by inferring the shapes of these very inputs.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +14,44 @@ import openvino as ov
 from headrace.server.core.specs import Port
 
 Shape = tuple[int, ...]
+Source = tuple[int, int, int]
+"""The axis of an output, the input that has the same size, and the axis of that."""
 
 
 class Implied:
-    """A last look at results, before a client gets them.
-
-    Each dynamic dimension of an input is given a symbol of its own; shape inference hands symbols on wherever it can
-    tell that a size stays the same. A result that says otherwise is not of these inputs.
-    """
+    """A last look at results, before a client gets them: one of other sizes than it must have is not of its inputs."""
 
     def __init__(self, model: ov.Model, outputs: Sequence[Port]) -> None:
         self._sources = _sources(model)
+        self._model = model if self._sources else None
         self._ports = outputs
 
     def check(self, output: int, shape: Shape, inputs: Mapping[int, Shape]) -> None:
         """Raises RuntimeError when a result of these inputs, by their index, cannot have such a shape."""
-        for axis, source, its_axis in self._sources.get(output, ()):
-            if shape[axis] != inputs[source][its_axis]:
-                raise RuntimeError(
-                    f"output {self._ports[output].name!r} has shape {list(shape)},"
-                    f" where axis {axis} must be as axis {its_axis} of an input of shape {list(inputs[source])}"
-                )
+        for source in self._sources.get(output, ()):
+            axis, given, its_axis = source
+            if shape[axis] != inputs[given][its_axis]:
+                if self._must_differ(output, axis, shape[axis], inputs):
+                    raise RuntimeError(
+                        f"output {self._ports[output].name!r} has shape {list(shape)},"
+                        f" where axis {axis} must be as axis {its_axis} of an input of shape {list(inputs[given])}"
+                    )
+                self._sources[output] = [each for each in self._sources[output] if each is not source]
+
+    def _must_differ(self, output: int, axis: int, size: int, inputs: Mapping[int, Shape]) -> bool:
+        """Whether these inputs give an output another size than this one."""
+        assert self._model is not None
+        clone = self._model.clone()
+        clone.reshape({clone.inputs[index]: ov.PartialShape(list(shape)) for index, shape in inputs.items()})
+        dimension = clone.outputs[output].get_partial_shape()[axis]
+        return bool(dimension.is_static and dimension.get_length() != size)
 
     def __contains__(self, output: int) -> bool:
         return output in self._sources
 
 
-def _sources(model: ov.Model) -> dict[int, list[tuple[int, int, int]]]:
-    """For each output: its axis, the input and the axis of that, as far as they are known to be of one size."""
+def _sources(model: ov.Model) -> dict[int, list[Source]]:
+    """What shape inference says of each output."""
     clone = model.clone()
     symbols = [
         (parameter, axis, symbol)
@@ -46,8 +61,8 @@ def _sources(model: ov.Model) -> dict[int, list[tuple[int, int, int]]]:
     try:
         clone.validate_nodes_and_infer_types()
     except RuntimeError:
-        return {}  # then nothing is known
-    found: dict[int, list[tuple[int, int, int]]] = {}
+        return {}
+    found: dict[int, list[Source]] = {}
     for output, port in enumerate(clone.outputs):
         shape = port.get_partial_shape()
         for axis, dimension in enumerate(shape if shape.rank.is_static else ()):

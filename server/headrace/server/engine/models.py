@@ -39,8 +39,8 @@ class CompiledModel:
     """A model that can run.
 
     `passed` are the outputs that are inputs passed through, by index, and the input of each. `implied` says which sizes
-    of outputs are sizes of inputs. `compile` makes another `runtime` where a run that raises spoils it, so that each slot
-    needs its own; that takes about `patience` seconds. It is None where one is for all.
+    of outputs are sizes of inputs. `compile` makes another `runtime`, where a run that raises spoils it so that each
+    slot needs its own; that takes about `patience` seconds. It is None where one is for all.
     """
 
     spec: ModelSpec
