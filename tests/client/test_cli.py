@@ -165,8 +165,8 @@ def test_json_of_status() -> None:
                 "inferences": 9000,
                 "failures": 3,
                 "executions": 1125,
-                "slots_replacing": 1,
-                "replacements": 5,
+                "slots_restoring": 1,
+                "restorations": 5,
             }
         ],
     }

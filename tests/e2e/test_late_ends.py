@@ -31,7 +31,7 @@ async def nothing_is_held(server: hc.Server) -> hc.ModelStatus:
     for _ in range(50):
         status = await server.status()
         (model,) = status.models
-        held = (model.slots_running, model.slots_stopping, model.slots_replacing, model.tickets_queued)
+        held = (model.slots_running, model.slots_stopping, model.slots_restoring, model.tickets_queued)
         if held == (0, 0, 0, 0) and status.queued_bytes == status.kept_bytes == 0:
             return model
         await asyncio.sleep(0.02)
@@ -50,7 +50,7 @@ async def test_a_late_failure_ends_its_ticket_and_the_slot_goes_on(server: hc.Se
                 await bad
             # A poll comes each 20 ms; the machine may be busy.
             assert time.monotonic() - began < 2 * took + 1
-        assert (await nothing_is_held(server)).replacements == 3
+        assert (await nothing_is_held(server)).restorations == 3
 
 
 @pytest.mark.parametrize("shape", [GOOD, BAD], ids=["completes", "fails"])

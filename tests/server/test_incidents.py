@@ -139,7 +139,7 @@ async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.Monkey
     world.close()
 
 
-@pytest.mark.parametrize("name", ["poll", "collect", "replaced", "cancel"])
+@pytest.mark.parametrize("name", ["poll", "collect", "restored", "cancel"])
 async def test_an_engine_that_raises_once_is_asked_again(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,8 +35,8 @@ async def test_no_answer_is_another_clients(served: Served, name: str) -> None:
             while True:
                 status = await server.status()
                 (model,) = [model for model in status.models if model.name == name]
-                if not model.slots_replacing:
+                if not model.slots_restoring:
                     break
         assert (model.inferences, model.failures, model.tickets_queued) == (GOOD, BAD, 0)
-        # Each failed run of a dynamic model is followed by another compiled model: the status shows it.
-        assert model.replacements == (0 if name in STATIC else BAD)
+        # After each failed run of a dynamic model its slot was restored: the status shows it.
+        assert model.restorations == (0 if name in STATIC else BAD)

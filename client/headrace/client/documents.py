@@ -10,7 +10,7 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
         does not have are "NaN", "Infinity" and "-Infinity"
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
-                     "inferences", "failures", "executions", "slots_replacing", "replacements"}]}
+                     "inferences", "failures", "executions", "slots_restoring", "restorations"}]}
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ class Model:
 class ModelStatus:
     """The load of a version of a model: its slots by state, and how many tickets wait for one.
 
-    `slots_stopping` are those whose ticket was cancelled or has expired, until the runtime lets go; `slots_replacing`
-    get another compiled model, because a failed run has spoiled theirs. Since the model was loaded so many `inferences`
-    are done, in so many `executions`; `failures` have ended otherwise, and there were so many `replacements`.
+    `slots_stopping` are those whose ticket was cancelled or has expired, until the runtime lets go; `slots_restoring`
+    are restored, because a failed run has spoiled their compiled model. Since the model was loaded so many `inferences`
+    are done, in so many `executions`; `failures` have ended otherwise, and there were so many `restorations`.
     """
 
     name: str
@@ -70,8 +70,8 @@ class ModelStatus:
     inferences: int
     failures: int
     executions: int
-    slots_replacing: int = 0
-    replacements: int = 0
+    slots_restoring: int = 0
+    restorations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ def status_of(message: pb.ServerStatusResponse) -> ServerStatus:
             model.inferences,
             model.failures,
             model.executions,
-            model.slots_replacing,
-            model.replacements,
+            model.slots_restoring,
+            model.restorations,
         )
         for model in message.models
     )

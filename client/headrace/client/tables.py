@@ -43,10 +43,10 @@ def models_table(models: Iterable[Model]) -> Table:
 
 def status_table(status: ServerStatus) -> Table:
     table = _table(
-        "MODEL", "VERSION", ">SLOTS FREE", ">RUNNING", ">STOPPING", ">REPLACING", ">QUEUED", ">DONE", ">FAILED"
+        "MODEL", "VERSION", ">SLOTS FREE", ">RUNNING", ">STOPPING", ">RESTORING", ">QUEUED", ">DONE", ">FAILED"
     )
     for model in status.models:
-        slots = (model.slots_free, model.slots_running, model.slots_stopping, model.slots_replacing)
+        slots = (model.slots_free, model.slots_running, model.slots_stopping, model.slots_restoring)
         counts = (*slots, model.tickets_queued, model.inferences, model.failures)
         table.add_row(printable(model.name), model.version, *map(str, counts))
     return table

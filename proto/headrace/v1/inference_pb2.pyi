@@ -1029,8 +1029,8 @@ class ModelStatus(message.Message):
     INFERENCES_FIELD_NUMBER: builtins.int
     FAILURES_FIELD_NUMBER: builtins.int
     EXECUTIONS_FIELD_NUMBER: builtins.int
-    SLOTS_REPLACING_FIELD_NUMBER: builtins.int
-    REPLACEMENTS_FIELD_NUMBER: builtins.int
+    SLOTS_RESTORING_FIELD_NUMBER: builtins.int
+    RESTORATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     slots_free: builtins.int
@@ -1042,11 +1042,11 @@ class ModelStatus(message.Message):
     """Since the model was loaded: tickets done, tickets that ended otherwise, and the runs that those done have shared."""
     failures: builtins.int
     executions: builtins.int
-    slots_replacing: builtins.int
+    slots_restoring: builtins.int
     """A failed run has left the compiled model of these slots in a state that would make later runs wrong. They are used
-    again when they have another one.
+    again when they were restored.
     """
-    replacements: builtins.int
+    restorations: builtins.int
     """How often that has happened since the model was loaded."""
     def __init__(
         self,
@@ -1060,11 +1060,11 @@ class ModelStatus(message.Message):
         inferences: builtins.int = ...,
         failures: builtins.int = ...,
         executions: builtins.int = ...,
-        slots_replacing: builtins.int = ...,
-        replacements: builtins.int = ...,
+        slots_restoring: builtins.int = ...,
+        restorations: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "replacements", b"replacements", "slots_free", b"slots_free", "slots_replacing", b"slots_replacing", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

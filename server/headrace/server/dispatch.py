@@ -206,8 +206,8 @@ class Dispatch:
         self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
-        for spec, slot in self._try(self._engine.replaced) or ():
-            self.core.slot_replaced(spec, slot)
+        for spec, slot in self._try(self._engine.restored) or ():
+            self.core.slot_restored(spec, slot)
         self._ended(self._try(self._engine.collect) or ())
 
     def _watch(self) -> None:

@@ -229,8 +229,8 @@ class Books:
         self.draining = False
         self.grace_ends: float | None = None
         self.stops: list[Run] = []
-        self.replacing: dict[int, set[int]] = {id(spec): set() for spec in specs}
-        """For each model its slots that were spoiled and not replaced yet."""
+        self.restoring: dict[int, set[int]] = {id(spec): set() for spec in specs}
+        """For each model its slots that were spoiled and not restored yet."""
         self.now = 0.0
 
     @property
@@ -255,7 +255,7 @@ class Books:
         return [run for run in runs if spec is None or run.spec is spec]
 
     def free_slots(self, spec: ModelSpec) -> int:
-        return spec.slots - len(self.runs(spec)) - len(self.replacing[id(spec)])
+        return spec.slots - len(self.runs(spec)) - len(self.restoring[id(spec)])
 
     def tickets_of(self, run: Run) -> list[ExpectedTicket]:
         """In the order of the run's parts."""

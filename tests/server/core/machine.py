@@ -154,10 +154,10 @@ class CoreMachine(RuleBasedStateMachine):
         self.play.pair.decide()
         self.play.runs_in_place(size, most, fails)
 
-    @precondition(lambda self: any(self.play.oracle.replacing.values()))
+    @precondition(lambda self: any(self.play.oracle.restoring.values()))
     @rule(at=any_of, decide=st.booleans())
-    def slot_is_replaced(self, at: int, decide: bool) -> None:
-        self.play.pair.replace(at)
+    def slot_is_restored(self, at: int, decide: bool) -> None:
+        self.play.pair.restore(at)
         if decide:
             self.play.pair.decide()
 

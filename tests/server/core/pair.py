@@ -153,11 +153,11 @@ class Pair:
     def end(self, run: Run, size: int, error: HeadraceError | None, *, spoils: bool = False) -> None:
         """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs.
 
-        `spoils`: and its slot cannot be used until it was replaced.
+        `spoils`: and its slot cannot be used until it was restored.
         """
         results: list[tuple[list[FakeTensor], list[FakeTensor]]] = [([], [])] * len(run.parts)
         if error:
-            ended = Ended(run, error=error, replacing=spoils)
+            ended = Ended(run, error=error, restoring=spoils)
         else:
             tickets = self.oracle.tickets_of(run)
             results = [_outputs(part, ticket.rows or size) for part, ticket in zip(run.parts, tickets, strict=True)]
@@ -165,16 +165,16 @@ class Pair:
         self.core.run_ended(ended, error, self.oracle.now)
         self.oracle.run_ended(run, results, error.code.name if error else None)
         if error and spoils:
-            self.oracle.replacing[id(run.spec)].add(run.slot)
+            self.oracle.restoring[id(run.spec)].add(run.slot)
         self.compare()
 
-    def replace(self, at: int) -> None:
+    def restore(self, at: int) -> None:
         """One of the slots that were spoiled can be used again."""
-        spoiled = [(spec, slot) for spec in self.specs for slot in sorted(self.oracle.replacing[id(spec)])]
+        spoiled = [(spec, slot) for spec in self.specs for slot in sorted(self.oracle.restoring[id(spec)])]
         if spoiled:
             spec, slot = spoiled[at % len(spoiled)]
-            self.core.slot_replaced(spec, slot)
-            self.oracle.replacing[id(spec)].remove(slot)
+            self.core.slot_restored(spec, slot)
+            self.oracle.restoring[id(spec)].remove(slot)
             self.oracle.tick()
             self.compare()
 
@@ -287,8 +287,8 @@ class Pair:
         """A slot is free when the runtime has said so, and not before."""
         model = self._models[id(spec)]
         states = [SlotState.FREE] * spec.slots
-        for slot in self.oracle.replacing[id(spec)]:
-            states[slot] = SlotState.REPLACING
+        for slot in self.oracle.restoring[id(spec)]:
+            states[slot] = SlotState.RESTORING
         for run in self.oracle.runs(spec):
             wanted = any(ticket.end is None for ticket in self.oracle.tickets_of(run))
             states[run.slot] = SlotState.RUNNING if wanted else SlotState.STOPPING
@@ -330,8 +330,8 @@ class Pair:
             self.half_close(stream)
         left = True
         while left:
-            while any(self.oracle.replacing.values()):
-                self.replace(0)
+            while any(self.oracle.restoring.values()):
+                self.restore(0)
             self.decide()
             self.oracle.now += self.limits.batch_delay
             if len(self.oracle.streams) % 2:

@@ -148,17 +148,17 @@ class Scenario:
         error: HeadraceError | None = None,
         *,
         times: Times = (0, 0, 0),
-        replacing: bool = False,
+        restoring: bool = False,
         **sizes: int,
     ) -> None:
-        """The runtime says that the run of a ticket has ended. `replacing`: and has spoiled its slot.
+        """The runtime says that the run of a ticket has ended. `restoring`: and has spoiled its slot.
 
         `sizes` are those of dynamic outputs: unless given the rows of a ticket that may share a run, or 4.
         """
         run = self.running[tag]
         self.running = {tag: other for tag, other in self.running.items() if other is not run}
         if error is not None:
-            self.core.run_ended(Ended(run, error=error, replacing=replacing), error, self.now)
+            self.core.run_ended(Ended(run, error=error, restoring=restoring), error, self.now)
             return
         results = [outputs_of(part, sizes) for part in run.parts]
         sent, kept = [sent for sent, _ in results], [kept for _, kept in results]

@@ -96,7 +96,7 @@ def _step(play: Play, random: Random) -> None:
     elif chance < 0.57:
         play.run_ends(at, random.choice(SIZES), random.random() < 0.15, random.random() < 0.5)
     elif chance < 0.59:
-        play.pair.replace(at)
+        play.pair.restore(at)
     elif chance < 0.7:
         play.take(at, written=random.random() < 0.7, all_of_it=random.random() < 0.5)
     elif chance < 0.75:

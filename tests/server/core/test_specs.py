@@ -136,10 +136,10 @@ class TestTables:
     def test_a_slot(self) -> None:
         state = SlotState
         assert {
-            state.FREE: {state.RUNNING, state.REPLACING},
-            state.RUNNING: {state.FREE, state.STOPPING, state.REPLACING},
-            state.STOPPING: {state.FREE, state.REPLACING},
-            state.REPLACING: {state.FREE},
+            state.FREE: {state.RUNNING, state.RESTORING},
+            state.RUNNING: {state.FREE, state.STOPPING, state.RESTORING},
+            state.STOPPING: {state.FREE, state.RESTORING},
+            state.RESTORING: {state.FREE},
         } == SLOT_MOVES
 
     def test_no_other_move(self) -> None:

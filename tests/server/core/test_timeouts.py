@@ -113,15 +113,15 @@ class TestCancel:
         client.infer(1)
         client.infer(2)
         model = world.core.models.find("step")
-        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 replacing, 1 free, 2 queued>"
+        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 restoring, 1 free, 2 queued>"
         world.starts()
-        assert repr(model) == "<Model step/1 1 running, 0 stopping, 0 replacing, 0 free, 1 queued>"
+        assert repr(model) == "<Model step/1 1 running, 0 stopping, 0 restoring, 0 free, 1 queued>"
         client.cancel(1)
-        assert repr(model) == "<Model step/1 0 running, 1 stopping, 0 replacing, 0 free, 1 queued>"
+        assert repr(model) == "<Model step/1 0 running, 1 stopping, 0 restoring, 0 free, 1 queued>"
         assert world.starts() == []
         assert world.core.queue.used == 32
         world.end(1)
-        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 replacing, 1 free, 1 queued>"
+        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 restoring, 1 free, 1 queued>"
         assert world.core.queue.used == 16
         assert world.starts() == [2]
 

@@ -54,7 +54,7 @@ class Driver:
         self.wakes = 0
         self.polls = 0
         self.in_place = 0
-        self.replacing: set[tuple[int, int]] = set()
+        self.restoring: set[tuple[int, int]] = set()
         """The identity of the spec and the number of each slot that nobody may use now."""
         self.engine.on_ended(self._wake)
 
@@ -97,21 +97,21 @@ class Driver:
     def look(self, ended: list[Ended]) -> list[Ended]:
         """Note which slots these runs have spoiled, and which can be used again."""
         for each in ended:
-            if each.replacing:
-                self.replacing.add((id(each.run.spec), each.run.slot))
-        for spec, slot in self.engine.replaced():
-            self.replacing.remove((id(spec), slot))
+            if each.restoring:
+                self.restoring.add((id(each.run.spec), each.run.slot))
+        for spec, slot in self.engine.restored():
+            self.restoring.remove((id(spec), slot))
         return ended
 
     def usable(self, spec: ModelSpec, slot: int = 0) -> None:
         """Wait until a slot can be used."""
         for _ in range(PATIENCE):
-            if (id(spec), slot) not in self.replacing:
+            if (id(spec), slot) not in self.restoring:
                 return
             if self.woken.wait(POLL):
                 threading.Event().wait(POLL)  # somebody else's wake is left to `wait`
             self.look([])
-        raise AssertionError(f"slot {slot} was not replaced: {self.engine!r}")
+        raise AssertionError(f"slot {slot} was not restored: {self.engine!r}")
 
     def run(self, run: Run) -> Result:
         """Start a run of one part and wait for its end, which must be the only one."""

@@ -182,11 +182,11 @@ def test_every_run_ends_once(
         for ended in (driver.engine.collect, driver.engine.poll)[chance.random() < 0.5]():
             assert ended.run not in ends
             ends[ended.run] = ended
-            if not ended.replacing:
+            if not ended.restoring:
                 free.append(ended.run.slot)
             if ended.sent:
                 assert (array(only(ended).sent[0]) == started[ended.run]).all()
-        free += [slot for _, slot in driver.engine.replaced()]
+        free += [slot for _, slot in driver.engine.restored()]
     assert set(ends) == set(started)
     assert len(set(free)) == len(free)
     assert driver.engine.collect() + driver.engine.poll() == []

@@ -1,4 +1,4 @@
-"""Nobody gets a slot whose compiled model a run has spoiled (engine/replacing.py says how)."""
+"""Nobody gets a slot whose compiled model a run has spoiled (engine/restoring.py says how)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import Unavailable
 from tests import models
-from tests.server.engine.driver import Driver, Piece, array, f32, make
+from tests.server.engine.driver import Array, Driver, Piece, array, f32, make
 from tests.server.engine.spoiling import WIDTH, gathered, products
 
 SMALL, LARGE = (np.random.default_rng(1).standard_normal((rows, WIDTH)).astype(np.float32) for rows in (3, 3000))
@@ -51,7 +51,7 @@ def test_a_run_after_one_that_was_stopped(driver: Driver, spec: ModelSpec) -> No
         assert driver.engine.start(run) is None
         now(driver, run)
         (ended,) = driver.wait()
-        assert ended.replacing
+        assert ended.restoring
         assert np.array_equal(array(driver.infer(spec, {"x": SMALL}).sent[0]), right)
 
 
@@ -72,12 +72,68 @@ def test_a_cancelled_run_goes_on_unless_that_takes_longer_than_replacing(driver:
     assert driver.engine.start(run) is None
     driver.engine.cancel(run)
     (ended,) = driver.wait()
-    assert (ended.error, ended.replacing, ended.sent) == (None, False, ())
+    assert (ended.error, ended.restoring, ended.sent) == (None, False, ())
     slot._patience = 0
     assert driver.engine.start(run) is None
     driver.engine.cancel(run)
     (ended,) = driver.wait()
-    assert ended.replacing
+    assert ended.restoring
+
+
+def gathering(rows: int, element: int) -> dict[str, Array]:
+    return {"x": np.ones((rows, 4), np.float32), "i": np.full((rows, 2), element, np.int32)}
+
+
+def test_zeros_in_the_shapes_of_the_failed_run_cleanse(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(save(gathered(), tmp_path))
+    slot = driver.slot(spec)
+    for rows in (2, 50, 3, 200):
+        assert isinstance(driver.run(make(spec, gathering(rows, 99))).error, RuntimeError)
+        for good in (rows, 2, 3):
+            assert (array(driver.infer(spec, gathering(good, 1)).sent[0]) == np.full((good, 3), 2)).all()
+    assert driver.slot(spec) is slot
+    assert driver.wakes == 4 + 4 * 3  # nobody is told of the zeros
+
+
+def test_what_fails_for_its_shapes_is_replaced(driver: Driver, tmp_path: Path) -> None:
+    """Zeros fail in them, too."""
+    spec = driver.load(models.failing(tmp_path))
+    slot = driver.slot(spec)
+    assert isinstance(driver.run(make(spec, {"x": np.zeros(15, np.float32)})).error, RuntimeError)
+    x = np.arange(16, dtype=np.float32)
+    assert (array(driver.infer(spec, {"x": x}).sent[0]) == x.reshape(2, 8)).all()
+    assert driver.slot(spec) is not slot
+
+
+def test_what_has_shapes_by_data_is_replaced(driver: Driver, tmp_path: Path) -> None:
+    """Zeros would give others."""
+    spec = driver.load(models.reshaping(tmp_path))
+    slot = driver.slot(spec)
+    x = np.arange(16, dtype=np.float32)
+    assert isinstance(driver.run(make(spec, {"x": x, "shape": np.array([3, 5])})).error, RuntimeError)
+    assert (array(driver.infer(spec, {"x": x, "shape": np.array([2, 8])}).sent[0]) == x.reshape(2, 8)).all()
+    assert driver.slot(spec) is not slot
+
+
+def test_what_was_stopped_is_replaced(driver: Driver, spec: ModelSpec) -> None:
+    """To cleanse would take as long as to let it go on."""
+    slot = driver.slot(spec)
+    run = make(spec, {"x": LARGE})
+    driver.engine.start(run)
+    now(driver, run)
+    driver.wait()
+    driver.infer(spec, {"x": SMALL})
+    assert driver.slot(spec) is not slot
+
+
+def test_cleansing_that_takes_longer_than_replacing(driver: Driver, tmp_path: Path) -> None:
+    """Large inputs are lent to the runtime until it lets go."""
+    spec = driver.load(save(gathered(), tmp_path))
+    slot = driver.slot(spec)
+    slot._patience = 0
+    assert isinstance(driver.run(make(spec, gathering(1_000_000, 99))).error, RuntimeError)
+    assert (array(driver.infer(spec, gathering(3, 1)).sent[0]) == np.full((3, 3), 2)).all()
+    assert driver.slot(spec) is not slot
 
 
 def test_the_slot_of_a_static_model_goes_on(driver: Driver, tmp_path: Path) -> None:
@@ -100,7 +156,7 @@ def test_what_never_reached_the_runtime_spoils_nothing(driver: Driver, spec: Mod
     ended = driver.engine.start(run)
     assert ended is not None
     assert isinstance(ended.error, ValueError)
-    assert not ended.replacing
+    assert not ended.restoring
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -169,7 +225,7 @@ def test_a_model_that_is_unloaded_meanwhile(driver: Driver, spec: ModelSpec, mon
     driver.woken.clear()
     go_on.set()
     assert driver.woken.wait(20)
-    assert driver.engine.replaced() == []
+    assert driver.engine.restored() == []
     assert closed[0] is old
     assert len(closed) == 2
 
@@ -195,5 +251,5 @@ def test_a_result_of_other_sizes_than_its_inputs_imply_is_nobodys(driver: Driver
     driver.engine.start(run)
     (ended,) = driver.wait()
     assert str(ended.error) == "output 'y' has shape [1], where axis 0 must be as axis 0 of an input of shape [2]"
-    assert ended.replacing
+    assert ended.restoring
     assert array(driver.infer(spec, {"x": f32(1, 1)}).sent[0]).tolist() == [1]

@@ -321,11 +321,11 @@ class Core:
             ticket, self._expiring = self._expiring, None
             self._ends.fail(ticket, TicketState.FAILED, error, now)
 
-    def slot_replaced(self, spec: ModelSpec, slot: int) -> None:
-        """A slot that was `replacing` has another compiled model."""
+    def slot_restored(self, spec: ModelSpec, slot: int) -> None:
+        """A slot that was `restoring` can be used again."""
         for model in (*self.models, *self.models.retired):
             if model.spec is spec:
-                self._runs.slot_replaced(model, slot)
+                self._runs.slot_restored(model, slot)
 
     def follower(self, ended: Ended) -> Run | None:
         """A run that may be done in the slot of one that has ended, at once: both are then told to `ended_in_turn`.

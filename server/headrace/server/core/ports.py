@@ -70,12 +70,12 @@ class Run:
 
 @dataclass(slots=True)
 class Ended:
-    """How a run ended, and that its slot is free, unless `replacing`.
+    """How a run ended, and that its slot is free, unless `restoring`.
 
     `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
     one tensor); empty when the run was cancelled or failed. `times` are the seconds that it took to take the inputs
-    over, to compute, and to read the outputs. `error` is whatever the runtime raised. `replacing`: the run has spoiled
-    the compiled model of its slot, which can be used again once `Engine.replaced` names it.
+    over, to compute, and to read the outputs. `error` is whatever the runtime raised. `restoring`: the run has spoiled
+    the compiled model of its slot, which can be used again once `Engine.restored` names it.
     """
 
     run: Run
@@ -83,7 +83,7 @@ class Ended:
     kept: Sequence[Sequence[Tensor]] = ()
     times: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: Exception | None = None
-    replacing: bool = False
+    restoring: bool = False
 
 
 class End(NamedTuple):
@@ -118,8 +118,8 @@ class Engine(Protocol):
     def poll(self) -> list[Ended]:
         """The runs that failed or were cancelled, which wake nobody. To be called every few tens of milliseconds."""
 
-    def replaced(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that have another compiled model since the last call. To be called after each wake-up."""
+    def restored(self) -> list[tuple[ModelSpec, int]]:
+        """The slots that can be used again since the last call. To be called after each wake-up."""
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken, from any thread, when there is something to collect."""

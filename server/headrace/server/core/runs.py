@@ -80,7 +80,7 @@ class Runs:
         hand = self.hand = [*reversed(tickets)]
         model = tickets[0].model
         assert model is not None
-        if ended.replacing:
+        if ended.restoring:
             model.withdraw(run.slot)
         else:
             model.free(run.slot)
@@ -142,9 +142,9 @@ class Runs:
         if self._untold:
             self._go_through(self._untold)
 
-    def slot_replaced(self, model: Model, slot: int) -> None:
+    def slot_restored(self, model: Model, slot: int) -> None:
         """A slot that was withdrawn can be used again."""
-        model.replace(slot)
+        model.restore(slot)
         self._ends.startable[model] = None
 
     def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
@@ -166,7 +166,7 @@ class Runs:
                 self.ended(*end)
                 counted.append(end)
                 before = end.now
-            elif end.ended.replacing:
+            elif end.ended.restoring:
                 model_of(run).withdraw(run.slot)
         self.followers.put_back()
         return counted

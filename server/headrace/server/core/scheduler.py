@@ -36,8 +36,8 @@ class Model:
         self._only: Ticket | None = None
         """The ticket that is queued, while there is one and no order to keep: in a chain, or with a window of one."""
         self.queued = 0
-        self.replacements = 0
-        """How often a slot got another compiled model because a run had failed."""
+        self.restorations = 0
+        """How often a slot was restored after a run that had failed."""
         self.crowd = Crowd()
 
     def occupy(self) -> int:
@@ -54,15 +54,15 @@ class Model:
         self._free.append(slot)
 
     def withdraw(self, slot: int) -> None:
-        """Nobody gets a slot in which nothing runs any more before it was `replace`d."""
+        """Nobody gets a slot in which nothing runs any more before it was restored."""
         if self.slots[slot] is SlotState.FREE:
             self._free.remove(slot)
-        self._move(slot, SlotState.REPLACING)
+        self._move(slot, SlotState.RESTORING)
 
-    def replace(self, slot: int) -> None:
-        """A slot has another compiled model."""
-        assert self.slots[slot] is SlotState.REPLACING, f"slot {slot} of {self!r} was not to be replaced"
-        self.replacements += 1
+    def restore(self, slot: int) -> None:
+        """A slot can be used again."""
+        assert self.slots[slot] is SlotState.RESTORING, f"slot {slot} of {self!r} was not to be restored"
+        self.restorations += 1
         self.free(slot)
 
     def _move(self, slot: int, state: SlotState) -> None:
@@ -173,10 +173,10 @@ class Model:
     def __repr__(self) -> str:
         running = self.slots.count(SlotState.RUNNING)
         stopping = self.slots.count(SlotState.STOPPING)
-        replacing = self.slots.count(SlotState.REPLACING)
+        restoring = self.slots.count(SlotState.RESTORING)
         return (
             f"<Model {self.spec.name}/{self.spec.version} {running} running, {stopping} stopping, "
-            f"{replacing} replacing, {len(self._free)} free, {self.queued} queued>"
+            f"{restoring} restoring, {len(self._free)} free, {self.queued} queued>"
         )
 
 

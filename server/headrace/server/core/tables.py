@@ -16,8 +16,8 @@ its tag is free.
 
 A slot (one InferRequest): free ──► running ──► free, or running ──► stopping ──► free when all tickets of the run ended
 first: the runtime still uses the slot and the tensors that were lent to it until it lets go. Instead of free
-it may be replacing, and then free: a run that failed has left the compiled model below the slot in a state that would
-make later runs wrong, so nobody gets the slot before it has another one.
+it may be restoring, and then free: a run that failed has left the compiled model below the slot in a state that would
+make later runs wrong, so nobody gets the slot before the engine has restored it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SlotState(IntEnum):
     FREE = 0
     RUNNING = 1
     STOPPING = 2
-    REPLACING = 3
+    RESTORING = 3
     __hash__ = int.__hash__
 
 
@@ -58,10 +58,10 @@ TICKET_MOVES: dict[TicketState, frozenset[TicketState]] = {
     _T.CLOSED: frozenset(),
 }
 SLOT_MOVES: dict[SlotState, frozenset[SlotState]] = {
-    SlotState.FREE: frozenset({SlotState.RUNNING, SlotState.REPLACING}),
-    SlotState.RUNNING: frozenset({SlotState.FREE, SlotState.STOPPING, SlotState.REPLACING}),
-    SlotState.STOPPING: frozenset({SlotState.FREE, SlotState.REPLACING}),
-    SlotState.REPLACING: frozenset({SlotState.FREE}),
+    SlotState.FREE: frozenset({SlotState.RUNNING, SlotState.RESTORING}),
+    SlotState.RUNNING: frozenset({SlotState.FREE, SlotState.STOPPING, SlotState.RESTORING}),
+    SlotState.STOPPING: frozenset({SlotState.FREE, SlotState.RESTORING}),
+    SlotState.RESTORING: frozenset({SlotState.FREE}),
 }
 
 

@@ -28,7 +28,7 @@ class Script:
 
     `held`: not before `finish` or `fail`. `polls`: during that poll after the start, counting from
     1. `ignores_cancel`: a cancelled run ends when it would have ended anyhow. `spoils`: a run that fails spoils its
-    slot, until `replace`.
+    slot, until `restore`.
     """
 
     held: bool = False
@@ -51,7 +51,7 @@ class _Running:
 class FakeEngine:
     """A `ports.Engine` that reports as the real one: completions wake, failures wait for a poll.
 
-    It asserts what an engine may expect: no run starts in a slot that has one or is being replaced, and a run has
+    It asserts what an engine may expect: no run starts in a slot that has one or is being restored, and a run has
     all of its inputs.
     """
 
@@ -62,8 +62,8 @@ class FakeEngine:
         self._running: dict[Run, _Running] = {}
         self._ended: dict[Run, Ended] = {}
         self.spoiled: set[tuple[int, int]] = set()
-        """The identity of the spec and the number of each slot that is being replaced."""
-        self._replaced: list[tuple[ModelSpec, int]] = []
+        """The identity of the spec and the number of each slot that is being restored."""
+        self._restored: list[tuple[ModelSpec, int]] = []
         self._wake: Callable[[], None] = lambda: None
 
     def add(self, spec: ModelSpec, function: Function, script: Script = AT_ONCE) -> ModelSpec:
@@ -90,20 +90,20 @@ class FakeEngine:
     def fail(self, run: Run, error: Exception) -> None:
         """Have a run fail. Nobody is woken."""
         spoils = self._undecided(run).script.spoils
-        self._ended[run] = Ended(run, error=error, replacing=spoils)
+        self._ended[run] = Ended(run, error=error, restoring=spoils)
         if spoils:
             self.spoiled.add((id(run.spec), run.slot))
 
-    def replace(self, spec: ModelSpec, slot: int) -> None:
+    def restore(self, spec: ModelSpec, slot: int) -> None:
         """Make a spoiled slot usable again."""
         self.spoiled.remove((id(spec), slot))
-        self._replaced.append((spec, slot))
+        self._restored.append((spec, slot))
         self._wake()
 
-    def replaced(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that were replaced since the last call."""
-        replaced, self._replaced = self._replaced, []
-        return replaced
+    def restored(self) -> list[tuple[ModelSpec, int]]:
+        """The slots that were restored since the last call."""
+        restored, self._restored = self._restored, []
+        return restored
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken."""
@@ -144,7 +144,7 @@ class FakeEngine:
             return
         state.cancelled = True
         if run in self._ended:
-            self._ended[run] = Ended(run, error=self._ended[run].error, replacing=self._ended[run].replacing)
+            self._ended[run] = Ended(run, error=self._ended[run].error, restoring=self._ended[run].restoring)
         elif not state.script.ignores_cancel:
             self.fail(run, RuntimeError("the run was cancelled"))
 

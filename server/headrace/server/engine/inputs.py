@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,11 +90,14 @@ class Inputs:
         for port, column in columns(parts):
             self._rows(port, rows)[:] = b"".join(column)
 
-    def feed_zeros(self, ports: Sequence[Port], rows: int) -> None:
+    def feed_zeros(self, shapes: Mapping[Port, Shape]) -> None:
         self._plan = None
-        for port in ports:
-            memory = self._rows(port, rows)
-            memory[:] = bytes(len(memory))
+        for port, shape in shapes.items():
+            nbytes = math.prod(shape) * ITEMSIZE[port.datatype]
+            if nbytes <= SMALL:
+                self._memory(port, shape)[:] = bytes(nbytes)
+            else:
+                self._set(port, shape, np.zeros(nbytes, np.uint8).data)
 
     def let_go(self) -> None:
         """The run is over: what was lent to it is the caller's again."""

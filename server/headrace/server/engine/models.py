@@ -49,6 +49,8 @@ class CompiledModel:
     implied: Implied
     compile: Callable[[], ov.CompiledModel] | None = None
     patience: float = 0.0
+    cleansable: bool = False
+    """All shapes inside follow from those of the inputs, so that a run of zeros may cleanse `runtime` instead."""
 
     @property
     def fragile(self) -> bool:
@@ -120,7 +122,8 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     began = perf_counter()
     runtime = compile()  # what was tried may have been spoiled by that
     patience = min(perf_counter() - began, MOST_PATIENCE)
-    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience)
+    follows = shapes.follow(model, spec.inputs)
+    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience, follows)
 
 
 def _separate_slots(

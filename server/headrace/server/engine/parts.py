@@ -31,6 +31,17 @@ def shapes_of(part: Part) -> dict[int, tuple[int, ...]]:
     return shapes
 
 
+def joined_shapes(parts: Sequence[Part]) -> dict[Port, tuple[int, ...]]:
+    """The shape of every input of a run."""
+    plan = parts[0].plan
+    assert plan is not None
+    shapes = shapes_of(parts[0])
+    if len(parts) > 1:
+        rows = sum(part.rows for part in parts)
+        shapes = {index: (rows, *shape[1:]) for index, shape in shapes.items()}
+    return {port: shapes[port.index] for port in plan.spec.inputs}
+
+
 def columns(parts: Sequence[Part]) -> Iterator[tuple[Port, Sequence[Buffer]]]:
     """For each input what the parts have for it, in their order."""
     plan = parts[0].plan

@@ -14,7 +14,7 @@ from headrace.server.core.ports import Ended, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import CompiledModel, compile_model
-from headrace.server.engine.replacing import Replacer
+from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition, Unavailable, quote
 
@@ -37,7 +37,7 @@ class OpenVinoEngine:
     those. A callback may still be on its way when a run is cancelled: then the run has completed,
     `collect` ends it without reading, and `poll` finds nothing wrong with it.
 
-    A slot that a run has spoiled is made anew by `Replacer`; nothing runs in it until then.
+    A slot that a run has spoiled is restored by `Restorer`; nothing runs in it until then.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class OpenVinoEngine:
         self._models: dict[int, _Loaded] = {}
         self._running: dict[Run, tuple[Slot, _Loaded]] = {}
         self._completed: deque[Run] = deque()
-        self._replacer = Replacer(self._on_replaced)
-        self._replaced: deque[tuple[Slot, Slot | None]] = deque()
+        self._restorer = Restorer(self._on_restored)
+        self._restored: deque[tuple[Slot, Slot | None]] = deque()
         self._woken = False
         self._wake: Callable[[], None] = _nobody
 
@@ -85,7 +85,7 @@ class OpenVinoEngine:
         assert all(slot.run is None for slot in slots), f"{slots} of model {spec.name!r}"
         del self._models[id(spec)]
         for slot in slots:
-            if not slot.spoiled:  # the replacer closes it
+            if not slot.spoiled:  # the restorer closes it
                 slot.close()
 
     def close(self) -> None:
@@ -96,15 +96,15 @@ class OpenVinoEngine:
         self._wake = _nobody
         for slot, _ in self._running.values():
             slot.cancel()
-        self._replacer.close()
+        self._restorer.close()
         for loaded in self._models.values():
             for slot in loaded.slots:
                 if not slot.spoiled:
                     slot.close()
-        for _, new in self._replaced:
+        for _, new in self._restored:
             if new is not None:
                 new.close()
-        for state in (self._models, self._running, self._completed, self._replaced):
+        for state in (self._models, self._running, self._completed, self._restored):
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
@@ -119,7 +119,7 @@ class OpenVinoEngine:
             return Ended(run, error=error)
         slot = loaded.slots[run.slot]
         if slot.spoiled:
-            # It could not be replaced, and was given back so that somebody hears of it. Maybe it can be now.
+            # It could not be restored, and was given back so that somebody hears of it. Maybe it can be now.
             why = f"model {quote(run.spec.name)} could not be restored after a failure; try again later"
             return self._failed(run, slot, loaded, Unavailable(why))
         try:
@@ -171,19 +171,21 @@ class OpenVinoEngine:
             except Exception as error:
                 del self._running[run]
                 loaded.running -= 1
-                slot.end(unread=True, raised=True)
+                slot.end(unread=True, raised=True, cleansable=not slot.stopping)
                 ended.append(self._failed(run, slot, loaded, error))
         return ended
 
-    def replaced(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that have another compiled model since the last call."""
+    def restored(self) -> list[tuple[ModelSpec, int]]:
+        """The slots that can be used again since the last call."""
         found: list[tuple[ModelSpec, int]] = []
-        while self._replaced:
-            old, new = self._replaced.popleft()
+        while self._restored:
+            old, new = self._restored.popleft()
             place = self._place(old)
             if place is not None:
                 loaded, index = place
                 loaded.slots[index] = new or old
+                if new is old:
+                    old.spoiled = False
                 found.append((loaded.model.spec, index))
             elif new is not None:
                 new.close()
@@ -212,12 +214,12 @@ class OpenVinoEngine:
 
     def _failed(self, run: Run, slot: Slot, loaded: _Loaded, error: Exception) -> Ended:
         if slot.spoiled:
-            self._replacer.replace(loaded.model, slot)
-        return Ended(run, error=error, replacing=slot.spoiled)
+            self._restorer.restore(loaded.model, slot)
+        return Ended(run, error=error, restoring=slot.spoiled)
 
-    def _on_replaced(self, old: Slot, new: Slot | None) -> None:
-        """Called on the replacer's thread."""
-        self._replaced.append((old, new))
+    def _on_restored(self, old: Slot, new: Slot | None) -> None:
+        """Called on the restorer's thread."""
+        self._restored.append((old, new))
         self._wake_once()
 
     def _on_completed(self, slot: Slot) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event
 from time import perf_counter
 
 from headrace.server.core.ports import Run, Tensor
+from headrace.server.core.specs import Port
 from headrace.server.engine.direct import Times, infer_in_place
-from headrace.server.engine.inputs import Inputs
+from headrace.server.engine.draws import row_shape
+from headrace.server.engine.inputs import Inputs, Shape
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs
+from headrace.server.engine.parts import joined_shapes
 
 RELEASE = 10.0
 """Seconds that the runtime's thread may take to let go of a callback that has returned."""
@@ -29,16 +32,19 @@ class Slot:
     run has ended.
 
     The slots of a dynamic model have a compiled model each. A run of it that raises, for whatever reason, has `spoiled`
-    that, and the slot with it (engine/replacing.py).
+    that, and the slot with it (engine/restoring.py).
     """
 
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
         self.stopping = False
         self.spoiled = False
+        self._suspect: Mapping[Port, Shape] = {}
+        """The shapes in which zeros may cleanse what a run has spoiled."""
         self._closed = False
         self._on_completed = on_completed
         self._fragile = model.fragile
+        self._cleansable = model.cleansable
         self._patience = model.patience
         self._interrupt_at = math.inf
         self._times = Times() if model.spec.direct else None
@@ -62,7 +68,8 @@ class Slot:
         """Have the runtime call. The event is set when it has let go of the callback."""
 
         def completed(_: object) -> None:
-            on_completed(self)
+            if not self.spoiled:  # or it has just been cleansed
+                on_completed(self)
 
         released = Event()
         weakref.finalize(completed, released.set)
@@ -73,7 +80,7 @@ class Slot:
         """Run batches of every size, so that none has its slow first run when somebody waits."""
         self._outputs.unread()
         for rows in range(2, model.spec.batch + 1):
-            self._inputs.feed_zeros(model.spec.inputs, rows)
+            self._inputs.feed_zeros({port: (rows, *row_shape(port)) for port in model.spec.inputs})
             for _ in range(2):
                 began = perf_counter()
                 infer_in_place(self._request)
@@ -181,18 +188,42 @@ class Slot:
         sent, kept = self._outputs.read(self.run.parts)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
 
-    def end(self, *, unread: bool = False, raised: bool = False) -> None:
+    def end(self, *, unread: bool = False, raised: bool = False, cleansable: bool = False) -> None:
         """The run is over: let go of it and its inputs.
 
-        `unread`: it may have written outputs. `raised`: the runtime did, or its result cannot be.
+        `unread`: it may have written outputs. `raised`: the runtime did, or its result cannot be. `cleansable`: it was
+        the runtime, and nobody had stopped it.
         """
         if unread:
             self._outputs.unread()
+        if raised and cleansable and self._cleansable and self.run is not None:
+            self._suspect = joined_shapes(self.run.parts)
         self.run = None
         self.stopping = False
         self.spoiled = self._fragile and raised
         self._interrupt_at = math.inf
         self._inputs.let_go()
+
+    def cleanse(self) -> bool:
+        """Run zeros in the shapes of the run that has failed. False when that cannot be or fails, too.
+
+        Blocks for as long as making another compiled model would take. Not for the thread that starts runs.
+        """
+        shapes, self._suspect = self._suspect, {}
+        if not shapes:
+            return False
+        try:
+            self._inputs.feed_zeros(shapes)
+            if self._has_variables:
+                self._request.reset_state()
+            self._request.start_async()
+            if not self._request.wait_for(max(1, round(self._patience * 1e3))):
+                return False  # the runtime has the memory until it is closed
+        except RuntimeError:
+            return False
+        self._outputs.unread()
+        self._inputs.let_go()
+        return True
 
     def close(self) -> None:
         """Stop what runs and free the InferRequest. Blocks until the runtime lets go. Harmless when it is closed."""

@@ -1,4 +1,4 @@
-"""A slot that a failed run has spoiled gets no run before it has another compiled model."""
+"""A slot that a failed run has spoiled gets no run before it was restored."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def test_a_ticket_fails_at_once_and_the_next_waits_for_another_compiled_model() 
     client.infer(1)
     client.infer(2)
     assert world.starts() == [1]
-    world.end(1, FAILED, replacing=True)
+    world.end(1, FAILED, restoring=True)
     assert client.hears() == ["failed 1 INTERNAL"]
-    assert slots(world) == [SlotState.REPLACING]
+    assert slots(world) == [SlotState.RESTORING]
     assert world.starts() == []
-    world.core.slot_replaced(world.specs["step"], 0)
+    world.core.slot_restored(world.specs["step"], 0)
     assert world.starts() == [2]
     world.end(2)
     assert client.hears() == ["done 2"]
-    assert world.core.models.find("step").replacements == 1
+    assert world.core.models.find("step").restorations == 1
 
 
 def test_tickets_go_to_the_other_slots() -> None:
@@ -40,12 +40,12 @@ def test_tickets_go_to_the_other_slots() -> None:
     for tag in range(1, 6):
         client.infer(tag)
     assert world.starts() == [1, 2]
-    world.end(1, FAILED, replacing=True)
+    world.end(1, FAILED, restoring=True)
     assert world.starts() == []
     for tag in (2, 3, 4):
         world.end(tag)
         assert world.starts() == [tag + 1]
-    assert slots(world).count(SlotState.REPLACING) == 1
+    assert slots(world).count(SlotState.RESTORING) == 1
 
 
 def test_a_stopped_run_may_spoil_its_slot_too() -> None:
@@ -57,10 +57,10 @@ def test_a_stopped_run_may_spoil_its_slot_too() -> None:
     client.cancel(1)
     assert world.starts() == []
     assert world.stopping == [1]
-    world.end(1, FAILED, replacing=True)
-    assert slots(world) == [SlotState.REPLACING]
+    world.end(1, FAILED, restoring=True)
+    assert slots(world) == [SlotState.RESTORING]
     assert world.starts() == []
-    world.core.slot_replaced(world.specs["step"], 0)
+    world.core.slot_restored(world.specs["step"], 0)
     assert world.starts() == [2]
 
 
@@ -70,7 +70,7 @@ def test_a_ticket_that_waits_for_the_slot_ends_by_its_deadline() -> None:
     client.infer(1)
     client.infer(2, timeout=1)
     assert world.starts() == [1]
-    world.end(1, FAILED, replacing=True)
+    world.end(1, FAILED, restoring=True)
     assert world.passes(2) == []
     assert client.hears() == ["failed 1 INTERNAL", "failed 2 DEADLINE_EXCEEDED"]
 
@@ -81,7 +81,7 @@ def test_a_batch_that_has_spoiled_its_slot_runs_again_in_others() -> None:
     ask(client, 1, 2, 3, 4)
     world.starts()
     assert world.batches == [[1, 2], [3, 4]]
-    world.end(1, FAILED, replacing=True)
+    world.end(1, FAILED, restoring=True)
     assert world.starts() == []
     world.end(3)
     assert world.starts() == [1]
@@ -99,10 +99,10 @@ def test_a_follower_that_failed_has_spoiled_the_slot_of_the_run_before_it() -> N
     second = world.core.follower(ended)
     assert second is not None
     counted = world.core.ended_in_turn(
-        [End(ended, None, world.now), End(Ended(second, error=FAILED, replacing=True), FAILED, world.now)]
+        [End(ended, None, world.now), End(Ended(second, error=FAILED, restoring=True), FAILED, world.now)]
     )
     assert len(counted) == 2
-    assert slots(world) == [SlotState.REPLACING]
+    assert slots(world) == [SlotState.RESTORING]
     assert world.starts() == []
 
 
@@ -116,13 +116,13 @@ def test_a_follower_that_may_not_start_has_spoiled_the_slot_all_the_same() -> No
     ended = Ended(first, [sent for sent, _ in results], [kept for _, kept in results])
     second = world.core.follower(ended)
     assert second is not None
-    spoiled = Ended(second, error=FAILED, replacing=True)
+    spoiled = Ended(second, error=FAILED, restoring=True)
     # The outputs of the first one are too many bytes, so that the second one may not start yet.
     assert len(world.core.ended_in_turn([End(ended, None, world.now), End(spoiled, FAILED, world.now)])) == 1
-    assert slots(world) == [SlotState.REPLACING]
+    assert slots(world) == [SlotState.RESTORING]
     assert client.hears() == ["done 1"]
     assert world.starts() == []
-    world.core.slot_replaced(world.specs["step"], 0)
+    world.core.slot_restored(world.specs["step"], 0)
     assert world.starts() == [2]
 
 
@@ -134,17 +134,17 @@ def test_the_slot_of_a_model_that_was_retired_comes_back_too() -> None:
     assert world.starts() == [1]
     old = world.specs["step"]
     world.core.models.add(step())
-    world.end(1, FAILED, replacing=True)
+    world.end(1, FAILED, restoring=True)
     assert world.starts() == []
-    world.core.slot_replaced(old, 0)
+    world.core.slot_restored(old, 0)
     assert world.starts() == [2]
     world.end(2)
     world.starts()
     assert world.retired == [old]
-    world.core.slot_replaced(old, 0)  # it is gone: nobody minds
+    world.core.slot_restored(old, 0)  # it is gone: nobody minds
 
 
-def test_only_a_slot_that_is_replaced_comes_back() -> None:
+def test_only_a_slot_that_is_to_be_restored_comes_back() -> None:
     world = Scenario()
-    with pytest.raises(AssertionError, match="was not to be replaced"):
-        world.core.slot_replaced(world.specs["step"], 0)
+    with pytest.raises(AssertionError, match="was not to be restored"):
+        world.core.slot_restored(world.specs["step"], 0)
