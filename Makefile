@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= .venv/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-page bench demo serve clean
+.PHONY: help install proto check check-proto format test test-page test-trust bench demo serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: .venv/.model .venv/.test-models ## Run the tests
 
 test-page: .venv/.installed ## Look at the HTML report with Chromium: pictures in build/page
 	.venv/bin/pytest tests/page
+
+test-trust: .venv/.installed ## Prove for long that no answer is another client's, whatever fails (half an hour and more)
+	.venv/bin/python -m tests.trust
 
 bench: .venv/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
 	.venv/bin/python -m tests.bench
