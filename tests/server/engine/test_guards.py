@@ -197,3 +197,27 @@ def test_a_model_that_is_guarded_loads(tmp_path: Path) -> None:
     table = np.arange(32, dtype=np.float32).reshape(4, 8)
     assert request.infer([table, np.array([[1, 2], [-4, 7]])])[0].tolist() == [10, 7]
     assert request.infer([table, np.array([[100, 100], [-100, 2 * 10**8]])])[0].tolist() == [31, 7]
+
+
+def test_a_loop_ends_whatever_number_of_iterations_a_client_chooses() -> None:
+    """Nothing stops one that does not, and with its slot it would take a processor for ever."""
+    x, count, inside = op_parameter([4]), op_parameter([], "i64"), op_parameter([4])
+    doubled = opset15.multiply(inside, np.float32(2))
+    body = ov.Model([opset15.result(opset15.constant(np.array(True))), opset15.result(doubled)], [inside], "body")
+    loop = opset15.loop(count, opset15.constant(np.array(True)))
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, 0])
+    loop.set_merged_input(inside, x.output(0), doubled.output(0))
+    model = ov.Model([opset15.result(loop.get_iter_value(doubled.output(0), -1))], [x, count], "loop")
+    guard(model)
+    request = ov.Core().compile_model(model, "CPU").create_infer_request()
+    request.set_input_tensor(0, ov.Tensor(np.ones(4, np.float32)))
+    for iterations, factor in ((3, 8), (-1, 1), (1, 2), (-(2**31), 1)):
+        request.set_input_tensor(1, ov.Tensor(np.array(iterations)))
+        request.start_async()
+        assert request.wait_for(10_000), f"{iterations} iterations do not end"
+        assert request.get_output_tensor(0).data.tolist() == [factor] * 4
+
+
+def op_parameter(shape: list[int], type_name: str = "f32") -> ov.op.Parameter:
+    return opset15.parameter(shape, getattr(ov.Type, type_name))

@@ -89,6 +89,13 @@ def _at_least(least: int, *indices: int) -> Guard:
     return raise_to
 
 
+def _iterations(node: ov.Node) -> None:
+    """A negative number stands for as many as the body wants, which never ends if the body has no say in it."""
+    results, (_, condition) = node.get_function().get_results(), node.get_special_body_ports()
+    if condition < 0 or follows(results[condition].input_value(0)):
+        _at_least(0, 0)(node)
+
+
 def _other_than(value: int, index: int, instead: int) -> Guard:
     def change(source: ov.Output) -> ov.Node:
         return opset.select(opset.equal(source, _number(value, source)), _number(instead, source), source)
@@ -270,6 +277,8 @@ _GUARDS: dict[str, Guard] = {
     "ScatterElementsUpdate": _scatter_elements,
     "SegmentMax": _at_least(0, 1),
     "SpaceToBatch": _must_follow(block_shape=1, pads=2, pads_at_the_end=3),
+    # Never ends, and cannot be stopped.
+    "Loop": _iterations,
     # Leaves in the output what was there.
     "GatherTree": _at_least(1, 2),
     "Pad": _padding,
