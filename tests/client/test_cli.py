@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,14 @@ def test_status() -> None:
         "headrace 0.1.0 at localhost:8001, serving",
         "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
     ]
-    assert words(status_table(STATUS))[1:] == [["segmenter", "2", "1", "2", "1", "1", "7", "9000", "3"]]
+    slots = ["FREE", "RUNNING", "STOPPING"]
+    header, row = words(status_table(STATUS))
+    assert header == ["MODEL", "VERSION", *slots, "RESTORING", "QUEUED", "DONE", "FAILED"]
+    assert row == ["segmenter", "2", "1", "2", "1", "1", "7", "9000", "3"]
+    usual = replace(STATUS, models=(replace(STATUS.models[0], slots_restoring=0),))
+    header, row = words(status_table(usual))
+    assert header == ["MODEL", "VERSION", *slots, "QUEUED", "DONE", "FAILED"]
+    assert row == ["segmenter", "2", "1", "2", "1", "7", "9000", "3"]
 
 
 def test_outputs() -> None:

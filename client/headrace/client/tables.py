@@ -42,12 +42,14 @@ def models_table(models: Iterable[Model]) -> Table:
 
 
 def status_table(status: ServerStatus) -> Table:
-    table = _table(
-        "MODEL", "VERSION", ">SLOTS FREE", ">RUNNING", ">STOPPING", ">RESTORING", ">QUEUED", ">DONE", ">FAILED"
-    )
+    """A row for each model. RESTORING is there when it happens, which is seldom, and 80 columns are few."""
+    restoring = any(model.slots_restoring for model in status.models)
+    slots = ["FREE", "RUNNING", "STOPPING", *(["RESTORING"] if restoring else [])]
+    table = _table("MODEL", "VERSION", *(f">{name}" for name in slots), ">QUEUED", ">DONE", ">FAILED")
     for model in status.models:
-        slots = (model.slots_free, model.slots_running, model.slots_stopping, model.slots_restoring)
-        counts = (*slots, model.tickets_queued, model.inferences, model.failures)
+        counts = [model.slots_free, model.slots_running, model.slots_stopping]
+        counts += [model.slots_restoring] if restoring else []
+        counts += [model.tickets_queued, model.inferences, model.failures]
         table.add_row(printable(model.name), model.version, *map(str, counts))
     return table
 
