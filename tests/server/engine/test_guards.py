@@ -19,9 +19,10 @@ from headrace.server.engine.guards import guard
 from headrace.server.engine.models import compile_model
 from headrace.wire.errors import FailedPrecondition
 from tests.server.engine.guarding.cases import CASES
-from tests.server.engine.operations.example import Example, Input, f32, i32, i64, whole
+from tests.server.engine.operations.example import Example, Input, f32, i32, i64, real, weights, whole
 
 Build = Callable[..., Any]
+PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
 UNCHECKED = ", and the runtime does not check them"
 REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
     "Roll": ((f32(4, 6), i64(1)), lambda x, axes: opset7.roll(x, whole([1]), axes), "takes its axes from data"),
@@ -92,6 +93,12 @@ REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
         "takes indices for a number of axes that is not known",
     ),
 }
+
+
+def _recurrent(x: ov.Node) -> ov.Node:
+    rows = opset8.gather(opset3.shape_of(x), whole([0]), whole(0))
+    state = opset3.broadcast(real(1), opset1.concat([rows, whole([5])], 0))
+    return opset3.gru_cell(x, state, weights(15, 17), weights(15, 5), weights(15), 5)
 
 
 @pytest.mark.timeout(120)
@@ -176,6 +183,30 @@ def spread(x: ov.Node) -> ov.Node:
 
 def sizes(y: ov.Node) -> ov.Node:
     return opset3.shape_of(y)
+
+
+@pytest.mark.parametrize(
+    ("build", "good", "bad"),
+    [
+        (lambda x: opset1.matmul(x, weights(17, 4), False, False), (3, 17), [(3, 5), (3, 0), (17, 3), (3, 40)]),
+        (lambda x: opset1.matmul(x, weights(4, 17), True, True), (17, 3), [(5, 3), (0, 3), (40, 3)]),
+        (_recurrent, (2, 17), [(2, 5), (2, 0), (2, 40)]),
+    ],
+)
+def test_what_meets_weights_has_their_size(
+    core: ov.Core, build: Build, good: tuple[int, ...], bad: list[tuple[int, ...]]
+) -> None:
+    """The runtime would read what lies behind a tensor that is narrower."""
+    model = Example((f32(*good),), (build,)).model()
+    model.reshape({0: ov.PartialShape([-1, -1])})
+    plain = core.compile_model(model, "CPU", PRECISE).create_infer_request()
+    guard(model)
+    data = np.random.default_rng(1).random(good, np.float32)
+    for shape in bad:
+        request = core.compile_model(model, "CPU", PRECISE).create_infer_request()
+        assert request.infer([data])[0] == pytest.approx(plain.infer([data])[0], abs=1e-5)
+        with pytest.raises(RuntimeError, match="conflicts with the reshape pattern"):
+            request.infer([np.ones(shape, np.float32)])
 
 
 def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:

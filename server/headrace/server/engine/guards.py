@@ -259,6 +259,44 @@ def _boxes_of_images(node: ov.Node) -> None:
     node.input(2).replace_source_output(opset.subtract(ends, begins).output(0))
 
 
+# Widths, which must be those of the weights.
+
+
+def _fits(node: ov.Node, index: int, axis: int, size: int) -> None:
+    """Have a run fail unless an input has this size. For weights the runtime takes any, and reads what lies behind."""
+    shape = node.input_value(index).get_partial_shape()
+    if shape[axis].is_static:
+        return
+    pattern = np.zeros(shape.rank.get_length(), np.int64)  # as it is
+    pattern[axis] = size
+    _replace(node, index, lambda source: opset.reshape(source, opset.constant(pattern), True))
+
+
+def _product(node: ov.Node) -> None:
+    """With weights on the right, which is what the runtime has layers of its own for; other products it checks."""
+    attributes, weights = node.get_attributes(), node.input_value(1)
+    shape, rank = weights.get_partial_shape(), node.input_value(0).get_partial_shape().rank
+    if not follows(weights) or shape.rank.is_dynamic or rank.is_dynamic:
+        return
+    inner = shape[shape.rank.get_length() - (1 if attributes["transpose_b"] or shape.rank.get_length() == 1 else 2)]
+    if inner.is_static:
+        axis = rank.get_length() - (2 if attributes["transpose_a"] and rank.get_length() > 1 else 1)
+        _fits(node, 0, axis, inner.get_length())
+
+
+def _steps_of(weights: int) -> Guard:
+    """What goes into a recurrence has the last size of these weights."""
+
+    def guarded(node: ov.Node) -> None:
+        shape = node.input_value(weights).get_partial_shape()
+        if shape.rank.is_static and shape[shape.rank.get_length() - 1].is_static:
+            rank = node.input_value(0).get_partial_shape().rank
+            if rank.is_static:
+                _fits(node, 0, rank.get_length() - 1, shape[shape.rank.get_length() - 1].get_length())
+
+    return guarded
+
+
 _GUARDS: dict[str, Guard] = {
     # Reads, and so shows, memory that is not its own.
     "Col2Im": _must_follow(output_size=1, kernel_size=2),
@@ -266,7 +304,14 @@ _GUARDS: dict[str, Guard] = {
     "EmbeddingBagOffsetsSum": _offsets,
     "Gather": _gather,
     "GatherND": _gather_nd,
+    "GRUCell": _steps_of(2),
+    "GRUSequence": _steps_of(3),
+    "LSTMCell": _steps_of(3),
+    "LSTMSequence": _steps_of(4),
+    "MatMul": _product,
     "MulticlassNms": _boxes_of_images,
+    "RNNCell": _steps_of(2),
+    "RNNSequence": _steps_of(3),
     "ROIAlignRotated": _images,
     "SliceScatter": _must_follow(start=2, stop=3, step=4, axes=5),
     "StringTensorPack": _string_ends,
