@@ -65,3 +65,24 @@ def test_sizes_that_do_not_fit_each_other_say_nothing(tmp_path: Path) -> None:
     request = runtime.create_infer_request()
     assert (request.infer([np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)])[0] == 4).all()
     assert (request.infer([NOTHING, NOTHING[:, :2]])[0] == np.zeros((3, 2))).all()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, y: op.matmul(op.softmax(op.matmul(x, y, False, True), -1), y, False, False),
+        lambda x, y: op.scaled_dot_product_attention(x, y, y),
+    ],
+)
+def test_nothing_to_attend_to_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
+    shapes, _ = load(tmp_path, build, [1, 2, 3, 8], [1, 2, -1, 8])
+    assert shapes[1] == (Dimension(1, 1), Dimension(2, 2), NOT_EMPTY, Dimension(8, 8))
+
+
+def test_what_becomes_the_padding_of_a_convolution_is_refused(tmp_path: Path) -> None:
+    def build(x: ov.Node) -> ov.Node:
+        padded = op.pad(x, np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), "constant", np.float32(0))
+        return op.convolution(padded, np.ones((1, 1, 2, 2), np.float32), [1, 1], [0, 0], [0, 0], [1, 1])
+
+    shapes, _ = load(tmp_path, build, [1, 1, -1, 3])
+    assert shapes == [(Dimension(1, 1), Dimension(1, 1), NOT_EMPTY, Dimension(3, 3))]

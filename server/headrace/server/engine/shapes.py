@@ -5,23 +5,35 @@ synchronous run on one thread does not raise what it fails with. Either leaves i
 time, for whomever: an answer with somebody else's data. Where all shapes follow from those of the inputs, no run fails
 because of a shape where one of the same shapes has not; whether it may fail because of data is for `operations` to say.
 And an output that is empty is right, but one that has elements although an input has none is right only where the
-plugin sees to it.
+plugin sees to it. Where data make an input empty, `emptied` sees to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import openvino as ov
 
 from headrace.server.core.specs import Dimension, Port
+from headrace.server.engine.graph import ancestors
 from headrace.wire.dtypes import Datatype
 
 _SIZES = tuple(1 << power for power in range(11))
 """For dynamic dimensions: not every size fits every model."""
 _NESTED = {"If", "Loop", "TensorIterator"}
 """Operations with models of their own, into which nobody looks here."""
+_SLIDING = {
+    "AvgPool",
+    "BinaryConvolution",
+    "Convolution",
+    "ConvolutionBackpropData",
+    "DeformableConvolution",
+    "GroupConvolution",
+    "GroupConvolutionBackpropData",
+    "MaxPool",
+}
+"""Operations that have padding of their own."""
 FILLED = {
     "Concat",
     "MatMul",
@@ -37,7 +49,7 @@ FILLED = {
     "ReduceSum",
     "ShapeOf",
 }
-"""Operations that give what they should also where an input is empty and the output is not."""
+"""Operations that give what they should also where an input is empty and the output is not; but see `_is_filled`."""
 
 
 def are_dynamic(model: ov.Model) -> bool:
@@ -52,12 +64,19 @@ def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:
     """Whether they follow when the inputs are as small as they may be, and nothing is left over from another run."""
     if not _follow(model, inputs, lambda port: [dimension.min for dimension in port.shape or ()]):
         return False
+    refused = not _attends(model)
     return all(
-        _follow(model, inputs, partial(_one_empty, index=port.index, axis=axis), refused=True)
+        _follow(model, inputs, partial(_one_empty, index=port.index, axis=axis), refused)
         for port in inputs
         for axis, dimension in enumerate(port.shape or ())
         if dimension.min == 0
     )
+
+
+def _attends(model: ov.Model) -> bool:
+    """Whether something in it may be computed as attention, which takes sizes that do not fit where one is zero."""
+    types = {node.get_type_name() for node in model.get_ops()}
+    return "ScaledDotProductAttention" in types or types >= {"MatMul", "Softmax"}
 
 
 def _one_empty(port: Port, index: int, axis: int) -> list[int]:
@@ -71,6 +90,12 @@ def _one_empty(port: Port, index: int, axis: int) -> list[int]:
 def follow(model: ov.Model, inputs: Sequence[Port]) -> bool:
     """Whether they follow when no input is empty."""
     return any(_follow(model, inputs, partial(_all_near, size=size)) for size in _SIZES)
+
+
+def nearest_sizes(inputs: Sequence[Port]) -> Iterator[dict[int, list[int]]]:
+    """Sizes for the inputs whose rank is known, by index: all as near to a size as they may be, from small to large."""
+    for size in _SIZES:
+        yield {port.index: _all_near(port, size) for port in inputs if port.shape is not None}
 
 
 def _all_near(port: Port, size: int) -> list[int]:
@@ -102,7 +127,22 @@ def _follows(node: ov.Node) -> bool:
     if node.get_type_name() in _NESTED or not all(shape.is_static for shape in shapes):
         return False
     starved = any(_empty(source.get_partial_shape()) for source in node.input_values())
-    return not starved or node.get_type_name() in FILLED or all(map(_empty, shapes))
+    return not starved or _is_filled(node) or all(map(_empty, shapes))
+
+
+def _is_filled(node: ov.Node) -> bool:
+    """Not where it becomes part of something else: a convolution's padding, or attention."""
+    type_name = node.get_type_name()
+    if type_name == "MatMul":
+        return not any(each.get_type_name() == "Softmax" for each in ancestors(node.output(0)))
+    return type_name in FILLED and not pads_what_slides(node)
+
+
+def pads_what_slides(node: ov.Node) -> bool:
+    """Whether it is a Pad that the runtime makes the padding of what is behind it."""
+    return node.get_type_name() == "Pad" and any(
+        taker.get_node().get_type_name() in _SLIDING for taker in node.output(0).get_target_inputs()
+    )
 
 
 def _empty(shape: ov.PartialShape) -> bool:
