@@ -11,11 +11,12 @@ from time import perf_counter
 import openvino as ov
 from openvino import opset15 as opset
 
-from headrace.server.core.specs import ModelSpec
+from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.engine import direct, shapes
 from headrace.server.engine.batching import most_rows
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct import HOP
+from headrace.server.engine.emptied import guard_emptied
 from headrace.server.engine.empty import without_empty
 from headrace.server.engine.guards import guard
 from headrace.server.engine.implied import Implied
@@ -82,12 +83,8 @@ def compile_model(
         model = core.read_model(path)
     except Exception as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}") from error
-    try:
-        guard(model)
-    except FailedPrecondition as error:
-        raise FailedPrecondition(f"model {quote(name)} cannot be served: {error.message}") from error
     # Of the model as read: compiling adds names, and changes which of them comes first.
-    inputs = without_empty(model, ports_of(name, "input", model.inputs))
+    inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)
     spec = ModelSpec(name, version, inputs, outputs, bool(model.get_variables()), 1, labels=labels)
     try:
@@ -97,6 +94,17 @@ def compile_model(
             f"model {quote(name)} from {where} cannot be compiled for {compilation.device}"
             f" with {compilation.configuration}"
         ) from error
+
+
+def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, ...]:
+    """The inputs with the sizes that are admitted, after the model was guarded, in place."""
+    try:
+        guard(model)
+        admitted = without_empty(model, inputs)
+        guard_emptied(model, admitted)
+    except FailedPrecondition as error:
+        raise FailedPrecondition(f"model {quote(name)} cannot be served: {error.message}") from error
+    return admitted
 
 
 def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compilation) -> CompiledModel:

@@ -11,8 +11,11 @@ import openvino as ov
 import pytest
 from openvino import opset3, opset8, opset13, opset15
 
+from headrace.server.engine.emptied import guard_emptied
+from headrace.server.engine.empty import without_empty
 from headrace.server.engine.guards import guard
 from headrace.server.engine.operations import why_unsafe
+from headrace.server.engine.ports import ports_of
 from tests import models
 from tests.server.engine import row_models
 from tests.server.engine.operations.example import real, weights, whole
@@ -55,6 +58,7 @@ OF_PACKAGES = {
 def reason(model: ov.Model) -> str | None:
     """As a server has it: guarded first."""
     guard(model)
+    guard_emptied(model, without_empty(model, ports_of("model", "input", model.inputs)))
     return why_unsafe(model)
 
 
@@ -96,7 +100,10 @@ def test_models_of_packages(core: ov.Core, package: str, file: str) -> None:
     ],
 )
 def test_models_of_tests(core: ov.Core, tmp_path: Path, build: Callable[[Path], Path]) -> None:
-    assert reason(core.read_model(build(tmp_path))) is None
+    model = core.read_model(build(tmp_path))
+    count = len(model.get_ops())
+    assert reason(model) is None
+    assert len(model.get_ops()) == count
 
 
 def layer(x: ov.Node, mask: ov.Node) -> ov.Node:
@@ -138,7 +145,9 @@ def encoder() -> ov.Model:
 def test_an_encoder(core: ov.Core) -> None:
     """Words that it does not know are zeros, and fail nobody."""
     model = encoder()
+    count = len(model.get_ops())
     assert reason(model) is None
+    assert len(model.get_ops()) == count
     request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     mask = np.ones((1, 4), np.int64)
     known, unknown, zeros = (
