@@ -62,14 +62,23 @@ def graphs_with_copies(model: ov.Model, inputs: Sequence[Port]) -> list[tuple[ov
 
 
 def _pairs(model: ov.Model, copy: ov.Model, inside: bool) -> Iterator[tuple[ov.Model, list[Copied]]]:
-    copies = {(node.get_friendly_name(), node.get_type_name()): node for node in copy.get_ops()}
-    pairs = [
-        (node, copies.get((node.get_friendly_name(), node.get_type_name()), node)) for node in model.get_ordered_ops()
-    ]
+    copies, known = _by_name(copy), _by_name(model)
+    pairs = []
+    for node in model.get_ordered_ops():
+        name = node.get_friendly_name()
+        pairs.append((node, copies[name][0] if len(copies.get(name, [])) == len(known[name]) == 1 else node))
     yield model, [Copied(node, other, inside) for node, other in pairs]
     for node, other in pairs:
         for body, its_copy in zip(bodies(node), bodies(other), strict=True):
             yield from _pairs(body, its_copy, inside=True)
+
+
+def _by_name(model: ov.Model) -> dict[str, list[ov.Node]]:
+    """Copies have the names of what they are of, but there may be more of them, and nothing makes names unique."""
+    nodes: dict[str, list[ov.Node]] = {}
+    for node in model.get_ops():
+        nodes.setdefault(node.get_friendly_name(), []).append(node)
+    return nodes
 
 
 def _sized(model: ov.Model, inputs: Sequence[Port]) -> ov.Model:

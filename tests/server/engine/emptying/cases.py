@@ -168,6 +168,16 @@ CASES: dict[str, Case] = {
     "AdaptiveMaxPool": Case(
         (IMAGE,), lambda x: op.adaptive_max_pool(x, whole([2, 2]), "i32").output(0), zeros(1, 4, 2, 2)
     ),
+    "StridedSlice": Case(
+        (ROWS,),
+        lambda x: op.strided_slice(x, whole([0, 0]), whole([1, 0]), whole([1, 1]), [0, 1], [0, 1], [], [1, 0]),
+        zeros(3),
+    ),
+    "VariadicSplit": Case(
+        (ROWS,),
+        lambda x: op.variadic_split(x, whole(0), whole([1, -1])).outputs(),
+        lambda x: [np.zeros((1, 3)), np.zeros((0, 3))],
+    ),
     # Sums of nothing.
     "MatMul": Case((Given((3, 4), 1), Given((4, 5), 0)), lambda a, b: op.matmul(a, b, False, False), zeros(3, 5)),
     "MatMul, transposed": Case(
