@@ -79,6 +79,14 @@ def test_nothing_to_attend_to_is_refused(tmp_path: Path, build: Callable[..., An
     assert shapes[1] == (Dimension(1, 1), Dimension(2, 2), NOT_EMPTY, Dimension(8, 8))
 
 
+def test_tables_without_indices_are_refused(tmp_path: Path) -> None:
+    def build(x: ov.Node, y: ov.Node) -> ov.Node:
+        return op.gather(x, op.convert(y, "i64"), np.array(1), 1)
+
+    _, indices = load(tmp_path, build, [2, 4, 3], [-1, 2])[0]
+    assert indices == (NOT_EMPTY, Dimension(2, 2))
+
+
 def test_what_becomes_the_padding_of_a_convolution_is_refused(tmp_path: Path) -> None:
     def build(x: ov.Node) -> ov.Node:
         padded = op.pad(x, np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), "constant", np.float32(0))

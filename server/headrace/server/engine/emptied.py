@@ -247,12 +247,13 @@ _SHAPED_BY_RUNNING = {
 
 _GUARDS: dict[str, Guard] = {
     **dict.fromkeys(_each("GRUSequence LSTMSequence RNNSequence"), _first_state),
-    **dict.fromkeys(_each("Gather GatherElements GatherND GridSample ROIAlign TopK"), _zeros_without_data),
+    **dict.fromkeys(_each("GatherElements GatherND GridSample ROIAlign TopK"), _zeros_without_data),
     **dict.fromkeys(_each("Convolution ConvolutionBackpropData ExtractImagePatches"), _zeros_without_data),
     **dict.fromkeys(_each("GroupConvolution GroupConvolutionBackpropData"), _zeros_without_data),
     **dict.fromkeys(_each("AdaptiveAvgPool AdaptiveMaxPool AvgPool Interpolate SpaceToBatch"), _zeros_without_data),
     **dict.fromkeys(_each("DFT IDFT IRDFT RDFT StridedSlice VariadicSplit"), _zeros_without_data),
     "Einsum": _zeros_outside_attention,
+    "Gather": _zeros,
     "MatMul": _product,
     "MaxPool": _largest,
     "Pad": _padding,

@@ -64,7 +64,7 @@ def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:
     """Whether they follow when the inputs are as small as they may be, and nothing is left over from another run."""
     if not _follow(model, inputs, lambda port: [dimension.min for dimension in port.shape or ()]):
         return False
-    refused = not _attends(model)
+    refused = not _takes_what_does_not_fit(model)
     return all(
         _follow(model, inputs, partial(_one_empty, index=port.index, axis=axis), refused)
         for port in inputs
@@ -73,10 +73,15 @@ def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:
     )
 
 
-def _attends(model: ov.Model) -> bool:
-    """Whether something in it may be computed as attention, which takes sizes that do not fit where one is zero."""
-    types = {node.get_type_name() for node in model.get_ops()}
-    return "ScaledDotProductAttention" in types or types >= {"MatMul", "Softmax"}
+def _takes_what_does_not_fit(model: ov.Model) -> bool:
+    """Whether the runtime may take sizes of which only one is zero: in attention and in batches of Gather."""
+    nodes = model.get_ops()
+    types = {node.get_type_name() for node in nodes}
+    return (
+        "ScaledDotProductAttention" in types
+        or types >= {"MatMul", "Softmax"}
+        or any(node.get_attributes().get("batch_dims") for node in nodes if node.get_type_name() == "Gather")
+    )
 
 
 def _one_empty(port: Port, index: int, axis: int) -> list[int]:

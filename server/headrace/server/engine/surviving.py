@@ -20,6 +20,7 @@ from headrace.server.engine.shapes import nearest_sizes
 UNCHECKED = {
     "GRUCell",
     "GRUSequence",
+    "Gather",
     "LSTMCell",
     "LSTMSequence",
     "MatMul",

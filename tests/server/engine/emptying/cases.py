@@ -143,6 +143,11 @@ CASES: dict[str, Case] = {
     # What is found in nothing.
     "Gather": Case((ROWS, INDICES), lambda x, i: op.gather(x, i, whole(0)), zeros(2, 3)),
     "Gather of i64": Case((I64_ROWS, INDICES), lambda x, i: op.gather(x, i, whole(0)), zeros(2, 3)),
+    "Gather in batches": Case(
+        (Given((2, 4, 3), 1), Given((2, 2), dtype=np.int64, below=1)),
+        lambda x, i: op.gather(x, i, whole(1), 1),
+        zeros(2, 2, 3),
+    ),
     "Gather of one axis": Case((Given((4,), 0, np.int64), INDICES), lambda x, i: op.gather(x, i, whole(0)), zeros(2)),
     "Gather and more": Case(
         (ROWS, INDICES),
