@@ -209,6 +209,23 @@ def test_what_meets_weights_has_their_size(
             request.infer([np.ones(shape, np.float32)])
 
 
+def test_each_table_has_indices_of_its_own(core: ov.Core) -> None:
+    """The runtime would take what lies behind them for more."""
+    model = Example((f32(2, 4, 3), i64(2, 2)), (lambda x, i: opset8.gather(x, i, whole(1), 1),)).model()
+    model.reshape({0: ov.PartialShape([-1, 4, 3]), 1: ov.PartialShape([-1, 2])})
+    guard(model)
+    tables = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    tables[1, 0, 0] = np.nan
+    for rows in (2, 0, 7):
+        request = core.compile_model(model, "CPU", PRECISE).create_infer_request()
+        assert (request.infer([tables, np.full((5, 2), 3)])[0] == tables[:, [3, 3]]).all()
+        with pytest.raises(RuntimeError, match="mismatch"):
+            request.infer([tables, np.full((rows, 2), 3)])
+    request = core.compile_model(model, "CPU", PRECISE).create_infer_request()
+    request.infer([tables, np.full((5, 2), 3)])
+    assert (request.infer([tables, np.full((1, 2), 2)])[0] == tables[:, [2, 2]]).all()  # one row is for all
+
+
 def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
     inputs, build, what = REFUSED["Roll"]
     path = tmp_path / "roll.xml"

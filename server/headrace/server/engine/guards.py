@@ -146,6 +146,7 @@ def _between(source: ov.Output, least: ov.Node, size: ov.Node) -> ov.Node:
 
 def _gather(node: ov.Node) -> None:
     """Vectors of few integers are read at any index; what is not found in a table of bytes is left as it was."""
+    _same_batches(node)
     data, indices, axis = (node.input_value(index) for index in range(3))
     rank = data.get_partial_shape().rank
     short = (rank.is_dynamic or rank.get_length() <= 1) and data.get_element_type().to_string() in _COMPUTED_AS_I32
@@ -161,6 +162,27 @@ def _gather(node: ov.Node) -> None:
     size = _sizes(data, along, indices)
     least = opset.negative(size) if negative else _number(0, indices)
     node.input(1).replace_source_output(_between(indices, least, size).output(0))
+
+
+def _same_batches(node: ov.Node) -> None:
+    """Have a run fail if there are more tables than rows of indices: the runtime takes what lies behind for these.
+
+    A zero for each table is added to its indices. It is computed from data, or the runtime would leave the sum away.
+    """
+    data, indices = node.input_value(0), node.input_value(1)
+    tables, rows = data.get_partial_shape(), indices.get_partial_shape()
+    count = int(node.get_attributes().get("batch_dims", 0))
+    if not count or tables.rank.is_dynamic or rows.rank.is_dynamic:
+        return
+    count %= rows.rank.get_length()
+    if all(shape[axis].is_static for shape in (tables, rows) for axis in range(count)):
+        return
+    inner = np.arange(count, tables.rank.get_length())
+    first = opset.slice(data, np.zeros_like(inner), np.ones_like(inner), np.ones_like(inner), inner)
+    each = opset.reduce_min(opset.convert(first, "f32"), opset.constant(inner), False)
+    zeros = opset.convert(opset.less(each, each), indices.get_element_type().to_string())
+    zeros = opset.unsqueeze(zeros, opset.constant(np.arange(count, rows.rank.get_length())))
+    node.input(1).replace_source_output(opset.add(indices, zeros).output(0))
 
 
 def _compressed(data: ov.Output) -> bool:
