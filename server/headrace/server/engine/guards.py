@@ -231,6 +231,19 @@ def _scatter_elements(node: ov.Node) -> None:
     node.input(1).replace_source_output(checked.output(0))
 
 
+def _scatter(node: ov.Node) -> None:
+    """Numbers of short vectors are written at any index, as many as there are; what is scattered in a row of rows is
+    looked at before it is written."""
+    data, indices = node.input_value(0), node.input_value(1)
+    rank, of = data.get_partial_shape().rank, indices.get_partial_shape().rank
+    short = (rank.is_dynamic or rank.get_length() <= 1) and data.get_element_type().to_string() in _COMPUTED_AS_I32
+    if not short or (of.is_static and of.get_length() > 1):
+        return
+    axes = opset.constant(np.arange(2 if of.is_dynamic or of.get_length() == 0 else 1, dtype=np.int64))
+    for index in (1, 2):
+        node.input(index).replace_source_output(opset.unsqueeze(node.input_value(index), axes).output(0))
+
+
 def _largest(node: ov.Node) -> None:
     """How many, at least one and at most as many as there are: otherwise the second such run ends the process."""
     data, axis = node.input_value(0), int(node.get_attributes()["axis"])
@@ -342,6 +355,7 @@ _GUARDS: dict[str, Guard] = {
     "PriorBox": _must_follow(output_size=0, image_size=1),
     "PriorBoxClustered": _must_follow(output_size=0, image_size=1),
     "ScatterElementsUpdate": _scatter_elements,
+    "ScatterUpdate": _scatter,
     "SegmentMax": _at_least(0, 1),
     "SpaceToBatch": _must_follow(block_shape=1, pads=2, pads_at_the_end=3),
     # Never ends, and cannot be stopped.

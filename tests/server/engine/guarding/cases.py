@@ -138,6 +138,15 @@ CASES: dict[str, Case] = {
         lambda x, i, u: opset3.scatter_elements_update(x, i, u, whole(0)),
         dynamic=2,
     ),
+    "ScatterUpdate-3": Case(
+        (i32([3, 4, 5, 6]), i32([1, 0]), i32([8, 9])), INDICES, lambda x, i, u: opset3.scatter_update(x, i, u, whole(0))
+    ),
+    "ScatterUpdate-3 of any length": Case(
+        (i64([3, 4, 5, 6]), i64([1, 0]), i64([8, 9])),
+        INDICES,
+        lambda x, i, u: opset3.scatter_update(x, i, u, whole(-1)),
+        dynamic=1,
+    ),
     "EmbeddingBagOffsetsSum-3": Case(
         (table(5, 4), i32([1, 2, 3]), i32([0, 2])),
         {1: WILD, 2: WILD},
