@@ -18,6 +18,7 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct import HOP
 from headrace.server.engine.emptied import guard_emptied
 from headrace.server.engine.empty import without_empty
+from headrace.server.engine.fitting import fit
 from headrace.server.engine.guards import guard
 from headrace.server.engine.implied import Implied
 from headrace.server.engine.operations import why_unsafe
@@ -100,6 +101,7 @@ def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, 
     """The inputs with the sizes that are admitted, after the model was guarded, in place."""
     try:
         guard(model)
+        fit(model)
         admitted = without_empty(model, inputs)
         guard_emptied(model, admitted)
     except FailedPrecondition as error:
