@@ -43,7 +43,7 @@ test: .venv/.model .venv/.test-models ## Run the tests
 test-page: .venv/.installed ## Look at the HTML report with Chromium: pictures in build/page
 	.venv/bin/pytest tests/page
 
-test-trust: .venv/.installed ## Prove for long that no answer is another client's, whatever fails (half an hour and more)
+test-trust: .venv/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
 	.venv/bin/python -m tests.trust
 
 bench: .venv/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
