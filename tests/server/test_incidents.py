@@ -20,7 +20,7 @@ from headrace.server.core.streams import Stream
 from headrace.server.core.tables import SlotState
 from headrace.server.core.tickets import Ticket
 from headrace.server.dispatch import Dispatch
-from headrace.server.engine.fake import Arrays, FakeEngine, Script
+from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
 from headrace.wire.dtypes import Datatype
 
 X, Y = (Port(0, (name,), Datatype.FP32, (Dimension(0, -1),)) for name in "xy")
@@ -114,6 +114,27 @@ async def test_the_ticket_fails_with_an_id_and_all_others_are_done(
     assert incident.getMessage().removeprefix("incident ") in failed.error.message
     world.ask(30)
     assert isinstance((await world.told(1))[30], Done)
+    world.close()
+
+
+async def test_what_has_run_counts_although_looking_for_what_follows_has_raised(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of runs that are done in place, as here all are."""
+    world = World()
+
+    def start(run: Run) -> Ended:
+        return result_of(run, same)
+
+    def follow(run: Run) -> Ended | None:
+        raise Bug
+
+    monkeypatch.setattr(world.engine, "start", start)
+    monkeypatch.setattr(world.engine, "follow", follow)
+    world.ask(*range(1, 6))
+    events = await world.told(5)
+    assert [type(event) for event in events.values()] == [Done] * 5
+    assert {type(record.exc_info[1]) for record in caplog.records if record.exc_info} == {Bug}
     world.close()
 
 

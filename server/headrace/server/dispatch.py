@@ -73,7 +73,7 @@ class Dispatch:
 
     def _give_up(self, error: Exception) -> None:
         """Something has raised that never should. The tickets that it was about fail, and everything else goes on."""
-        self.core.give_up(self.incident(error), self.now())
+        self._try(partial(self.core.give_up, self.incident(error), self.now()))
         if not self._again:
             self._again = True
             self._loop.call_later(POLL_SECONDS, self._act_again)  # not at once: it may raise again
@@ -121,7 +121,7 @@ class Dispatch:
         if not ends:
             return False
         if len(ends) == len(runs):
-            self._follow(ends, until)
+            self._try(partial(self._follow, ends, until))
         self.core.ended_in_turn(ends)
         return True
 

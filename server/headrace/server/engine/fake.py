@@ -80,7 +80,7 @@ class FakeEngine:
         """Complete a run with what its model's function returns; with nothing if cancelled."""
         state = self._undecided(run)
         try:
-            ended = Ended(run) if state.cancelled else _result(run, state.function)
+            ended = Ended(run) if state.cancelled else result_of(run, state.function)
         except Exception as error:
             self.fail(run, error)
         else:
@@ -177,7 +177,8 @@ class FakeEngine:
         return f"<FakeEngine {len(self._models)} models, {running}>"
 
 
-def _result(run: Run, function: Function) -> Ended:
+def result_of(run: Run, function: Function) -> Ended:
+    """What a run comes to whose model is this function."""
     results = [_of_part(part, function) for part in run.parts]
     return Ended(run, [sent for sent, _ in results], [kept for _, kept in results])
 
