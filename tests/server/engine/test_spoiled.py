@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+from openvino import opset15 as op
 
 from headrace.server.core.ports import Run
 from headrace.server.core.specs import ModelSpec
@@ -103,6 +104,23 @@ def test_what_fails_for_its_shapes_is_replaced(driver: Driver, tmp_path: Path) -
     x = np.arange(16, dtype=np.float32)
     assert (array(driver.infer(spec, {"x": x}).sent[0]) == x.reshape(2, 8)).all()
     assert driver.slot(spec) is not slot
+
+
+def test_what_fails_for_its_shapes_is_replaced_although_zeros_seem_to_be_right(driver: Driver, tmp_path: Path) -> None:
+    """A Reshape to a pattern that is computed from shapes does not look at it again after it has failed."""
+    x, rows = op.parameter([-1], ov.Type.f32), op.parameter([-1], ov.Type.i32)
+    pattern = op.concat([op.shape_of(rows), op.constant(np.array([4]))], 0)
+    model = ov.Model([op.relu(op.reshape(x, pattern, special_zero=False))], [x, rows])
+    spec = driver.load(save(model, tmp_path))
+    good = {"x": np.arange(8, dtype=np.float32), "i": np.zeros(2, np.int32)}
+    bad = {"x": np.arange(6, dtype=np.float32), "i": np.zeros(3, np.int32)}
+    for _ in range(4):
+        slot = driver.slot(spec)
+        assert array(driver.infer(spec, good).sent[0]).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        for _ in range(2):
+            assert isinstance(driver.run(make(spec, bad)).error, RuntimeError)
+        driver.usable(spec)
+        assert driver.slot(spec) is not slot
 
 
 def test_what_has_shapes_by_data_is_replaced(driver: Driver, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -51,8 +52,9 @@ class CompiledModel:
     implied: Implied
     compile: Callable[[], ov.CompiledModel] | None = None
     patience: float = 0.0
-    cleansable: bool = False
-    """All shapes inside follow from those of the inputs, so that a run of zeros may cleanse `runtime` instead."""
+    takes: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
+    """Whether shape inference takes inputs of these shapes, by their index: then a run of zeros in them may cleanse
+    `runtime` instead. None where shapes inside depend on data."""
 
     @property
     def fragile(self) -> bool:
@@ -132,8 +134,8 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     began = perf_counter()
     runtime = compile()  # what was tried may have been spoiled by that
     patience = min(perf_counter() - began, MOST_PATIENCE)
-    follows = shapes.follow(model, spec.inputs)
-    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience, follows)
+    takes = partial(shapes.are_taken, model) if shapes.follow(model, spec.inputs) else None
+    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience, takes)
 
 
 def _separate_slots(

@@ -13,7 +13,8 @@ Therefore every slot of a dynamic model has a compiled model of its own, with on
 for whatever reason, nobody gets the slot before it was restored:
 
 - It is *cleansed* by a run of zeros in the shapes of the failed one. Every node is then executed, or was, with the
-  shapes that it was prepared for. That holds where no shape inside depends on data, and if that run succeeds.
+  shapes that it was prepared for. That holds where no shape inside depends on data, where it was not the shapes that
+  failed, and if that run succeeds.
 - Otherwise its compiled model is *replaced* by another one.
 
 A run that nobody wants is not stopped, unless it goes on for longer than replacing takes: what is stopped must be

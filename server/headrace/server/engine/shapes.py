@@ -10,7 +10,7 @@ plugin sees to it. Where data make an input empty, `emptied` sees to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import openvino as ov
@@ -58,6 +58,16 @@ def are_dynamic(model: ov.Model) -> bool:
         node.get_type_name() in _NESTED or any(output.get_partial_shape().is_dynamic for output in node.outputs())
         for node in model.get_ops()
     )
+
+
+def are_taken(model: ov.Model, shapes: Mapping[int, Sequence[int]]) -> bool:
+    """Whether shape inference takes inputs of these shapes, by their index."""
+    clone = model.clone()
+    try:
+        clone.reshape({clone.inputs[index]: ov.PartialShape([*shape]) for index, shape in shapes.items()})
+    except RuntimeError:
+        return False
+    return True
 
 
 def follow_when_empty(model: ov.Model, inputs: Sequence[Port]) -> bool:

@@ -44,7 +44,7 @@ class Slot:
         self._closed = False
         self._on_completed = on_completed
         self._fragile = model.fragile
-        self._cleansable = model.cleansable
+        self._takes = model.takes
         self._patience = model.patience
         self._interrupt_at = math.inf
         self._times = Times() if model.spec.direct else None
@@ -196,7 +196,7 @@ class Slot:
         """
         if unread:
             self._outputs.unread()
-        if raised and cleansable and self._cleansable and self.run is not None:
+        if raised and cleansable and self._takes is not None and self.run is not None:
             self._suspect = joined_shapes(self.run.parts)
         self.run = None
         self.stopping = False
@@ -210,7 +210,8 @@ class Slot:
         Blocks for as long as making another compiled model would take. Not for the thread that starts runs.
         """
         shapes, self._suspect = self._suspect, {}
-        if not shapes:
+        # A Reshape that has failed for its shapes may not check them again: zeros would seem to be right.
+        if self._takes is None or not shapes or not self._takes({port.index: shape for port, shape in shapes.items()}):
             return False
         try:
             self._inputs.feed_zeros(shapes)
