@@ -68,8 +68,6 @@ class Core:
         self._holds = Holds(limits.batch_delay, gather=limits.gather)
         self._runs = Runs(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
 
-    # ---------------------------------------------------------------------------------------------------- streams
-
     @property
     def streams(self) -> Sequence[Stream]:
         """Those that are open."""
@@ -119,8 +117,7 @@ class Core:
     @property
     def undecided(self) -> bool:
         """Whether there is something to start, to free or new to say, by anything but the time."""
-        ends = self._ends
-        return bool(ends.startable or ends.stops or ends.touched or self.models.unneeded)
+        return bool(self._ends.startable or self._ends.stops or self._ends.touched or self.models.unneeded)
 
     def drain(self, now: float) -> None:
         """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
@@ -317,9 +314,9 @@ class Core:
     def give_up(self, error: HeadraceError, now: float) -> None:
         """A method of this has raised what it never should: fail what it was about, and lose nothing else."""
         self._runs.give_up(error, now)
-        if self._expiring is not None:
-            ticket, self._expiring = self._expiring, None
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
+        expiring, self._expiring = self._expiring, None
+        if expiring is not None:
+            self._ends.fail(expiring, TicketState.FAILED, error, now)
 
     def slot_restored(self, spec: ModelSpec, slot: int) -> None:
         """A slot that was `restoring` can be used again."""
