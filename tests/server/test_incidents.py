@@ -184,3 +184,26 @@ async def test_an_engine_that_raises_once_is_asked_again(
     assert [type(events[tag]) for tag in (1, 2, 3)] == [Failed, Done, Done]
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
     world.close()
+
+
+async def test_a_slot_that_is_restored_while_ends_are_collected_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody was woken already, so that nobody is woken again."""
+    world = World(Script(held=True, spoils=True))
+    world.ask(1)
+    (run,) = world.engine.running
+    world.engine.fail(run, Bug())
+    await world.told(1)
+    (model,) = world.core.models
+    assert SlotState.RESTORING in model.slots
+    real = world.engine.collect
+
+    def collect() -> list[Ended]:
+        world.engine.on_ended(lambda: None)
+        world.engine.restore(world.spec, run.slot)
+        return real()
+
+    monkeypatch.setattr(world.engine, "collect", collect)
+    world.dispatch._collect()
+    world.close()

@@ -206,9 +206,12 @@ class Dispatch:
         self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
-        for spec, slot in self._try(self._engine.restored) or ():
-            self.core.slot_restored(spec, slot)
         self._ended(self._try(self._engine.collect) or ())
+        # Afterwards: what is restored while the ends are collected may wake nobody.
+        if restored := self._try(self._engine.restored):
+            for spec, slot in restored:
+                self.core.slot_restored(spec, slot)
+            self.act()
 
     def _watch(self) -> None:
         """Look for failures, again and again, for as long as anything runs: a run may fail at any time."""

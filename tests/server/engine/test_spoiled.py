@@ -217,6 +217,21 @@ def test_what_cannot_be_replaced_tells_each_ticket_and_is_tried_again(
     assert np.array_equal(array(driver.infer(spec, {"x": SMALL}).sent[0]), right)
 
 
+def test_whatever_raises_while_one_slot_is_restored_others_are(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = driver.load(save(gathered(), tmp_path))
+
+    def broken(_: Slot) -> bool:
+        monkeypatch.undo()
+        raise ValueError
+
+    monkeypatch.setattr(Slot, "cleanse", broken)
+    assert isinstance(driver.run(make(spec, gathering(3, 99))).error, RuntimeError)
+    assert isinstance(driver.run(make(spec, gathering(3, 1))).error, Unavailable)
+    assert (array(driver.infer(spec, gathering(3, 1)).sent[0]) == np.full((3, 3), 2)).all()
+
+
 def test_a_model_that_is_unloaded_meanwhile(driver: Driver, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, go_on = threading.Event(), threading.Event()
     closed: list[Slot] = []

@@ -70,17 +70,19 @@ class Restorer:
     def _work(self) -> None:
         while (spoiled := self._spoiled.get()) is not None:
             model, slot = spoiled
-            self._restored(slot, slot if slot.cleanse() else _another(model, slot))
+            self._restored(slot, _restore(model, slot))
 
 
-def _another(model: CompiledModel, slot: Slot) -> Slot | None:
-    slot.close()  # it is of no use, and its memory may be what the new one needs
+def _restore(model: CompiledModel, slot: Slot) -> Slot | None:
     name = quote(model.spec.name)
     began = perf_counter()
     try:
+        if slot.cleanse():
+            return slot
+        slot.close()  # it is of no use, and its memory may be what the new one needs
         new = slot.another(model)
-    except Exception:
-        logger.exception("model %s: a compiled model that a failed run has spoiled cannot be replaced", name)
+    except Exception:  # of any kind: without this thread no slot would ever be restored
+        logger.exception("model %s: a compiled model that a failed run has spoiled cannot be restored", name)
         return None
     logger.info("model %s: replaced a compiled model after a failed run (%.3f s)", name, perf_counter() - began)
     return new
