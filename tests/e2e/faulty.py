@@ -12,18 +12,18 @@ from typing import Any
 
 from headrace.server.cli import main
 from headrace.server.core.core import Core
-from headrace.server.fronts.events import Encoder
-from headrace.server.fronts.health import HealthFront
-from headrace.server.fronts.oip.inference import InferRpc
-from headrace.server.fronts.oip.metadata import MetadataRpcs
-from headrace.server.fronts.oip.repository import RepositoryRpcs
-from headrace.server.fronts.oip.requests import Requests
-from headrace.server.fronts.oip.responses import Responses
-from headrace.server.fronts.oip.shared_memory import SharedMemoryRpcs
-from headrace.server.fronts.oip.statistics import StatisticsRpcs
-from headrace.server.fronts.oip.streaming import StreamInferRpc
-from headrace.server.fronts.stream import StreamFront
-from headrace.server.fronts.unary import UnaryFront
+from headrace.server.services.health import HealthFront
+from headrace.server.services.native.encoder import Encoder
+from headrace.server.services.native.stream import StreamFront
+from headrace.server.services.native.unary import UnaryFront
+from headrace.server.services.oip.inference import InferRpc
+from headrace.server.services.oip.metadata import MetadataRpcs
+from headrace.server.services.oip.repository import RepositoryRpcs
+from headrace.server.services.oip.requests import Requests
+from headrace.server.services.oip.responses import Responses
+from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
+from headrace.server.services.oip.statistics import StatisticsRpcs
+from headrace.server.services.oip.streaming import StreamInferRpc
 
 FRONTS = (
     UnaryFront,

@@ -12,14 +12,14 @@ from headrace.server.control import Control
 from headrace.server.core.core import Core
 from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import ModelState
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.dispatch import Dispatch
+from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import AT_ONCE, FakeEngine, Script
 from headrace.server.repository.named import NamedModel
+from headrace.server.services.api import ModelState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
-from tests.server.test_dispatch import ask, told
+from tests.server.dispatcher.test_dispatcher import ask, told
 
 ONE = (Dimension(1, 1),)
 HELD = Script(held=True)
@@ -34,7 +34,7 @@ class House:
     def __init__(self, *, allowed: bool = True) -> None:
         self.engine = FakeEngine()
         self.core = Core(Limits())
-        self.dispatch = Dispatch(self.core, self.engine)
+        self.dispatcher = Dispatcher(self.core, self.engine)
         self.changes: list[tuple[str, bool]] = []
         self.script = AT_ONCE
         self.error: Exception | None = None
@@ -49,7 +49,7 @@ class House:
             models,
             self._load,
             self.core,
-            self.dispatch.act,
+            self.dispatcher.act,
             lambda name, serving: self.changes.append((name, serving)),
             allowed=allowed,
         )
@@ -80,9 +80,9 @@ class House:
 
     async def runs_on(self, name: str = "a") -> ModelSpec:
         """What an inference runs on."""
-        stream = ask(self.dispatch, self.spec(name), (1,), bytes(4))
-        self.dispatch.act()
-        assert isinstance(await told(self.dispatch, stream), Done)
+        stream = ask(self.dispatcher, self.spec(name), (1,), bytes(4))
+        self.dispatcher.act()
+        assert isinstance(await told(self.dispatcher, stream), Done)
         return self.engine.started[-1].spec
 
 
@@ -147,8 +147,8 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
     await house.control.load("a")
     old = house.spec()
     house.script = AT_ONCE
-    stream = ask(house.dispatch, old, (1,), bytes(4))
-    house.dispatch.act()
+    stream = ask(house.dispatcher, old, (1,), bytes(4))
+    house.dispatcher.act()
     (run,) = house.engine.running
     if replaced:
         await house.control.load("a")
@@ -158,7 +158,7 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
         assert house.state() == ("UNLOADING", "unloaded")
     assert is_loaded(house, old)
     house.engine.finish(run)
-    assert isinstance(await told(house.dispatch, stream), Done)
+    assert isinstance(await told(house.dispatcher, stream), Done)
     assert not is_loaded(house, old)
     assert house.state() == (("READY", "") if replaced else ("UNAVAILABLE", "unloaded"))
 
@@ -228,7 +228,7 @@ async def test_nothing_new_is_loaded_while_the_server_drains() -> None:
     house = House()
     loading = await house.behind_the_gate()
     waiting = asyncio.create_task(house.control.load("a"))
-    house.core.drain(house.dispatch.now())
+    house.core.drain(house.dispatcher.now())
     house.gate.set()
     await loading
     with pytest.raises(Unavailable, match="the server is stopping and loads no models"):

@@ -12,14 +12,14 @@ import pytest
 import headrace.client as hc
 from headrace.server.core import events as said
 from headrace.server.core.core import Core
+from headrace.server.core.engine_api import Ended
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Ended
 from headrace.server.engine import outputs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.tensors import Data, OutputTensor
-from headrace.server.fronts.commands import obey
-from headrace.server.fronts.events import Encoder
+from headrace.server.services.native.commands import apply_commands
+from headrace.server.services.native.encoder import Encoder
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.frames import SCAN_FROM, join_frame, parse_frame
@@ -50,7 +50,7 @@ class Desk:
     def receive(self, *commands: pb.Command, tensors: tuple[bytes, ...] = ()) -> bytes:
         """Take a message, start what it asks for, and give the message, whose memory the runs use."""
         message = join_frame(pb.ClientFrame(commands=commands).SerializeToString(), tensors)
-        obey(self.core, self.stream, message, 0.0)
+        apply_commands(self.core, self.stream, message, 0.0)
         for run in self.core.starts(0.0):
             ended = self.engine.start(run)
             self._ended([ended] if ended else [])

@@ -12,14 +12,14 @@ import pytest
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core
+from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Ended, Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
-from headrace.server.core.tables import SlotState
 from headrace.server.core.tickets import Ticket
-from headrace.server.dispatch import Dispatch
+from headrace.server.core.transitions import SlotState
+from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
 from headrace.wire.dtypes import Datatype
 
@@ -45,33 +45,33 @@ class World:
         self.engine.add(self.spec, same, script or Script())
         self.core = Core(Limits())
         self.core.models.add(self.spec)
-        self.dispatch = Dispatch(self.core, self.engine)
+        self.dispatcher = Dispatcher(self.core, self.engine)
         self.stream: Stream = self.core.open_stream()
         self.core.define(self.stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), True, ()), 100)
 
     def ask(self, *tags: int, timeout: float = 0.0) -> None:
         for tag in tags:
             data = [memoryview(bytes(4))]
-            self.core.infer(self.stream, tag, 1, data, self.core.cargo(4), self.dispatch.now(), timeout=timeout)
-        self.dispatch.act()
+            self.core.infer(self.stream, tag, 1, data, self.core.charge(4), self.dispatcher.now(), timeout=timeout)
+        self.dispatcher.act()
 
     async def told(self, count: int) -> dict[int, Event]:
         """The terminal events of so many tickets."""
         events: dict[int, Event] = {}
         async with asyncio.timeout(5):
             while len(events) < count:
-                assert await self.dispatch.news(self.stream)
+                assert await self.dispatcher.news(self.stream)
                 taken = self.stream.take()
                 events |= {event.ticket.tag: event for event in taken if event.ticket is not None}
-                self.dispatch.handed(self.stream, taken)
+                self.dispatcher.handed(self.stream, taken)
         return events
 
     def close(self) -> None:
         (model,) = self.core.models
         assert model.slots == [SlotState.FREE] * 2
         assert self.core.queue.used == self.core.keep.used == self.stream.in_flight == 0
-        assert self.dispatch.waits_for_clients()
-        self.dispatch.close()
+        assert self.dispatcher.waits_for_clients()
+        self.dispatcher.close()
 
 
 def raising(real: Callable[..., Any], about: Callable[..., bool]) -> Callable[..., Any]:
@@ -154,7 +154,7 @@ async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.Monkey
     events = await world.told(2)
     assert [type(event) for event in events.values()] == [Failed, Failed]
     for _ in range(100):
-        if world.dispatch.waits_for_clients():
+        if world.dispatcher.waits_for_clients():
             break
         await asyncio.sleep(0.01)
     world.close()
@@ -178,8 +178,8 @@ async def test_an_engine_that_raises_once_is_asked_again(
 
     monkeypatch.setattr(world.engine, name, once)
     world.ask(1, 2, 3)
-    world.core.cancel(world.stream, 1, world.dispatch.now())
-    world.dispatch.act()
+    world.core.cancel(world.stream, 1, world.dispatcher.now())
+    world.dispatcher.act()
     events = await world.told(3)
     assert [type(events[tag]) for tag in (1, 2, 3)] == [Failed, Done, Done]
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
@@ -205,5 +205,5 @@ async def test_a_slot_that_is_restored_while_ends_are_collected_is_not_forgotten
         return real()
 
     monkeypatch.setattr(world.engine, "collect", collect)
-    world.dispatch._collect()
+    world.dispatcher._collect()
     world.close()

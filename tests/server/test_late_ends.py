@@ -14,8 +14,8 @@ from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
-from headrace.server.core.tables import SlotState
-from headrace.server.dispatch import POLL_SECONDS, Dispatch
+from headrace.server.core.transitions import SlotState
+from headrace.server.dispatcher.dispatcher import POLL_SECONDS, Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype
 
@@ -42,23 +42,23 @@ class Quiet:
         self.engine.add(spec, broken if fails else same, script)
         self.core = Core(Limits())
         self.core.models.add(spec)
-        self.dispatch = Dispatch(self.core, self.engine)
+        self.dispatcher = Dispatcher(self.core, self.engine)
 
     def ask(self, *, timeout: float = 0.0) -> Stream:
         """The stream of an Infer whose output is kept."""
         core = self.core
         stream = core.open_stream(unary=True)
         core.define(stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), False, ("y",)), 100)
-        core.infer(stream, 1, 1, [memoryview(bytes(4))], core.cargo(4), self.dispatch.now(), timeout=timeout)
-        self.dispatch.act()
+        core.infer(stream, 1, 1, [memoryview(bytes(4))], core.charge(4), self.dispatcher.now(), timeout=timeout)
+        self.dispatcher.act()
         return stream
 
     async def told(self, stream: Stream) -> Event:
         async with asyncio.timeout(1):
             while not (events := stream.take()):
-                assert await self.dispatch.news(stream)
+                assert await self.dispatcher.news(stream)
         (event,) = events
-        self.dispatch.handed(stream, events)
+        self.dispatcher.handed(stream, events)
         return event
 
     async def free(self) -> None:
@@ -70,7 +70,7 @@ class Quiet:
             await asyncio.sleep(POLL_SECONDS)
         assert model.slots == [SlotState.FREE]
         assert self.core.queue.used == 0
-        assert self.dispatch.waits_for_clients(), "a run that has ended counts as running"
+        assert self.dispatcher.waits_for_clients(), "a run that has ended counts as running"
 
 
 @pytest.mark.parametrize("polls", LATE)
@@ -81,7 +81,7 @@ async def test_a_failure_ends_its_ticket_whenever_it_comes(polls: int) -> None:
     assert event.error.code.name == "INTERNAL"
     await quiet.free()
     assert quiet.core.keep.used == 0
-    quiet.dispatch.close()
+    quiet.dispatcher.close()
 
 
 @pytest.mark.parametrize("polls", LATE[1:])
@@ -91,16 +91,16 @@ async def test_a_run_that_nobody_wants_gives_its_slot_back_whenever_it_ends(poll
     quiet = Quiet(Script(polls=polls, ignores_cancel=True), fails=fails)
     stream = quiet.ask(timeout=0.005 if end == "deadline" else 0)
     if end == "vanish":
-        quiet.dispatch.leave(stream)
+        quiet.dispatcher.leave(stream)
     else:
         if end == "cancel":
-            quiet.core.cancel(stream, 1, quiet.dispatch.now())
-            quiet.dispatch.act()
+            quiet.core.cancel(stream, 1, quiet.dispatcher.now())
+            quiet.dispatcher.act()
         event = await quiet.told(stream)
         assert isinstance(event, Failed)
         assert event.error.code.name == {"cancel": "CANCELLED", "deadline": "DEADLINE_EXCEEDED"}[end]
     await quiet.free()
-    quiet.dispatch.close()
+    quiet.dispatcher.close()
 
 
 async def test_a_late_stop_never_hits_the_next_run_of_its_slot() -> None:
@@ -108,7 +108,7 @@ async def test_a_late_stop_never_hits_the_next_run_of_its_slot() -> None:
     quiet = Quiet(Script(held=True))
     first, second = quiet.ask(), quiet.ask()
     (run,) = quiet.engine.running
-    quiet.core.cancel(first, 1, quiet.dispatch.now())  # nobody has acted upon it when the run ends
+    quiet.core.cancel(first, 1, quiet.dispatcher.now())  # nobody has acted upon it when the run ends
     quiet.engine.finish(run)
     await asyncio.sleep(0)
     (successor,) = quiet.engine.running
@@ -116,4 +116,4 @@ async def test_a_late_stop_never_hits_the_next_run_of_its_slot() -> None:
     quiet.engine.finish(successor)
     assert isinstance(await quiet.told(second), Done)
     await quiet.free()
-    quiet.dispatch.close()
+    quiet.dispatcher.close()

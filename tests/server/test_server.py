@@ -9,7 +9,7 @@ import pytest
 from headrace.server import server
 from headrace.server.core.core import Core
 from headrace.server.core.limits import Limits
-from headrace.server.dispatch import Dispatch
+from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import FakeEngine
 
 
@@ -23,13 +23,13 @@ async def test_memory_is_given_back_once_each_time_it_comes_to_rest(monkeypatch:
 
     monkeypatch.setattr(server, "give_back_memory", lambda: given_back.append(1))
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    dispatch = Dispatch(Core(Limits()), FakeEngine())
-    task = asyncio.create_task(server._tidy(dispatch))
+    dispatcher = Dispatcher(Core(Limits()), FakeEngine())
+    task = asyncio.create_task(server._tidy(dispatcher))
 
     async def passes(*, busy: bool) -> int:
         """A period passes. How often memory has been given back by then."""
         if busy:
-            dispatch.act()
+            dispatcher.act()
         rounds.put_nowait(None)
         for _ in range(5):
             await _turn()

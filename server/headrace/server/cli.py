@@ -1,17 +1,77 @@
-"""The entry point of `headrace-server`. It needs nothing of the server's extra, to be able to say what is missing."""
+"""The `headrace-server` command: flags, environment and file become settings.
+
+Its imports stay within the base install, so that it can say what is missing without the extra.
+"""
 
 from __future__ import annotations
 
 import sys
+import tomllib
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter, config
+
+from headrace.server.settings import Settings
+from headrace.server.version import VERSION
 
 USAGE = 2
+"""Exit code: the command cannot run as it was called or installed."""
+
+app = App(
+    name="headrace-server",
+    usage="Usage: headrace-server [OPTIONS] MODEL...",
+    help="Serve OpenVINO models over gRPC.",
+    help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of the TOML file (port).",
+    version=VERSION,
+    result_action="return_value",
+)
+app.meta.result_action = "return_value"
+
+
+def check_toml(_type: Any, file: Path | None) -> None:
+    """Raises ValueError for what cannot be read as TOML."""
+    if file is None:
+        return
+    try:
+        tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ValueError(f"It cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"It is no TOML: {error}") from None
+
+
+@app.default
+def serve(
+    *models: Annotated[str, Parameter(name="MODEL", help="IR (.xml) or ONNX file, or NAME=FILE.", required=True)],
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+) -> int:
+    from headrace.server.server import run
+
+    return run(models, settings)
+
+
+@app.meta.default
+def configured(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    file: Annotated[
+        Path | None,
+        Parameter(
+            name="--config",
+            env_var="HEADRACE_CONFIG",
+            help="TOML file with options.",
+            validator=check_toml,
+        ),
+    ] = None,
+) -> object:
+    environment = config.Env("HEADRACE_", command=False)
+    app.config = (environment,) if file is None else (environment, config.Toml(file))
+    return app(tokens)
 
 
 def main() -> None:
-    if find_spec("openvino") is None or find_spec("cyclopts") is None:
+    if find_spec("openvino") is None:
         print("headrace-server needs its extra: pip install 'headrace[server]'", file=sys.stderr)
         sys.exit(USAGE)
-    from headrace.server.flags import app
-
     sys.exit(app.meta())

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from headrace.server.core.core import Core
-from headrace.server.core.ports import NO_CONTROL, ModelState
 from headrace.server.core.specs import ModelSpec
 from headrace.server.repository.named import NamedModel
+from headrace.server.services.api import NO_CONTROL, ModelState
 from headrace.wire.errors import HeadraceError, NotFound, PermissionDenied, Unavailable, quote
 
 logger = logging.getLogger(__name__)

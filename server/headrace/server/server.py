@@ -18,20 +18,20 @@ from headrace.server.control import Control, Load
 from headrace.server.core.core import Core
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
-from headrace.server.dispatch import Dispatch
+from headrace.server.dispatcher.dispatcher import Dispatcher
+from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
-from headrace.server.fronts.gate import Gate
-from headrace.server.fronts.health import HEALTH, HealthFront, health_service
-from headrace.server.fronts.oip.service import open_inference_service
-from headrace.server.fronts.oip.shared_memory import Regions
-from headrace.server.fronts.reflection import reflection_service
-from headrace.server.fronts.rpcs import Rpcs
-from headrace.server.fronts.service import inference_service
-from headrace.server.fronts.transport import grpc_server
-from headrace.server.polling import PollingLoop, PollingSelector
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
+from headrace.server.services.gate import Gate
+from headrace.server.services.health import HEALTH, HealthFront, health_service
+from headrace.server.services.native.service import inference_service
+from headrace.server.services.oip.service import open_inference_service
+from headrace.server.services.oip.shared_memory import Regions
+from headrace.server.services.reflection import reflection_service
+from headrace.server.services.rpcs import Rpcs
+from headrace.server.services.transport import grpc_server
 from headrace.server.settings import Settings, as_properties
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.wire.errors import HeadraceError
@@ -108,7 +108,7 @@ class _Parts:
     """What the end of the server has to do with."""
 
     core: Core
-    dispatch: Dispatch
+    dispatcher: Dispatcher
     control: Control
     health: HealthFront
     calls: Gate
@@ -133,9 +133,9 @@ async def _serve(
     load: Load,
     signals: Signals,
 ) -> _End:
-    dispatch = Dispatch(core, engine)
-    selector.watcher = dispatch
-    parts = _assemble(core, dispatch, settings, models, load)
+    dispatcher = Dispatcher(core, engine)
+    selector.watcher = dispatcher
+    parts = _assemble(core, dispatcher, settings, models, load)
     try:
         port = parts.transport.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError:
@@ -145,7 +145,7 @@ async def _serve(
     received = _received(signals, settings.drain_delay + settings.grace + HUNG_SECONDS)
     await parts.transport.start()
     _keep_from_collection()
-    tidying = asyncio.create_task(_tidy(dispatch))
+    tidying = asyncio.create_task(_tidy(dispatcher))
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
     await received.get()
     stopping = asyncio.create_task(_stop(parts, settings))
@@ -156,24 +156,26 @@ async def _serve(
         leave(128 + again.result())
     again.cancel()
     tidying.cancel()
-    dispatch.close()
+    dispatcher.close()
     if parts.regions is not None:
         parts.regions.close()
     return _End(0, clean=stopping.result())
 
 
-def _assemble(core: Core, dispatch: Dispatch, settings: Settings, models: Sequence[NamedModel], load: Load) -> _Parts:
+def _assemble(
+    core: Core, dispatcher: Dispatcher, settings: Settings, models: Sequence[NamedModel], load: Load
+) -> _Parts:
     health = HealthFront(("", *SERVICES, *(model.name for model in models)))
-    control = Control(models, load, core, dispatch.act, health.set, allowed=settings.model_control)
+    control = Control(models, load, core, dispatcher.act, health.set, allowed=settings.model_control)
     regions = Regions() if settings.shared_memory else None
     calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is all that may be")
     watches = Gate(PROBES, f"{PROBES} watches are open, which is all that may be")
     probing = Gate(PROBES, f"{PROBES} probes are being answered, which is all that may be")
-    rpcs, watching, probes = (Rpcs(dispatch.incident, gate) for gate in (calls, watches, probing))
+    rpcs, watching, probes = (Rpcs(dispatcher.incident, gate) for gate in (calls, watches, probing))
     transport = grpc_server(
         (
-            inference_service(dispatch, rpcs, probes),
-            open_inference_service(dispatch, control, regions, health.ready, rpcs, probes),
+            inference_service(dispatcher, rpcs, probes),
+            open_inference_service(dispatcher, control, regions, health.ready, rpcs, probes),
             health_service(health, probes, watching),
             reflection_service((*SERVICES, HEALTH), watching),
         ),
@@ -181,7 +183,7 @@ def _assemble(core: Core, dispatch: Dispatch, settings: Settings, models: Sequen
         max_message_bytes=settings.max_message_bytes,
         compression=settings.compression,
     )
-    return _Parts(core, dispatch, control, health, calls, watches, transport, regions)
+    return _Parts(core, dispatcher, control, health, calls, watches, transport, regions)
 
 
 async def _stop(parts: _Parts, settings: Settings) -> bool:
@@ -193,8 +195,8 @@ async def _stop(parts: _Parts, settings: Settings) -> bool:
     logger.info("draining %r", parts.core)
     parts.calls.shut()
     parts.watches.shut()
-    parts.core.drain(parts.dispatch.now())
-    parts.dispatch.act()
+    parts.core.drain(parts.dispatcher.now())
+    parts.dispatcher.act()
     parts.health.end()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.grace + TAKEN_SECONDS):
@@ -214,15 +216,15 @@ def _keep_from_collection() -> None:
     gc.freeze()
 
 
-async def _tidy(dispatch: Dispatch) -> None:
+async def _tidy(dispatcher: Dispatcher) -> None:
     """Give memory back when nothing has happened for a while."""
     given_back = True
     while True:
-        dispatch.rested = True
+        dispatcher.rested = True
         await asyncio.sleep(IDLE_SECONDS)
-        if dispatch.rested and not given_back:
+        if dispatcher.rested and not given_back:
             give_back_memory()
-        given_back = dispatch.rested
+        given_back = dispatcher.rested
 
 
 def _received(signals: Signals, seconds: float) -> asyncio.Queue[int]:

@@ -37,7 +37,7 @@ class Signals:
             # Something must be there for Python to note the number where the thread waits.
             signal.signal(number, lambda _number, _frame: None)
         signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-        self._told = told
+        self._error_for = told
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def serve(self, stop: Callable[[int], None], seconds: float) -> None:

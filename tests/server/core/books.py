@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from headrace.server.core.calls import Call, Reference
+from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
 from headrace.server.core.tickets import Ticket
@@ -37,7 +37,7 @@ class KnownCall:
 
 
 @dataclass(frozen=True)
-class Cargo:
+class MessageCharge:
     nbytes: int
 
 
@@ -86,7 +86,7 @@ class ExpectedTicket:
     outs: list[ExpectedOutput] = field(default_factory=list)
     slices: tuple[tuple[int, int], ...] = ()
     due: float | None = None
-    cargo: Cargo | None = None
+    charge: MessageCharge | None = None
     inline: Sequence[bytes] = ()
     end: str | None = None
     said: ExpectedEvent | None = None
@@ -242,12 +242,12 @@ class Books:
         return sum(stream.kept for stream in self.streams)
 
     @property
-    def cargo(self) -> int:
-        return sum(cargo.nbytes for cargo in self.cargos())
+    def charge(self) -> int:
+        return sum(charge.nbytes for charge in self.cargos())
 
-    def cargos(self) -> Iterable[Cargo]:
-        held = [e.cargo for e in self.tickets if e.cargo is not None and e.needs_input]
-        return {id(cargo): cargo for cargo in held}.values()
+    def cargos(self) -> Iterable[MessageCharge]:
+        held = [e.charge for e in self.tickets if e.charge is not None and e.needs_input]
+        return {id(charge): charge for charge in held}.values()
 
     def runs(self, spec: ModelSpec | None = None) -> list[Run]:
         """The runs that occupy slots, those included whose tickets have ended before: of a model, or all."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+from headrace.server.core.engine_api import Part, Run
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Part, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.streams import Stream
 from tests.server.core.books import (
     MIN_CHARGE,
-    Cargo,
     ExpectedEvent,
     ExpectedOutput,
     ExpectedStream,
     ExpectedTicket,
     KnownCall,
+    MessageCharge,
     compatible,
     fits,
     nbytes_of,
@@ -138,7 +138,7 @@ class Oracle(Ends):
         tag: int,
         number: int,
         inline: Sequence[bytes],
-        cargo: Cargo,
+        charge: MessageCharge,
         sources: Sequence[int],
         timeout: float,
         priority: int,
@@ -146,7 +146,7 @@ class Oracle(Ends):
         """The ticket, if it is admitted."""
         self.tick()
         stream.begun = True
-        if self._refused(stream, tag, infer=True, cargo=cargo if inline else None):
+        if self._refused(stream, tag, infer=True, charge=charge if inline else None):
             return None
         ticket = self._admit(stream, tag, infer=True)
         call = stream.calls.get(number)
@@ -155,7 +155,7 @@ class Oracle(Ends):
             self.fail(ticket, *problems)
             return ticket
         ticket.call, ticket.priority, ticket.inline = call, priority, inline
-        ticket.cargo = cargo if inline else None
+        ticket.charge = charge if inline else None
         ticket.outs = [ExpectedOutput(ticket, port) for port in call.keep]
         ticket.due = self.now + timeout if timeout else None
         ticket.deps = found
@@ -169,7 +169,7 @@ class Oracle(Ends):
         self, stream: ExpectedStream, tag: int, source: int, name: str, slices: tuple[tuple[int, int], ...]
     ) -> ExpectedTicket | None:
         stream.begun = True
-        if self._refused(stream, tag, infer=False, cargo=None):
+        if self._refused(stream, tag, infer=False, charge=None):
             return None
         ticket = self._admit(stream, tag, infer=False)
         out = stream.find(source, name)
@@ -320,16 +320,16 @@ class Oracle(Ends):
         self.served(ticket)
         self.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
 
-    def _refused(self, stream: ExpectedStream, tag: int, *, infer: bool, cargo: Cargo | None) -> bool:
+    def _refused(self, stream: ExpectedStream, tag: int, *, infer: bool, charge: MessageCharge | None) -> bool:
         full = stream.in_flight >= stream.window
-        held = cargo is None or any(each is cargo for each in self.cargos())
+        held = charge is None or any(each is charge for each in self.cargos())
         if stream.ended:
             return True
         if tag == 0 or stream.live(tag):
             self.say(stream, ExpectedEvent("failed", 0, frozenset({"INVALID_ARGUMENT"}), (str(tag),), retryable=False))
         elif infer and self.draining:
             self.say(stream, ExpectedEvent("failed", tag, frozenset({"UNAVAILABLE"}), retryable=True))
-        elif full or (cargo is not None and not held and self.cargo + cargo.nbytes > self.limits.queue_bytes):
+        elif full or (charge is not None and not held and self.charge + charge.nbytes > self.limits.queue_bytes):
             self.say(stream, ExpectedEvent("failed", tag, frozenset({"RESOURCE_EXHAUSTED"}), retryable=True))
         else:
             return False

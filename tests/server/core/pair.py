@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from headrace.server.core.core import Core
+from headrace.server.core.engine_api import End, Ended, Part, Run, Tensor
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import End, Ended, Part, Run, Tensor
-from headrace.server.core.quotas import Cargo as CoreCargo
+from headrace.server.core.quotas import MessageCharge as CoreCargo
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.tables import SlotState, TicketState
 from headrace.server.core.tickets import Ticket
+from headrace.server.core.transitions import SlotState, TicketState
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.tensors import Buffer
-from tests.server.core.books import Cargo, ExpectedEvent, ExpectedStream, ExpectedTicket, KnownCall
+from tests.server.core.books import ExpectedEvent, ExpectedStream, ExpectedTicket, KnownCall, MessageCharge
 from tests.server.core.oracle import Oracle, Result
 from tests.server.core.scenario import FakeTensor
 from tests.server.core.turns import MOST
@@ -66,8 +66,8 @@ class Pair:
         self.oracle.reject(stream, error.message, code=error.code.name)
         self.compare()
 
-    def cargo(self, nbytes: int) -> tuple[Cargo, CoreCargo]:
-        return Cargo(nbytes), self.core.cargo(nbytes)
+    def charge(self, nbytes: int) -> tuple[MessageCharge, CoreCargo]:
+        return MessageCharge(nbytes), self.core.charge(nbytes)
 
     def infer(
         self,
@@ -75,16 +75,16 @@ class Pair:
         tag: int,
         number: int,
         inline: Sequence[bytes],
-        cargo: tuple[Cargo, CoreCargo],
+        charge: tuple[MessageCharge, CoreCargo],
         sources: Sequence[int],
         timeout: float,
         priority: int,
     ) -> None:
         now = self.oracle.now
         self.core.infer(
-            stream.real, tag, number, inline, cargo[1], now, sources=sources, timeout=timeout, priority=priority
+            stream.real, tag, number, inline, charge[1], now, sources=sources, timeout=timeout, priority=priority
         )
-        ticket = self.oracle.infer(stream, tag, number, inline, cargo[0], sources, timeout, priority)
+        ticket = self.oracle.infer(stream, tag, number, inline, charge[0], sources, timeout, priority)
         if ticket is not None:
             ticket.real = stream.real.tickets[tag]
         self.compare()
@@ -272,7 +272,7 @@ class Pair:
             assert stream.ended or real.may_read == (len(stream.pending) < 2 * stream.window)
         assert [*self.core.streams] == [stream.real for stream in self.oracle.streams if not stream.ended]
         assert self.core.keep.used == self.oracle.kept <= self.limits.keep_bytes_total
-        assert self.core.queue.used == self.oracle.cargo <= self.limits.queue_bytes
+        assert self.core.queue.used == self.oracle.charge <= self.limits.queue_bytes
         dues, due = self.oracle.dues(), self.core.first_due()
         assert due <= min(dues, default=math.inf)
         may_wait = self.limits.batch_delay or self.limits.gather
@@ -316,7 +316,7 @@ class Pair:
             real = ticket.real
             assert real is not None
             assert len(real.sources) == (len(ticket.deps) if ticket.holds else 0)
-            assert (real.cargo is not None) == (ticket.cargo is not None and ticket.needs_input)
+            assert (real.charge is not None) == (ticket.charge is not None and ticket.needs_input)
             assert bool(real.inline) == (bool(ticket.inline) and ticket.needs_input)
             closed = not ticket.live and ticket.run is None
             for kept, out in zip(real.kept, [] if closed else ticket.outs, strict=True):
@@ -359,7 +359,7 @@ class Pair:
         assert not any(
             stream.real.tickets or stream.real.outbox or stream.real._calls for stream in self.oracle.streams
         )
-        assert not self.core._ends.touched
+        assert not self.core._ends.dirty
         assert not self.core._ends.startable
         assert self.core.first_due() == (math.inf if self.oracle.grace_ends is None else self.oracle.grace_ends)
 

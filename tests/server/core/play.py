@@ -12,10 +12,10 @@ from typing import TypeVar
 from unittest.mock import patch
 
 from headrace.server.core.limits import Limits
-from headrace.server.core.quotas import Cargo as CoreCargo
+from headrace.server.core.quotas import MessageCharge as CoreCargo
 from headrace.server.core.streams import MIN_MAX_MESSAGE
 from headrace.wire.errors import Internal
-from tests.server.core.books import Cargo, ExpectedOutput, ExpectedStream, KnownCall, compatible
+from tests.server.core.books import ExpectedOutput, ExpectedStream, KnownCall, MessageCharge, compatible
 from tests.server.core.known_calls import CALLS, MODELS, NAMES
 from tests.server.core.pair import Pair
 
@@ -143,11 +143,11 @@ class Play:
         if not streams:
             return
         stream = pick(streams, at)
-        cargo = self.pair.cargo(nbytes)
+        charge = self.pair.charge(nbytes)
         for command in said:
             match command:
                 case Infer():
-                    self.infer(stream, command, cargo)
+                    self.infer(stream, command, charge)
                 case Fetch():
                     self.fetch(stream, command)
                 case Other():
@@ -173,7 +173,7 @@ class Play:
             if streams:
                 priority, timeout = (command.priority, command.timeout) if hurry else (0, 0.0)
                 said_now = replace(command, kind=kind, defines=True, priority=priority, timeout=timeout)
-                self.infer(pick(streams, at + place), said_now, self.pair.cargo(10))
+                self.infer(pick(streams, at + place), said_now, self.pair.charge(10))
             self.pair.decide()
             for run in self.pair.latest:
                 if run.spec.direct:
@@ -192,7 +192,7 @@ class Play:
         for place in range(len(self.oracle.streams)):
             self.take(place, written=True, all_of_it=True)
         self.pair.decide()
-        stream, cargo = pick(self.oracle.streams, at), self.pair.cargo(nbytes)
+        stream, charge = pick(self.oracle.streams, at), self.pair.charge(nbytes)
         if stream.ended or stream.half_closed:
             return
         tags: list[int] = []
@@ -204,7 +204,7 @@ class Play:
             if known is not None:
                 inline = [bytes(size) for size in known.sizes]
                 sources = tags[-2:-1] * len(known.references)
-                self.pair.infer(stream, tags[-1], number, inline, cargo, sources, 0.0, 0)
+                self.pair.infer(stream, tags[-1], number, inline, charge, sources, 0.0, 0)
         self.pair.decide()
         self.runs_in_place(size, most, fails)
 
@@ -243,7 +243,7 @@ class Play:
 
     # ----------------------------------------------------------------------------------------------------- commands
 
-    def infer(self, stream: ExpectedStream, said: Infer, cargo: tuple[Cargo, CoreCargo]) -> None:
+    def infer(self, stream: ExpectedStream, said: Infer, charge: tuple[MessageCharge, CoreCargo]) -> None:
         call = pick(POOLS[said.kind], said.call)
         if said.kind.startswith("reference"):
             there = (each for each in rotated(POOLS[said.kind], said.call) if has_sources(stream, each))
@@ -260,7 +260,7 @@ class Play:
             sources = [each % TAGS for each in said.sources[: said.call % 3]]
         tag = said.tag % TAGS if said.wrong_tag else free_tag(stream, said.tag)
         inline = [bytes(size) for size in sizes]
-        self.pair.infer(stream, tag, said.number, inline, cargo, sources, said.timeout, said.priority)
+        self.pair.infer(stream, tag, said.number, inline, charge, sources, said.timeout, said.priority)
 
     def fetch(self, stream: ExpectedStream, said: Fetch) -> None:
         outs = [(out.ticket.tag, name) for name in NAMES for out in sources_for(stream, name)]

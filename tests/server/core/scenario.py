@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core
+from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Ended, Part, Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.core.streams import Stream
 from headrace.server.core.tickets import Ticket
@@ -247,9 +247,9 @@ class Client:
         assert not inputs, f"model {name} has no such inputs: {inputs}"
         number = self.define(Call(name, "", tuple(given), tuple(outputs), all_outputs, tuple(keep)))
         inline = data if tensors is None else tensors
-        cargo = world.core.cargo(sum(map(len, inline)))
+        charge = world.core.charge(sum(map(len, inline)))
         world.core.infer(
-            self.stream, tag, number, inline, cargo, world.now, sources=sources, timeout=timeout, priority=priority
+            self.stream, tag, number, inline, charge, world.now, sources=sources, timeout=timeout, priority=priority
         )
 
     def define(self, call: Call) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.kept_outputs import MIN_CHARGE
 from headrace.server.core.limits import Limits
-from headrace.server.core.tables import SlotState
+from headrace.server.core.transitions import SlotState
 from tests.server.core.scenario import Client, Scenario, ask, batches, many
 
 ROW = 4096

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.server.core.events import Done
-from headrace.server.core.keeper import MIN_CHARGE
-from headrace.server.core.tables import SlotState
+from headrace.server.core.kept_outputs import MIN_CHARGE
+from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, ask, batches, many, step
 

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from headrace.server.core.calls import Call, Zeros
+from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Run
 from headrace.wire.dtypes import Datatype
 from tests.server.core.scenario import Client, Scenario, ask, batches, grow, many, model, port, step
 
@@ -107,7 +107,7 @@ class TestWhoRunsTogether:
         client = world.client()
         for tag, rows in ((1, 3), (2, 1), (3, 5), (4, 1)):
             zeros = client.define(Call("many", "", (Zeros("x", Datatype.FP32, (rows,)),), (), False, ()))
-            world.core.infer(client.stream, tag, zeros, [], world.core.cargo(0), world.now)
+            world.core.infer(client.stream, tag, zeros, [], world.core.charge(0), world.now)
         assert batches(world) == [[1, 2], [3], [4]]
 
     def test_one_model_only(self) -> None:

@@ -7,7 +7,7 @@ import math
 import weakref
 
 from headrace.server.core.events import Done
-from headrace.server.core.keeper import MIN_CHARGE
+from headrace.server.core.kept_outputs import MIN_CHARGE
 from headrace.server.core.limits import Limits
 from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import ResourceExhausted

@@ -8,9 +8,9 @@ import weakref
 import pytest
 
 from headrace.server.core.calls import Call, Inline
+from headrace.server.core.engine_api import Ended
 from headrace.server.core.events import Failed
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Ended
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import Internal, InvalidArgument, Unimplemented
@@ -60,9 +60,9 @@ class TestRefused:
         world = Scenario(slots=2, limits=Limits(queue_bytes=100))
         client = world.client()
         number = client.define(Call("step", "", (Inline("x", 11, (4,)),), (), False, ()))
-        cargo = world.core.cargo(90)
+        charge = world.core.charge(90)
         for tag in (1, 2, 3):
-            world.core.infer(client.stream, tag, number, [bytes(16)], cargo, world.now)
+            world.core.infer(client.stream, tag, number, [bytes(16)], charge, world.now)
         assert world.core.queue.used == 90
         assert world.starts() == [1, 2]
         world.end(1)
@@ -155,14 +155,14 @@ class TestBadContent:
         client.infer(1, keep=["y"])
         client.infer(2, x="1.y")
         for sources in ((), (1, 1)):
-            world.core.infer(client.stream, 3, 2, [], world.core.cargo(0), world.now, sources=sources)
+            world.core.infer(client.stream, 3, 2, [], world.core.charge(0), world.now, sources=sources)
             assert client.hears() == ["failed 3 INVALID_ARGUMENT"]
             assert f"{len(sources)} sources for a call with 1" in client.errors[3].message
 
     def test_a_number_that_was_never_defined(self) -> None:
         world = Scenario()
         client = world.client()
-        world.core.infer(client.stream, 1, 77, [], world.core.cargo(0), world.now)
+        world.core.infer(client.stream, 1, 77, [], world.core.charge(0), world.now)
         assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
         assert "call 77 was never defined" in client.errors[1].message
 
@@ -187,7 +187,7 @@ def test_an_unsent_failure_does_not_keep_what_was_wrong_in_memory() -> None:
         ):
             data = memoryview(bytearray(size))
             alive.append(weakref.ref(data))
-            world.core.infer(client.stream, tag, number, [data], world.core.cargo(16), world.now, sources=sources)
+            world.core.infer(client.stream, tag, number, [data], world.core.charge(16), world.now, sources=sources)
             del data
         try:
             data = memoryview(b"\xff" * 100)

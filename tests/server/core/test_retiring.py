@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.server.core.engine_api import End, Ended
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import End, Ended
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.tables import SlotState
+from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Client, Scenario, ask, many, outputs_of
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
-from headrace.server.core.quotas import Cargo, Quota
-from headrace.server.core.scheduler import Model
+from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.specs import Dimension, Port
-from headrace.server.core.tables import SLOT_MOVES, TICKET_MOVES, SlotState, TicketState
 from headrace.server.core.tickets import Ticket
+from headrace.server.core.transitions import SLOT_TRANSITIONS, TICKET_TRANSITIONS, SlotState, TicketState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound
 from tests.server.core.scenario import Scenario, model, port, step
@@ -131,7 +131,7 @@ class TestTables:
             state.RUNNING: {state.QUEUED, *ends},
             **{end: {state.CLOSED} for end in ends},
             state.CLOSED: set(),
-        } == TICKET_MOVES
+        } == TICKET_TRANSITIONS
 
     def test_a_slot(self) -> None:
         state = SlotState
@@ -140,13 +140,13 @@ class TestTables:
             state.RUNNING: {state.FREE, state.STOPPING, state.RESTORING},
             state.STOPPING: {state.FREE, state.RESTORING},
             state.RESTORING: {state.FREE},
-        } == SLOT_MOVES
+        } == SLOT_TRANSITIONS
 
     def test_no_other_move(self) -> None:
         ticket = Ticket(Scenario().client().stream, 1, 0.0, infer=True)
         for old, new in itertools.product(TicketState, TicketState):
             ticket.state = old
-            if new in TICKET_MOVES[old]:
+            if new in TICKET_TRANSITIONS[old]:
                 ticket.move(new)
                 assert ticket.state is new
             else:
@@ -154,7 +154,7 @@ class TestTables:
                     ticket.move(new)
 
     def test_no_slot_is_freed_twice(self) -> None:
-        slots = Model(step(slots=1))
+        slots = ModelQueue(step(slots=1))
         slots.free(slots.occupy())
         with pytest.raises(AssertionError, match="FREE does not lead to FREE"):
             slots.free(0)
@@ -185,15 +185,15 @@ class TestQuota:
 
     def test_a_cargo_is_charged_as_a_whole_while_anybody_holds_it(self) -> None:
         budget = Quota(100)
-        cargo, other = Cargo(60, budget), Cargo(50, budget)
-        assert cargo.fits()
-        cargo.hold()
-        cargo.hold()
-        assert cargo.fits()
+        charge, other = MessageCharge(60, budget), MessageCharge(50, budget)
+        assert charge.fits()
+        charge.hold()
+        charge.hold()
+        assert charge.fits()
         assert not other.fits()
-        cargo.let_go()
+        charge.let_go()
         assert budget.used == 60
-        assert repr(cargo) == "<Cargo 60 bytes, 1 holders>"
-        cargo.let_go()
+        assert repr(charge) == "<Cargo 60 bytes, 1 holders>"
+        charge.let_go()
         assert budget.used == 0
         assert other.fits()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from headrace.server.core.engine_api import End, Ended
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import End, Ended
 from headrace.server.core.statistics import Statistics
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, ask, many, outputs_of, step

@@ -6,9 +6,9 @@ import gc
 
 import pytest
 
-from headrace.server.core.ports import Ended, Run
-from headrace.server.core.tables import SlotState
+from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.tickets import Ticket
+from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, many, step
 

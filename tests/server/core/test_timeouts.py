@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from headrace.server.core.engine_api import Ended
 from headrace.server.core.limits import Limits
-from headrace.server.core.ports import Ended
 from headrace.wire.errors import Cancelled, DeadlineExceeded, Internal
 from tests.server.core.scenario import Scenario
 

@@ -32,7 +32,7 @@ class Turns(Books):
         self._clock += 1
         return self._clock
 
-    def choked(self, stream: ExpectedStream) -> bool:
+    def backpressured(self, stream: ExpectedStream) -> bool:
         return stream.unsent > self.limits.unsent_bytes
 
     def queue(self, ticket: ExpectedTicket) -> None:
@@ -120,7 +120,7 @@ class Turns(Books):
         None, one, or several that came at the same time.
         """
         queued = [e for e in self.queued(spec) if e not in before]
-        may = [e for e in queued if not self.choked(e.stream) or e is e.stream.infers[0]]
+        may = [e for e in queued if not self.backpressured(e.stream) or e is e.stream.infers[0]]
         top = [e for e in may if e.priority == max(each.priority for each in may)]
         if not top:
             return []

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
-from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.server.core.calls import Zeros
-from headrace.server.core.ports import Ended, Run, Tensor
+from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.engine.inputs import SMALL
 from headrace.wire.dtypes import Datatype
 from tests import models

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
-from headrace.server.core.ports import Ended, Engine, Run, Tensor
+from headrace.server.core.engine_api import Ended, Engine, Run, Tensor
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headrace.server.core.calls import Zeros
-from headrace.server.core.ports import Run, Tensor
+from headrace.server.core.engine_api import Run, Tensor
 from headrace.wire.dtypes import Datatype
 from tests import models
 from tests.server.engine.driver import Array, Driver, array, arrays, f32, make, of, piece, results, row

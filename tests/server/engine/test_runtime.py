@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from headrace.server.core.ports import Ended, Engine, Run
+from headrace.server.core.engine_api import Ended, Engine, Run
 from headrace.server.engine import runtime
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.slots import Slot

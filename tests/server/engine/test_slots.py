@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from headrace.server.core.calls import Zeros
-from headrace.server.core.ports import Tensor
+from headrace.server.core.engine_api import Tensor
 from headrace.server.engine import outputs
 from headrace.server.engine.inputs import SMALL
 from headrace.server.engine.slots import Slot

@@ -11,7 +11,7 @@ import openvino as ov
 import pytest
 from openvino import opset15 as op
 
-from headrace.server.core.ports import Run
+from headrace.server.core.engine_api import Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine import slots
 from headrace.server.engine.implied import Implied

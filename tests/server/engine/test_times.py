@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.engine_api import Ended, Run
 from tests import models
 from tests.server.engine.bench import Bench, Kind
 from tests.server.engine.driver import Driver, f32, make, of, row

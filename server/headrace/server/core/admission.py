@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundInline, Plan
-from headrace.server.core.ports import Tensor
-from headrace.server.core.quotas import Cargo
-from headrace.server.core.scheduler import MAX_PRIORITY
+from headrace.server.core.engine_api import Tensor
+from headrace.server.core.model_queue import MAX_PRIORITY
+from headrace.server.core.quotas import MessageCharge
 from headrace.server.core.streams import Stream
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import (
@@ -27,13 +27,13 @@ def tag_error(tag: int) -> HeadraceError:
     return InvalidArgument(f"tag {tag} is live: its ticket is in flight or has kept outputs")
 
 
-def refusal(stream: Stream, cargo: Cargo, draining: bool) -> HeadraceError:
+def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> HeadraceError:
     """Why an Infer is not admitted; the same one may be later."""
     if draining:
         return Unavailable("the server is stopping and takes no new Infers")
     if stream.in_flight >= stream.window:
         return window_is_full(stream)
-    return ResourceExhausted(f"the server holds all the input bytes that it takes; {cargo.nbytes} more do not fit")
+    return ResourceExhausted(f"the server holds all the input bytes that it takes; {charge.nbytes} more do not fit")
 
 
 def window_is_full(stream: Stream) -> HeadraceError:

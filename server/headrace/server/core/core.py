@@ -19,20 +19,20 @@ from headrace.server.core.admission import (
     window_is_full,
 )
 from headrace.server.core.calls import Call, Plan, bind
-from headrace.server.core.endings import Endings
+from headrace.server.core.completion import Completion
+from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
+from headrace.server.core.execution import Execution, inherit
 from headrace.server.core.holds import Holds
-from headrace.server.core.keeper import Keeper
+from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
-from headrace.server.core.ports import End, Ended, Run
-from headrace.server.core.quotas import Cargo, Quota
+from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.references import find, resolve
-from headrace.server.core.runs import Runs, inherit
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.streams import MIN_MAX_MESSAGE, DefinedCall, Stream
-from headrace.server.core.tables import TicketState
-from headrace.server.core.tickets import Kept, Ticket
+from headrace.server.core.tickets import KeptOutput, Ticket
+from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -63,10 +63,10 @@ class Core:
         self.draining = False
         self._grace_ends = math.inf
         self._expiring: Ticket | None = None
-        self._keeper = Keeper(limits.keep_seconds)
-        self._ends = Endings(self._keeper, self.models)
+        self._keeper = KeptOutputs(limits.keep_seconds)
+        self._ends = Completion(self._keeper, self.models)
         self._holds = Holds(limits.batch_delay, gather=limits.gather)
-        self._runs = Runs(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
+        self._runs = Execution(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
 
     @property
     def streams(self) -> Sequence[Stream]:
@@ -117,7 +117,7 @@ class Core:
     @property
     def undecided(self) -> bool:
         """Whether there is something to start, to free or new to say, by anything but the time."""
-        return bool(self._ends.startable or self._ends.stops or self._ends.touched or self.models.unneeded)
+        return bool(self._ends.startable or self._ends.stops or self._ends.dirty or self.models.unneeded)
 
     def drain(self, now: float) -> None:
         """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
@@ -164,9 +164,9 @@ class Core:
         stream.begun = True
         self._ends.put(stream, Failed(None, tag, error))
 
-    def cargo(self, nbytes: int) -> Cargo:
+    def charge(self, nbytes: int) -> MessageCharge:
         """One for each message; every Infer that came with it gets it, and holds it while it needs inline inputs."""
-        return Cargo(nbytes, self.queue)
+        return MessageCharge(nbytes, self.queue)
 
     def infer(
         self,
@@ -174,7 +174,7 @@ class Core:
         tag: int,
         call: int | DefinedCall,
         inline: Sequence[Buffer],
-        cargo: Cargo,
+        charge: MessageCharge,
         now: float,
         *,
         sources: Sequence[int] = (),
@@ -191,11 +191,11 @@ class Core:
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag))
             return
-        if self.draining or stream.in_flight >= stream.window or (inline and not cargo.fits()):
-            self._ends.put(stream, Failed(None, tag, refusal(stream, cargo, self.draining)))
+        if self.draining or stream.in_flight >= stream.window or (inline and not charge.fits()):
+            self._ends.put(stream, Failed(None, tag, refusal(stream, charge, self.draining)))
             return
         ticket = Ticket(stream, tag, now, infer=True)
-        kept: Sequence[Kept] = ()
+        kept: Sequence[KeptOutput] = ()
         try:
             defined = call if isinstance(call, DefinedCall) else stream.call(call)
             if defined.bound is None or defined.generation != self.models.generation:
@@ -215,8 +215,8 @@ class Core:
         if priority:
             ticket.priority = priority
         if inline:
-            ticket.inline, ticket.cargo = inline, cargo
-            cargo.hold()
+            ticket.inline, ticket.charge = inline, charge
+            charge.hold()
         if plan.keep:
             self._keeper.prepare(ticket)
         if timeout:
@@ -296,7 +296,7 @@ class Core:
             if stream.ordered:
                 stream.turns.append(ticket)
 
-    def _refer(self, ticket: Ticket, plan: Plan, sources: Sequence[Kept]) -> None:
+    def _refer(self, ticket: Ticket, plan: Plan, sources: Sequence[KeptOutput]) -> None:
         self._keeper.hold(ticket, sources)
         if ticket.missing and ticket.priority:
             inherit(ticket)
@@ -347,11 +347,11 @@ class Core:
     def news(self) -> News:
         """What else is to be done, since it was last asked for."""
         ends = self._ends
-        if not (ends.touched or ends.stops or self.models.unneeded):
+        if not (ends.dirty or ends.stops or self.models.unneeded):
             return _NO_NEWS
-        news = News(tuple(ends.stops), tuple(ends.touched), tuple(self.models.unneeded))
+        news = News(tuple(ends.stops), tuple(ends.dirty), tuple(self.models.unneeded))
         ends.stops.clear()
-        ends.touched.clear()
+        ends.dirty.clear()
         self.models.unneeded.clear()
         return news
 

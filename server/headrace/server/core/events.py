@@ -11,7 +11,7 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.server.core.ports import Tensor
+    from headrace.server.core.engine_api import Tensor
     from headrace.server.core.tickets import Ticket
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from headrace.server.core.crowd import URGENT
-from headrace.server.core.scheduler import Model
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.tickets import Ticket
 
 
@@ -15,10 +15,10 @@ class Holds:
     def __init__(self, delay: float, *, gather: bool) -> None:
         self._delay = delay
         self._gather = gather and not delay
-        self.held: dict[Model, None] = {}
+        self.held: dict[ModelQueue, None] = {}
         """Models whose tickets wait."""
 
-    def came(self, ticket: Ticket, model: Model, now: float) -> None:
+    def came(self, ticket: Ticket, model: ModelQueue, now: float) -> None:
         """A ticket of a model with batches is about to be queued."""
         if self._gather or self._delay:
             alone = model.spec.direct and ticket.stream.unary and not ticket.priority
@@ -26,11 +26,11 @@ class Holds:
             patient = alone and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT)
             model.crowd.came(model.queued, id(ticket.stream), now, patient=patient)
 
-    def again(self, model: Model) -> None:
+    def again(self, model: ModelQueue) -> None:
         """Tickets are queued again that run alone: they wait for nobody, nor does who is queued with them."""
         model.crowd.quiet()
 
-    def wait(self, model: Model, now: float) -> bool:
+    def wait(self, model: ModelQueue, now: float) -> bool:
         """Whether the tickets of a model wait for more of them."""
         self.held.pop(model, None)
         if not (self._gather or self._delay) or not 0 < model.queued < model.spec.batch:
@@ -40,11 +40,11 @@ class Holds:
         self.held[model] = None
         return True
 
-    def goes_on(self, model: Model, now: float) -> bool:
+    def goes_on(self, model: ModelQueue, now: float) -> bool:
         """Whether the tickets of a model have waited and still do, with one more that has come now."""
         return model in self.held and model.queued < model.spec.batch and self._due(model) > now
 
-    def ran(self, model: Model, count: int) -> None:
+    def ran(self, model: ModelQueue, count: int) -> None:
         """So many tickets have been started together."""
         if self._gather:
             model.crowd.ran(count)
@@ -54,14 +54,14 @@ class Holds:
         """Whether tickets wait until it is quiet."""
         return self._gather and bool(self.held)
 
-    def quiet(self) -> list[Model]:
+    def quiet(self) -> list[ModelQueue]:
         """It is: the models of these tickets."""
         models = [*self.held] if self._gather else []
         for model in models:
             model.crowd.quiet()
         return models
 
-    def over(self, now: float) -> list[Model]:
+    def over(self, now: float) -> list[ModelQueue]:
         """The models whose tickets have waited long enough."""
         return [model for model in self.held if self._due(model) <= now]
 
@@ -74,6 +74,6 @@ class Holds:
                 first = min(first, self._due(model))
         return first
 
-    def _due(self, model: Model) -> float:
+    def _due(self, model: ModelQueue) -> float:
         crowd = model.crowd
         return crowd.due if self._gather else crowd.first + self._delay

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.server.core.scheduler import Model
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.wire.errors import NotFound, Unavailable, quote
 
@@ -13,10 +13,10 @@ class Models:
     """`generation` changes with every change: what was bound to a model before is looked up again."""
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[str, Model]] = {}
+        self._models: dict[str, dict[str, ModelQueue]] = {}
         self._withheld: dict[str, str] = {}
         """Why a name has no version, or had none."""
-        self.retired: dict[Model, None] = {}
+        self.retired: dict[ModelQueue, None] = {}
         """Those that no new ticket gets, while some still need them."""
         self.unneeded: list[ModelSpec] = []
         """Those that none needs any more, until somebody was told."""
@@ -26,7 +26,7 @@ class Models:
         """Serve a model from now on, in place of what has the same name and version."""
         versions = self._models.setdefault(spec.name, {})
         old = versions.get(spec.version)
-        versions[spec.version] = Model(spec)
+        versions[spec.version] = ModelQueue(spec)
         self.generation += 1
         if old is not None:
             self._retire(old)
@@ -45,18 +45,18 @@ class Models:
         """Say why a known name has no version, until one is added."""
         self._withheld[name] = why
 
-    def _retire(self, model: Model) -> None:
+    def _retire(self, model: ModelQueue) -> None:
         self.retired[model] = None
         model.holders -= 1
         if not model.holders:
             self.let_go(model)
 
-    def let_go(self, model: Model) -> None:
+    def let_go(self, model: ModelQueue) -> None:
         """Nobody holds a model any more."""
         del self.retired[model]
         self.unneeded.append(model.spec)
 
-    def find(self, name: str, version: str = "") -> Model:
+    def find(self, name: str, version: str = "") -> ModelQueue:
         """A model by name, in its newest version when none is named.
 
         Raises NotFound, and Unavailable for a known name that has no version now.
@@ -74,7 +74,7 @@ class Models:
             raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
         return versions[version]
 
-    def __iter__(self) -> Iterator[Model]:
+    def __iter__(self) -> Iterator[ModelQueue]:
         """By name, then version."""
         for _, versions in sorted(self._models.items()):
             yield from (versions[version] for version in sorted(versions, key=_age))

@@ -32,7 +32,7 @@ class Quota:
         return f"<Quota {self.used} of {self.limit}>"
 
 
-class Cargo:
+class MessageCharge:
     """The bytes of one message, charged as a whole while any ticket that came with it needs its inputs.
 
     Inputs are views of the message, so one small input keeps all of it in memory: that is what is charged.

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundReference, Plan
 from headrace.server.core.streams import Stream
-from headrace.server.core.tables import TicketState
-from headrace.server.core.tickets import Kept
+from headrace.server.core.tickets import KeptOutput
+from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, quote
 
 
-def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> Kept:
+def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> KeptOutput:
     """The output that ticket `tag` keeps under a name. Raises `error`, naming both, when there is none to be had."""
     source = stream.tickets.get(tag)
     if source is None:
@@ -31,7 +31,7 @@ def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> K
     return kept
 
 
-def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[Kept]:
+def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[KeptOutput]:
     """The sources of an Infer, in the order of the plan's references. Changes nothing.
 
     Raises InvalidArgument for a wrong number of tags or a tensor that the input cannot take, FailedPrecondition for
@@ -39,7 +39,7 @@ def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[Kept]:
     """
     if len(tags) != len(plan.references):
         raise InvalidArgument(f"{len(tags)} sources for a call with {len(plan.references)} reference inputs")
-    sources: list[Kept] = []
+    sources: list[KeptOutput] = []
     for reference, tag in zip(plan.references, tags, strict=True):
         kept = find(stream, tag, reference.output, FailedPrecondition)
         if kept.port.datatype is not reference.port.datatype or not kept.port.overlaps(reference.port):
@@ -53,7 +53,7 @@ def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[Kept]:
     return sources
 
 
-def check_shape(reference: BoundReference, kept: Kept) -> None:
+def check_shape(reference: BoundReference, kept: KeptOutput) -> None:
     """Whether the tensor that is there now fits. Raises InvalidArgument."""
     assert kept.tensor is not None
     if not reference.port.admits(kept.tensor.shape):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from headrace.server.core.calls import MAX_CALL_BYTES, MAX_CALLS, Call, Plan
 from headrace.server.core.events import Event
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import Quota
-from headrace.server.core.scheduler import Model
 from headrace.server.core.tickets import Ticket
 from headrace.wire.errors import InvalidArgument, ResourceExhausted
 from headrace.wire.frames import FRAME_BYTES, frame_items
@@ -21,7 +21,7 @@ MIN_MAX_MESSAGE = 64 << 10
 class DefinedCall:
     call: Call
     nbytes: int
-    bound: tuple[Model, Plan] | None = None
+    bound: tuple[ModelQueue, Plan] | None = None
     generation: int = -1
     """The generation of the models that `bound` belongs to."""
 
@@ -91,7 +91,7 @@ class Stream:
         return len(self.outbox) < 2 * self.window
 
     @property
-    def choked(self) -> bool:
+    def backpressured(self) -> bool:
         """So much is unsent that nothing starts, except the oldest Infer in flight.
 
         That one can never wait for another, and in an ordered stream all that is unsent may be waiting for it.
@@ -117,10 +117,10 @@ class Stream:
 
     def written(self) -> bool:
         """The transport has the frame. True when the stream was choked and no longer is."""
-        choked = self.choked
+        backpressured = self.backpressured
         self.unsent_bytes -= self._writing
         self._writing = 0
-        return choked and not self.choked
+        return backpressured and not self.backpressured
 
     def end(self) -> None:
         self.ended = True

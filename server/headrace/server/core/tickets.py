@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.server.core.tables import TICKET_MOVES, TicketState, illegal
+from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
 
 if TYPE_CHECKING:
     from headrace.server.core.calls import Plan
+    from headrace.server.core.engine_api import Run, Tensor
     from headrace.server.core.events import Event
-    from headrace.server.core.ports import Run, Tensor
-    from headrace.server.core.quotas import Cargo
-    from headrace.server.core.scheduler import Model
+    from headrace.server.core.model_queue import ModelQueue
+    from headrace.server.core.quotas import MessageCharge
     from headrace.server.core.specs import Port
     from headrace.server.core.streams import Stream
     from headrace.wire.tensors import Buffer
 
 
-class Kept:
+class KeptOutput:
     """A kept output, from the admission of its ticket until nobody holds it.
 
     Its holders are its own ticket and every ticket that refers to it or fetches it. The tensor is there once the ticket
@@ -42,7 +42,7 @@ class Kept:
         return f"<Kept {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
 
 
-_NONE: dict[int, Kept] = {}
+_NONE: dict[int, KeptOutput] = {}
 """Of all tickets that keep nothing: never added to."""
 
 
@@ -56,20 +56,20 @@ class Ticket:
     priority = 0
     plan: Plan | None = None
     """None for a Fetch, and for an Infer whose content was bad."""
-    model: Model | None = None
+    model: ModelQueue | None = None
     inline: Sequence[Buffer] = ()
-    cargo: Cargo | None = None
+    charge: MessageCharge | None = None
     ready = started = 0.0
-    sources: Sequence[Kept] = ()
+    sources: Sequence[KeptOutput] = ()
     """What it refers to or fetches, and holds."""
     missing = 0
     """How many sources are not there yet."""
     references: Sequence[Tensor] = ()
     """The tensors of `sources`, while it runs."""
     slices: tuple[tuple[int, int], ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptOutput, ...] = ()
     """In the order of plan.keep."""
-    own: dict[int, Kept] = _NONE
+    own: dict[int, KeptOutput] = _NONE
     """Those of `kept` that it still holds itself, by the index of the port."""
     keep: tuple[int, ...] = ()
     """Positions in plan.keep of what was still wanted when it started."""
@@ -95,7 +95,7 @@ class Ticket:
         return self.state >= TicketState.DONE
 
     def move(self, state: TicketState) -> None:
-        if state not in TICKET_MOVES[self.state]:
+        if state not in TICKET_TRANSITIONS[self.state]:
             raise illegal(self.state, state)
         self.state = state
 

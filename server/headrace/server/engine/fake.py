@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from headrace.server.core.ports import Ended, Part, Run, Tensor
+from headrace.server.core.engine_api import Ended, Part, Run, Tensor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.parts import inputs_of
 from headrace.server.engine.tensors import OutputTensor

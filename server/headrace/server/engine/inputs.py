@@ -11,7 +11,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from headrace.server.core.calls import Plan
-from headrace.server.core.ports import Part
+from headrace.server.core.engine_api import Part
 from headrace.server.core.specs import Port
 from headrace.server.engine.draws import row_shape
 from headrace.server.engine.models import CompiledModel

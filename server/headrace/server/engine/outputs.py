@@ -9,7 +9,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from headrace.server.core.calls import Plan
-from headrace.server.core.ports import Part, Tensor
+from headrace.server.core.engine_api import Part, Tensor
 from headrace.server.core.specs import Port
 from headrace.server.engine.inputs import SMALL
 from headrace.server.engine.models import CompiledModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headrace.server.core.ports import Part
+from headrace.server.core.engine_api import Part
 from headrace.server.core.specs import Port
 from headrace.wire.tensors import Buffer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from headrace.server.core.ports import Ended, Run
+from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import CompiledModel, compile_model

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Event
 from time import perf_counter
 
-from headrace.server.core.ports import Run, Tensor
+from headrace.server.core.engine_api import Run, Tensor
 from headrace.server.core.specs import Port
 from headrace.server.engine.direct import Times, infer_in_place
 from headrace.server.engine.draws import row_shape

@@ -1,0 +1,1 @@
+"""The one asyncio object between services, core and engine, and the event loop that it runs on."""

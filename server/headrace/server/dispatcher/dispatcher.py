@@ -1,0 +1,270 @@
+"""Dispatch: the one asyncio object. It feeds the core events and the time, and carries out what the core decides.
+
+Everything here runs on the event loop's thread. The engine wakes it from another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from headrace.server.core.core import Core
+from headrace.server.core.crowd import QUIET
+from headrace.server.core.engine_api import End, Ended, Engine, Run
+from headrace.server.core.events import Event
+from headrace.server.core.streams import Stream
+from headrace.wire.errors import HeadraceError, Internal
+
+POLL_SECONDS = 0.02
+"""How often running slots are asked for failures, which call nobody back."""
+TURN_SECONDS = 0.002
+"""How long direct runs may hold up the event loop at a stretch."""
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Dispatcher:
+    """What fronts know as `ports.Desk`."""
+
+    def __init__(self, core: Core, engine: Engine) -> None:
+        self.core = core
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._running: dict[Run, bool] = {}
+        """True for those that were asked to stop: that they fail then is no incident."""
+        self._writers: dict[Stream, asyncio.Future[None]] = {}
+        self._readers: dict[Stream, asyncio.Future[None]] = {}
+        self.rested = True
+        """Nothing has happened since somebody last set this."""
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        """When the timer goes off."""
+        self._poller: asyncio.TimerHandle | None = None
+        engine.on_ended(self._wake)
+
+    def act(self) -> None:
+        """Carry out what the core decides after whatever it was told."""
+        self.rested = False
+        if self.core.undecided:
+            self._decide()
+        elif self.core.first_end() < self._due:
+            self._set_timer()
+
+    def _decide(self) -> None:
+        """Carry out what the core decides.
+
+        Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
+        next turn of the loop: others want to read and write in between.
+        """
+        try:
+            self._carry_out()
+        except Exception as error:
+            self._give_up(error)
+        self._watch()
+        self._set_timer()
+
+    def _give_up(self, error: Exception) -> None:
+        """Something has raised that never should. The tickets that it was about fail, and everything else goes on."""
+        self._try(partial(self.core.give_up, self.incident(error), self.now()))
+        if not self._again:
+            self._again = True
+            self._loop.call_later(POLL_SECONDS, self._act_again)  # not at once: it may raise again
+
+    def _carry_out(self) -> None:
+        now = self.now()
+        until = now + TURN_SECONDS
+        while (runs := self.core.starts(now)) and self._start(runs, until):
+            now = self.now()
+            if now > until:
+                if not self._again:
+                    self._again = True
+                    self._loop.call_soon(self._act_again)
+                break
+        stops, streams, retired = self.core.news()
+        for run in stops:
+            self._running[run] = True
+            self._try(partial(self._engine.cancel, run))
+        for stream in streams:
+            _wake(self._writers.pop(stream, None))
+        for spec in retired:
+            self._try(partial(self._engine.unload, spec))
+
+    def _try(self, step: Callable[[], T]) -> T | None:
+        """Do what must not keep anything else from being done."""
+        try:
+            return step()
+        except Exception as error:
+            self.incident(error)
+            return None
+
+    def _act_again(self) -> None:
+        self._again = False
+        self._decide()
+
+    def _start(self, runs: Sequence[Run], until: float) -> bool:
+        """True when there may be more to start, because some have ended in place."""
+        ends: list[End] = []
+        for run in runs:
+            ended = self._begin(run)
+            if ended is None:
+                self._running[run] = False
+            else:
+                ends.append(End(ended, self._error_for(ended), self.now()))
+        if not ends:
+            return False
+        if len(ends) == len(runs):
+            self._try(partial(self._follow, ends, until))
+        self.core.ended_in_turn(ends)
+        return True
+
+    def _begin(self, run: Run) -> Ended | None:
+        try:
+            return self._engine.start(run)
+        except Exception as error:
+            return Ended(run, error=error)
+
+    def _follow(self, ends: list[End], until: float) -> None:
+        """Do what follows runs that were done in place, as long as the time allows."""
+        core, engine = self.core, self._engine
+        ended, _, now = ends[-1]
+        until = min(until, core.first_due())
+        while now < until and (run := core.follower(ended)) is not None:
+            following = engine.follow(run)
+            if following is None:
+                return
+            ended, now = following, self.now()
+            ends.append(End(ended, None if ended.error is None else self._error_for(ended), now))
+
+    def waits_for_clients(self) -> bool:
+        """Whether nothing runs on another thread, which would need the processor."""
+        return not self._running
+
+    def patience(self) -> float:
+        """Seconds that the event loop may have nothing to do until `quiet` should be called."""
+        return QUIET if self.core.gathering else math.inf
+
+    def quiet(self) -> None:
+        """The event loop had nothing to do for so long."""
+        self.core.quiet()
+        # Not now: whoever calls is the event loop itself.
+        self._loop.call_soon(self.act)
+
+    async def news(self, stream: Stream) -> bool:
+        """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
+        if not stream.outbox and not stream.ended:
+            self._writers[stream] = self._loop.create_future()
+            await self._writers[stream]
+        return not stream.ended
+
+    def handed(self, stream: Stream, events: Sequence[Event]) -> None:
+        """The transport has begun to write the events of a frame."""
+        self.core.handed(stream, events, self.now())
+        if stream in self._readers and stream.may_read:
+            _wake(self._readers.pop(stream))
+        self.act()
+
+    def written(self, stream: Stream) -> None:
+        """The transport has the last frame of a stream."""
+        self.core.written(stream)
+        self.act()
+
+    async def readable(self, stream: Stream) -> None:
+        """Wait until commands of a stream may be read."""
+        while not stream.may_read and not stream.ended:
+            self._readers[stream] = self._loop.create_future()
+            await self._readers[stream]
+
+    def leave(self, stream: Stream) -> None:
+        """The client of a stream has gone, or has all that it came for."""
+        self.core.vanish(stream, self.now())
+        _wake(self._writers.pop(stream, None))
+        _wake(self._readers.pop(stream, None))
+        self.act()
+
+    def incident(self, error: BaseException) -> Internal:
+        """What a client is told of an error that is none of its business: an id, under which the log has the rest."""
+        number = uuid.uuid4().hex[:12]
+        logger.error("incident %s", number, exc_info=error)
+        return Internal(f"the server failed; its log has the details under {number}")
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for handle in (self._timer, self._poller):
+            if handle is not None:
+                handle.cancel()
+
+    def _wake(self) -> None:
+        """Called by the engine on a thread of its own."""
+        self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._ended(self._try(self._engine.collect) or ())
+        # Afterwards: what is restored while the ends are collected may wake nobody.
+        if restored := self._try(self._engine.restored):
+            for spec, slot in restored:
+                self.core.slot_restored(spec, slot)
+            self.act()
+
+    def _watch(self) -> None:
+        """Look for failures, again and again, for as long as anything runs: a run may fail at any time."""
+        if self._running and self._poller is None:
+            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+
+    def _poll(self) -> None:
+        self._poller = None
+        if ended := self._try(self._engine.poll):
+            self._ended(ended)
+        self._watch()
+
+    def _ended(self, runs: Iterable[Ended]) -> None:
+        now = self.now()
+        for ended in runs:
+            stopping = self._running.pop(ended.run)
+            try:
+                self.core.run_ended(ended, None if stopping else self._error_for(ended), now)
+            except Exception as error:
+                self._give_up(error)
+        self.act()
+
+    def _error_for(self, ended: Ended) -> HeadraceError | None:
+        """What the tickets of a run fail with."""
+        error = ended.error
+        if error is None or isinstance(error, HeadraceError):
+            return error
+        parts = len(ended.run.parts)
+        if parts > 1:
+            logger.info("a batch of %d failed (%s); each runs again alone", parts, error)
+            return Internal("the batch failed")
+        return self.incident(error)
+
+    def _set_timer(self) -> None:
+        due = self.core.first_due()
+        if due < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._due = None, math.inf
+        # What was due may have gone, or have got more time.
+        if self.core.first_due() > self.now():
+            self._set_timer()
+        else:
+            self._decide()
+
+    def __repr__(self) -> str:
+        return f"<Dispatch {len(self._running)} running, {self.core}>"
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

@@ -1,0 +1,1 @@
+"""`headrace.v1.Inference`: the native protocol."""

@@ -1,0 +1,83 @@
+"""From a message of a stream to the core's terms."""
+
+from __future__ import annotations
+
+from headrace.server.core.calls import Call, Inline, Reference, Zeros
+from headrace.server.core.core import Core
+from headrace.server.core.streams import Stream
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.errors import InvalidArgument, Unimplemented
+from headrace.wire.frames import MAX_ITEMS, parse_frame
+
+_INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
+    pb.Command.INFER,
+    pb.Command.DEFINE,
+    pb.Command.FETCH,
+    pb.Command.RELEASE,
+    pb.Command.CANCEL,
+    pb.Command.OPEN,
+)
+
+
+def apply_commands(core: Core, stream: Stream, message: bytes, now: float) -> None:
+    """Tell the core the commands of a ClientFrame, in order. Nothing of an unreadable message is told but that."""
+    try:
+        frame, tensors = parse_frame(message, pb.ClientFrame())
+        commands = frame.commands
+        if len(commands) > MAX_ITEMS:
+            raise InvalidArgument(f"a frame holds {len(commands)} commands, at most {MAX_ITEMS} are taken")
+    except InvalidArgument as error:
+        core.reject(stream, error)
+        return
+    charge = core.charge(len(message))
+    used = 0
+    for command in commands:
+        kind = command.kind
+        if kind == _INFER:
+            first, used = used, used + command.tensors
+            core.infer(
+                stream,
+                command.tag,
+                command.call,
+                tensors[first:used],
+                charge,
+                now,
+                sources=command.sources,
+                timeout=command.timeout_us * 1e-6,
+                priority=command.priority,
+            )
+        elif kind == _DEFINE:
+            core.define(stream, command.call, to_call(command.define), command.define.ByteSize())
+        elif kind == _FETCH:
+            fetch = command.fetch
+            slices = tuple((part.start, part.stop) for part in fetch.slices)
+            core.fetch(stream, command.tag, fetch.source, fetch.output, slices, now)
+        elif kind == _RELEASE:
+            core.release(stream, command.tag, tuple(command.release.outputs))
+        elif kind == _CANCEL:
+            core.cancel(stream, command.tag, now)
+        elif kind == _OPEN:
+            core.open(stream, command.open.ordered, command.open.max_message_bytes)
+        else:
+            core.reject(stream, Unimplemented(f"command kind {kind} is unknown to this server"))
+    if used < len(tensors):
+        core.reject(stream, InvalidArgument(f"{len(tensors) - used} tensors of a frame belong to no Infer"))
+
+
+def to_call(call: pb.Call) -> Call:
+    return Call(
+        call.model,
+        call.version,
+        tuple(_to_input(each) for each in call.inputs),
+        tuple(call.outputs),
+        call.all_outputs,
+        tuple(call.keep),
+    )
+
+
+def _to_input(given: pb.Input) -> Inline | Reference | Zeros:
+    if given.HasField("reference"):
+        return Reference(given.name, given.reference.output, given.reference.take)
+    if given.HasField("zeros"):
+        return Zeros(given.name, given.zeros.datatype, tuple(given.zeros.shape))
+    return Inline(given.name, given.inline.datatype, tuple(given.inline.shape))

@@ -1,0 +1,114 @@
+"""The unary calls of `headrace.v1.Inference`."""
+
+from __future__ import annotations
+
+from headrace.server.core.events import Done
+from headrace.server.core.model_queue import ModelQueue
+from headrace.server.core.specs import Port
+from headrace.server.core.streams import DefinedCall, Stream
+from headrace.server.core.transitions import SlotState
+from headrace.server.services.api import Desk
+from headrace.server.services.native.commands import to_call
+from headrace.server.services.native.encoder import microseconds, to_tensor
+from headrace.server.services.single import single
+from headrace.server.services.status import Context
+from headrace.server.version import VERSION
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.frames import join_frame, parse_frame
+
+
+class UnaryFront:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def infer(self, message: bytes, context: Context) -> bytes:
+        """A stream of one ticket."""
+        request, tensors = parse_frame(message, pb.InferRequest())
+        call = to_call(request.call)
+        if call.keep or any(given.HasField("reference") for given in request.call.inputs):
+            raise InvalidArgument("a unary Infer keeps nothing and refers to nothing; open a stream for that")
+        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, context.time_remaining()) if seconds]
+        core, defined = self._desk.core, DefinedCall(call, 0)
+
+        def submit(stream: Stream) -> None:
+            core.infer(
+                stream,
+                1,
+                defined,
+                tensors,
+                core.charge(len(message)),
+                self._desk.now(),
+                timeout=min(timeouts, default=0.0),
+                priority=request.priority,
+            )
+
+        return _response(await single(self._desk, submit))
+
+    async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
+
+    async def describe_model(self, request: pb.DescribeModelRequest) -> pb.ModelDescription:
+        return _describe(self._desk.core.models.find(request.name, request.version))
+
+    async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
+        core = self._desk.core
+        return pb.ServerStatusResponse(
+            version=VERSION,
+            draining=core.draining,
+            streams=len(core.streams),
+            tickets_in_flight=sum(stream.in_flight for stream in core.streams),
+            kept_bytes=core.keep.used,
+            queued_bytes=core.queue.used,
+            models=[_status(model) for model in core.models],
+        )
+
+
+def _response(done: Done) -> bytes:
+    plan = done.ticket.plan
+    assert plan is not None
+    outputs = [
+        to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in zip(plan.outputs, done.sent, strict=True)
+    ]
+    response = pb.InferResponse(
+        outputs=outputs, queued_us=microseconds(done.queued), running_us=microseconds(done.running)
+    )
+    return join_frame(response.SerializeToString(), [tensor.read() for tensor in done.sent])
+
+
+def _describe(model: ModelQueue) -> pb.ModelDescription:
+    spec = model.spec
+    return pb.ModelDescription(
+        name=spec.name,
+        version=spec.version,
+        inputs=[_port(port) for port in spec.inputs],
+        outputs=[_port(port) for port in spec.outputs],
+        has_variables=spec.has_variables,
+        slots=spec.slots,
+    )
+
+
+def _port(port: Port) -> pb.Port:
+    return pb.Port(
+        name=port.name,
+        datatype=pb.Datatype.ValueType(port.datatype),
+        shape=[pb.Dimension(min=dimension.min, max=dimension.max) for dimension in port.shape or ()],
+        any_rank=port.shape is None,
+        names=port.names,
+    )
+
+
+def _status(model: ModelQueue) -> pb.ModelStatus:
+    return pb.ModelStatus(
+        name=model.spec.name,
+        version=model.spec.version,
+        slots_free=model.slots.count(SlotState.FREE),
+        slots_running=model.slots.count(SlotState.RUNNING),
+        slots_stopping=model.slots.count(SlotState.STOPPING),
+        slots_restoring=model.slots.count(SlotState.RESTORING),
+        restorations=model.restorations,
+        tickets_queued=model.queued,
+        inferences=model.statistics.inferences,
+        failures=model.statistics.fail[0],
+        executions=model.statistics.executions,
+    )

@@ -1,0 +1,100 @@
+"""What the server is, which models it has, and what they take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from headrace.oip import model_config_pb2 as config_pb
+from headrace.oip import open_inference_pb2 as pb
+from headrace.server.core.specs import ModelSpec, Port
+from headrace.server.services.api import Desk
+from headrace.server.version import VERSION
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import NotFound, Unavailable
+
+_PLATFORM = "openvino"
+
+
+class MetadataRpcs:
+    """`extensions` are the names of what the server has beyond the standard; `ready` says whether it wants work."""
+
+    def __init__(self, desk: Desk, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
+        self._desk = desk
+        self._extensions = extensions
+        self._ready = ready
+
+    async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._ready())
+
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """A model that is not there is not ready, which is no error."""
+        try:
+            self._desk.core.models.find(request.name, request.version)
+        except (NotFound, Unavailable):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=self._ready())
+
+    async def server_metadata(self, _request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(name="headrace", version=VERSION, extensions=self._extensions)
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        models = self._desk.core.models
+        spec = models.find(request.name, request.version).spec
+        return pb.ModelMetadataResponse(
+            name=spec.name,
+            versions=[model.spec.version for model in models if model.spec.name == spec.name],
+            platform=_PLATFORM,
+            inputs=[_tensor(port) for port in spec.inputs],
+            outputs=[_tensor(port) for port in spec.outputs],
+        )
+
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        spec = self._desk.core.models.find(request.name, request.version).spec
+        return pb.ModelConfigResponse(config=_config(spec))
+
+
+def _tensor(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=port.name, datatype=port.datatype.name, shape=_dims(port))
+
+
+def _config(spec: ModelSpec) -> config_pb.ModelConfig:
+    group = config_pb.ModelInstanceGroup(
+        name=f"{spec.name}_0", count=spec.slots, kind=config_pb.ModelInstanceGroup.KIND_CPU
+    )
+    inputs = [
+        config_pb.ModelInput(name=port.name, data_type=_data_type(port.datatype), dims=_dims(port))
+        for port in spec.inputs
+    ]
+    outputs = [
+        config_pb.ModelOutput(
+            name=port.name,
+            data_type=_data_type(port.datatype),
+            dims=_dims(port),
+            label_filename="labels.txt" if spec.labels else "",
+        )
+        for port in spec.outputs
+    ]
+    return config_pb.ModelConfig(
+        name=spec.name,
+        platform=_PLATFORM,
+        backend=_PLATFORM,
+        max_batch_size=0,
+        input=inputs,
+        output=outputs,
+        instance_group=[group],
+        model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=False),
+    )
+
+
+def _data_type(datatype: Datatype) -> config_pb.DataType.ValueType:
+    return config_pb.DataType.Value("TYPE_STRING" if datatype is Datatype.BYTES else f"TYPE_{datatype.name}")
+
+
+def _dims(port: Port) -> Sequence[int]:
+    """-1 where a dimension is dynamic, and alone where the rank is."""
+    if port.shape is None:
+        return (-1,)
+    return [dimension.min if dimension.static else -1 for dimension in port.shape]

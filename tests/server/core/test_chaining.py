@@ -1,0 +1,357 @@
+"""What follows a run that was done in place is done at once, and the core is told of both afterwards."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from headrace.server.core.engine_api import End, Ended, Run
+from headrace.server.core.events import Done
+from headrace.server.core.limits import Limits
+from headrace.server.core.tickets import Ticket
+from headrace.wire.errors import HeadraceError, Internal
+from tests.server.core.scenario import Client, Scenario, add, grow, many, model, outputs_of, port, step
+
+
+def done(world: Scenario, run: Run, error: HeadraceError | None = None) -> End:
+    """A run that has ended just now."""
+    results = [outputs_of(part) for part in run.parts]
+    sent, kept = [sent for sent, _ in results], [kept for _, kept in results]
+    return End(Ended(run, error=error) if error else Ended(run, sent, kept), error, world.now)
+
+
+def tag_of(run: Run | None) -> int | None:
+    if run is None:
+        return None
+    (ticket,) = run.parts
+    assert isinstance(ticket, Ticket)
+    return ticket.tag
+
+
+def chained(world: Scenario, *, steps: int = 4) -> tuple[Client, Run]:
+    """A client whose tickets 1, 2, 3... each take the output of the one before; the first one runs."""
+    client = world.client()
+    client.infer(1, keep=["y"])
+    for tag in range(2, steps + 1):
+        client.infer(tag, x=f"take {tag - 1}.y", keep=["y"])
+    assert world.starts() == [1]
+    return client, world.running.pop(1)
+
+
+def in_place(world: Scenario, run: Run, most: int = 9) -> list[End]:
+    """The ends of a run and those that follow it, a second each."""
+    ends: list[End] = []
+    following: Run | None = run
+    while following is not None and len(ends) < most:
+        world.now += 1
+        ends.append(done(world, following))
+        following = world.core.follower(ends[-1].ended)
+    return ends
+
+
+def test_a_chain_is_done_in_one_go() -> None:
+    world = Scenario()
+    client, run = chained(world)
+    ends = in_place(world, run)
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
+    assert {end.ended.run.slot for end in ends} == {run.slot}
+    for before, end in pairwise(ends):
+        assert end.ended.run.parts[0].references == before.ended.kept[0]
+    assert client.hears() == []
+    assert len(world.core.ended_in_turn(ends)) == 4
+    events = world.take(client.stream)
+    assert [
+        (event.ticket.tag, event.waiting, event.queued, event.running) for event in events if type(event) is Done
+    ] == [
+        (1, 0, 0, 1),
+        (2, 1, 0, 1),
+        (3, 2, 0, 1),
+        (4, 3, 0, 1),
+    ]
+    assert world.starts() == []
+    assert client.live == {4}
+
+
+def test_the_next_may_run_on_another_occasion() -> None:
+    world = Scenario()
+    client, run = chained(world)
+    assert len(world.core.ended_in_turn(in_place(world, run, most=2))) == 2
+    assert client.hears() == ["done 1", "done 2"]
+    assert world.starts() == [3]
+
+
+def test_several_outputs_are_handed_on() -> None:
+    lstm = model("lstm", [port(0, "h", 4), port(1, "c", 8)], [port(0, "y", 4), port(1, "hn", 4), port(2, "cn", 8)])
+    world = Scenario(lstm)
+    client = world.client()
+    client.infer(1, "lstm", keep=["cn", "hn"])  # not in the order of the inputs
+    client.infer(2, "lstm", c="take 1.cn", h="1.hn", outputs=["y"])
+    assert world.starts() == [1]
+    first = done(world, world.running.pop(1))
+    second = world.core.follower(first.ended)
+    assert second is not None
+    (part,) = second.parts
+    shapes = [tensor.shape for tensor in part.references]
+    assert part.plan is not None
+    assert [reference.port.name for reference in part.plan.references] == ["h", "c"]
+    assert shapes == [(4,), (8,)]
+    assert len(world.core.ended_in_turn([first, done(world, second)])) == 2
+    assert client.hears() == ["done 1", "done 2"]
+    assert client.live == {1}
+
+
+def test_one_source_may_have_been_there_before() -> None:
+    world = Scenario(step(), add())
+    client = world.client()
+    client.infer(1, "add", keep=["y"])
+    client.infer(2, "add", keep=["y"])
+    client.infer(3, "add", a="1.y", b="2.y", keep=["y"])
+    assert world.starts() == [1]
+    world.end(1)
+    assert world.starts() == [2]
+    second = done(world, world.running.pop(2))
+    third = world.core.follower(second.ended)
+    assert third is not None
+    assert len(world.core.ended_in_turn([second, done(world, third)])) == 2
+    assert client.hears() == ["done 1", "done 2", "done 3"]
+
+
+def test_what_was_let_go_is_not_kept() -> None:
+    world = Scenario()
+    client, run = chained(world, steps=2)
+    client.release(2)
+    ends = in_place(world, run)
+    assert [end.ended.run.parts[0].keep for end in ends] == [(0,), ()]
+    world.core.ended_in_turn(ends)
+    assert world.core.keep.used == 0
+
+
+def twice(client: Client) -> None:
+    client.infer(2, x="1.y")
+    client.infer(3, x="1.y")
+
+
+def something_else_too(client: Client) -> None:
+    client.infer(9, "add", keep=["y"])
+    client.infer(2, "add", a="1.y", b="9.y")
+
+
+def elsewhere(client: Client) -> None:
+    client.infer(2, "add", a="1.y")
+
+
+def a_fetch(client: Client) -> None:
+    client.fetch(2, "1.y")
+
+
+def nothing(client: Client) -> None:
+    pass
+
+
+def who_was_cancelled(client: Client) -> None:
+    client.infer(2, x="1.y")
+    client.cancel(2)
+
+
+def somebody_else_is_queued(client: Client) -> None:
+    client.infer(3)
+    client.world.client().infer(4)
+
+
+def a_priority(client: Client) -> None:
+    client.infer(3, priority=1)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [twice, something_else_too, elsewhere, a_fetch, nothing, who_was_cancelled, somebody_else_is_queued, a_priority],
+)
+def test_nothing_follows_when_that_would_change_anything(wait: Callable[[Client], None]) -> None:
+    world = Scenario(step(), add())
+    client = world.client()
+    client.infer(1, keep=["y"])
+    assert world.starts() == [1]
+    wait(client)
+    world.starts()
+    assert world.core.follower(done(world, world.running[1]).ended) is None
+
+
+def test_nothing_follows_a_failure() -> None:
+    world = Scenario()
+    _, run = chained(world)
+    assert world.core.follower(done(world, run, Internal("the run failed")).ended) is None
+
+
+def test_those_that_are_queued_follow_in_their_order() -> None:
+    world = Scenario(step(2))
+    client = world.client()
+    for tag in (1, 2, 3, 4):
+        client.infer(tag, keep=["y"])
+        client.infer(10 + tag, x=f"take {tag}.y")
+    assert world.starts() == [1, 2]
+    first, second = done(world, world.running.pop(1)), done(world, world.running.pop(2))
+    ends = [first, *in_place(world, second.ended.run)]
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
+    assert len({end.ended.run.slot for end in ends[1:]}) == 1
+    assert world.core.ended_in_turn(ends) == ends
+    assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
+    assert world.starts() == [11, 12]
+
+
+def test_of_those_that_are_queued_each_fails_alone() -> None:
+    world = Scenario(limits=Limits(keep_bytes=1024))
+    client = world.client()
+    client.infer(1, keep=["y"])
+    client.infer(2, keep=["y"])
+    client.infer(3)
+    assert world.starts() == [1]
+    ends = in_place(world, world.running.pop(1))
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3]
+    assert world.core.ended_in_turn(ends) == [ends[0], ends[2]]
+    assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
+    assert world.core.keep.used == 1024
+
+
+def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=16))
+    client = world.client()
+    for tag in (1, 2, 3, 4):
+        client.infer(tag, outputs=["y"])
+    assert world.starts() == [1]
+    ends = in_place(world, world.running.pop(1))
+    assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
+    assert world.core.ended_in_turn(ends) == ends[:2]
+    assert world.starts() == []
+    assert client.hears() == ["done 1", "done 2"]
+    assert world.runs() == [3, 4]
+    assert client.hears() == ["done 3", "done 4"]
+
+
+def test_none_of_those_that_are_queued_follows_where_streams_take_turns() -> None:
+    world = Scenario()
+    alice, bob = world.client(), world.client()
+    alice.infer(1)
+    alice.infer(2)
+    bob.infer(11)
+    assert world.starts() == [1]
+    first = done(world, world.running.pop(1))
+    assert world.core.follower(first.ended) is None
+    assert world.core.ended_in_turn([first]) == [first]
+    assert world.runs() == [11, 2]
+
+
+def test_none_of_a_choked_stream_follows() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=8))
+    alice, bob = world.client(), world.client()
+    alice.infer(1, outputs=["y"])
+    assert world.runs() == [1]
+    alice.infer(2)
+    bob.infer(11)
+    assert world.starts() == [11]
+    first = done(world, world.running.pop(11))
+    assert world.core.follower(first.ended) is None
+    assert world.core.ended_in_turn([first]) == [first]
+    assert world.starts() == []
+    assert alice.hears() == ["done 1"]
+    assert world.runs() == [2]
+
+
+def test_who_was_not_run_is_queued_as_before() -> None:
+    world = Scenario()
+    client = world.client()
+    for tag in (1, 2, 3):
+        client.infer(tag)
+    assert world.starts() == [1]
+    first = done(world, world.running.pop(1))
+    assert tag_of(world.core.follower(first.ended)) == 2
+    # The engine did not do it in place.
+    assert world.core.ended_in_turn([first]) == [first]
+    client.cancel(3)
+    assert world.starts() == [2]
+    world.end(2)
+    assert client.hears() == ["done 1", "failed 3 CANCELLED", "done 2"]
+
+
+def test_dynamic_shapes_are_checked_first() -> None:
+    world = Scenario(grow())
+    client = world.client()
+    client.infer(1, "grow", keep=["y"])
+    client.infer(2, "grow", x="1.y")
+    assert world.starts() == [1]
+    assert world.core.follower(done(world, world.running[1]).ended) is None
+
+
+def test_nothing_follows_where_more_may_come_to_share_a_run() -> None:
+    halves = model("halves", [port(0, "x", None)], [port(0, "y", None)], direct=True, batch=4)
+    world = Scenario(halves, many(), limits=Limits(batch_delay=1))
+    client = world.client()
+    client.infer(1, "halves", keep=["y"])
+    client.infer(2, "halves", x="1.y")
+    assert world.passes(1) == [1]
+    assert world.core.follower(done(world, world.running[1]).ended) is None
+
+
+def test_a_follower_that_fails_fails_alone_with_those_that_wait_for_it() -> None:
+    world = Scenario()
+    client, run = chained(world)
+    first = done(world, run)
+    second = world.core.follower(first.ended)
+    assert second is not None
+    assert len(world.core.ended_in_turn([first, done(world, second, Internal("the run failed"))])) == 2
+    assert client.hears() == [
+        "done 1",
+        "failed 2 INTERNAL",
+        "failed 3 FAILED_PRECONDITION",
+        "failed 4 FAILED_PRECONDITION",
+    ]
+    assert world.core.keep.used == 0
+    assert world.starts() == []
+
+
+def test_what_does_not_fit_the_quota_is_forgotten() -> None:
+    world = Scenario(limits=Limits(keep_bytes=2048))
+    client = world.client()
+    client.infer(1, keep=["y"])
+    client.infer(2, x="1.y", keep=["y"])
+    client.infer(3, x="2.y", keep=["y"])
+    client.infer(4, x="3.y")
+    assert world.starts() == [1]
+    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 2
+    assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
+    assert world.core.keep.used == 2048
+    assert world.starts() == []
+
+
+def test_a_choked_stream_waits() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=8))
+    client = world.client()
+    client.infer(1, outputs=["y"], keep=["y"])
+    client.infer(2, x="1.y", outputs=["y"])
+    assert world.starts() == [1]
+    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 1
+    assert world.starts() == []
+    assert client.hears() == ["done 1"]
+    assert world.starts() == [2]
+    world.end(2)
+    assert client.hears() == ["done 2"]
+
+
+def test_nobody_holds_what_is_forgotten() -> None:
+    world = Scenario(limits=Limits(unsent_bytes=8))
+    client = world.client()
+    client.infer(1, outputs=["y"], keep=["y"])
+    client.infer(2, x="take 1.y", outputs=["y"], keep=["y"])
+    assert world.starts() == [1]
+    ends = in_place(world, world.running.pop(1))
+    forgotten = [weakref.ref(tensor) for tensor in (*ends[1].ended.kept[0], *ends[1].ended.sent[0])]
+    assert len(world.core.ended_in_turn(ends)) == 1
+    ends.clear()
+    gc.collect()
+    assert [each() for each in forgotten] == [None, None]
+    client.cancel(2)
+    assert client.hears() == ["done 1", "failed 2 CANCELLED"]
+    assert world.core.keep.used == 0

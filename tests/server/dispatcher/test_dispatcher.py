@@ -1,0 +1,271 @@
+"""The event loop goes on while models run."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import weakref
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from headrace.server.core.calls import Call, Inline
+from headrace.server.core.core import Core
+from headrace.server.core.crowd import FEW, MOST, OFTEN, QUIET
+from headrace.server.core.engine_api import Run
+from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.limits import Limits
+from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.streams import Stream
+from headrace.server.dispatcher.dispatcher import Dispatcher
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.fake import Arrays, FakeEngine, Script
+from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.wire.dtypes import Datatype
+from tests import models
+from tests.e2e.test_formats import WORDS, packaged
+
+
+class Gaps:
+    """`longest`: seconds between two turns of the loop, at most, inside the block."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.longest = 0.0
+
+    def __enter__(self) -> Gaps:
+        self._last = self._loop.time()
+        self._handle = self._loop.call_soon(self._turn)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.cancel()
+
+    def _turn(self) -> None:
+        now = self._loop.time()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+        self._handle = self._loop.call_soon(self._turn)
+
+
+def ask(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Stream:
+    """The stream of an Infer of which nothing is asked for. Nobody has acted."""
+    inputs = tuple(Inline(port.name, Datatype.FP32, shape) for port in spec.inputs)
+    core = dispatcher.core
+    stream = core.open_stream(unary=True)
+    core.define(stream, 1, Call(spec.name, "", inputs, (), False, ()), 100)
+    core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.charge(len(data)), dispatcher.now())
+    return stream
+
+
+async def told(dispatcher: Dispatcher, stream: Stream) -> Event:
+    """The only event of a stream."""
+    while not (events := stream.take()):
+        assert await dispatcher.news(stream)
+    (event,) = events
+    dispatcher.leave(stream)
+    return event
+
+
+async def infer(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Done:
+    """One inference, of which nothing is asked for."""
+    stream = ask(dispatcher, spec, shape, data)
+    dispatcher.act()
+    event = await told(dispatcher, stream)
+    assert isinstance(event, Done), event
+    return event
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes"),
+    [
+        pytest.param("add_multiply", [(700_000, 16)] * 3, id="a huge batch of a model that runs directly"),
+        pytest.param("words", [(1, 3, 48, width) for width in (640, 960, 1280)], id="first runs of new shapes"),
+    ],
+)
+async def test_a_long_run_does_not_hold_up_the_loop(tmp_path: Path, model: str, shapes: list[tuple[int, ...]]) -> None:
+    path = packaged(*WORDS) if model == "words" else models.add_multiply(tmp_path)
+    engine = OpenVinoEngine()
+    properties = {"INFERENCE_PRECISION_HINT": "f32"}
+    spec = engine.load("m", "1", path, Compilation(run="direct", properties=properties))
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    if model == "add_multiply":
+        for _ in range(5):
+            await infer(dispatcher, spec, (1, 16), bytes(64))
+    for shape in shapes:
+        data = np.ones(shape, np.float32).tobytes()
+        with Gaps() as gaps:
+            done = await infer(dispatcher, spec, shape, data)
+        assert done.running > 0.02
+        assert gaps.longest < done.running / 2
+    dispatcher.close()
+    engine.close()
+
+
+async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCaptureFixture) -> None:
+    def positive(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
+        if (inputs["x"] < 0).any():
+            raise ValueError("negative")
+        return {"y": inputs["x"]}
+
+    any_rows = (Dimension(0, -1),)
+    ports = (Port(0, ("x",), Datatype.FP32, any_rows),), (Port(0, ("y",), Datatype.FP32, any_rows),)
+    engine = FakeEngine()
+    spec = engine.add(ModelSpec("m", "1", *ports, has_variables=False, slots=1, direct=True, batch=4), positive)
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    with caplog.at_level(logging.INFO, "headrace.server.dispatcher.dispatcher"):
+        values = np.array([1, -2, 3], np.float32)
+        streams = [ask(dispatcher, spec, (1,), value.tobytes()) for value in values]
+        dispatcher.act()
+        events = [await told(dispatcher, stream) for stream in streams]
+    assert [len(run.parts) for run in engine.started] == [3, 1, 1, 1]
+    assert [type(event) for event in events] == [Done, Failed, Done]
+    (batch, incident) = caplog.records
+    assert (batch.levelno, batch.getMessage()) == (
+        logging.INFO,
+        "a batch of 3 failed (negative); each runs again alone",
+    )
+    assert incident.levelno == logging.ERROR
+    assert isinstance(events[1], Failed)
+    number = incident.getMessage().removeprefix("incident ")
+    assert events[1].error.code.name == "INTERNAL"
+    assert number in events[1].error.message
+    dispatcher.close()
+
+
+@pytest.mark.parametrize("run", ["direct", "async"])
+async def test_a_model_is_freed_after_its_last_ticket(tmp_path: Path, run: Literal["direct", "async"]) -> None:
+    engine = OpenVinoEngine()
+    path, compilation = models.add_multiply(tmp_path), Compilation(run=run, slots=2, batch=1)
+    old, new = (engine.load("m", "1", path, compilation) for _ in range(2))
+    slots = [weakref.ref(slot) for slot in engine._models[id(old)].slots]
+    core = Core(Limits())
+    core.models.add(old)
+    dispatcher = Dispatcher(core, engine)
+    streams = [ask(dispatcher, old, (1, 16), bytes(64)) for _ in range(8)]
+    dispatcher.act()
+    core.models.add(new)
+    streams += [ask(dispatcher, new, (1, 16), bytes(64)) for _ in range(8)]
+    core.models.remove("m", "1", "is unloaded")
+    late = ask(dispatcher, new, (1, 16), bytes(64))
+    dispatcher.act()
+    assert [type(await told(dispatcher, stream)) for stream in streams] == [Done] * 16
+    refused = await told(dispatcher, late)
+    assert isinstance(refused, Failed)
+    assert refused.error.message == "model 'm' is unloaded"
+    dispatcher.act()
+    assert engine._models == {}
+    gc.collect()
+    assert [slot() for slot in slots] == [None, None]
+    dispatcher.close()
+    engine.close()
+
+
+class Watched(OpenVinoEngine):
+    """`unloaded` is set when a model was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unloaded = asyncio.Event()
+
+    def unload(self, spec: ModelSpec) -> None:
+        super().unload(spec)
+        self.unloaded.set()
+
+
+async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> None:
+    engine = Watched()
+    spec = engine.load("m", "1", models.slow(tmp_path), Compilation(run="async", slots=1))
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    stream = ask(dispatcher, spec, (1,), bytes(4))
+    dispatcher.act()
+    core.models.remove("m", "1", "is unloaded")
+    dispatcher.leave(stream)
+    assert [*engine._models] == [id(spec)]
+    await engine.unloaded.wait()
+    assert engine._models == {}
+    assert dispatcher.waits_for_clients()
+    dispatcher.close()
+    engine.close()
+
+
+class Recording(FakeEngine):
+    """`begun` are runs that were started and nobody has taken from there, `cancelled` those that were to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Queue[Run]()
+        self.cancelled: list[Run] = []
+
+    def start(self, run: Run) -> None:
+        super().start(run)
+        self.begun.put_nowait(run)
+
+    def cancel(self, run: Run) -> None:
+        super().cancel(run)
+        self.cancelled.append(run)
+
+
+async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neither() -> None:
+    """Its ticket was cancelled before, and nobody has acted since."""
+    engine = Recording()
+    ports = (Port(0, ("x",), Datatype.FP32, (Dimension(1, 1),)),), (Port(0, ("y",), Datatype.FP32, (Dimension(1, 1),)),)
+    spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1)
+    engine.add(spec, lambda inputs: {"y": inputs["x"]}, Script(held=True))
+    core = Core(Limits())
+    core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    gone, stays = ask(dispatcher, spec, (1,), bytes(4)), ask(dispatcher, spec, (1,), bytes(4))
+    dispatcher.act()
+    first = await engine.begun.get()
+    core.cancel(gone, 1, dispatcher.now())
+    engine.finish(first)
+    second = await engine.begun.get()
+    assert (second.slot, engine.running, engine.cancelled) == (first.slot, [second], [])
+    assert isinstance(await told(dispatcher, gone), Failed)
+    engine.finish(second)
+    assert isinstance(await told(dispatcher, stays), Done)
+    assert engine.cancelled == []
+    assert dispatcher.waits_for_clients()
+    dispatcher.close()
+
+
+async def test_who_waits_for_others_runs_when_the_loop_has_nothing_to_do() -> None:
+    """Or when it has waited for long enough, on a loop that says nothing."""
+    any_rows = (Dimension(0, -1),)
+    ports = (Port(0, ("x",), Datatype.FP32, any_rows),), (Port(0, ("y",), Datatype.FP32, any_rows),)
+    engine = FakeEngine()
+    spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1, direct=True, batch=16)
+    engine.add(spec, lambda inputs: {"y": inputs["x"]})
+    core = Core(Limits(gather=True))
+    core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    for _ in range(OFTEN):
+        await infer(dispatcher, spec, (1,), bytes(4))
+    assert dispatcher.patience() == math.inf
+    came = dispatcher.now()
+    dispatcher.now = lambda: came  # all of them come at once, however busy the machine is
+    waiting = [asyncio.create_task(infer(dispatcher, spec, (1,), bytes(4))) for _ in range(FEW)]
+    await asyncio.sleep(0)
+    assert dispatcher.patience() == QUIET
+    assert len(engine.started) == OFTEN
+    dispatcher.quiet()
+    await asyncio.wait(waiting)
+    assert [len(run.parts) for run in engine.started[OFTEN:]] == [FEW]
+    assert dispatcher.patience() == math.inf
+    dispatcher.now = asyncio.get_running_loop().time
+    began = dispatcher.now()
+    await infer(dispatcher, spec, (1,), bytes(4))
+    assert dispatcher.now() - began >= MOST
+    dispatcher.close()

@@ -1,0 +1,128 @@
+"""The event loop looks for messages a little longer before it sleeps."""
+
+from __future__ import annotations
+
+import math
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.server.dispatcher.event_loop import PollingSelector
+
+Sockets = tuple[socket.socket, socket.socket]
+Selected = list[tuple[selectors.SelectorKey, int]]
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The timeouts with which the system was asked."""
+    timeouts: list[float | None] = []
+    select = selectors.DefaultSelector.select
+
+    def recorded(self: selectors.DefaultSelector, timeout: float | None = None) -> Selected:
+        timeouts.append(timeout)
+        return select(self, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", recorded)
+    return timeouts
+
+
+def selecting(seconds: float, ours: socket.socket) -> PollingSelector:
+    selector = PollingSelector(seconds)
+    selector.register(ours, selectors.EVENT_READ)
+    return selector
+
+
+def test_what_is_ready_is_found_at_once(sockets: Sockets, asked: list[float | None]) -> None:
+    ours, theirs = sockets
+    selector = selecting(10.0, ours)
+    theirs.send(b"x")
+    ((key, events),) = selector.select()
+    assert (key.fileobj, events) == (ours, selectors.EVENT_READ)
+    assert asked == [0]
+
+
+def test_it_polls_and_then_sleeps(sockets: Sockets, asked: list[float | None]) -> None:
+    selector = selecting(0.01, sockets[0])
+    began = time.perf_counter()
+    assert selector.select(0.03) == []
+    assert 0.03 <= time.perf_counter() - began < 1
+    *polls, sleep = asked
+    assert len(polls) > 1
+    assert set(polls) == {0}
+    assert sleep is not None
+    assert 0 < sleep <= 0.021
+
+
+def test_it_does_not_poll_longer_than_it_may_wait(sockets: Sockets, asked: list[float | None]) -> None:
+    selector = selecting(10.0, sockets[0])
+    began = time.perf_counter()
+    assert selector.select(0.01) == []
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_it_does_not_poll_when_told_not_to(sockets: Sockets, asked: list[float | None], seconds: float) -> None:
+    selector = selecting(seconds, sockets[0])
+    if seconds:
+        selector.watcher = Busy(polling=False)
+    assert selector.select(0.01) == []
+    assert asked == [0.01]
+
+
+def test_while_the_loop_has_other_work_each_second_look_is_enough(sockets: Sockets, asked: list[float | None]) -> None:
+    ours, theirs = sockets
+    selector = selecting(10.0, ours)
+    theirs.send(b"x")
+    assert [len(selector.select(0)) for _ in range(5)] == [0, 1, 0, 1, 0]
+    assert asked == [0, 0]
+
+
+class Busy:
+    """A `Watcher`. `heard`: how often it was quiet."""
+
+    def __init__(self, patience: float = math.inf, *, polling: bool = True) -> None:
+        self._patience = patience
+        self._polling = polling
+        self.heard = 0
+
+    def waits_for_clients(self) -> bool:
+        return self._polling
+
+    def patience(self) -> float:
+        return self._patience
+
+    def quiet(self) -> None:
+        self.heard += 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 10.0])
+@pytest.mark.parametrize("timeout", [None, 10.0])
+def test_somebody_is_told_that_it_is_quiet(sockets: Sockets, seconds: float, timeout: float | None) -> None:
+    selector = selecting(seconds, sockets[0])
+    selector.watcher = watcher = Busy(0.01)
+    began = time.perf_counter()
+    assert selector.select(timeout) == []
+    assert 0.01 <= time.perf_counter() - began < 1
+    assert watcher.heard == 1
+
+
+def test_it_is_not_quiet_when_something_comes_or_falls_due(sockets: Sockets) -> None:
+    ours, theirs = sockets
+    selector = selecting(10.0, ours)
+    selector.watcher = watcher = Busy(0.01)
+    assert selector.select(0.005) == []
+    theirs.send(b"x")
+    assert len(selector.select(10.0)) == 1
+    selector.select(0)
+    assert watcher.heard == 0

@@ -1,0 +1,72 @@
+"""Events as messages. Those that are written by hand are the ones that protobuf writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.server.core.calls import Call, Inline, bind
+from headrace.server.core.events import Done
+from headrace.server.core.tickets import Ticket
+from headrace.server.engine.tensors import OutputTensor
+from headrace.server.services.native.encoder import Encoder
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.dtypes import Datatype
+from tests.server.core.scenario import Scenario, grow
+
+STREAM = Scenario(grow()).client().stream
+PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
+NOTHING = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())
+
+seconds = st.integers(0, 2**40).map(lambda us: us / 2**20)
+dones = st.lists(
+    st.tuples(
+        st.integers(1, 2**64 - 1), st.none() | st.integers(0, 70_000), st.sampled_from([0.0, 1.5]), seconds, seconds
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def done(tag: int, elements: int | None, waiting: float, queued: float, running: float) -> Done:
+    """A Done with one output of so many elements, or with none."""
+    ticket = Ticket(STREAM, tag, 0.0, infer=True)
+    ticket.plan = NOTHING if elements is None else PLAN
+    data = bytes(4 * (elements or 0))
+    sent = [] if elements is None else [OutputTensor(Datatype.FP32, (elements,), data)]
+    return Done(ticket, sent, [], len(data), 64, waiting, queued, running)
+
+
+@given(dones)
+def test_a_done_is_what_protobuf_writes(said: Sequence[tuple[int, int | None, float, float, float]]) -> None:
+    message = Encoder().encode([done(*each) for each in said])
+    frame = pb.ServerFrame.FromString(message)
+    assert frame.SerializeToString() == message
+    layouts = {0: -1}
+    tensors = iter(frame.tensors)
+    found = []
+    for event in frame.events:
+        if event.kind == pb.Event.LAYOUT:
+            (tensor,) = event.define.sent
+            assert (tensor.name, tensor.datatype) == ("y", pb.FP32)
+            layouts[event.layout] = tensor.shape[0]
+            continue
+        assert event.kind == pb.Event.DONE
+        elements = layouts[event.layout]
+        found.append((event.tag, elements, event.waiting_us, event.queued_us, event.running_us))
+        assert elements < 0 or len(next(tensors)) == 4 * elements
+    assert next(tensors, None) is None
+    assert found == [
+        (tag, -1 if elements is None else elements, *(int(time * 1e6) for time in times))
+        for tag, elements, *times in said
+    ]
+
+
+def test_a_layout_is_described_once() -> None:
+    encoder = Encoder()
+    first, second = (pb.ServerFrame.FromString(encoder.encode([done(tag, 4, 0, 0, 0)])) for tag in (1, 2))
+    assert [event.kind for event in first.events] == [pb.Event.LAYOUT, pb.Event.DONE]
+    assert [event.kind for event in second.events] == [pb.Event.DONE]
+    assert second.events[0].layout == first.events[0].layout

@@ -1,0 +1,121 @@
+"""The largest elements of a tensor, as Triton's clients read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from headrace.server.services.oip.classification import classify
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.tensors import decode_bytes, to_wire
+
+
+def classes(array: npt.NDArray[Any], count: int, labels: tuple[str, ...] = ()) -> Any:
+    """What is read back, as nested lists."""
+    datatype, shape, data = to_wire(array)
+    found, elements = classify(datatype, shape, data, count, labels)
+    return np.vectorize(bytes.decode, otypes=[object])(decode_bytes(elements, found)).tolist()
+
+
+def test_the_largest_come_first() -> None:
+    scores = np.array([0.1, 0.7, -2, 0.2], np.float32)
+    assert classes(scores, 2) == ["0.700000:1", "0.200000:3"]
+
+
+def test_no_more_than_there_are() -> None:
+    assert classes(np.array([1, 2], np.int64), 2**63 - 1) == ["2:1", "1:0"]
+
+
+def test_labels_stand_behind_the_index_where_there_are_any() -> None:
+    scores = np.array([1, 4, 3, 2], np.uint8)
+    assert classes(scores, 4, ("cat", "dog", "")) == ["4:1:dog", "3:2", "2:3", "1:0:cat"]
+
+
+def test_of_equal_ones_the_first_comes_first() -> None:
+    assert classes(np.array([5, 7, 5, 7, 5], np.int16), 4) == ["7:1", "7:3", "5:0", "5:2"]
+    assert classes(np.array([-0.0, 0.0, 0.0], np.float64), 3) == ["-0.000000:0", "0.000000:1", "0.000000:2"]
+
+
+def test_nan_comes_last() -> None:
+    scores = np.array([np.nan, -np.inf, 1, np.nan, np.inf], np.float32)
+    assert classes(scores, 5) == ["inf:4", "1.000000:2", "-inf:1", "nan:0", "nan:3"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (np.int8, ["127:0", "-128:1"]),
+        (np.int16, ["32767:0", "-32768:1"]),
+        (np.int32, ["2147483647:0", "-2147483648:1"]),
+        (np.int64, ["9223372036854775807:0", "-9223372036854775808:1"]),
+        (np.uint8, ["255:0", "0:1"]),
+        (np.uint16, ["65535:0", "0:1"]),
+        (np.uint32, ["4294967295:0", "0:1"]),
+        (np.uint64, ["18446744073709551615:0", "0:1"]),
+    ],
+)
+def test_the_ends_of_each_integer(dtype: Any, expected: list[str]) -> None:
+    limits = np.iinfo(dtype)
+    assert classes(np.array([limits.max, limits.min], dtype), 2) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_each_float_is_printed_alike(dtype: Any) -> None:
+    assert classes(np.array([0.5, -1.5, 2], dtype), 3) == ["2.000000:2", "0.500000:0", "-1.500000:1"]
+
+
+def test_a_float_is_printed_with_the_bits_that_it_has() -> None:
+    assert classes(np.array([3e38], np.float32), 1) == ["300000000549775575777803994281145270272.000000:0"]
+    assert classes(np.array([0.1], ml_dtypes.bfloat16), 1) == ["0.100098:0"]
+
+
+def test_a_scalar_is_a_list_of_one() -> None:
+    assert classes(np.array(3, np.int32), 5) == ["3:0"]
+
+
+def test_more_dimensions_are_classified_row_by_row() -> None:
+    scores = np.array([[[1, 2], [4, 3]], [[9, 8], [6, 7]]], np.int32)
+    assert classes(scores, 3, ("a", "b", "c", "d")) == [["4:2:c", "3:3:d", "2:1:b"], ["9:0:a", "8:1:b", "7:3:d"]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((0,), (0,)), ((0, 5), (0, 3)), ((4, 0), (4, 0)), ((2, 0, 3), (2, 0)), ((0, 2, 1), (0, 2))]
+)
+def test_empty_tensors_have_no_classes(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    assert classify(Datatype.FP32, shape, b"", 3, ()) == (expected, b"")
+
+
+@pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.BOOL])
+def test_only_numbers_are_classified(datatype: Datatype) -> None:
+    message = f"^an output of datatype {datatype.name} cannot be classified: its elements are no numbers$"
+    with pytest.raises(InvalidArgument, match=message):
+        classify(datatype, (1,), b"\0", 1, ())
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_at_least_one_class_is_asked_for(count: int) -> None:
+    with pytest.raises(InvalidArgument, match=f"^classification asks for {count} classes; it takes 1 or more$"):
+        classify(Datatype.FP32, (1,), bytes(4), count, ())
+
+
+@given(
+    arrays.arrays(st.sampled_from([np.int8, np.uint16, np.float32]), arrays.array_shapes(max_dims=3, max_side=4)),
+    st.integers(1, 8),
+)
+def test_as_a_sort_in_python_says(array: npt.NDArray[Any], count: int) -> None:
+    def best(row: npt.NDArray[Any]) -> list[str]:
+        values = row.ravel().tolist()
+        order = sorted(range(len(values)), key=lambda i: (values[i] != values[i], -values[i], i))
+        # NaN compares with nothing: those that are come in their order, behind all others.
+        order = [i for i in order if values[i] == values[i]] + [i for i in range(len(values)) if values[i] != values[i]]
+        return [f"{values[i]:f}:{i}" if array.dtype.kind == "f" else f"{values[i]}:{i}" for i in order[:count]]
+
+    assert classes(array, count) == (best(array) if array.ndim == 1 else [best(row) for row in array])

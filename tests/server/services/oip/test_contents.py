@@ -1,0 +1,139 @@
+"""Typed contents become the bytes of raw contents."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.oip import open_inference_pb2 as pb
+from headrace.server.services.oip.typed_contents import MAX_ELEMENTS, contents_to_bytes, has_contents
+from headrace.wire.dtypes import Datatype, numpy_dtype
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.tensors import MAX_RANK, encode_bytes
+
+VALUES: list[tuple[Datatype, str, list[Any]]] = [
+    (Datatype.BOOL, "bool_contents", [True, False, True]),
+    (Datatype.UINT8, "uint_contents", [0, 1, 255]),
+    (Datatype.UINT16, "uint_contents", [0, 1, 2**16 - 1]),
+    (Datatype.UINT32, "uint_contents", [0, 1, 2**32 - 1]),
+    (Datatype.UINT64, "uint64_contents", [0, 1, 2**64 - 1]),
+    (Datatype.INT8, "int_contents", [-128, -1, 127]),
+    (Datatype.INT16, "int_contents", [-(2**15), -1, 2**15 - 1]),
+    (Datatype.INT32, "int_contents", [-(2**31), -1, 2**31 - 1]),
+    (Datatype.INT64, "int64_contents", [-(2**63), -1, 2**63 - 1]),
+    (Datatype.FP32, "fp32_contents", [-0.0, 0.1, float("inf")]),
+    (Datatype.FP64, "fp64_contents", [-0.0, 0.1, float("nan")]),
+]
+
+
+def contents(**fields: Any) -> pb.InferTensorContents:
+    return pb.InferTensorContents(**fields)
+
+
+@pytest.mark.parametrize(("datatype", "field", "values"), VALUES, ids=lambda each: getattr(each, "name", None))
+def test_each_datatype_has_its_field(datatype: Datatype, field: str, values: list[Any]) -> None:
+    given = contents(**{field: values})
+    assert has_contents(given)
+    assert contents_to_bytes("x", datatype, (1, 3), given) == np.array(values, numpy_dtype(datatype)).tobytes()
+
+
+def test_bytes_stand_behind_their_lengths() -> None:
+    given = contents(bytes_contents=[b"one", b"", b"\xff\0"])
+    expected = b"\x03\0\0\0one\0\0\0\0\x02\0\0\0\xff\0"
+    assert contents_to_bytes("x", Datatype.BYTES, (3,), given) == expected
+    assert expected == encode_bytes(np.array([b"one", b"", b"\xff\0"], np.object_))
+
+
+def test_a_scalar_has_one_element() -> None:
+    assert contents_to_bytes("x", Datatype.INT32, (), contents(int_contents=[7])) == b"\x07\0\0\0"
+
+
+@pytest.mark.parametrize("datatype", Datatype, ids=lambda datatype: datatype.name)
+def test_an_empty_tensor_has_no_contents(datatype: Datatype) -> None:
+    assert not has_contents(contents())
+    assert contents_to_bytes("x", datatype, (2, 0), contents()) == b""
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "fields", "message"),
+    [
+        (
+            Datatype.FP16,
+            (1,),
+            {"fp32_contents": [1.0]},
+            "input 'x': FP16 has no typed contents; send it in raw_input_contents",
+        ),
+        (Datatype.BF16, (1,), {}, "input 'x': BF16 has no typed contents; send it in raw_input_contents"),
+        (
+            Datatype.FP32,
+            (1,),
+            {"fp64_contents": [1.0]},
+            "input 'x' has fp64_contents, where FP32 takes fp32_contents",
+        ),
+        (Datatype.FP32, (0,), {"int_contents": [1]}, "input 'x' has int_contents, where FP32 takes fp32_contents"),
+        (
+            Datatype.INT8,
+            (1,),
+            {"int_contents": [1], "uint_contents": [1]},
+            "input 'x' has int_contents and uint_contents; INT8 takes int_contents alone",
+        ),
+        (
+            Datatype.INT32,
+            (2, 2),
+            {"int_contents": [1, 2, 3]},
+            "input 'x' has 3 elements in int_contents, where INT32[2, 2] takes 4",
+        ),
+        (Datatype.BYTES, (2,), {}, "input 'x' has 0 elements in bytes_contents, where BYTES[2] takes 2"),
+        (Datatype.INT8, (2,), {"int_contents": [1, 128]}, "input 'x': value 128 of element 1 does not fit INT8"),
+        (Datatype.INT8, (1,), {"int_contents": [-129]}, "input 'x': value -129 of element 0 does not fit INT8"),
+        (Datatype.INT16, (1,), {"int_contents": [2**15]}, "input 'x': value 32768 of element 0 does not fit INT16"),
+        (Datatype.UINT8, (1,), {"uint_contents": [256]}, "input 'x': value 256 of element 0 does not fit UINT8"),
+        (
+            Datatype.UINT16,
+            (1,),
+            {"uint_contents": [2**32 - 1]},
+            "input 'x': value 4294967295 of element 0 does not fit UINT16",
+        ),
+        (Datatype.INT8, (-1,), {"int_contents": [1]}, "input 'x': shape [-1] has the negative dimension -1"),
+        (
+            Datatype.INT8,
+            (2**62, 4),
+            {"int_contents": [1]},
+            f"input 'x': shape [{2**62}, 4] overflows: its elements cannot be counted in 64 bits",
+        ),
+        (
+            Datatype.INT8,
+            (1,) * (MAX_RANK + 1),
+            {"int_contents": [1]},
+            f"input 'x': a shape has {MAX_RANK + 1} dimensions, at most {MAX_RANK} are taken",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    datatype: Datatype, shape: tuple[int, ...], fields: dict[str, list[Any]], message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{re.escape(message)}$"):
+        contents_to_bytes("x", datatype, shape, contents(**fields))
+
+
+def test_a_huge_shape_allocates_nothing() -> None:
+    with pytest.raises(
+        InvalidArgument, match=rf"has 1 elements in fp64_contents, where FP64\[{2**59}\] takes {2**59}$"
+    ):
+        contents_to_bytes("x", Datatype.FP64, (2**59,), contents(fp64_contents=[1.0]))
+
+
+def test_fields_that_nobody_knows_are_no_contents() -> None:
+    unknown = pb.InferTensorContents.FromString(b"\x7a\x01x")
+    assert not has_contents(unknown)
+    assert contents_to_bytes("x", Datatype.FP32, (0,), unknown) == b""
+
+
+def test_there_may_be_so_many_elements() -> None:
+    count = MAX_ELEMENTS + 1
+    contents = pb.InferTensorContents(bool_contents=np.zeros(count, np.bool_))
+    with pytest.raises(InvalidArgument, match=f"input 'x' has {count} elements.* raw_input_contents"):
+        contents_to_bytes("x", Datatype.BOOL, [count], contents)

@@ -1,0 +1,68 @@
+"""Responses are what protobuf reads."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.oip import open_inference_pb2 as pb
+from headrace.server.core.calls import Call, Inline, bind
+from headrace.server.core.events import Done
+from headrace.server.core.tickets import Ticket
+from headrace.server.engine.tensors import OutputTensor
+from headrace.server.services.oip.requests import PLAIN, Asked
+from headrace.server.services.oip.responses import Responses, failure, in_stream
+from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import InvalidArgument
+from headrace.wire.tensors import decode_bytes
+from tests.server.core.scenario import Scenario, grow
+
+STREAM = Scenario(grow()).client().stream
+PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
+
+
+def done(*values: float) -> Done:
+    ticket = Ticket(STREAM, 1, 0.0, infer=True)
+    ticket.plan = PLAN
+    data = np.array(values, "<f4").tobytes()
+    return Done(ticket, [OutputTensor(Datatype.FP32, (len(values),), data)], [], len(data), 64, 0, 0, 0)
+
+
+@given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
+def test_a_response(request_id: str, values: list[float]) -> None:
+    responses = Responses()
+    for _ in range(2):
+        message = responses.write(done(*values), request_id.encode(), ())
+        response = pb.ModelInferResponse.FromString(message)
+        assert (response.model_name, response.model_version, response.id) == ("grow", "1", request_id)
+        (output,) = response.outputs
+        assert (output.name, output.datatype, list(output.shape)) == ("y", "FP32", [len(values)])
+        assert not output.HasField("contents")
+        (raw,) = response.raw_output_contents
+        assert np.frombuffer(raw, "<f4").tolist() == values
+        streamed = pb.ModelStreamInferResponse.FromString(in_stream(message))
+        assert not streamed.error_message
+        assert streamed.infer_response.parameters.pop("triton_final_response").bool_param
+        assert streamed.infer_response == response
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=200))
+def test_a_failure_in_a_stream(request_id: str, message: str) -> None:
+    read = pb.ModelStreamInferResponse.FromString(failure(InvalidArgument(message), request_id.encode()))
+    assert read.error_message == message
+    assert read.infer_response == pb.ModelInferResponse(id=request_id)
+    assert read.HasField("infer_response")
+
+
+def test_classes() -> None:
+    message = Responses().write(done(0.5, 2.5, 1.0), b"", [Asked(2, None)])
+    response = pb.ModelInferResponse.FromString(message)
+    (output,) = response.outputs
+    assert (output.name, output.datatype, list(output.shape)) == ("y", "BYTES", [2])
+    assert decode_bytes(response.raw_output_contents[0], (2,)).tolist() == [b"2.500000:1", b"1.000000:2"]
+
+
+def test_an_output_beside_one_with_more_to_do() -> None:
+    response = pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", [PLAIN]))
+    assert response == pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", ()))
