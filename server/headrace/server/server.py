@@ -251,5 +251,5 @@ def _limits(settings: Settings) -> Limits:
         keep_seconds=settings.keep_seconds,
         grace=settings.grace,
         batch_delay=settings.batch_delay,
-        gather=settings.gather == "auto",
+        coalesce=settings.coalesce == "auto",
     )

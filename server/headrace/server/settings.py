@@ -81,8 +81,8 @@ class Settings:
     """Rows of a run that tickets share: auto (where it pays), off, or up to 64."""
     batch_delay: Pause = 0.0
     """Seconds that a batch waits to be full."""
-    gather: Literal["auto", "off"] = "auto"
-    """Single requests wait for each other, where many come: 2 ms at most."""
+    coalesce: Literal["auto", "off"] = "auto"
+    """Let single requests wait for each other (at most 2 ms) where many arrive."""
     busy_poll: Pause = 200e-6
     """Seconds of looking for messages before sleeping; 0: none."""
     streams: Count = 4096

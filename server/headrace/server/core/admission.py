@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.engine_api import Tensor
-from headrace.server.core.model_queue import MAX_PRIORITY
+from headrace.server.core.limits import MAX_PRIORITY
 from headrace.server.core.quotas import MessageCharge
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import (
     HeadraceError,

@@ -1,8 +1,15 @@
 """The core: every rule of the stream in one object that does no I/O.
 
-Methods take what has happened and the time, in seconds of any clock that only goes forward, and change the state at
-once. `starts` and `news` then return what is to be done. They may follow many events: the commands of a frame are all
-admitted before the first of them starts.
+Driving it takes one call. Methods take what has happened, and the time in seconds of any monotonic clock, and change
+the state at once; `decide` then returns everything that is to be done. It may follow many events: the commands of a
+frame are all admitted before the first of them starts. A driver for the simplest engine:
+
+    decision = core.decide(now)
+    for run in decision.starts:
+        core.run_ended(engine.run(run), None, now)
+
+An engine that runs in place may also do the *followers* of a run before it tells the core of any of them: `follower`
+and `ended_in_place` are that extension, and `chaining` says why it exists.
 """
 
 from __future__ import annotations
@@ -18,20 +25,20 @@ from headrace.server.core.admission import (
     tag_error,
     window_is_full,
 )
+from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan, bind
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
-from headrace.server.core.execution import Execution, inherit
-from headrace.server.core.holds import Holds
+from headrace.server.core.execution import Execution, inherit_priority
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.limits import Limits
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.references import find, resolve
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.streams import MIN_MAX_MESSAGE, DefinedCall, Stream
-from headrace.server.core.tickets import KeptOutput, Ticket
+from headrace.server.core.state import MIN_MAX_MESSAGE_BYTES, DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     Cancelled,
@@ -44,15 +51,21 @@ from headrace.wire.errors import (
 from headrace.wire.tensors import Buffer
 
 
-class News(NamedTuple):
-    """Runs to stop, streams that have something new to say or have ended, and models to free."""
+class Decision(NamedTuple):
+    """What is to be done, in the order of the fields.
+
+    `stops`: runs to stop, whose tickets have all ended. `starts`: runs to start. `changed`: streams that have a new
+    event, or have ended. `unload`: models that no ticket needs any more. `decide` is to be called again at `wake_at`,
+    whatever happens until then (infinity for never), and `idle` if `waits_for_idle` and the event loop has nothing to
+    do for IDLE_SECONDS.
+    """
 
     stops: Sequence[Run]
-    streams: Sequence[Stream]
-    retired: Sequence[ModelSpec]
-
-
-_NO_NEWS = News((), (), ())
+    starts: Sequence[Run]
+    changed: Sequence[Stream]
+    unload: Sequence[ModelSpec]
+    wake_at: float
+    waits_for_idle: bool
 
 
 class Core:
@@ -63,15 +76,102 @@ class Core:
         self.draining = False
         self._grace_ends = math.inf
         self._expiring: Ticket | None = None
-        self._keeper = KeptOutputs(limits.keep_seconds)
-        self._ends = Completion(self._keeper, self.models)
-        self._holds = Holds(limits.batch_delay, gather=limits.gather)
-        self._runs = Execution(self._keeper, self._ends, self._holds, delayed=bool(limits.batch_delay))
+        self._kept_outputs = KeptOutputs(limits.keep_seconds)
+        self._completion = Completion(self._kept_outputs, self.models)
+        self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
+        self._execution = Execution(self._kept_outputs, self._completion, self._batching)
 
     @property
     def streams(self) -> Sequence[Stream]:
         """Those that are open."""
-        return tuple(self._ends.streams)
+        return tuple(self._completion.streams)
+
+    # ---------------------------------------------------------------------------------------------------- decisions
+
+    def decide(self, now: float, *, may_start: bool = True) -> Decision:
+        """What is to be done by now, once: it is not returned again. Without `may_start` no run starts yet."""
+        if self._first_end() <= now:
+            self._expire(now)
+        starts = self._execution.start(now) if may_start else ()
+        completion, models = self._completion, self.models
+        stops: Sequence[Run] = ()
+        changed: Sequence[Stream] = ()
+        unload: Sequence[ModelSpec] = ()
+        if completion.stops:
+            stops, completion.stops = tuple(completion.stops), {}
+        if completion.changed:
+            changed, completion.changed = tuple(completion.changed), {}
+        if models.unneeded:
+            unload, models.unneeded = models.unneeded, []
+        wake_at = min(self._first_end(), self._batching.first_due)
+        return Decision(stops, starts, changed, unload, wake_at, self._batching.waits_for_idle)
+
+    def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
+        """A run has ended. `error` is what its tickets fail with."""
+        self._execution.ended(ended, error, now)
+
+    def slot_restored(self, spec: ModelSpec, slot: int) -> None:
+        """A slot that was `restoring` can be used again."""
+        for model in (*self.models, *self.models.retired):
+            if model.spec is spec:
+                self._execution.slot_restored(model, slot)
+
+    def idle(self) -> None:
+        """The event loop has been idle for IDLE_SECONDS: tickets that wait for others do so no longer."""
+        for model in self._batching.idle():
+            self._completion.startable[model] = None
+
+    def follower(self, ended: Ended) -> Run | None:
+        """A run that may happen next in the slot of one that has just ended, before the core is told of either.
+
+        To be asked right after `decide` for the last of its starts, and then for each follower. None when there is no
+        such run, or when another ticket may have its turn.
+        """
+        return self._execution.chaining.follower(ended)
+
+    def ended_in_place(self, ends: Sequence[End]) -> Sequence[End]:
+        """As `run_ended`, for the starts of the latest decision and then their followers, in order.
+
+        Returns the ends that count. The results of the others are dropped; their tickets have failed or are queued.
+        """
+        return self._execution.ended_in_place(ends)
+
+    def give_up(self, error: HeadraceError, now: float) -> None:
+        """A method of this object has raised by mistake: fail the tickets that it was processing, and no others."""
+        self._execution.give_up(error, now)
+        expiring, self._expiring = self._expiring, None
+        if expiring is not None:
+            self._completion.fail(expiring, TicketState.FAILED, error, now)
+
+    def _first_end(self) -> float:
+        """When the time ends something next: a ticket, a kept output, the grace period."""
+        return min(self._completion.timeouts.first, self._kept_outputs.times.first, self._grace_ends)
+
+    def _expire(self, now: float) -> None:
+        for ticket in self._completion.timeouts.pop(now):
+            self._expiring = ticket
+            late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
+            self._completion.fail(ticket, TicketState.EXPIRED, late, now)
+        self._expiring = None
+        for kept in self._kept_outputs.expired(now):
+            self._completion.maybe_close(kept.ticket)
+            self._completion.maybe_end(kept.ticket.stream)
+        if now >= self._grace_ends:
+            self._grace_ends = math.inf
+            self._stop(now)
+
+    def _stop(self, now: float) -> None:
+        """The grace period is over: fail what is left."""
+        stopped = Unavailable("the server has stopped")
+        for stream in self.streams:
+            # The newest first, so that none fails for want of its source, which would not be retryable.
+            for ticket in reversed(tuple(stream.tickets.values())):
+                self._completion.fail(ticket, TicketState.FAILED, stopped, now)
+                self._kept_outputs.drop_all(ticket)
+                self._completion.maybe_close(ticket)
+            self._completion.maybe_end(stream)
+
+    # ------------------------------------------------------------------------------------------------------- streams
 
     def open_stream(self, *, unary: bool = False, window: int = 0) -> Stream:
         """A new stream; unless it is for a unary call, it begins with Hello.
@@ -81,46 +181,38 @@ class Core:
         limits = self.limits
         size = window or (1 if unary else limits.window)
         stream = Stream(size, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
-        stream.brief = unary and not window
-        self._ends.streams[stream] = None
+        stream.single = unary and not window
+        self._completion.streams[stream] = None
         if not unary:
             hello = Hello(limits.window, limits.max_message_bytes, limits.keep_bytes, limits.keep_seconds)
-            self._ends.put(stream, hello)
-        if self.draining and not stream.brief:
+            self._completion.put(stream, hello)
+        if self.draining and not stream.single:
             self._drain(stream)
         return stream
 
     def half_close(self, stream: Stream) -> None:
-        """No more commands will come: what is kept can be reached only by tickets that refer to it already."""
+        """No more commands will come, so that only tickets already admitted can use what is kept."""
         stream.half_closed = True
         for ticket in tuple(stream.tickets.values()):
-            self._keeper.drop_all(ticket)
-            self._ends.maybe_close(ticket)
-        self._ends.maybe_end(stream)
+            self._kept_outputs.drop_all(ticket)
+            self._completion.maybe_close(ticket)
+        self._completion.maybe_end(stream)
 
-    def vanish(self, stream: Stream, now: float) -> None:
-        """The client is gone: every ticket is cancelled and nobody is told."""
-        self._ends.vanish(stream, now)
+    def abandon(self, stream: Stream, now: float) -> None:
+        """The client has gone: cancel every ticket of its stream, without events."""
+        self._completion.abandon(stream, now)
 
-    def handed(self, stream: Stream, events: Iterable[Event], now: float) -> None:
-        """What `stream.take` gave was handed to the transport: the tickets are no longer in flight."""
-        for event in events:
-            if event.ticket is not None:
-                self._ends.handed(event.ticket, now)
-        self._ends.maybe_end(stream)
+    def handed_off(self, stream: Stream, events: Iterable[Event], now: float) -> None:
+        """The transport has begun to write what `stream.take` returned: those tickets are no longer in flight."""
+        self._completion.handed_off(stream, events, now)
 
-    def written(self, stream: Stream) -> None:
-        """The transport has written the frame of the last `handed`."""
-        if stream.written():
-            self._ends.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
-
-    @property
-    def undecided(self) -> bool:
-        """Whether there is something to start, to free or new to say, by anything but the time."""
-        return bool(self._ends.startable or self._ends.stops or self._ends.dirty or self.models.unneeded)
+    def flushed(self, stream: Stream) -> None:
+        """The transport has written the frame of the last `handed_off`."""
+        if stream.flushed():
+            self._completion.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
 
     def drain(self, now: float) -> None:
-        """Refuse what is new and finish what is in flight; after the grace period what is left fails."""
+        """Refuse new work and finish what is in flight; after the grace period what is left fails."""
         if self.draining:
             return
         self.draining = True
@@ -131,27 +223,27 @@ class Core:
     def _drain(self, stream: Stream) -> None:
         stream.draining = True
         if not stream.unary:
-            self._ends.put(stream, Draining(self.limits.grace))
-        elif not stream.brief:
-            self._ends.maybe_end(stream)
+            self._completion.put(stream, Draining(self.limits.grace))
+        elif not stream.single:
+            self._completion.maybe_end(stream)
 
     # ---------------------------------------------------------------------------------------------------- commands
 
     def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None:
         """Open. 0 bytes mean the default."""
-        if stream.begun:
+        if stream.opened:
             self.reject(stream, InvalidArgument("Open is legal only as the first command of a stream"))
-        elif 0 < max_message_bytes < MIN_MAX_MESSAGE:
-            small = f"max_message_bytes is {max_message_bytes}, at least {MIN_MAX_MESSAGE} must be taken"
+        elif 0 < max_message_bytes < MIN_MAX_MESSAGE_BYTES:
+            small = f"max_message_bytes is {max_message_bytes}, at least {MIN_MAX_MESSAGE_BYTES} must be taken"
             self.reject(stream, InvalidArgument(small))
         else:
-            stream.begun = True
+            stream.opened = True
             stream.ordered = ordered
             stream.max_message_bytes = max_message_bytes or stream.max_message_bytes
 
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None:
         """Define a call of `nbytes` bytes of description. It is checked when it is used."""
-        stream.begun = True
+        stream.opened = True
         if stream.ended:
             return
         try:
@@ -161,8 +253,8 @@ class Core:
 
     def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None:
         """Answer what cannot have a ticket."""
-        stream.begun = True
-        self._ends.put(stream, Failed(None, tag, error))
+        stream.opened = True
+        self._completion.put(stream, Failed(tag, error, admitted=False))
 
     def charge(self, nbytes: int) -> MessageCharge:
         """One for each message; every Infer that came with it gets it, and holds it while it needs inline inputs."""
@@ -185,14 +277,14 @@ class Core:
 
         `timeout` in seconds, 0 for none.
         """
-        stream.begun = True
+        stream.opened = True
         if stream.ended:
             return
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag))
             return
         if self.draining or stream.in_flight >= stream.window or (inline and not charge.fits()):
-            self._ends.put(stream, Failed(None, tag, refusal(stream, charge, self.draining)))
+            self._completion.put(stream, Failed(tag, refusal(stream, charge, self.draining), admitted=False))
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -207,7 +299,7 @@ class Core:
                 kept = resolve(stream, plan, sources)
         except HeadraceError as error:
             self._admit(ticket)
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            self._completion.fail(ticket, TicketState.FAILED, error, now)
             return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
@@ -218,13 +310,13 @@ class Core:
             ticket.inline, ticket.charge = inline, charge
             charge.hold()
         if plan.keep:
-            self._keeper.prepare(ticket)
+            self._kept_outputs.prepare(ticket)
         if timeout:
-            self._ends.timeouts.set(ticket, now + timeout)
+            self._completion.timeouts.set(ticket, now + timeout)
         if kept:
             self._refer(ticket, plan, kept)
         if not ticket.missing:
-            self._runs.queue(ticket, now)
+            self._execution.queue(ticket, now)
 
     def fetch(
         self,
@@ -236,14 +328,14 @@ class Core:
         now: float,
     ) -> None:
         """A Fetch. Legal while draining."""
-        stream.begun = True
+        stream.opened = True
         if stream.ended:
             return
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag))
             return
         if stream.in_flight >= stream.window:
-            self._ends.put(stream, Failed(None, tag, window_is_full(stream)))
+            self._completion.put(stream, Failed(tag, window_is_full(stream), admitted=False))
             return
         ticket = Ticket(stream, tag, now, infer=False)
         try:
@@ -251,17 +343,17 @@ class Core:
             check_slices(slices)
         except HeadraceError as error:
             self._admit(ticket)
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            self._completion.fail(ticket, TicketState.FAILED, error, now)
             return
         self._admit(ticket)
         ticket.slices = slices
-        self._keeper.hold(ticket, [kept])
+        self._kept_outputs.hold(ticket, [kept])
         if not ticket.missing:
-            self._runs.deliver(ticket, kept, now)
+            self._execution.deliver(ticket, kept, now)
 
     def release(self, stream: Stream, tag: int, outputs: Sequence[str]) -> None:
         """Let go of kept outputs, of all when none is named. What is not there is ignored."""
-        stream.begun = True
+        stream.opened = True
         ticket = stream.tickets.get(tag)
         if ticket is None or not ticket.own:
             return
@@ -269,18 +361,18 @@ class Core:
             named = set(outputs)
             for kept in tuple(ticket.own.values()):
                 if not named.isdisjoint(kept.port.names):
-                    self._keeper.drop(kept)
+                    self._kept_outputs.drop(kept)
         else:
-            self._keeper.drop_all(ticket)
-        self._ends.maybe_close(ticket)
-        self._ends.maybe_end(stream)
+            self._kept_outputs.drop_all(ticket)
+        self._completion.maybe_close(ticket)
+        self._completion.maybe_end(stream)
 
     def cancel(self, stream: Stream, tag: int, now: float) -> None:
         """End a ticket, unless it has ended."""
-        stream.begun = True
+        stream.opened = True
         ticket = stream.tickets.get(tag)
         if ticket is not None:
-            self._ends.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
+            self._completion.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
 
     def _bind(self, defined: DefinedCall) -> None:
         model = self.models.find(defined.call.model, defined.call.version)
@@ -297,104 +389,13 @@ class Core:
                 stream.turns.append(ticket)
 
     def _refer(self, ticket: Ticket, plan: Plan, sources: Sequence[KeptOutput]) -> None:
-        self._keeper.hold(ticket, sources)
+        self._kept_outputs.hold(ticket, sources)
         if ticket.missing and ticket.priority:
-            inherit(ticket)
+            inherit_priority(ticket)
         for reference, kept in zip(plan.references, sources, strict=True):
             if reference.take:
-                self._keeper.drop(kept)
-                self._ends.maybe_close(kept.ticket)
-
-    # ---------------------------------------------------------------------------------------------------- runs and time
-
-    def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
-        """A run has ended. `error` is what the ticket is told if the run has failed."""
-        self._runs.ended(ended, error, now)
-
-    def give_up(self, error: HeadraceError, now: float) -> None:
-        """A method of this has raised what it never should: fail what it was about, and lose nothing else."""
-        self._runs.give_up(error, now)
-        expiring, self._expiring = self._expiring, None
-        if expiring is not None:
-            self._ends.fail(expiring, TicketState.FAILED, error, now)
-
-    def slot_restored(self, spec: ModelSpec, slot: int) -> None:
-        """A slot that was `restoring` can be used again."""
-        for model in (*self.models, *self.models.retired):
-            if model.spec is spec:
-                self._runs.slot_restored(model, slot)
-
-    def follower(self, ended: Ended) -> Run | None:
-        """A run that may be done in the slot of one that has ended, at once: both are then told to `ended_in_turn`.
-
-        None when there is no such run, or when something else may have its turn.
-        """
-        return self._runs.followers.after(ended)
-
-    def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
-        """As `run_ended`, for runs that the latest `starts` gave, and then their followers, each in its order.
-
-        Returns those that count. What the others have brought is forgotten; their tickets have failed or are queued.
-        """
-        return self._runs.ended_in_turn(ends)
-
-    def starts(self, now: float) -> Sequence[Run]:
-        """The runs to start now."""
-        if self.first_end() <= now:
-            self._expire(now)
-        return self._runs.start(now)
-
-    def news(self) -> News:
-        """What else is to be done, since it was last asked for."""
-        ends = self._ends
-        if not (ends.dirty or ends.stops or self.models.unneeded):
-            return _NO_NEWS
-        news = News(tuple(ends.stops), tuple(ends.dirty), tuple(self.models.unneeded))
-        ends.stops.clear()
-        ends.dirty.clear()
-        self.models.unneeded.clear()
-        return news
-
-    @property
-    def gathering(self) -> bool:
-        """Whether tickets wait for others until `quiet` is called, or are due at the latest."""
-        return self._holds.gathering
-
-    def quiet(self) -> None:
-        """There was nothing to do for QUIET seconds: who waits for others does so no longer."""
-        for model in self._holds.quiet():
-            self._ends.startable[model] = None
-
-    def first_due(self) -> float:
-        """When `starts` must be called again, whatever happens until then; infinity when it need not."""
-        return min(self.first_end(), self._holds.first_due)
-
-    def first_end(self) -> float:
-        """When the first of what ends by the time does so: a ticket, a kept output, the grace period."""
-        return min(self._ends.timeouts.first, self._keeper.times.first, self._grace_ends)
-
-    def _expire(self, now: float) -> None:
-        for ticket in self._ends.timeouts.pop(now):
-            self._expiring = ticket
-            late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
-            self._ends.fail(ticket, TicketState.EXPIRED, late, now)
-        self._expiring = None
-        for kept in self._keeper.expired(now):
-            self._ends.maybe_close(kept.ticket)
-            self._ends.maybe_end(kept.ticket.stream)
-        if now >= self._grace_ends:
-            self._grace_ends = math.inf
-            self._stop(now)
-
-    def _stop(self, now: float) -> None:
-        stopped = Unavailable("the server has stopped")
-        for stream in self.streams:
-            # The newest first: none fails for want of its source, which would not be retryable.
-            for ticket in reversed(tuple(stream.tickets.values())):
-                self._ends.fail(ticket, TicketState.FAILED, stopped, now)
-                self._keeper.drop_all(ticket)
-                self._ends.maybe_close(ticket)
-            self._ends.maybe_end(stream)
+                self._kept_outputs.drop(kept)
+                self._completion.maybe_close(kept.ticket)
 
     def __repr__(self) -> str:
-        return f"<Core {len(self.streams)} streams, {self._runs}, kept {self.keep}, queued {self.queue}>"
+        return f"<Core {len(self.streams)} streams, {self._execution}, kept {self.keep}, queued {self.queue}>"

@@ -1,18 +1,16 @@
-"""What the server says on a stream, before it is encoded."""
+"""What the server says on a stream, before it is encoded: values that know a ticket by its tag."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
+from headrace.server.core.calls import Plan
+from headrace.server.core.engine_api import Tensor
 from headrace.server.core.specs import Port
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
-
-if TYPE_CHECKING:
-    from headrace.server.core.engine_api import Tensor
-    from headrace.server.core.tickets import Ticket
 
 
 class Shaped(Protocol):
@@ -25,15 +23,15 @@ class Shaped(Protocol):
 
 
 Described: TypeAlias = tuple[Port, Shaped]
-FETCHED_OVERHEAD = 512
-"""Bytes of a Fetched besides its tensor and the name of its output, at most."""
-FAILED_OVERHEAD = 64
-"""Bytes of a Failed besides its message, at most."""
+FETCHED_OVERHEAD_BYTES = 512
+"""Size of a Fetched without its tensor and the name of its output, at most."""
+FAILED_OVERHEAD_BYTES = 64
+"""Size of a Failed without its message, at most."""
 
 
 @dataclass(slots=True)
 class Outline:
-    """Datatype and shape of a tensor without its memory, which must not live on in an unsent event."""
+    """Datatype and shape of a tensor without its memory, which an unsent event must not keep alive."""
 
     datatype: Datatype
     shape: tuple[int, ...]
@@ -41,48 +39,55 @@ class Outline:
 
 @dataclass(slots=True)
 class Done:
-    """`sent` are the tensors of the plan's outputs, `kept` describes what stays.
+    """The result of an Infer.
 
-    Times in seconds; `nbytes` of what is sent.
+    `sent` are the tensors of the plan's outputs, `kept` describes the outputs that stay on the server. Times are
+    seconds, `nbytes` is the size of what is sent.
     """
 
-    ticket: Ticket
+    tag: int
+    plan: Plan
     sent: Sequence[Tensor]
     kept: Sequence[Described]
     nbytes: int
-    overhead: int
     waiting: float
     queued: float
     running: float
+    admitted = True
+
+    @property
+    def overhead(self) -> int:
+        return self.plan.overhead
 
 
 @dataclass(slots=True)
 class Failed:
-    """`ticket` is None when none was admitted: a refusal, or (tag 0) what could not have a ticket."""
+    """`admitted` is False for a refusal, and for what cannot have a ticket (tag 0)."""
 
-    ticket: Ticket | None
     tag: int
     error: HeadraceError
+    admitted: bool
     nbytes: int = 0
     overhead: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # Where it was raised the whole message was at hand, and an unsent event would keep it in memory.
+        # The frames of its traceback refer to the whole message, and an unsent event would keep that in memory.
         self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
-        self.overhead = FAILED_OVERHEAD + len(self.error.message.encode())
+        self.overhead = FAILED_OVERHEAD_BYTES + len(self.error.message.encode())
 
 
 @dataclass(slots=True)
 class Fetched:
-    """`nbytes` of the slice."""
+    """The result of a Fetch; `shape` and `nbytes` are those of the slice."""
 
-    ticket: Ticket
+    tag: int
     port: Port
     tensor: Tensor
     slices: Sequence[tuple[int, int]]
     shape: tuple[int, ...]
     nbytes: int
     overhead: int
+    admitted = True
 
 
 @dataclass(slots=True)
@@ -91,17 +96,19 @@ class Hello:
     max_message_bytes: int
     keep_bytes: int
     keep_seconds: float
-    ticket: None = None
-    nbytes: int = 0
-    overhead: int = 128
+    tag = 0
+    admitted = False
+    nbytes = 0
+    overhead = 128
 
 
 @dataclass(slots=True)
 class Draining:
     grace: float
-    ticket: None = None
-    nbytes: int = 0
-    overhead: int = 32
+    tag = 0
+    admitted = False
+    nbytes = 0
+    overhead = 32
 
 
 Event: TypeAlias = Done | Failed | Fetched | Hello | Draining

@@ -1,4 +1,4 @@
-"""From queued to done: tickets that get a slot, runs that end, and what goes on when an output has arrived."""
+"""From queued to done: tickets get a slot, runs end, and tickets that waited for an output go on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Sequence
 
 from headrace.server.core.admission import check_total, slice_of
-from headrace.server.core.chaining import Followers, model_of
+from headrace.server.core.batching import URGENT_SECONDS, Batching
+from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import End, Ended, Run, Tensor
-from headrace.server.core.events import FETCHED_OVERHEAD, Done, Fetched, Outline
-from headrace.server.core.holds import Holds
+from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.references import check_shape
 from headrace.server.core.specs import Port
-from headrace.server.core.tickets import KeptOutput, Ticket
+from headrace.server.core.state import KeptOutput, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import HeadraceError
 
@@ -24,21 +24,23 @@ _NOTHING: Sequence[Tensor] = ()
 
 
 class Execution:
-    def __init__(self, keeper: KeptOutputs, endings: Completion, holds: Holds, *, delayed: bool) -> None:
-        self._keeper = keeper
-        self._ends = endings
-        self._holds = holds
+    def __init__(
+        self, kept_outputs: KeptOutputs, completion: Completion, batching: Batching[ModelQueue[Ticket]]
+    ) -> None:
+        self._kept_outputs = kept_outputs
+        self._completion = completion
+        self._batching = batching
         self._tickets: dict[Run, Sequence[Ticket]] = {}
-        self._decided: list[Run] = []
-        """Runs that `start` has decided upon, until it has returned them."""
-        self._untold: deque[End] = deque()
-        """Ends that `ended_in_turn` has still to go through."""
-        self.hand: list[Ticket] = []
-        """The tickets that are being seen to, the next one last: who they are if something raises that never should."""
-        self.followers = Followers(endings, delayed=delayed)
+        self._starts: list[Run] = []
+        """Runs that `start` has decided to start, until it returns them."""
+        self._pending: deque[End] = deque()
+        """Ends that `ended_in_place` has still to process."""
+        self._processing: list[Ticket] = []
+        """The tickets that are being processed, the next one last: those that fail if this code raises by mistake."""
+        self.chaining = Chaining(completion, delays=batching.delays)
 
     def queue(self, ticket: Ticket, now: float) -> None:
-        """All that a ticket needs is there, but a slot."""
+        """A ticket has all it needs but a slot."""
         model = ticket.model
         assert model is not None
         ticket.move(TicketState.QUEUED)
@@ -46,50 +48,49 @@ class Execution:
         if model.spec.batch > 1:
             rows = _rows(ticket)
             ticket.rows = rows if rows <= model.spec.batch else 0
-            self._holds.came(ticket, model, now)
+            self._batching.arrive(model, id(ticket.stream), now, can_wait=_can_wait(ticket, model, now))
         model.push(ticket)
-        if not self._holds.goes_on(model, now):
-            self._ends.startable[model] = None
+        if not self._batching.still_holds(model, now):
+            self._completion.startable[model] = None
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
-        startable, starts, holds = self._ends.startable, self._decided, self._holds
-        if holds.held:
-            for model in holds.over(now):
-                startable[model] = None
+        startable, starts, batching = self._completion.startable, self._starts, self._batching
+        for model in batching.expire(now):
+            startable[model] = None
         while startable:
             model = startable.popitem()[0]
             batches = model.spec.batch > 1
-            if batches and holds.wait(model, now):
+            if batches and batching.hold(model, now):
                 continue
             while model.queued and (tickets := model.pick()):
-                self.hand = [*tickets]
+                self._processing = [*tickets]
                 if batches:
-                    holds.ran(model, len(tickets))
+                    batching.started(model, len(tickets))
                 run = self._start(tickets, model, now)
                 if run is not None:
                     starts.append(run)
-        self.hand, self._decided = [], []
-        self.followers.decided(starts)
+        self._processing, self._starts = [], []
+        self.chaining.decided(starts)
         return starts
 
     def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free."""
         run = ended.run
         tickets = self._tickets.pop(run)
-        hand = self.hand = [*reversed(tickets)]
+        processing = self._processing = [*reversed(tickets)]
         model = tickets[0].model
         assert model is not None
         if ended.restoring:
             model.withdraw(run.slot)
         else:
             model.free(run.slot)
-        # Whoever stopped it now would stop the next run in its slot.
-        self._ends.stops.pop(run, None)
-        self._ends.startable[model] = None
+        # Stopping it now would stop the next run in its slot.
+        self._completion.stops.pop(run, None)
+        self._completion.startable[model] = None
         if error is not None and len(tickets) > 1:
             self._run_alone(tickets, model, now)
-            hand.clear()
+            processing.clear()
             return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
         started = tickets[0].started
@@ -101,7 +102,7 @@ class Execution:
             elif self._end(ticket, its_sent, its_kept, error, now):
                 done += 1
                 queued += started - ticket.arrived
-            hand.pop()
+            processing.pop()
         if done:
             model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
 
@@ -113,50 +114,50 @@ class Execution:
         error: HeadraceError | None,
         now: float,
     ) -> bool:
-        """The run of a ticket that still wants its result is over. False when the ticket has failed."""
+        """Finish a ticket whose run has ended. False when the ticket has failed."""
         try:
             if error is not None:
                 raise error
             self._complete(ticket, sent, kept, now)
         except HeadraceError as failure:
-            self._ends.fail(ticket, TicketState.FAILED, failure, now)
-            self._keeper.refund(ticket)
+            self._completion.fail(ticket, TicketState.FAILED, failure, now)
+            self._kept_outputs.refund(ticket)
             return False
         self._let_go(ticket, now)
         return True
 
     def give_up(self, error: HeadraceError, now: float) -> None:
-        """Something has raised that never should: fail the tickets that were in hand, and go on with all else."""
-        hand, self.hand = self.hand, []
-        for ticket in hand:
+        """This code has raised by mistake: fail the tickets that it was processing, and go on with all others."""
+        processing, self._processing = self._processing, []
+        for ticket in processing:
             ticket.run = None
             if ticket.model is not None:
-                self._ends.startable[ticket.model] = None
+                self._completion.startable[ticket.model] = None
             if ticket.finished:
                 self._let_go(ticket, now)
                 continue
             if ticket.state is TicketState.QUEUED:
-                ticket.move(_RUNNING)  # it was picked, and nobody is to look for it in the queue
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
-            self._keeper.refund(ticket)
-        if self._untold:
-            self._go_through(self._untold)
+                ticket.move(_RUNNING)  # it was picked, so it is not in the queue any more
+            self._completion.fail(ticket, TicketState.FAILED, error, now)
+            self._kept_outputs.refund(ticket)
+        if self._pending:
+            self._process(self._pending)
 
-    def slot_restored(self, model: ModelQueue, slot: int) -> None:
+    def slot_restored(self, model: ModelQueue[Ticket], slot: int) -> None:
         """A slot that was withdrawn can be used again."""
         model.restore(slot)
-        self._ends.startable[model] = None
+        self._completion.startable[model] = None
 
-    def ended_in_turn(self, ends: Sequence[End]) -> Sequence[End]:
-        """Runs of the latest decision have ended, and followers of them. Returns those that count.
+    def ended_in_place(self, ends: Sequence[End]) -> Sequence[End]:
+        """Runs of the latest decision and their followers have ended in place. Returns the ends that count.
 
-        The others are forgotten, because the ticket of a follower could not start: it has failed, or its stream must
-        wait. Then it runs when it can.
+        The others are dropped, because the ticket of the follower could not start: it has failed, or its stream is
+        backpressured and it will run later.
         """
-        self._untold.extend(ends)
-        return self._go_through(self._untold)
+        self._pending.extend(ends)
+        return self._process(self._pending)
 
-    def _go_through(self, ends: deque[End]) -> Sequence[End]:
+    def _process(self, ends: deque[End]) -> Sequence[End]:
         counted: list[End] = []
         before = 0.0
         while ends:
@@ -167,43 +168,45 @@ class Execution:
                 counted.append(end)
                 before = end.now
             elif end.ended.restoring:
-                model_of(run).withdraw(run.slot)
-        self.followers.put_back()
+                queue_of(run).withdraw(run.slot)
+        self.chaining.put_back()
         return counted
 
     def _start_follower(self, run: Run, now: float) -> bool:
-        """Have the ticket of a follower start, now that the core knows of all that came before, if it may."""
-        ticket = self.followers.pick(run)
+        """Start the ticket of a follower, if it may start now that the core has been told of all runs before it."""
+        ticket = self.chaining.claim(run)
         if ticket is None:
             return False
         assert ticket.model is not None
         return self._start((ticket,), ticket.model, now, run) is not None
 
     def deliver(self, ticket: Ticket, kept: KeptOutput, now: float) -> None:
-        """The source of a Fetch is there."""
+        """Finish a Fetch whose source is there."""
         assert kept.tensor is not None
         try:
             shape, nbytes = slice_of(kept.tensor, ticket.slices)
-            overhead = FETCHED_OVERHEAD + len(kept.port.name.encode())
+            overhead = FETCHED_OVERHEAD_BYTES + len(kept.port.name.encode())
             check_total(ticket.stream, nbytes + overhead)
         except HeadraceError as error:
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            self._completion.fail(ticket, TicketState.FAILED, error, now)
             return
-        fetched = Fetched(ticket, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
-        self._ends.finish(ticket, _DONE, fetched)
+        fetched = Fetched(ticket.tag, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
+        self._completion.finish(ticket, _DONE, fetched)
 
-    def _start(self, tickets: Sequence[Ticket], model: ModelQueue, now: float, run: Run | None = None) -> Run | None:
-        """The run of tickets that were picked; None when none of them can start. `run` is what has been done of it."""
+    def _start(
+        self, tickets: Sequence[Ticket], model: ModelQueue[Ticket], now: float, run: Run | None = None
+    ) -> Run | None:
+        """Start picked tickets; None when none of them can start. `run` is given when it has already happened."""
         parts: list[Ticket] = []
         for ticket in tickets:
             ticket.move(_RUNNING)
             ticket.started = now
             if ticket.kept:
                 try:
-                    ticket.keep = self._keeper.reserve(ticket)
+                    ticket.keep = self._kept_outputs.reserve(ticket)
                 except HeadraceError as error:
-                    self._ends.fail(ticket, TicketState.FAILED, error, now)
-                    self._keeper.refund(ticket)
+                    self._completion.fail(ticket, TicketState.FAILED, error, now)
+                    self._kept_outputs.refund(ticket)
                     continue
             if ticket.sources:
                 ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
@@ -217,32 +220,32 @@ class Execution:
         self._tickets[run] = parts
         return run
 
-    def _run_alone(self, tickets: Sequence[Ticket], model: ModelQueue, now: float) -> None:
-        """A batch has failed, by the data of one ticket maybe: those that have not ended run again, each alone."""
+    def _run_alone(self, tickets: Sequence[Ticket], model: ModelQueue[Ticket], now: float) -> None:
+        """A batch has failed, maybe by the data of one ticket: those that have not ended run again, each alone."""
         again: list[Ticket] = []
         for ticket in tickets:
             ticket.run = None
             if ticket.finished:
                 self._let_go(ticket, now)
             else:
-                self._keeper.refund(ticket)
+                self._kept_outputs.refund(ticket)
                 ticket.move(TicketState.QUEUED)
                 ticket.rows = 0
                 again.append(ticket)
         model.put_back(again)
         if again:
-            self._holds.again(model)
+            model.arrivals.complete()
 
     def _let_go(self, ticket: Ticket, now: float) -> None:
-        """The run of a ticket that has ended is over."""
+        """The run of a ticket that ended before is over."""
         if ticket.kept:
-            self._keeper.refund(ticket)
+            self._kept_outputs.refund(ticket)
             if ticket.state is _CLOSED:
                 ticket.kept = ()
-        self._ends.give_back(ticket, now)
+        self._completion.return_inputs(ticket, now)
 
     def _complete(self, ticket: Ticket, sent: Sequence[Tensor], kept: Sequence[Tensor], now: float) -> None:
-        """Raises what the ticket fails with when its outputs cannot be sent or kept."""
+        """Send and keep the outputs of a ticket. Raises what the ticket fails with when that is not possible."""
         plan = ticket.plan
         assert plan is not None
         nbytes = sum([tensor.nbytes for tensor in sent])
@@ -250,50 +253,48 @@ class Execution:
             check_total(ticket.stream, nbytes + plan.overhead)
         described: Sequence[tuple[Port, Outline]] = ()
         if ticket.kept:
-            self._keeper.settle(ticket, kept, now)
+            self._kept_outputs.settle(ticket, kept, now)
             described = [
                 (each.port, Outline(each.tensor.datatype, each.tensor.shape))
                 for each in ticket.own.values()
                 if each.tensor is not None
             ]
         ready, started = ticket.ready, ticket.started
-        done = Done(
-            ticket, sent, described, nbytes, plan.overhead, ready - ticket.arrived, started - ready, now - started
-        )
-        self._ends.finish(ticket, _DONE, done)
+        done = Done(ticket.tag, plan, sent, described, nbytes, ready - ticket.arrived, started - ready, now - started)
+        self._completion.finish(ticket, _DONE, done)
         for each in ticket.kept:
             if each.waiters:
-                self._arrived(each, now)
+                self._wake_waiters(each, now)
 
-    def _arrived(self, kept: KeptOutput, now: float) -> None:
-        """Go on with the tickets that waited for an output."""
+    def _wake_waiters(self, kept: KeptOutput, now: float) -> None:
+        """Go on with the tickets that wait for an output."""
         waiters, kept.waiters = kept.waiters, {}
         for ticket in waiters:
             if ticket.finished:
-                continue  # the failure of one of them took it along
+                continue  # it depended on another waiter, which has failed
             ticket.missing -= 1
             if not ticket.infer:
                 self.deliver(ticket, kept, now)
             elif not ticket.missing:
-                self._go_on(ticket, now)
+                self._sources_ready(ticket, now)
 
-    def _go_on(self, ticket: Ticket, now: float) -> None:
-        """All sources of a ticket are there."""
+    def _sources_ready(self, ticket: Ticket, now: float) -> None:
+        """Check the shapes of a ticket whose sources are all there, and queue it."""
         assert ticket.plan is not None
         try:
             for reference, source in zip(ticket.plan.references, ticket.sources, strict=True):
                 check_shape(reference, source)
         except HeadraceError as error:
-            self._ends.fail(ticket, TicketState.FAILED, error, now)
+            self._completion.fail(ticket, TicketState.FAILED, error, now)
         else:
             self.queue(ticket, now)
 
     def __repr__(self) -> str:
-        return f"<Runs {len(self._tickets)}>"
+        return f"<Execution {len(self._tickets)}>"
 
 
 def _rows(ticket: Ticket) -> int:
-    """How many rows a ticket brings to a batch; 0 when its inputs do not agree."""
+    """The rows that a ticket brings to a batch; 0 when its inputs differ in them."""
     assert ticket.plan is not None
     rows = ticket.plan.rows
     for kept in ticket.sources:
@@ -303,8 +304,14 @@ def _rows(ticket: Ticket) -> int:
     return rows or 0
 
 
-def inherit(ticket: Ticket) -> None:
-    """Let the sources that a ticket waits for start as soon as it would, and their sources too."""
+def _can_wait(ticket: Ticket, model: ModelQueue[Ticket], now: float) -> bool:
+    """Whether a ticket may be held back for others: it arrived without a frame, can share a run, and is not urgent."""
+    single = model.spec.direct and ticket.stream.unary and not ticket.priority
+    return single and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT_SECONDS)
+
+
+def inherit_priority(ticket: Ticket) -> None:
+    """Let the sources that a ticket waits for start as early as it would, and their sources too."""
     tickets = [ticket]
     while tickets:
         ticket = tickets.pop()

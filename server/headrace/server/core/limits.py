@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_PRIORITY = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -18,4 +20,4 @@ class Limits:
     keep_seconds: float = 300.0
     grace: float = 30.0
     batch_delay: float = 0.0
-    gather: bool = False
+    coalesce: bool = False

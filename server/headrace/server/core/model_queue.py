@@ -1,47 +1,63 @@
-"""Which tickets of a model run next: priority, then round-robin over streams, then first come, first served.
+"""A version of a model: its slots, and the tickets that are queued for them.
 
-Tickets whose turns follow each other may share a run, a *batch*, where the model gains by it.
+The order of turns is priority, then round-robin over streams, then first come, first served. Tickets whose turns follow
+each other may share a run where the model gains by it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar, cast
 
-from headrace.server.core.crowd import Crowd
+from headrace.server.core.batching import Arrivals, Shareable, share_run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
 from headrace.server.core.transitions import SLOT_TRANSITIONS, SlotState, illegal
 
-if TYPE_CHECKING:
-    from headrace.server.core.streams import Stream
-    from headrace.server.core.tickets import Ticket
 
-MAX_PRIORITY = 9
+class QueuedStream(Protocol):
+    """A stream, as far as turns are concerned."""
+
+    @property
+    def backpressured(self) -> bool: ...
+    @property
+    def oldest_infer(self) -> object: ...
 
 
-class ModelQueue:
-    """A version of a model: its slots, and the tickets that wait for one."""
+class Queued(Shareable, Protocol):
+    """A ticket, as far as turns are concerned."""
+
+    priority: int
+
+    @property
+    def stream(self) -> QueuedStream: ...
+
+
+T = TypeVar("T", bound=Queued)
+
+
+class ModelQueue(Generic[T]):
+    """Tickets of type `T` that wait for the slots of one version of a model."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
         self.statistics = Statistics()
+        self.arrivals = Arrivals()
         self.holders = 1
-        """Tickets that need it: Infers until they give back their inputs. And one more while new ones may get it."""
+        """Infers that need the model, until they return their inputs; and one more while new tickets may use it."""
         self.slots = [SlotState.FREE] * spec.slots
         self._free = list(range(spec.slots))
-        self._levels: dict[int, OrderedDict[Stream, OrderedDict[Ticket, None]]] = {}
+        self._levels: dict[int, OrderedDict[QueuedStream, OrderedDict[T, None]]] = {}
         """By priority, only levels that have tickets; in each the streams in the order of their next turn."""
-        self._only: Ticket | None = None
-        """The ticket that is queued, while there is one and no order to keep: in a chain, or with a window of one."""
         self.queued = 0
         self.restorations = 0
-        """How often a slot was restored after a run that had failed."""
-        self.crowd = Crowd()
+        """How often a slot was restored after a failed run."""
+
+    # ------------------------------------------------------------------------------------------------------- slots
 
     def occupy(self) -> int:
-        """A free slot, which is running from now on. The one that was used last is taken first: its memory is warm."""
+        """Take a free slot: the one used last, whose memory is warm."""
         slot = self._free.pop()
         self._move(slot, SlotState.RUNNING)
         return slot
@@ -54,14 +70,13 @@ class ModelQueue:
         self._free.append(slot)
 
     def withdraw(self, slot: int) -> None:
-        """Nobody gets a slot in which nothing runs any more before it was restored."""
+        """Keep a slot in which nothing runs from being used until it is restored."""
         if self.slots[slot] is SlotState.FREE:
             self._free.remove(slot)
         self._move(slot, SlotState.RESTORING)
 
     def restore(self, slot: int) -> None:
-        """A slot can be used again."""
-        assert self.slots[slot] is SlotState.RESTORING, f"slot {slot} of {self!r} was not to be restored"
+        assert self.slots[slot] is SlotState.RESTORING, f"slot {slot} of {self!r} is not being restored"
         self.restorations += 1
         self.free(slot)
 
@@ -70,21 +85,10 @@ class ModelQueue:
             raise illegal(self.slots[slot], state)
         self.slots[slot] = state
 
-    def push(self, ticket: Ticket) -> None:
+    # ------------------------------------------------------------------------------------------------------- turns
+
+    def push(self, ticket: T) -> None:
         """Queue a ticket at its priority."""
-        if not self.queued:
-            self._only = ticket
-        else:
-            self._line_up()
-            self._enter(ticket)
-        self.queued += 1
-
-    def _line_up(self) -> None:
-        if self._only is not None:
-            self._enter(self._only)
-            self._only = None
-
-    def _enter(self, ticket: Ticket) -> None:
         level = self._levels.get(ticket.priority)
         if level is None:
             level = self._levels[ticket.priority] = OrderedDict()
@@ -92,10 +96,10 @@ class ModelQueue:
         if tickets is None:
             tickets = level[ticket.stream] = OrderedDict()
         tickets[ticket] = None
+        self.queued += 1
 
-    def remove(self, ticket: Ticket) -> None:
-        """Take a queued ticket out, at the priority that it was pushed with."""
-        self._line_up()
+    def remove(self, ticket: T) -> None:
+        """Take out a queued ticket, at the priority it was pushed with."""
         level = self._levels[ticket.priority]
         tickets = level[ticket.stream]
         del tickets[ticket]
@@ -105,36 +109,29 @@ class ModelQueue:
             if not level:
                 del self._levels[ticket.priority]
 
-    def put_back(self, tickets: Sequence[Ticket]) -> None:
+    def put_back(self, tickets: Sequence[T]) -> None:
         """Queue tickets again that were picked together, each before all others of its stream."""
-        self._line_up()
         for ticket in tickets:
-            self._enter(ticket)
-        self.queued += len(tickets)
+            self.push(ticket)
         for ticket in reversed(tickets):
             self._levels[ticket.priority][ticket.stream].move_to_end(ticket, last=False)
 
-    def pick(self) -> Sequence[Ticket]:
-        """Take out the ticket whose turn it is, and those that may run with it; none when none may start.
+    def pick(self) -> Sequence[T]:
+        """Take out the tickets of the next run; none when no ticket may start.
 
-        None starts without a free slot. With it run those whose turn comes next at its priority, one after the other,
-        while they may share a run and their rows fit: what runs first does so whether there are batches or not. Slots
-        that are free share what is queued, unless the runs are direct, which are done one after another anyhow.
+        Without a free slot none may. The ticket whose turn it is takes along those whose turns come next at its
+        priority, one after the other, while they may share a run and their rows fit: batches never change the order.
+        Free slots share the queue among themselves, except for direct models, whose runs happen one after another
+        anyway.
         """
         if not self._free:
             return ()
-        only = self._only
-        if only is not None:
-            if only not in _startable(only.stream, (only,)):
-                return ()
-            self._only, self.queued = None, 0
-            return (only,)
-        most = self.spec.batch
-        if most > 1 and not self.spec.direct:
-            most = min(most, -(-self.queued // len(self._free)))
+        max_rows = self.spec.batch
+        if max_rows > 1 and not self.spec.direct:
+            max_rows = min(max_rows, -(-self.queued // len(self._free)))
         for priority in sorted(self._levels, reverse=True) if len(self._levels) > 1 else tuple(self._levels):
             level = self._levels[priority]
-            picked = _together(_turns(level), most)
+            picked = share_run(_turns(level), max_rows)
             if not picked:
                 continue
             for ticket in picked:
@@ -151,20 +148,18 @@ class ModelQueue:
             return picked
         return ()
 
-    def pick_ahead(self) -> Ticket | None:
-        """Take out the ticket that is next whatever the runs come to that are under way; None when that may change it.
+    def pick_ahead(self) -> T | None:
+        """Take out the ticket that is next whatever the current runs come to; None when their ends may change that.
 
-        What ends now makes others ready, who come after those of the same stream that are queued already.
+        Their ends make other tickets ready, but those come after the queued ones of the same stream.
         """
-        ticket = self._only
-        if ticket is None:
-            if len(self._levels) != 1:
-                return None
-            (level,) = self._levels.values()
-            if len(level) != 1:
-                return None
-            (tickets,) = level.values()
-            ticket = next(iter(tickets))
+        if len(self._levels) != 1:
+            return None
+        (level,) = self._levels.values()
+        if len(level) != 1:
+            return None
+        (tickets,) = level.values()
+        ticket = next(iter(tickets))
         if ticket.priority or ticket.stream.backpressured:
             return None
         self.remove(ticket)
@@ -175,34 +170,20 @@ class ModelQueue:
         stopping = self.slots.count(SlotState.STOPPING)
         restoring = self.slots.count(SlotState.RESTORING)
         return (
-            f"<Model {self.spec.name}/{self.spec.version} {running} running, {stopping} stopping, "
+            f"<ModelQueue {self.spec.name}/{self.spec.version} {running} running, {stopping} stopping, "
             f"{restoring} restoring, {len(self._free)} free, {self.queued} queued>"
         )
 
 
-def _together(turns: Iterable[Ticket], most: int) -> Sequence[Ticket]:
-    """The tickets whose turns come first, as many as may share a run of `most` rows."""
-    picked: list[Ticket] = []
-    rows = 0
-    for ticket in turns:
-        rows += ticket.rows
-        if picked and (rows > most or not ticket.rows):
-            break
-        picked.append(ticket)
-        if rows >= most or not ticket.rows:
-            break
-    return picked
-
-
-def _turns(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterable[Ticket]:
-    """The tickets of a level in the order of their turns: a stream after the other, in each the oldest."""
+def _turns(level: OrderedDict[QueuedStream, OrderedDict[T, None]]) -> Iterable[T]:
+    """The tickets of a level in the order of their turns: one stream after the other, the oldest ticket of each."""
     if len(level) == 1:
         ((stream, tickets),) = level.items()
         return _startable(stream, tickets)
-    return _rotation(level)
+    return _round_robin(level)
 
 
-def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator[Ticket]:
+def _round_robin(level: OrderedDict[QueuedStream, OrderedDict[T, None]]) -> Iterator[T]:
     waiting = deque(iter(_startable(stream, tickets)) for stream, tickets in level.items())
     while waiting:
         queue = waiting.popleft()
@@ -213,9 +194,9 @@ def _rotation(level: OrderedDict[Stream, OrderedDict[Ticket, None]]) -> Iterator
                 break
 
 
-def _startable(stream: Stream, tickets: Collection[Ticket]) -> Collection[Ticket]:
-    """Those that may start: of a choked stream only its oldest Infer in flight."""
+def _startable(stream: QueuedStream, tickets: Collection[T]) -> Collection[T]:
+    """The tickets that may start: of a backpressured stream only its oldest Infer in flight."""
     if not stream.backpressured:
         return tickets
-    oldest = next(iter(stream.infers))
-    return (oldest,) if oldest in tickets else ()
+    oldest = stream.oldest_infer
+    return (cast(T, oldest),) if oldest in tickets else ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
+from headrace.server.core.state import Ticket
 from headrace.wire.errors import NotFound, Unavailable, quote
 
 
@@ -13,10 +14,10 @@ class Models:
     """`generation` changes with every change: what was bound to a model before is looked up again."""
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[str, ModelQueue]] = {}
+        self._models: dict[str, dict[str, ModelQueue[Ticket]]] = {}
         self._withheld: dict[str, str] = {}
         """Why a name has no version, or had none."""
-        self.retired: dict[ModelQueue, None] = {}
+        self.retired: dict[ModelQueue[Ticket], None] = {}
         """Those that no new ticket gets, while some still need them."""
         self.unneeded: list[ModelSpec] = []
         """Those that none needs any more, until somebody was told."""
@@ -45,18 +46,18 @@ class Models:
         """Say why a known name has no version, until one is added."""
         self._withheld[name] = why
 
-    def _retire(self, model: ModelQueue) -> None:
+    def _retire(self, model: ModelQueue[Ticket]) -> None:
         self.retired[model] = None
         model.holders -= 1
         if not model.holders:
             self.let_go(model)
 
-    def let_go(self, model: ModelQueue) -> None:
+    def let_go(self, model: ModelQueue[Ticket]) -> None:
         """Nobody holds a model any more."""
         del self.retired[model]
         self.unneeded.append(model.spec)
 
-    def find(self, name: str, version: str = "") -> ModelQueue:
+    def find(self, name: str, version: str = "") -> ModelQueue[Ticket]:
         """A model by name, in its newest version when none is named.
 
         Raises NotFound, and Unavailable for a known name that has no version now.
@@ -74,7 +75,7 @@ class Models:
             raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
         return versions[version]
 
-    def __iter__(self) -> Iterator[ModelQueue]:
+    def __iter__(self) -> Iterator[ModelQueue[Ticket]]:
         """By name, then version."""
         for _, versions in sorted(self._models.items()):
             yield from (versions[version] for version in sorted(versions, key=_age))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundReference, Plan
-from headrace.server.core.streams import Stream
-from headrace.server.core.tickets import KeptOutput
+from headrace.server.core.state import KeptOutput, Stream
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, quote
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from headrace.server.core.core import Core
-from headrace.server.core.crowd import QUIET
+from headrace.server.core.batching import IDLE_SECONDS
+from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import End, Ended, Engine, Run
 from headrace.server.core.events import Event
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.wire.errors import HeadraceError, Internal
 
 POLL_SECONDS = 0.02
@@ -43,74 +43,80 @@ class Dispatcher:
         self._readers: dict[Stream, asyncio.Future[None]] = {}
         self.rested = True
         """Nothing has happened since somebody last set this."""
-        self._again = False
+        self._acts_later = False
+        self._waits_for_idle = False
         self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf
+        self._wake_at = math.inf
         """When the timer goes off."""
         self._poller: asyncio.TimerHandle | None = None
         engine.on_ended(self._wake)
 
     def act(self) -> None:
-        """Carry out what the core decides after whatever it was told."""
-        self.rested = False
-        if self.core.undecided:
-            self._decide()
-        elif self.core.first_end() < self._due:
-            self._set_timer()
+        """Carry out what the core decides after whatever it was told.
 
-    def _decide(self) -> None:
-        """Carry out what the core decides.
-
-        Direct runs end at once and are told to the core, which then decides again. After a while the rest waits for the
-        next turn of the loop: others want to read and write in between.
+        Runs that happen in place are told to the core at once, which then decides again. After TURN_SECONDS the rest
+        waits for the next turn of the loop, so that messages are read and written in between.
         """
+        self.rested = False
         try:
             self._carry_out()
         except Exception as error:
             self._give_up(error)
-        self._watch()
-        self._set_timer()
-
-    def _give_up(self, error: Exception) -> None:
-        """Something has raised that never should. The tickets that it was about fail, and everything else goes on."""
-        self._try(partial(self.core.give_up, self.incident(error), self.now()))
-        if not self._again:
-            self._again = True
-            self._loop.call_later(POLL_SECONDS, self._act_again)  # not at once: it may raise again
 
     def _carry_out(self) -> None:
+        core = self.core
         now = self.now()
         until = now + TURN_SECONDS
-        while (runs := self.core.starts(now)) and self._start(runs, until):
-            now = self.now()
-            if now > until:
-                if not self._again:
-                    self._again = True
-                    self._loop.call_soon(self._act_again)
+        decision = core.decide(now)
+        while True:
+            if decision.stops or decision.changed or decision.unload:
+                self._pass_on(decision)
+            if not decision.starts or not self._start(decision, until):
                 break
-        stops, streams, retired = self.core.news()
-        for run in stops:
+            now = self.now()
+            late = now > until
+            if late:
+                self._act_later(0.0)
+            decision = core.decide(now, may_start=not late)
+        self._waits_for_idle = decision.waits_for_idle
+        self._watch()
+        if decision.wake_at < self._wake_at:
+            self._set_timer(decision.wake_at)
+
+    def _pass_on(self, decision: Decision) -> None:
+        for run in decision.stops:
             self._running[run] = True
             self._try(partial(self._engine.cancel, run))
-        for stream in streams:
+        for stream in decision.changed:
             _wake(self._writers.pop(stream, None))
-        for spec in retired:
+        for spec in decision.unload:
             self._try(partial(self._engine.unload, spec))
 
+    def _give_up(self, error: Exception) -> None:
+        """The core or this object has raised by mistake: the tickets involved fail, and everything else goes on."""
+        self._try(partial(self.core.give_up, self.incident(error), self.now()))
+        self._act_later(POLL_SECONDS)  # not at once: it may raise again
+
+    def _act_later(self, seconds: float) -> None:
+        if not self._acts_later:
+            self._acts_later = True
+            self._loop.call_later(seconds, self._act_now)
+
+    def _act_now(self) -> None:
+        self._acts_later = False
+        self.act()
+
     def _try(self, step: Callable[[], T]) -> T | None:
-        """Do what must not keep anything else from being done."""
+        """Do one step whose failure must not keep the others from being done."""
         try:
             return step()
         except Exception as error:
             self.incident(error)
             return None
 
-    def _act_again(self) -> None:
-        self._again = False
-        self._decide()
-
-    def _start(self, runs: Sequence[Run], until: float) -> bool:
-        """True when there may be more to start, because some have ended in place."""
+    def _start(self, decision: Decision, until: float) -> bool:
+        """True when runs have ended in place, so that there may be more to start."""
+        runs = decision.starts
         ends: list[End] = []
         for run in runs:
             ended = self._begin(run)
@@ -121,8 +127,8 @@ class Dispatcher:
         if not ends:
             return False
         if len(ends) == len(runs):
-            self._try(partial(self._follow, ends, until))
-        self.core.ended_in_turn(ends)
+            self._try(partial(self._follow, ends, min(until, decision.wake_at)))
+        self.core.ended_in_place(ends)
         return True
 
     def _begin(self, run: Run) -> Ended | None:
@@ -132,10 +138,9 @@ class Dispatcher:
             return Ended(run, error=error)
 
     def _follow(self, ends: list[End], until: float) -> None:
-        """Do what follows runs that were done in place, as long as the time allows."""
+        """Run the followers of runs that have ended in place, as long as there is time."""
         core, engine = self.core, self._engine
         ended, _, now = ends[-1]
-        until = min(until, core.first_due())
         while now < until and (run := core.follower(ended)) is not None:
             following = engine.follow(run)
             if following is None:
@@ -147,33 +152,33 @@ class Dispatcher:
         """Whether nothing runs on another thread, which would need the processor."""
         return not self._running
 
-    def patience(self) -> float:
-        """Seconds that the event loop may have nothing to do until `quiet` should be called."""
-        return QUIET if self.core.gathering else math.inf
+    def idle_after(self) -> float:
+        """Seconds without anything to do after which the event loop is to call `idle`."""
+        return IDLE_SECONDS if self._waits_for_idle else math.inf
 
-    def quiet(self) -> None:
-        """The event loop had nothing to do for so long."""
-        self.core.quiet()
-        # Not now: whoever calls is the event loop itself.
+    def idle(self) -> None:
+        """The event loop had nothing to do for that long."""
+        self.core.idle()
+        # Not at once: the caller is the event loop itself, which is about to wait.
         self._loop.call_soon(self.act)
 
-    async def news(self, stream: Stream) -> bool:
+    async def changed(self, stream: Stream) -> bool:
         """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
         if not stream.outbox and not stream.ended:
             self._writers[stream] = self._loop.create_future()
             await self._writers[stream]
         return not stream.ended
 
-    def handed(self, stream: Stream, events: Sequence[Event]) -> None:
+    def handed_off(self, stream: Stream, events: Sequence[Event]) -> None:
         """The transport has begun to write the events of a frame."""
-        self.core.handed(stream, events, self.now())
+        self.core.handed_off(stream, events, self.now())
         if stream in self._readers and stream.may_read:
             _wake(self._readers.pop(stream))
         self.act()
 
-    def written(self, stream: Stream) -> None:
+    def flushed(self, stream: Stream) -> None:
         """The transport has the last frame of a stream."""
-        self.core.written(stream)
+        self.core.flushed(stream)
         self.act()
 
     async def readable(self, stream: Stream) -> None:
@@ -184,7 +189,7 @@ class Dispatcher:
 
     def leave(self, stream: Stream) -> None:
         """The client of a stream has gone, or has all that it came for."""
-        self.core.vanish(stream, self.now())
+        self.core.abandon(stream, self.now())
         _wake(self._writers.pop(stream, None))
         _wake(self._readers.pop(stream, None))
         self.act()
@@ -245,21 +250,16 @@ class Dispatcher:
             return Internal("the batch failed")
         return self.incident(error)
 
-    def _set_timer(self) -> None:
-        due = self.core.first_due()
-        if due < self._due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._due = due
-            self._timer = self._loop.call_at(due, self._on_timer)
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake_at = due
+        self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer, self._due = None, math.inf
-        # What was due may have gone, or have got more time.
-        if self.core.first_due() > self.now():
-            self._set_timer()
-        else:
-            self._decide()
+        # Whatever was due may be gone, or later by now: then the decision is only when to look again.
+        self._timer, self._wake_at = None, math.inf
+        self.act()
 
     def __repr__(self) -> str:
         return f"<Dispatch {len(self._running)} running, {self.core}>"

@@ -23,10 +23,10 @@ class Watcher(Protocol):
     def waits_for_clients(self) -> bool:
         """Whether nothing runs on another thread, which would need the processor."""
 
-    def patience(self) -> float:
+    def idle_after(self) -> float:
         """Seconds of that until `quiet` should be called; infinity for never."""
 
-    def quiet(self) -> None: ...
+    def idle(self) -> None: ...
 
 
 class PollingSelector(selectors.DefaultSelector):
@@ -47,12 +47,12 @@ class PollingSelector(selectors.DefaultSelector):
         watcher = self.watcher
         if watcher is None:
             return self._wait(timeout, polling=True)
-        patience = watcher.patience()
-        if timeout is not None and timeout <= patience:
+        idle_after = watcher.idle_after()
+        if timeout is not None and timeout <= idle_after:
             return self._wait(timeout, polling=watcher.waits_for_clients())
-        ready = self._wait(None if patience == math.inf else patience, polling=watcher.waits_for_clients())
-        if not ready and patience < math.inf:
-            watcher.quiet()
+        ready = self._wait(None if idle_after == math.inf else idle_after, polling=watcher.waits_for_clients())
+        if not ready and idle_after < math.inf:
+            watcher.idle()
         return ready
 
     def _wait(self, timeout: float | None, *, polling: bool) -> _Ready:

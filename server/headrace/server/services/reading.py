@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.services.api import Desk
 from headrace.server.services.gate import STOPPING
 from headrace.wire.errors import Unavailable

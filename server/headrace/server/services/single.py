@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.server.core.events import Done, Failed
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.services.api import Desk
 from headrace.wire.errors import Unavailable
 
@@ -22,7 +22,7 @@ async def single(desk: Desk, submit: Callable[[Stream], None]) -> Done:
         submit(stream)
         desk.act()
         while not (events := stream.take()):
-            if not await desk.news(stream):
+            if not await desk.changed(stream):
                 raise Unavailable("the server has stopped")
     finally:
         desk.leave(stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.server.core.calls import Call, Inline, Reference, Zeros
 from headrace.server.core.core import Core
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, Unimplemented
 from headrace.wire.frames import MAX_ITEMS, parse_frame

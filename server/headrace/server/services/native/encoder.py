@@ -63,12 +63,11 @@ class Encoder:
     def _done(self, items: list[bytes], tensors: list[Buffer], done: Done) -> None:
         """Written by hand, as there are so many: those of a batch have all in common but their tags."""
         layout = 0
-        ticket = done.ticket
         sent, kept = done.sent, done.kept
         if sent or kept:
             # The plan stands for names and datatypes.
             key = (
-                ticket.plan,
+                done.plan,
                 *[tensor.shape for tensor in sent],
                 *[(port.index, tensor.shape) for port, tensor in kept],
             )
@@ -78,7 +77,7 @@ class Encoder:
         if self._tail[0] != common:
             self._tail = common, _tail(*common)
         tail = self._tail[1]
-        items.append(b"\x0a%c\x11%b%b" % (9 + len(tail), ticket.tag.to_bytes(8, "little"), tail))
+        items.append(b"\x0a%c\x11%b%b" % (9 + len(tail), done.tag.to_bytes(8, "little"), tail))
 
     def _fetched(self, items: list[bytes], tensors: list[Buffer], fetched: Fetched) -> None:
         key = (fetched.port, fetched.shape)
@@ -87,12 +86,11 @@ class Encoder:
             number = self._number(key)
             sent = [to_tensor(fetched.port, fetched.tensor.datatype, fetched.shape)]
             items.append(_item(kind=_LAYOUT, layout=number, define=pb.Layout(sent=sent)))
-        items.append(_item(kind=_FETCHED, tag=fetched.ticket.tag, layout=number))
+        items.append(_item(kind=_FETCHED, tag=fetched.tag, layout=number))
         tensors.append(fetched.tensor.read(fetched.slices))
 
     def _describe(self, items: list[bytes], key: Hashable, done: Done) -> int:
-        plan = done.ticket.plan
-        assert plan is not None
+        plan = done.plan
         number = self._number(key)
         layout = pb.Layout(
             sent=[

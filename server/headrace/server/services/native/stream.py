@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.services.api import Desk
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.native.commands import apply_commands
@@ -67,8 +67,8 @@ class _Writer:
             if self._frame is not None:
                 await self._frame
                 self._frame = None
-                desk.written(stream)
-            elif not await desk.news(stream) and self._frame is None:
+                desk.flushed(stream)
+            elif not await desk.changed(stream) and self._frame is None:
                 return
 
     def close(self) -> None:
@@ -80,4 +80,4 @@ class _Writer:
         """Begin to write what there is, unless a frame is being written."""
         if self._frame is None and (events := self._stream.take()):
             self._frame = EagerCoroutine(self._context.write(self._encoder.encode(events)))
-            self._desk.handed(self._stream, events)
+            self._desk.handed_off(self._stream, events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.server.core.events import Done
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import Port
-from headrace.server.core.streams import DefinedCall, Stream
+from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import Desk
 from headrace.server.services.native.commands import to_call
@@ -65,8 +65,7 @@ class UnaryFront:
 
 
 def _response(done: Done) -> bytes:
-    plan = done.ticket.plan
-    assert plan is not None
+    plan = done.plan
     outputs = [
         to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in zip(plan.outputs, done.sent, strict=True)
     ]
@@ -76,7 +75,7 @@ def _response(done: Done) -> bytes:
     return join_frame(response.SerializeToString(), [tensor.read() for tensor in done.sent])
 
 
-def _describe(model: ModelQueue) -> pb.ModelDescription:
+def _describe(model: ModelQueue[Ticket]) -> pb.ModelDescription:
     spec = model.spec
     return pb.ModelDescription(
         name=spec.name,
@@ -98,7 +97,7 @@ def _port(port: Port) -> pb.Port:
     )
 
 
-def _status(model: ModelQueue) -> pb.ModelStatus:
+def _status(model: ModelQueue[Ticket]) -> pb.ModelStatus:
     return pb.ModelStatus(
         name=model.spec.name,
         version=model.spec.version,

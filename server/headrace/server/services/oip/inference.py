@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.server.core.core import Core
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.services.api import Desk
 from headrace.server.services.oip.requests import Request, Requests
 from headrace.server.services.oip.responses import Responses

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.quotas import Quota
-from headrace.server.core.streams import DefinedCall
+from headrace.server.core.state import DefinedCall
 from headrace.server.services.oip.layouts import Layouts
 from headrace.server.services.oip.messages import Pieces
 from headrace.server.services.oip.options import NO_OPTIONS, Options, read_options

@@ -36,8 +36,7 @@ class Responses:
 
     def write(self, done: Done, request_id: bytes, asked: Sequence[Asked]) -> bytes:
         """Raises what the client is to be told instead."""
-        plan = done.ticket.plan
-        assert plan is not None
+        plan = done.plan
         if asked:
             described, contents = self._extra(plan, done.sent, asked)
         else:

@@ -6,6 +6,7 @@ import time
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.model_queue import ModelQueue
+from headrace.server.core.state import Ticket
 from headrace.server.services.api import Desk
 
 
@@ -27,7 +28,7 @@ class StatisticsRpcs:
         return pb.ModelStatisticsResponse(model_stats=[_statistics(model, epoch) for model in chosen])
 
 
-def _statistics(model: ModelQueue, epoch: float) -> pb.ModelStatistics:
+def _statistics(model: ModelQueue[Ticket], epoch: float) -> pb.ModelStatistics:
     """`epoch`: what to add to the loop's time for seconds since 1970."""
     found = model.statistics
     return pb.ModelStatistics(

@@ -102,7 +102,7 @@ class _Session:
 
     async def write(self) -> None:
         """Until the stream has ended; an error may end it."""
-        while await self._desk.news(self.stream):
+        while await self._desk.changed(self.stream):
             await self._answer()
         async with self._answering:
             # The reader may be writing the last answers.
@@ -141,16 +141,16 @@ class _Session:
         async with self._answering:
             while events := stream.take():
                 for event in events:
-                    self._ended[event.tag if isinstance(event, Failed) else _tag_of(event)] = event
+                    self._ended[event.tag] = event
                 answers = self._take_turns()
-                desk.handed(stream, [event for _, event in answers])
+                desk.handed_off(stream, [event for _, event in answers])
                 for pending, event in answers:
                     message = self._message(pending, event)
                     if self.failed is not None:
                         desk.leave(stream)
                         return
                     await self._context.write(message)
-                desk.written(stream)
+                desk.flushed(stream)
 
     def _take_turns(self) -> list[tuple[_Pending, Event]]:
         """Those who may be answered now."""
@@ -177,8 +177,3 @@ class _Session:
         finally:
             if pending.asked:
                 self._requests.let_go(self._asked.pop(pending.tag))
-
-
-def _tag_of(event: Event) -> int:
-    assert event.ticket is not None
-    return event.ticket.tag

@@ -1,0 +1,246 @@
+"""The state of the core: tickets, the outputs they keep, and the streams they belong to.
+
+These classes know each other, so they share a module, and only these parts of the core change them:
+
+    Ticket.state     queued, running: `execution`; done, failed, cancelled, expired, closed: `completion`.
+                     `transitions` has the table; `Ticket.move` refuses every other change.
+    Ticket's inputs  given by `core` on admission, returned by `completion.return_inputs`, once.
+    KeptOutput       `kept_outputs` alone: holders, waiters, tensor, charge and keep time.
+    Stream           `core` on behalf of its client (opened, ordered, half_closed, its calls, admitted tickets);
+                     `completion` on behalf of the server (outbox, turns, in_flight, ended).
+    slots            `model_queue.ModelQueue`, asked by `execution` and, to stop a run, by `completion`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.server.core.calls import MAX_CALL_BYTES, MAX_CALLS, Call, Plan
+from headrace.server.core.engine_api import Run, Tensor
+from headrace.server.core.events import Event
+from headrace.server.core.model_queue import ModelQueue
+from headrace.server.core.quotas import MessageCharge, Quota
+from headrace.server.core.specs import Port
+from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
+from headrace.wire.errors import InvalidArgument, ResourceExhausted
+from headrace.wire.frames import FRAME_BYTES, frame_items
+from headrace.wire.tensors import Buffer
+
+DEFAULT_MAX_MESSAGE_BYTES = 4 << 20
+MIN_MAX_MESSAGE_BYTES = 64 << 10
+
+
+class KeptOutput:
+    """A kept output, from the admission of its ticket until the last holder lets go.
+
+    Its holders are its own ticket and every ticket that refers to it or fetches it. The tensor is there once the ticket
+    is done. `charged` are the bytes that count against the quotas, at least from the start of the run to its end,
+    because the runtime writes into the tensor even when no holder is left.
+    """
+
+    __slots__ = ("charged", "due", "entry", "holders", "port", "tensor", "ticket", "waiters")
+
+    def __init__(self, ticket: Ticket, port: Port) -> None:
+        self.ticket = ticket
+        self.port = port
+        self.holders = 1
+        self.tensor: Tensor | None = None
+        self.charged = 0
+        self.waiters: dict[Ticket, None] = {}
+        """Tickets that cannot go on before the tensor is there."""
+        self.due: float | None = None
+        self.entry: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<KeptOutput {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
+
+
+_NONE: dict[int, KeptOutput] = {}
+"""`own` of every ticket that keeps nothing; never added to."""
+
+
+class Ticket:
+    """One admitted Infer or Fetch; to the engine it is a `Part` of a run. Times are the caller's seconds.
+
+    There are tens of thousands a second, so defaults stand at the class and are set only where they differ.
+    """
+
+    state = TicketState.WAITING
+    priority = 0
+    plan: Plan | None = None
+    """None for a Fetch, and for an Infer with bad content."""
+    model: ModelQueue[Ticket] | None = None
+    inline: Sequence[Buffer] = ()
+    charge: MessageCharge | None = None
+    ready = started = 0.0
+    sources: Sequence[KeptOutput] = ()
+    """The kept outputs that it refers to or fetches, and holds."""
+    missing = 0
+    """How many sources are not there yet."""
+    references: Sequence[Tensor] = ()
+    """The tensors of `sources`, while it runs."""
+    slices: tuple[tuple[int, int], ...] = ()
+    kept: tuple[KeptOutput, ...] = ()
+    """In the order of plan.keep."""
+    own: dict[int, KeptOutput] = _NONE
+    """Those of `kept` that it still holds itself, by the index of the port."""
+    keep: tuple[int, ...] = ()
+    """Positions in plan.keep of the outputs that still had a holder when it started."""
+    rows: int = 0
+    """Of each input along the first axis, where it may share a run; otherwise 0."""
+    run: Run | None = None
+    event: Event | None = None
+    """The terminal event, while it waits for its turn in an ordered stream."""
+    handed_off = False
+    """The terminal event was handed to the transport: the ticket is no longer in flight."""
+    due: float | None = None
+    entry: float | None = None
+
+    def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
+        self.stream = stream
+        self.tag = tag
+        self.infer = infer
+        """True for an Infer, False for a Fetch."""
+        self.arrived = now
+
+    @property
+    def finished(self) -> bool:
+        return self.state >= TicketState.DONE
+
+    def move(self, state: TicketState) -> None:
+        if state not in TICKET_TRANSITIONS[self.state]:
+            raise illegal(self.state, state)
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self.tag} {self.state.name.lower()}, {self.missing} missing, keeps {len(self.own)}>"
+
+
+@dataclass(slots=True)
+class DefinedCall:
+    """A call, and the plan that it is bound to in one generation of the models."""
+
+    call: Call
+    nbytes: int
+    bound: tuple[ModelQueue[Ticket], Plan] | None = None
+    generation: int = -1
+
+
+class Stream:
+    """The tickets of one client, its calls, and the events that it has not taken yet. A unary call is one, too."""
+
+    def __init__(self, window: int, keep: Quota, unsent_limit: int, *, unary: bool = False) -> None:
+        self.window = window
+        self.unary = unary
+        self.single = False
+        """It is one unary call, which ends with its one ticket: draining need not end it."""
+        self.keep = keep
+        self.ordered = False
+        self.max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
+        self.opened = False
+        """A command has been read, so that Open comes too late."""
+        self.half_closed = False
+        self.draining = False
+        self.ended = False
+        """No further event will come: both sides have closed, it has drained, or its client has gone."""
+        self.tickets: dict[int, Ticket] = {}
+        """The live ones, by tag."""
+        self.in_flight = 0
+        self.infers: OrderedDict[Ticket, None] = OrderedDict()
+        """Infers in flight, in submission order."""
+        self.turns: deque[Ticket] = deque()
+        """Of an ordered stream: Infers whose terminal event is not in the outbox yet, in submission order."""
+        self.outbox: deque[Event] = deque()
+        self.unsent_bytes = 0
+        """Output bytes of events that are not flushed, including those that wait for their turn."""
+        self._unsent_limit = unsent_limit
+        self._unflushed_bytes = 0
+        """Those of the frame that the transport is writing."""
+        self._frame_items = frame_items(window)
+        self._calls: dict[int, DefinedCall] = {}
+        self._call_bytes = 0
+
+    def define(self, number: int, call: Call, nbytes: int) -> None:
+        """Remember a call whose description has `nbytes` bytes. Raises InvalidArgument or ResourceExhausted."""
+        if number == 0:
+            raise InvalidArgument("a call cannot be defined under number 0")
+        old = self._calls.get(number)
+        total = self._call_bytes + nbytes - (old.nbytes if old else 0)
+        if old is None and len(self._calls) == MAX_CALLS:
+            raise ResourceExhausted(
+                f"call {number} is one more than the {MAX_CALLS} calls a stream may define; reuse a number",
+                retryable=False,
+            )
+        if total > MAX_CALL_BYTES:
+            raise ResourceExhausted(
+                f"with call {number} the descriptions of this stream take {total} bytes; the limit is {MAX_CALL_BYTES}",
+                retryable=False,
+            )
+        self._calls[number] = DefinedCall(call, nbytes)
+        self._call_bytes = total
+
+    def call(self, number: int) -> DefinedCall:
+        """Raises InvalidArgument for a number that was never defined."""
+        defined = self._calls.get(number)
+        if defined is None:
+            raise InvalidArgument(f"call {number} was never defined on this stream")
+        return defined
+
+    @property
+    def may_read(self) -> bool:
+        """Whether commands are read. A client that does not take its events blocks only itself."""
+        return len(self.outbox) < 2 * self.window
+
+    @property
+    def backpressured(self) -> bool:
+        """Whether so much is unsent that none of its tickets starts, except the oldest Infer in flight.
+
+        That one never waits for another, and in an ordered stream everything unsent may be waiting for it.
+        """
+        return self.unsent_bytes > self._unsent_limit
+
+    @property
+    def oldest_infer(self) -> Ticket | None:
+        """The oldest Infer in flight."""
+        return next(iter(self.infers), None)
+
+    @property
+    def keeps(self) -> bool:
+        return any(ticket.own for ticket in self.tickets.values())
+
+    def take(self) -> list[Event]:
+        """The events of the next frame, at least one if there is any. Their bytes stay unsent until `flushed`."""
+        events: list[Event] = []
+        size, limit, items = 0, min(FRAME_BYTES, self.max_message_bytes), self._frame_items
+        while self.outbox and len(events) < items:
+            event = self.outbox[0]
+            size += event.nbytes + event.overhead
+            if events and size > limit:
+                break
+            events.append(self.outbox.popleft())
+            self._unflushed_bytes += event.nbytes
+        return events
+
+    def flushed(self) -> bool:
+        """The transport has written the frame. True when this ends the backpressure."""
+        before = self.backpressured
+        self.unsent_bytes -= self._unflushed_bytes
+        self._unflushed_bytes = 0
+        return before and not self.backpressured
+
+    def end(self) -> None:
+        self.ended = True
+        self.outbox.clear()
+        for ticket in self.turns:
+            ticket.event = None
+        self.turns.clear()
+        self._calls.clear()
+        self.unsent_bytes = self._unflushed_bytes = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Stream {self.in_flight} of {self.window} in flight, {len(self.tickets)} live, "
+            f"keeps {self.keep.used} bytes, {len(self.outbox)} events with {self.unsent_bytes} bytes unsent>"
+        )
