@@ -12,10 +12,10 @@ from typing import Any
 
 from headrace.server.cli import main
 from headrace.server.core.core import Core
-from headrace.server.services.health import HealthFront
+from headrace.server.services.health import Health
 from headrace.server.services.native.encoder import Encoder
-from headrace.server.services.native.stream import StreamFront
-from headrace.server.services.native.unary import UnaryFront
+from headrace.server.services.native.stream import StreamRpc
+from headrace.server.services.native.unary import UnaryRpcs
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
 from headrace.server.services.oip.repository import RepositoryRpcs
@@ -25,16 +25,16 @@ from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
 from headrace.server.services.oip.statistics import StatisticsRpcs
 from headrace.server.services.oip.streaming import StreamInferRpc
 
-FRONTS = (
-    UnaryFront,
-    StreamFront,
+HANDLERS = (
+    UnaryRpcs,
+    StreamRpc,
     InferRpc,
     StreamInferRpc,
     MetadataRpcs,
     RepositoryRpcs,
     SharedMemoryRpcs,
     StatisticsRpcs,
-    HealthFront,
+    Health,
 )
 BROKEN_TAG = 666
 
@@ -48,9 +48,9 @@ def break_handlers() -> None:
     async def fail(*_: object) -> None:
         raise PlantedError
 
-    for front in FRONTS:
-        for name, _ in inspect.getmembers(front, inspect.iscoroutinefunction):
-            setattr(front, name, fail)
+    for rpcs in HANDLERS:
+        for name, _ in inspect.getmembers(rpcs, inspect.iscoroutinefunction):
+            setattr(rpcs, name, fail)
 
 
 def break_streams() -> None:

@@ -72,7 +72,7 @@ async def test_a_burst_beyond_the_limit(serve: Serve, tmp_path: Path) -> None:
         for refusal in refusals:
             assert isinstance(refusal, hc.ResourceExhausted)
             assert refusal.retryable
-            assert refusal.message == "20 streams and unary calls are open, which is all that may be"
+            assert refusal.message == "20 streams and unary calls are open, which is the limit"
         assert (await server.infer("slow", {"x": one}))["y"].tolist() == [1]
 
 

@@ -33,10 +33,10 @@ class _Known:
 
 
 class Control:
-    """`ports.Control` over the models of the command line, which have all been loaded.
+    """`services.api.Control` over the models of the command line, which have all been loaded.
 
-    `load` runs on a thread of its own. `act` is dispatch's: it has the engine free what the core no longer needs.
-    `changed` is told of a model's name whether it can be used from now on.
+    `load` runs on a thread of its own. `tell` is the dispatcher's, which has the engine free what the core no longer
+    needs. `changed(name, ready)` is called when a model becomes usable or unusable.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Control:
         models: Iterable[NamedModel],
         load: Load,
         core: Core,
-        act: Callable[[], None],
+        tell: Callable[[Callable[[Core, float], None]], None],
         changed: Callable[[str, bool], None],
         *,
         allowed: bool,
@@ -53,7 +53,7 @@ class Control:
         self._known = {model.name: _Known(model) for model in models}
         self._load_model = load
         self._core = core
-        self._act = act
+        self._tell = tell
         self._changed = changed
 
     @property
@@ -90,8 +90,7 @@ class Control:
                 return
             known.loaded, known.reason = False, "unloaded"
             self._changed(name, False)
-            self._core.models.remove(name, known.model.version, "is unloaded")
-            self._act()
+            self._tell(lambda core, _: core.models.remove(name, known.model.version, "is unloaded"))
             logger.info("unloaded %s", quote(name))
 
     def _find(self, name: str) -> _Known:
@@ -121,8 +120,7 @@ class Control:
             raise
         finally:
             known.loading = False
-        self._core.models.add(spec)
-        self._act()
+        self._tell(lambda core, _: core.models.add(spec))
         known.loaded, known.reason = True, ""
         self._changed(name, True)
         logger.info("loaded %r", self._core.models.find(name))

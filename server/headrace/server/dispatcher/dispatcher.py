@@ -1,6 +1,6 @@
-"""Dispatch: the one asyncio object. It feeds the core events and the time, and carries out what the core decides.
+"""The one asyncio object: it tells the core events and the time, and carries out what the core decides.
 
-Everything here runs on the event loop's thread. The engine wakes it from another one.
+Everything here runs on the event loop's thread, which the engine wakes from others.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
 from headrace.server.core.batching import IDLE_SECONDS
 from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import End, Ended, Engine, Run
-from headrace.server.core.events import Event
 from headrace.server.core.state import Stream
+from headrace.server.dispatcher.handle import StreamHandle
 from headrace.wire.errors import HeadraceError, Internal
 
 POLL_SECONDS = 0.02
@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 
 class Dispatcher:
-    """What fronts know as `ports.Desk`."""
+    """Drives core and engine on the event loop that it is made on; services know it as `services.api.Streams`.
+
+    `tell` changes the core and acts; nothing else in the server changes the core but the handles it opens.
+    """
 
     def __init__(self, core: Core, engine: Engine) -> None:
         self.core = core
@@ -38,11 +41,10 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._running: dict[Run, bool] = {}
-        """True for those that were asked to stop: that they fail then is no incident."""
-        self._writers: dict[Stream, asyncio.Future[None]] = {}
-        self._readers: dict[Stream, asyncio.Future[None]] = {}
+        """True for runs that were asked to stop: their failure is expected."""
+        self._handles: dict[Stream, StreamHandle] = {}
         self.rested = True
-        """Nothing has happened since somebody last set this."""
+        """False as soon as anything happens; to be set by whoever wants to know."""
         self._acts_later = False
         self._waits_for_idle = False
         self._timer: asyncio.TimerHandle | None = None
@@ -50,6 +52,28 @@ class Dispatcher:
         """When the timer goes off."""
         self._poller: asyncio.TimerHandle | None = None
         engine.on_ended(self._wake)
+
+    @property
+    def view(self) -> Core:
+        """What services may look at."""
+        return self.core
+
+    def open(self, *, unary: bool = False, window: int = 0) -> StreamHandle:
+        """As `Core.open_stream`."""
+        stream = self.core.open_stream(unary=unary, window=window)
+        handle = self._handles[stream] = StreamHandle(self, stream)
+        return handle
+
+    def close(self, stream: Stream) -> None:
+        """The client of a stream has gone, or has all that it came for. Harmless when repeated."""
+        self._handles.pop(stream, None)
+        self.core.abandon(stream, self.now())
+        self.act()
+
+    def tell(self, change: Callable[[Core, float], None]) -> None:
+        """Call `change(core, now)`, then act."""
+        change(self.core, self.now())
+        self.act()
 
     def act(self) -> None:
         """Carry out what the core decides after whatever it was told.
@@ -88,7 +112,9 @@ class Dispatcher:
             self._running[run] = True
             self._try(partial(self._engine.cancel, run))
         for stream in decision.changed:
-            _wake(self._writers.pop(stream, None))
+            handle = self._handles.get(stream)
+            if handle is not None:
+                handle.wake_writer()
         for spec in decision.unload:
             self._try(partial(self._engine.unload, spec))
 
@@ -162,64 +188,32 @@ class Dispatcher:
         # Not at once: the caller is the event loop itself, which is about to wait.
         self._loop.call_soon(self.act)
 
-    async def changed(self, stream: Stream) -> bool:
-        """Wait until a stream has something to say, though somebody else may have said it; False when it has ended."""
-        if not stream.outbox and not stream.ended:
-            self._writers[stream] = self._loop.create_future()
-            await self._writers[stream]
-        return not stream.ended
-
-    def handed_off(self, stream: Stream, events: Sequence[Event]) -> None:
-        """The transport has begun to write the events of a frame."""
-        self.core.handed_off(stream, events, self.now())
-        if stream in self._readers and stream.may_read:
-            _wake(self._readers.pop(stream))
-        self.act()
-
-    def flushed(self, stream: Stream) -> None:
-        """The transport has the last frame of a stream."""
-        self.core.flushed(stream)
-        self.act()
-
-    async def readable(self, stream: Stream) -> None:
-        """Wait until commands of a stream may be read."""
-        while not stream.may_read and not stream.ended:
-            self._readers[stream] = self._loop.create_future()
-            await self._readers[stream]
-
-    def leave(self, stream: Stream) -> None:
-        """The client of a stream has gone, or has all that it came for."""
-        self.core.abandon(stream, self.now())
-        _wake(self._writers.pop(stream, None))
-        _wake(self._readers.pop(stream, None))
-        self.act()
-
     def incident(self, error: BaseException) -> Internal:
-        """What a client is told of an error that is none of its business: an id, under which the log has the rest."""
+        """Log an unexpected error; returns what a client is told instead: an id under which the log has the details."""
         number = uuid.uuid4().hex[:12]
         logger.error("incident %s", number, exc_info=error)
         return Internal(f"the server failed; its log has the details under {number}")
 
-    def close(self) -> None:
+    def shut_down(self) -> None:
         """Stop the timers."""
         for handle in (self._timer, self._poller):
             if handle is not None:
                 handle.cancel()
 
     def _wake(self) -> None:
-        """Called by the engine on a thread of its own."""
+        """Called by the engine, on any thread."""
         self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
         self._ended(self._try(self._engine.collect) or ())
-        # Afterwards: what is restored while the ends are collected may wake nobody.
+        # In this order, since a slot restored while the ends are collected may not cause another wake-up.
         if restored := self._try(self._engine.restored):
             for spec, slot in restored:
                 self.core.slot_restored(spec, slot)
             self.act()
 
     def _watch(self) -> None:
-        """Look for failures, again and again, for as long as anything runs: a run may fail at any time."""
+        """Poll for failures for as long as anything runs: a run may fail at any time."""
         if self._running and self._poller is None:
             self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
 
@@ -257,14 +251,9 @@ class Dispatcher:
         self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        # Whatever was due may be gone, or later by now: then the decision is only when to look again.
+        # What was due may have gone or been put off; then the decision only says when to look again.
         self._timer, self._wake_at = None, math.inf
         self.act()
 
     def __repr__(self) -> str:
-        return f"<Dispatch {len(self._running)} running, {self.core}>"
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)
+        return f"<Dispatcher {len(self._running)} running, {self.core}>"

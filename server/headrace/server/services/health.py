@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import grpc
 from grpc_health.v1 import health_pb2 as pb
 
+from headrace.server.services.call import Call, Service
 from headrace.server.services.gate import STOPPING
 from headrace.server.services.rpcs import Rpcs
-from headrace.server.services.status import Context
 from headrace.wire.errors import NotFound, Unavailable, quote
 
 HEALTH: str = pb.DESCRIPTOR.services_by_name["Health"].full_name
 _Status = pb.HealthCheckResponse
 
 
-class HealthFront:
+class Health:
     """The status of services, each by its name: `""` is the whole server.
 
-    grpcio-health-checking has a servicer, but of several that watch one service it forgets all when one leaves, and a
-    client that watches holds up the server's end.
+    grpcio-health-checking has a servicer, but it forgets all watchers of a service when one of them leaves, and a
+    client that watches delays the server's end.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -30,7 +29,7 @@ class HealthFront:
         self._news = asyncio.Event()
 
     def set(self, service: str, serving: bool) -> None:
-        """Say whether a service can be used. None is said to be, once the server has withdrawn."""
+        """Set whether a service can be used. None is reported as usable once the server has withdrawn."""
         if not self._withdrawn:
             self._statuses[service] = _Status.SERVING if serving else _Status.NOT_SERVING
             self._tell()
@@ -40,13 +39,13 @@ class HealthFront:
         return not self._withdrawn
 
     def withdraw(self) -> None:
-        """Nothing is SERVING from now on, though it may still be: so that no more work is sent here."""
+        """Report nothing as SERVING from now on, so that no more work is sent here, though it would still be done."""
         self._withdrawn = True
         self._statuses = dict.fromkeys(self._statuses, _Status.NOT_SERVING)
         self._tell()
 
     def end(self) -> None:
-        """End every watch, once it was told all."""
+        """End every watch, once it has sent the last status."""
         self._ended = True
         self._tell()
 
@@ -56,13 +55,13 @@ class HealthFront:
             raise NotFound(f"there is no service {quote(request.service)}")
         return _Status(status=status)
 
-    async def watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
+    async def watch(self, request: pb.HealthCheckRequest, call: Call) -> None:
         """Raises Unavailable when the server stops."""
         told = None
         while True:
             news, status = self._news, self._statuses.get(request.service, _Status.SERVICE_UNKNOWN)
             if status != told:
-                await context.write(_Status(status=status).SerializeToString())
+                await call.write(_Status(status=status).SerializeToString())
                 told = status
             elif self._ended:
                 raise Unavailable(STOPPING)
@@ -74,8 +73,8 @@ class HealthFront:
         self._news = asyncio.Event()
 
 
-def health_service(front: HealthFront, probes: Rpcs, watches: Rpcs) -> grpc.GenericRpcHandler:
+def health_service(health: Health, probes: Rpcs, watches: Rpcs) -> Service:
     request = pb.HealthCheckRequest
-    return grpc.method_handlers_generic_handler(
-        HEALTH, {"Check": probes.unary(front.check, request), "Watch": watches.watch(front.watch, request)}
+    return Service(
+        HEALTH, {"Check": probes.unary(health.check, request), "Watch": watches.watch(health.watch, request)}
     )

@@ -1,4 +1,4 @@
-"""What the streams of both protocols have in common: a task that reads, while the handler writes."""
+"""What the streams of both protocols share: a task that reads, while the handler writes."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
-from headrace.server.core.state import Stream
-from headrace.server.services.api import Desk
+from headrace.server.services.api import StreamHandle
 from headrace.server.services.gate import STOPPING
 from headrace.wire.errors import Unavailable
 
 
 @asynccontextmanager
-async def reading(desk: Desk, stream: Stream, read: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Inside, a task does `read`; whatever it fails with ends the stream. On the way out the stream is left.
+async def reading(handle: StreamHandle, read: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `read` in a task while the block runs; its failure ends the stream. Closes the stream on the way out.
 
-    Raises what the reader failed with. Raises Unavailable when the stream has ended though its client has not
-    half-closed: more may have come that nobody has read, and silence is no answer.
+    Raises what the reader failed with. Raises Unavailable when the stream has ended although its client has not
+    half-closed: the client may have sent more that was never read, and must not take silence for an answer.
     """
-    reader = asyncio.create_task(_read(desk, stream, read))
+    reader = asyncio.create_task(_read(handle, read))
     failed: BaseException | None = None
     try:
         yield
     finally:
-        desk.leave(stream)
+        handle.close()
         reader.cancel()
         await asyncio.wait([reader])
         if not reader.cancelled():
             failed = reader.exception()
     if failed is not None:
         raise failed
-    if not stream.half_closed:
+    if not handle.half_closed:
         raise Unavailable(STOPPING)
 
 
-async def _read(desk: Desk, stream: Stream, read: Coroutine[None, None, None]) -> None:
+async def _read(handle: StreamHandle, read: Coroutine[None, None, None]) -> None:
     try:
         await read
     except BaseException:
-        # Without a reader nobody would end the stream.
-        desk.leave(stream)
+        # Without a reader nothing else would end the stream.
+        handle.close()
         raise

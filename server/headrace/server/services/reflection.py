@@ -1,35 +1,31 @@
-"""`grpc.reflection`: what the services are, for grpcurl and the like.
-
-The package answers; that bad bytes and the server's end have statuses is done here.
-"""
+"""`grpc.reflection`: what the services are, for grpcurl and the like. The package answers."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-import grpc
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, aio
 
+from headrace.server.services.call import Call, Service
 from headrace.server.services.rpcs import Rpcs, parse
-from headrace.server.services.status import Context
 
 
-def reflection_service(services: Sequence[str], watches: Rpcs) -> grpc.GenericRpcHandler:
+def reflection_service(services: Sequence[str], watches: Rpcs) -> Service:
     """Lists and describes `services`, and itself."""
     servicer = aio.ReflectionServicer((*services, SERVICE_NAME))
 
-    async def answer(context: Context) -> None:
-        async for response in servicer.ServerReflectionInfo(_requests(context), context):
-            await context.write(response.SerializeToString())
+    async def answer(call: Call) -> None:
+        async for response in servicer.ServerReflectionInfo(_requests(call), None):
+            await call.write(response.SerializeToString())
 
-    async def serve(context: Context) -> None:
-        await watches.gate.while_open(answer(context))
+    async def serve(call: Call) -> None:
+        await watches.gate.while_open(answer(call))
 
-    return grpc.method_handlers_generic_handler(SERVICE_NAME, {"ServerReflectionInfo": watches.stream(serve)})
+    return Service(SERVICE_NAME, {"ServerReflectionInfo": watches.stream(serve)})
 
 
-async def _requests(context: Context) -> AsyncIterator[pb.ServerReflectionRequest]:
+async def _requests(call: Call) -> AsyncIterator[pb.ServerReflectionRequest]:
     """Raises InvalidArgument."""
-    while (data := await context.read()) is not grpc.aio.EOF:
+    while (data := await call.read()) is not call.end:
         yield parse(pb.ServerReflectionRequest, data)

@@ -1,78 +1,58 @@
-"""What all rpcs have in common: a gate, a request that is read before it is believed, and statuses for errors.
+"""The RPCs of a service: bytes in, bytes out, through a gate.
 
-gRPC would answer bytes that are no message, and any exception, with UNKNOWN and the exception's text; so its own
-deserialisers are not used.
+Messages are parsed here, or by handlers that count what they have first. gRPC's own deserialisers are not used: they
+answer what they cannot parse with UNKNOWN and the text of an exception.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
+from headrace.server.services.call import Bidirectional, Call, StreamHandler, Unary, UnaryHandler, Watch
 from headrace.server.services.gate import Gate
-from headrace.server.services.status import Answer, Context, Incident
 from headrace.wire.errors import InvalidArgument
 
-Rpc: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 M = TypeVar("M", bound=Message)
 
 
 class Rpcs:
-    """Makes the rpcs of those services whose calls come in by `gate`."""
+    """Makes the RPCs of services whose calls are admitted by `gate`."""
 
-    def __init__(self, incident: Incident, gate: Gate) -> None:
+    def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._incident = incident
 
-    def unary(self, handler: Callable[[Any], Awaitable[Message]], request: type[Message]) -> Rpc:
-        """An rpc whose handler takes a message and returns one."""
+    def unary(self, handler: Callable[[Any], Awaitable[Message]], request: type[Message]) -> Unary:
+        """The handler takes a message and returns one."""
 
-        async def answer(data: bytes, _context: Context) -> bytes:
+        async def answer(data: bytes, _call: Call) -> bytes:
             response = await handler(parse(request, data))
             return response.SerializeToString()
 
-        return self.raw_unary(answer)
+        return Unary(answer, self.gate)
 
-    def raw_unary(self, handler: Callable[[bytes, Context], Awaitable[bytes]]) -> Rpc:
-        """An rpc whose handler takes and returns bytes: it counts what it has before it parses it."""
-        incident, gate = self._incident, self.gate
+    def raw_unary(self, handler: UnaryHandler) -> Unary:
+        """The handler takes and returns bytes: it counts what it has before it parses it."""
+        return Unary(handler, self.gate)
 
-        async def answer(data: bytes, context: Context) -> bytes:
-            async with Answer(incident, context):
-                with gate:
-                    return await handler(data, context)
+    def watch(self, handler: Callable[[Any, Call], Awaitable[None]], request: type[Message]) -> Watch:
+        """The handler takes a message and writes any number of them, as bytes."""
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        async def answer(data: bytes, call: Call) -> None:
+            await handler(parse(request, data), call)
 
-    def watch(self, handler: Callable[[Any, Context], Awaitable[None]], request: type[Message]) -> Rpc:
-        """An rpc whose handler takes a message and writes several, as bytes."""
-        incident, gate = self._incident, self.gate
+        return Watch(answer, self.gate)
 
-        async def answer(data: bytes, context: Context) -> None:
-            async with Answer(incident, context):
-                with gate:
-                    await handler(parse(request, data), context)
-
-        return grpc.unary_stream_rpc_method_handler(answer)
-
-    def stream(self, handler: Callable[[Context], Awaitable[None]]) -> Rpc:
-        """An rpc whose handler reads and writes bytes."""
-        incident, gate = self._incident, self.gate
-
-        async def serve(_requests: object, context: Context) -> None:
-            async with Answer(incident, context):
-                with gate:
-                    await handler(context)
-
-        return grpc.stream_stream_rpc_method_handler(serve)
+    def stream(self, handler: StreamHandler) -> Bidirectional:
+        """The handler reads and writes bytes."""
+        return Bidirectional(handler, self.gate)
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Raises InvalidArgument for bytes that are no such message."""
+    """Raises InvalidArgument for bytes that are not such a message."""
     try:
         return kind.FromString(data)
     except DecodeError:
-        raise InvalidArgument(f"a message of {len(data)} bytes is no {kind.DESCRIPTOR.name}") from None
+        raise InvalidArgument(f"a message of {len(data)} bytes is not a valid {kind.DESCRIPTOR.name}") from None

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Concatenate, ParamSpec
 
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.state import Stream
-from headrace.server.services.api import Desk
+from headrace.server.services.api import Commands, Streams
 from headrace.wire.errors import Unavailable
 
 ANY_SIZE = (1 << 31) - 1
-"""What a client takes is not known here: its own limit decides."""
+"""The client's own limit is not known here, and decides."""
+
+P = ParamSpec("P")
 
 
-async def single(desk: Desk, submit: Callable[[Stream], None]) -> Done:
-    """The result of the one ticket that `submit` has a stream admit. Raises what it fails with."""
-    core = desk.core
-    stream = core.open_stream(unary=True)
+async def single(
+    streams: Streams, tell: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+) -> Done:
+    """The result of the one Infer that `tell` submits (see `StreamHandle.submit`). Raises what it fails with."""
+    handle = streams.open(unary=True)
     try:
-        core.open(stream, ordered=False, max_message_bytes=ANY_SIZE)
-        submit(stream)
-        desk.act()
-        while not (events := stream.take()):
-            if not await desk.changed(stream):
+        handle.submit(tell, *args, **kwargs)
+        while not (events := handle.take()):
+            if not await handle.changed():
                 raise Unavailable("the server has stopped")
     finally:
-        desk.leave(stream)
+        handle.close()
     (event,) = events
     if isinstance(event, Failed):
         raise event.error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from headrace.server.core.calls import Call, Inline, Reference, Zeros
-from headrace.server.core.core import Core
 from headrace.server.core.state import Stream
+from headrace.server.services.api import Commands
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, Unimplemented
 from headrace.wire.frames import MAX_ITEMS, parse_frame
@@ -19,8 +19,8 @@ _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
 )
 
 
-def apply_commands(core: Core, stream: Stream, message: bytes, now: float) -> None:
-    """Tell the core the commands of a ClientFrame, in order. Nothing of an unreadable message is told but that."""
+def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
+    """Tell the core the commands of a ClientFrame, in order; of an unreadable message only that it is unreadable."""
     try:
         frame, tensors = parse_frame(message, pb.ClientFrame())
         commands = frame.commands

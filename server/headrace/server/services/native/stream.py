@@ -1,83 +1,76 @@
-"""`headrace.v1.Inference/Stream`: one reader and one writer each, no queue between but the core's."""
+"""`headrace.v1.Inference/Stream`: one reader and one writer per stream, with no queue between them but the core's."""
 
 from __future__ import annotations
 
-import grpc
-
-from headrace.server.core.state import Stream
-from headrace.server.services.api import Desk
+from headrace.server.services.api import StreamHandle, Streams
+from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
 from headrace.server.services.reading import reading
-from headrace.server.services.status import Context
 
 
-class StreamFront:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+class StreamRpc:
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
 
-    async def stream(self, context: Context) -> None:
+    async def stream(self, call: Call) -> None:
         """The handler: writes until the stream has ended, while `_read` reads."""
-        desk = self._desk
-        stream = desk.core.open_stream()
-        writer = _Writer(desk, stream, context)
+        handle = self._streams.open()
+        writer = _Writer(handle, call)
         try:
-            async with reading(desk, stream, _read(desk, stream, context, writer)):
+            async with reading(handle, _read(handle, call, writer)):
                 await writer.run()
         finally:
             writer.close()
 
 
-async def _read(desk: Desk, stream: Stream, context: Context, writer: _Writer) -> None:
+async def _read(handle: StreamHandle, call: Call, writer: _Writer) -> None:
+    read, end = call.read, call.end
     while True:
-        if not stream.may_read:
-            await desk.readable(stream)
-        message = await context.read()
-        if stream.ended:
+        await handle.readable()
+        message = await read()
+        if handle.ended:
             return
-        if message is grpc.aio.EOF:
-            desk.core.half_close(stream)
-            desk.act()
+        if message is end:
+            handle.half_close()
             return
-        apply_commands(desk.core, stream, message, desk.now())
-        desk.act()
+        handle.submit(apply_commands, message)
         writer.begin()
 
 
 class _Writer:
     """Writes the frames of a stream, one after the other.
 
-    What is ready when commands have been read begins to be written there and then, before more is read and not in the
-    writer's next turn: of a round trip with one small inference that is a tenth.
+    Events that are ready when commands have been read begin to be written there and then, before more is read, instead
+    of in the writer's next turn: a tenth of a round trip with one small inference.
     """
 
-    def __init__(self, desk: Desk, stream: Stream, context: Context) -> None:
-        self._desk = desk
-        self._stream = stream
-        self._context = context
+    def __init__(self, handle: StreamHandle, call: Call) -> None:
+        self._handle = handle
+        self._write = call.write
         self._encoder = Encoder()
         self._frame: EagerCoroutine | None = None
 
     async def run(self) -> None:
-        """Until the stream has ended, and what the reader has begun to write is written."""
-        desk, stream = self._desk, self._stream
+        """Until the stream has ended, and the frame that the reader has begun is written."""
+        handle = self._handle
         while True:
             self.begin()
             if self._frame is not None:
                 await self._frame
                 self._frame = None
-                desk.flushed(stream)
-            elif not await desk.changed(stream) and self._frame is None:
+                handle.flushed()
+            elif not await handle.changed() and self._frame is None:
                 return
 
     def close(self) -> None:
-        """Write nothing more. A frame that was begun in the reader's turn may not be awaited yet."""
+        """Write nothing more. A frame that the reader has begun may not be awaited yet."""
         if self._frame is not None:
             self._frame.cancel()
 
     def begin(self) -> None:
-        """Begin to write what there is, unless a frame is being written."""
-        if self._frame is None and (events := self._stream.take()):
-            self._frame = EagerCoroutine(self._context.write(self._encoder.encode(events)))
-            self._desk.handed_off(self._stream, events)
+        """Begin to write the events there are, unless a frame is being written."""
+        if self._frame is None and (events := self._handle.take()):
+            self._frame = EagerCoroutine(self._write(self._encoder.encode(events)))
+            self._handle.handed_off(events)

@@ -7,60 +7,53 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import Port
 from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import SlotState
-from headrace.server.services.api import Desk
+from headrace.server.services.api import Commands, Streams
+from headrace.server.services.call import Call
 from headrace.server.services.native.commands import to_call
 from headrace.server.services.native.encoder import microseconds, to_tensor
-from headrace.server.services.single import single
-from headrace.server.services.status import Context
+from headrace.server.services.single import ANY_SIZE, single
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 
 
-class UnaryFront:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+class UnaryRpcs:
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
 
-    async def infer(self, message: bytes, context: Context) -> bytes:
+    async def infer(self, message: bytes, call: Call) -> bytes:
         """A stream of one ticket."""
         request, tensors = parse_frame(message, pb.InferRequest())
-        call = to_call(request.call)
-        if call.keep or any(given.HasField("reference") for given in request.call.inputs):
-            raise InvalidArgument("a unary Infer keeps nothing and refers to nothing; open a stream for that")
-        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, context.time_remaining()) if seconds]
-        core, defined = self._desk.core, DefinedCall(call, 0)
+        described = to_call(request.call)
+        if described.keep or any(given.HasField("reference") for given in request.call.inputs):
+            raise InvalidArgument("a unary Infer cannot keep outputs or refer to them; open a stream for that")
+        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
+        defined, timeout = DefinedCall(described, 0), min(timeouts, default=0.0)
 
-        def submit(stream: Stream) -> None:
-            core.infer(
-                stream,
-                1,
-                defined,
-                tensors,
-                core.charge(len(message)),
-                self._desk.now(),
-                timeout=min(timeouts, default=0.0),
-                priority=request.priority,
-            )
+        def submit(core: Commands, stream: Stream, now: float) -> None:
+            core.open(stream, ordered=False, max_message_bytes=ANY_SIZE)
+            charge = core.charge(len(message))
+            core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
-        return _response(await single(self._desk, submit))
+        return _response(await single(self._streams, submit))
 
     async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[_describe(model) for model in self._desk.core.models])
+        return pb.ListModelsResponse(models=[_describe(model) for model in self._streams.view.models])
 
     async def describe_model(self, request: pb.DescribeModelRequest) -> pb.ModelDescription:
-        return _describe(self._desk.core.models.find(request.name, request.version))
+        return _describe(self._streams.view.models.find(request.name, request.version))
 
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
-        core = self._desk.core
+        view = self._streams.view
         return pb.ServerStatusResponse(
             version=VERSION,
-            draining=core.draining,
-            streams=len(core.streams),
-            tickets_in_flight=sum(stream.in_flight for stream in core.streams),
-            kept_bytes=core.keep.used,
-            queued_bytes=core.queue.used,
-            models=[_status(model) for model in core.models],
+            draining=view.draining,
+            streams=len(view.streams),
+            tickets_in_flight=sum(stream.in_flight for stream in view.streams),
+            kept_bytes=view.keep.used,
+            queued_bytes=view.queue.used,
+            models=[_status(model) for model in view.models],
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.services.api import Desk
+from headrace.server.services.api import Streams
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound, Unavailable
@@ -18,8 +18,8 @@ _PLATFORM = "openvino"
 class MetadataRpcs:
     """`extensions` are the names of what the server has beyond the standard; `ready` says whether it wants work."""
 
-    def __init__(self, desk: Desk, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
-        self._desk = desk
+    def __init__(self, streams: Streams, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
+        self._streams = streams
         self._extensions = extensions
         self._ready = ready
 
@@ -32,7 +32,7 @@ class MetadataRpcs:
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that is not there is not ready, which is no error."""
         try:
-            self._desk.core.models.find(request.name, request.version)
+            self._streams.view.models.find(request.name, request.version)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=self._ready())
@@ -41,7 +41,7 @@ class MetadataRpcs:
         return pb.ServerMetadataResponse(name="headrace", version=VERSION, extensions=self._extensions)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        models = self._desk.core.models
+        models = self._streams.view.models
         spec = models.find(request.name, request.version).spec
         return pb.ModelMetadataResponse(
             name=spec.name,
@@ -52,7 +52,7 @@ class MetadataRpcs:
         )
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        spec = self._desk.core.models.find(request.name, request.version).spec
+        spec = self._streams.view.models.find(request.name, request.version).spec
         return pb.ModelConfigResponse(config=_config(spec))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.services.api import Control, Desk
+from headrace.server.services.api import Control, Streams
+from headrace.server.services.call import Rpc, Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
@@ -36,36 +36,36 @@ PROBES = {"ServerLive", "ServerReady"}
 
 
 def open_inference_service(
-    desk: Desk,
+    streams: Streams,
     control: Control,
     regions: Regions | None,
     ready: Callable[[], bool],
     rpcs: Rpcs,
     probes: Rpcs,
-) -> grpc.GenericRpcHandler:
+) -> Service:
     """Requests and responses of inferences come and go as bytes: they are counted before they are parsed.
 
     `regions` None: shared memory is not allowed. `ready` says whether the server wants work.
     """
-    requests, responses = Requests(regions, desk.core.queue), Responses()
-    handlers = _handlers(desk, control, regions, ready, rpcs.gate)
+    requests, responses = Requests(regions, streams.view.queue), Responses()
+    handlers = _handlers(streams, control, regions, ready, rpcs.gate)
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    methods: dict[str, Rpc] = {}
     for method in service.methods:
         kind = probes if method.name in PROBES else rpcs
         handler = handlers.get(method.name) or _unimplemented(method.name)
         methods[method.name] = kind.unary(handler, getattr(pb, method.input_type.name))
-    methods["ModelInfer"] = rpcs.raw_unary(InferRpc(desk, requests, responses).infer)
-    methods["ModelStreamInfer"] = rpcs.stream(StreamInferRpc(desk, requests, responses).stream)
-    return grpc.method_handlers_generic_handler(service.full_name, methods)
+    methods["ModelInfer"] = rpcs.raw_unary(InferRpc(streams, requests, responses).infer)
+    methods["ModelStreamInfer"] = rpcs.stream(StreamInferRpc(streams, requests, responses).stream)
+    return Service(service.full_name, methods)
 
 
 def _handlers(
-    desk: Desk, control: Control, regions: Regions | None, ready: Callable[[], bool], gate: Gate
+    streams: Streams, control: Control, regions: Regions | None, ready: Callable[[], bool], gate: Gate
 ) -> dict[str, Handler]:
     """Of the rpcs that carry no tensors."""
     extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
-    metadata = MetadataRpcs(desk, extensions, ready)
+    metadata = MetadataRpcs(streams, extensions, ready)
     repository, memory = RepositoryRpcs(control, gate), SharedMemoryRpcs(regions)
     return {
         "ServerLive": metadata.server_live,
@@ -74,7 +74,7 @@ def _handlers(
         "ServerMetadata": metadata.server_metadata,
         "ModelMetadata": metadata.model_metadata,
         "ModelConfig": metadata.model_config,
-        "ModelStatistics": StatisticsRpcs(desk).model_statistics,
+        "ModelStatistics": StatisticsRpcs(streams).model_statistics,
         "RepositoryIndex": repository.index,
         "RepositoryModelLoad": repository.load,
         "RepositoryModelUnload": repository.unload,

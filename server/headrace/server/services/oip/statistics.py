@@ -7,16 +7,16 @@ import time
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.state import Ticket
-from headrace.server.services.api import Desk
+from headrace.server.services.api import Streams
 
 
 class StatisticsRpcs:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """Of all models, all versions of one, or one version."""
-        models = self._desk.core.models
+        models = self._streams.view.models
         if request.version and request.name:
             chosen = [models.find(request.name, request.version)]
         elif request.name:
@@ -24,7 +24,7 @@ class StatisticsRpcs:
             chosen = [model for model in models if model.spec.name == name]
         else:
             chosen = list(models)
-        epoch = time.time() - self._desk.now()
+        epoch = time.time() - self._streams.now()
         return pb.ModelStatisticsResponse(model_stats=[_statistics(model, epoch) for model in chosen])
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import grpc
+
+from headrace.server.services.call import Service
+from headrace.server.transport.adapter import handlers
+from headrace.server.transport.status import Incident
+
+GrpcServer: TypeAlias = grpc.aio.Server
 
 _COMPRESSIONS = {
     "none": None,
@@ -12,29 +19,29 @@ _COMPRESSIONS = {
     "deflate": grpc.Compression.Deflate,
 }
 REFUSALS = 1024
-"""Calls that are being refused, at once."""
+"""Calls that may be in the course of being refused."""
 PENDING = 8192
-"""Calls that may wait to be accepted, at least: those beyond are cancelled without a word."""
+"""Calls that may wait to be accepted, at least: gRPC cancels further ones without a message."""
 
 
 def grpc_server(
-    handlers: Sequence[grpc.GenericRpcHandler],
+    services: Sequence[Service],
+    incident: Incident,
     *,
     calls: int,
     max_message_bytes: int,
     compression: str,
-) -> grpc.aio.Server:
-    """A server of `handlers`, whose gates let `calls` in at once, all together.
+) -> GrpcServer:
+    """A server of `services`, whose gates admit `calls` at once, all together.
 
-    There is room for more, so that those who come then are told by a gate, in words. What gRPC itself refuses is a
-    flood.
+    It accepts more, so that a gate can refuse them with a message. gRPC itself only refuses a flood.
     """
     server = grpc.aio.server(
         options=_options(max_message_bytes, calls),
         maximum_concurrent_rpcs=calls + REFUSALS,
         compression=_COMPRESSIONS[compression],
     )
-    server.add_generic_rpc_handlers(handlers)
+    server.add_generic_rpc_handlers([handlers(service, incident) for service in services])
     return server
 
 
@@ -43,16 +50,16 @@ def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # One call is accepted in a turn of the loop, so a burst waits. From 1,000 on gRPC would cancel some of those.
+        # The loop accepts one call per turn, so a burst waits. From 1,000 on gRPC would cancel some of it.
         ("grpc.server.max_pending_requests", pending),
         ("grpc.server.max_pending_requests_hard_limit", pending),
         # Two servers must not share a port by accident.
         ("grpc.so_reuseport", 0),
-        # With the probe, flow-control windows grow until a client that is not read holds gigabytes; the fixed window
-        # wants a larger look-ahead to keep its speed.
+        # With the probe, flow-control windows grow until a client whose messages are not read occupies gigabytes; the
+        # fixed window needs a larger look-ahead to keep its speed.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 1 << 20),
-        # Find dead peers, and let clients with idle streams do the same.
+        # Find dead peers, and allow clients with idle streams to do the same.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -1,0 +1,91 @@
+"""The server put together: core, engine, dispatcher, models and services, without signals, printing or ports.
+
+A process that serves (`server`), tests, and any other way to run the server stand on this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.server.control import Control, Load
+from headrace.server.core.core import Core
+from headrace.server.core.engine_api import Engine
+from headrace.server.core.limits import Limits
+from headrace.server.dispatcher.dispatcher import Dispatcher
+from headrace.server.repository.named import NamedModel
+from headrace.server.services.call import Service
+from headrace.server.services.gate import Gate
+from headrace.server.services.health import HEALTH, Health, health_service
+from headrace.server.services.native.service import inference_service
+from headrace.server.services.oip.service import open_inference_service
+from headrace.server.services.oip.shared_memory import Regions
+from headrace.server.services.reflection import reflection_service
+from headrace.server.services.rpcs import Rpcs
+from headrace.server.settings import Settings
+
+SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
+"""The services of inference: beside the models and the whole server, health reports their status."""
+MAX_PROBES = 256
+"""Probes answered at once, and watches open at once, beside `--streams`."""
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        window=settings.window,
+        max_message_bytes=settings.max_message_bytes,
+        queue_bytes=settings.queue_bytes,
+        unsent_bytes=settings.unsent_bytes,
+        keep_bytes=settings.keep_bytes,
+        keep_bytes_total=settings.keep_bytes_total,
+        keep_seconds=settings.keep_seconds,
+        grace=settings.grace,
+        batch_delay=settings.batch_delay,
+        coalesce=settings.coalesce == "auto",
+    )
+
+
+class Application:
+    """To be made on the event loop that it runs on, with a core that has the models, loaded by the engine.
+
+    `services` is what a transport serves; it admits up to `max_calls` calls at once.
+    """
+
+    def __init__(
+        self, core: Core, engine: Engine, models: Sequence[NamedModel], load: Load, settings: Settings
+    ) -> None:
+        self.core = core
+        self.dispatcher = Dispatcher(core, engine)
+        self.health = Health(("", *SERVICES, *(model.name for model in models)))
+        self.control = Control(
+            models, load, core, self.dispatcher.tell, self.health.set, allowed=settings.model_control
+        )
+        self._regions = Regions() if settings.shared_memory else None
+        self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
+        self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
+        probing = Gate(MAX_PROBES, f"{MAX_PROBES} probes are being answered, which is the limit")
+        rpcs, watches, probes = (Rpcs(gate) for gate in (self._calls, self._watches, probing))
+        self.max_calls = settings.streams + 2 * MAX_PROBES
+        self.services: Sequence[Service] = (
+            inference_service(self.dispatcher, rpcs, probes),
+            open_inference_service(self.dispatcher, self.control, self._regions, self.health.ready, rpcs, probes),
+            health_service(self.health, probes, watches),
+            reflection_service((*SERVICES, HEALTH), watches),
+        )
+
+    def drain(self) -> None:
+        """Refuse new calls and new work, and finish what is in flight. Streams end as the core decides."""
+        self.health.withdraw()
+        self._calls.shut()
+        self._watches.shut()
+        self.dispatcher.tell(Core.drain)
+        self.health.end()
+
+    async def drained(self) -> None:
+        """Wait until the last call has ended."""
+        await self._calls.emptied()
+
+    def close(self) -> None:
+        """Let go of what is not memory. The engine is the caller's to close."""
+        self.dispatcher.shut_down()
+        if self._regions is not None:
+            self._regions.close()

@@ -1,0 +1,1 @@
+"""gRPC: the only place in the server that imports it."""

@@ -1,0 +1,29 @@
+"""The one place where errors become statuses of gRPC calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import grpc
+
+from headrace.wire.errors import HeadraceError, Internal
+
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Incident = Callable[[BaseException], Internal]
+"""Logs an unexpected error, and returns what the client is told instead."""
+
+
+async def finish(context: Context, error: Exception, incident: Incident) -> NoReturn:
+    """Finish a call with the status of an error; an unexpected one becomes INTERNAL with an id."""
+    if not isinstance(error, grpc.aio.InternalError):
+        known = error if isinstance(error, HeadraceError) else incident(error)
+        with suppress(grpc.aio.InternalError):
+            await context.abort(_STATUS[known.code], known.message)
+    # The call cannot be written to: its client has gone, and gRPC has not cancelled the handler yet. With any other
+    # exception gRPC would log a traceback for every client that vanishes.
+    raise asyncio.CancelledError("the client has gone")
