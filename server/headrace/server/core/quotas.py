@@ -59,4 +59,4 @@ class MessageCharge:
             self._budget.refund(self.nbytes)
 
     def __repr__(self) -> str:
-        return f"<Cargo {self.nbytes} bytes, {self._holders} holders>"
+        return f"<MessageCharge {self.nbytes} bytes, {self._holders} holders>"
