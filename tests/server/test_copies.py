@@ -51,7 +51,7 @@ class Desk:
         """Take a message, start what it asks for, and give the message, whose memory the runs use."""
         message = join_frame(pb.ClientFrame(commands=commands).SerializeToString(), tensors)
         apply_commands(self.core, self.stream, message, 0.0)
-        for run in self.core.starts(0.0):
+        for run in self.core.decide(0.0).starts:
             ended = self.engine.start(run)
             self._ended([ended] if ended else [])
         return message
@@ -64,7 +64,7 @@ class Desk:
 
     def take(self) -> list[said.Event]:
         events = self.stream.take()
-        self.core.handed(self.stream, events, 0.0)
+        self.core.handed_off(self.stream, events, 0.0)
         return events
 
     def frame(self) -> bytes:

@@ -16,8 +16,7 @@ from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.streams import Stream
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
@@ -60,10 +59,10 @@ class World:
         events: dict[int, Event] = {}
         async with asyncio.timeout(5):
             while len(events) < count:
-                assert await self.dispatcher.news(self.stream)
+                assert await self.dispatcher.changed(self.stream)
                 taken = self.stream.take()
-                events |= {event.ticket.tag: event for event in taken if event.ticket is not None}
-                self.dispatcher.handed(self.stream, taken)
+                events |= {event.tag: event for event in taken if event.admitted}
+                self.dispatcher.handed_off(self.stream, taken)
         return events
 
     def close(self) -> None:
@@ -91,8 +90,8 @@ def is_bad(run: Run) -> bool:
 
 CASES = {
     "engine start": lambda world: (world.engine, "start", is_bad),
-    "core start": lambda world: (world.core._runs, "_start", lambda tickets, *_: tickets[0].tag == BAD),
-    "core end": lambda world: (world.core._runs, "_complete", lambda ticket, *_: ticket.tag == BAD),
+    "core start": lambda world: (world.core._execution, "_start", lambda tickets, *_: tickets[0].tag == BAD),
+    "core end": lambda world: (world.core._execution, "_complete", lambda ticket, *_: ticket.tag == BAD),
 }
 
 
@@ -140,7 +139,7 @@ async def test_what_has_run_counts_although_looking_for_what_follows_has_raised(
 
 async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Script(held=True))
-    real = world.core._ends.fail
+    real = world.core._completion.fail
     calls: list[int] = []
 
     def fail(ticket: Ticket, *rest: Any) -> None:
@@ -149,7 +148,7 @@ async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.Monkey
             raise Bug
         real(ticket, *rest)
 
-    monkeypatch.setattr(world.core._ends, "fail", fail)
+    monkeypatch.setattr(world.core._completion, "fail", fail)
     world.ask(BAD, 1, timeout=0.01)
     events = await world.told(2)
     assert [type(event) for event in events.values()] == [Failed, Failed]

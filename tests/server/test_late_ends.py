@@ -13,7 +13,7 @@ from headrace.server.core.core import Core
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import POLL_SECONDS, Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
@@ -56,9 +56,9 @@ class Quiet:
     async def told(self, stream: Stream) -> Event:
         async with asyncio.timeout(1):
             while not (events := stream.take()):
-                assert await self.dispatcher.news(stream)
+                assert await self.dispatcher.changed(stream)
         (event,) = events
-        self.dispatcher.handed(stream, events)
+        self.dispatcher.handed_off(stream, events)
         return event
 
     async def free(self) -> None:

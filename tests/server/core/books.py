@@ -14,11 +14,10 @@ from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.streams import Stream
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Stream, Ticket
 from tests.server.core.scenario import FakeTensor
 
-MIN_CHARGE = 1024
+MIN_CHARGE_BYTES = 1024
 BIG = 60_000
 """Bytes that a message with the smallest limit does not hold; outputs are either much smaller or much larger."""
 
@@ -161,8 +160,8 @@ class ExpectedStream:
     """Events that must have come since the last look."""
     pending: list[Event] = field(default_factory=list)
     """Events that have come and were not taken."""
-    taken: list[Event] = field(default_factory=list)
-    """Events that were taken and not written."""
+    taken: list[tuple[Event, ExpectedTicket | None]] = field(default_factory=list)
+    """Events that were taken and not flushed, with the tickets that they end."""
     is_news: bool = False
     """It has something to say, or has ended, and no decision has told of it."""
 
@@ -188,6 +187,10 @@ class ExpectedStream:
                     seen.add(id(out))
                     yield out
 
+    def ended_by(self, event: Event) -> ExpectedTicket | None:
+        """The ticket whose terminal event this is, while it is in flight."""
+        return next((e for e in self.tickets if event.admitted and e.tag == event.tag and not e.handed), None)
+
     def live(self, tag: int) -> ExpectedTicket | None:
         return next((ticket for ticket in self.tickets if ticket.tag == tag and ticket.live), None)
 
@@ -206,8 +209,8 @@ class ExpectedStream:
     def charge(self, out: ExpectedOutput) -> int:
         """What an output costs now."""
         if out.ticket.run is not None:
-            return max(MIN_CHARGE, out.static) if out.promised else 0
-        return max(MIN_CHARGE, out.tensor.nbytes) if out.tensor is not None and self.wanted(out) else 0
+            return max(MIN_CHARGE_BYTES, out.static) if out.promised else 0
+        return max(MIN_CHARGE_BYTES, out.tensor.nbytes) if out.tensor is not None and self.wanted(out) else 0
 
     @property
     def kept(self) -> int:

@@ -9,9 +9,9 @@ from headrace.server.core.engine_api import Part, Run
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from tests.server.core.books import (
-    MIN_CHARGE,
+    MIN_CHARGE_BYTES,
     ExpectedEvent,
     ExpectedOutput,
     ExpectedStream,
@@ -81,16 +81,16 @@ class Oracle(Ends):
 
     def took(self, stream: ExpectedStream, events: Sequence[Event]) -> None:
         for event in events:
-            ticket = next((e for e in stream.tickets if event.ticket is not None and e.real is event.ticket), None)
+            ticket = stream.ended_by(event)
+            stream.taken.append((event, ticket))
             if ticket is not None:
                 held, ticket.handed = ticket.holds, True
                 if held and not ticket.holds:
                     self.leave(ticket)
-        stream.taken += events
 
     def wrote(self, stream: ExpectedStream) -> None:
-        for ticket in stream.tickets:
-            if any(ticket.real is event.ticket for event in stream.taken):
+        for _, ticket in stream.taken:
+            if ticket is not None:
                 ticket.written = True
         stream.taken.clear()
 
@@ -236,7 +236,7 @@ class Oracle(Ends):
         }
         reserved = {id(stream): stream.kept for stream in self.streams}
         for ticket, _, _ in ahead:
-            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE, out.static) for out in ticket.outs)
+            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE_BYTES, out.static) for out in ticket.outs)
         while ahead or any(orders.values()):
             turns = [order[0] for order in orders.values() if order]
             starved = [ticket for ticket in turns if has_failed(ticket)]
@@ -268,7 +268,7 @@ class Oracle(Ends):
             nbytes = sum(tensor.nbytes for tensor in sent)
             arrived = [(ticket.outs[at], tensor) for at, tensor in zip(ticket.keeps, kept, strict=not error)]
             arrived = [(out, tensor) for out, tensor in arrived if stream.wanted(out)]
-            more = sum(max(0, max(MIN_CHARGE, tensor.nbytes) - charged[out]) for out, tensor in arrived)
+            more = sum(max(0, max(MIN_CHARGE_BYTES, tensor.nbytes) - charged[out]) for out, tensor in arrived)
             if error is not None:
                 self.fail(ticket, error)
             elif nbytes > self.most(stream):
@@ -314,7 +314,7 @@ class Oracle(Ends):
         return [at for at, out in enumerate(ticket.outs) if ticket.stream.wanted(out)]
 
     def _starve(self, ticket: ExpectedTicket, reserved: dict[int, int]) -> None:
-        need = sum(max(MIN_CHARGE, out.static) for out in ticket.outs if ticket.stream.wanted(out))
+        need = sum(max(MIN_CHARGE_BYTES, out.static) for out in ticket.outs if ticket.stream.wanted(out))
         mine, all_of_them = reserved[id(ticket.stream)], sum(reserved.values())
         assert mine + need > self.limits.keep_bytes or all_of_them + need > self.limits.keep_bytes_total
         self.served(ticket)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from headrace.server.core.core import Core
+from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import End, Ended, Part, Run, Tensor
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import MessageCharge as CoreCargo
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState, TicketState
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import FRAME_BYTES, frame_items
@@ -31,8 +31,10 @@ class Pair:
         for spec in specs:
             self.core.models.add(spec)
         self.oracle = Oracle(limits, specs, max_calls)
-        self.latest: Sequence[Run] = ()
-        """What the latest decision has started."""
+        self.decision = self.core.decide(0.0)
+        """The latest one."""
+        self._settled = True
+        """The core was told nothing since."""
         self.followed = 0
         """How many followers have been run."""
         self._models = {id(spec): self.core.models.find(spec.name) for spec in specs}
@@ -114,7 +116,7 @@ class Pair:
         self.compare()
 
     def vanish(self, stream: ExpectedStream) -> None:
-        self.core.vanish(stream.real, self.oracle.now)
+        self.core.abandon(stream.real, self.oracle.now)
         self.oracle.vanish(stream)
         self.compare()
 
@@ -125,7 +127,7 @@ class Pair:
 
     def take(self, stream: ExpectedStream) -> None:
         events = stream.real.take()
-        self.core.handed(stream.real, events, self.oracle.now)
+        self.core.handed_off(stream.real, events, self.oracle.now)
         assert [*map(id, events)] == [*map(id, stream.pending[: len(events)])]
         assert 1 <= len(events) <= frame_items(stream.window)
         size = sum(event.nbytes + event.overhead for event in events)
@@ -135,20 +137,20 @@ class Pair:
         self.compare()
 
     def written(self, stream: ExpectedStream) -> None:
-        self.core.written(stream.real)
+        self.core.flushed(stream.real)
         self.oracle.wrote(stream)
         self.compare()
 
     def quiet(self, *, decide: bool) -> None:
         """Nothing has happened for a while. `decide`: and who has waited is seen to before anything else happens."""
-        settled = not self.core.undecided
-        self.core.quiet()
+        settled = self._settled
+        self.core.idle()
         self.oracle.quiet()
         self.compare()
         self.check()
         if decide:
             self.decide()
-            assert not (settled and self.core.gathering), "it is quiet, and somebody still waits for others"
+            assert not (settled and self.decision.waits_for_idle), "it is quiet, and somebody still waits for others"
 
     def end(self, run: Run, size: int, error: HeadraceError | None, *, spoils: bool = False) -> None:
         """A run ends; `size` is that of dynamic outputs, but where they have the rows of the inputs.
@@ -183,7 +185,7 @@ class Pair:
 
         Nothing happens if one of them has ended or is a batch. The last of all may fail.
         """
-        runs = self.latest
+        runs = self.decision.starts
         if not runs or any(len(run.parts) > 1 or run not in self.running for run in runs):
             return
         given: list[tuple[Sequence[Tensor], Sequence[Buffer]]] = []
@@ -201,8 +203,8 @@ class Pair:
             if len(ends) < len(runs):
                 following = runs[len(ends)]
             else:
-                following = self.core.follower(ended) if self.core.first_due() > self.oracle.now else None
-        counted = self.core.ended_in_turn(ends)
+                following = self.core.follower(ended) if self.decision.wake_at > self.oracle.now else None
+        counted = self.core.ended_in_place(ends)
         self.followed += max(0, len(counted) - len(runs))
         for number, end in enumerate(ends):
             run = end.ended.run
@@ -221,26 +223,34 @@ class Pair:
         self.oracle.stops = stops
 
     def decide(self) -> None:
-        starts = self.latest = self.core.starts(self.oracle.now)
-        news = self.core.news()
-        if self.core.first_due() <= self.oracle.now:
-            # A time that was dropped; it is forgotten when it is looked at.
-            assert not self.core.starts(self.oracle.now)
-            self.latest = ()
-            assert not any(self.core.news())
-        assert self.core.first_due() > self.oracle.now, "time alone would bring nothing new"
-        self.oracle.decide(starts, news.stops, _has_failed)
+        decision = self.decision = self.core.decide(self.oracle.now)
+        self.oracle.decide(decision.starts, decision.stops, _has_failed)
         self.compare()
-        told = {id(stream) for stream in news.streams}
-        assert len(told) == len(news.streams)
+        self._settled = True
+        told = {id(stream) for stream in decision.changed}
+        assert len(told) == len(decision.changed)
         assert all(id(stream.real) in told for stream in self.oracle.streams if stream.is_news)
         for stream in self.oracle.streams:
             stream.is_news = False
+        assert not decision.unload
+        self._check_waits(decision)
+
+    def _check_waits(self, decision: Decision) -> None:
+        """Until when, and for what, nothing is to be decided."""
+        due, dues = decision.wake_at, self.oracle.dues()
+        assert due > self.oracle.now, "time alone would bring nothing new"
+        assert due <= min(dues, default=math.inf)
+        may_wait = self.limits.batch_delay or self.limits.coalesce
+        waiting = may_wait and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
+        assert due == math.inf or dues or waiting
+        for spec in self.specs:
+            self.oracle.check_waits(spec, due, gathering=decision.waits_for_idle)
 
     # ---------------------------------------------------------------------------------------------------- compared
 
     def compare(self) -> None:
         """What the streams have to say since the last look, with what they must."""
+        self._settled = False
         for stream in self.oracle.streams:
             if stream.real.ended:
                 stream.pending.clear()
@@ -250,7 +260,8 @@ class Pair:
             expected, stream.expected = stream.expected, []
             if stream.ordered:
                 ends = [each.tag for each in expected if each.of_infer]
-                assert [event.ticket.tag for event in fresh if event.ticket and event.ticket.infer] == ends
+                ended = [stream.ended_by(event) for event in fresh]
+                assert [ticket.tag for ticket in ended if ticket and ticket.infer] == ends
             for event in fresh:
                 found = next((each for each in expected if matches(event, each)), None)
                 assert found is not None, f"{event} came, expected were {expected}"
@@ -273,15 +284,8 @@ class Pair:
         assert [*self.core.streams] == [stream.real for stream in self.oracle.streams if not stream.ended]
         assert self.core.keep.used == self.oracle.kept <= self.limits.keep_bytes_total
         assert self.core.queue.used == self.oracle.charge <= self.limits.queue_bytes
-        dues, due = self.oracle.dues(), self.core.first_due()
-        assert due <= min(dues, default=math.inf)
-        may_wait = self.limits.batch_delay or self.limits.gather
-        waiting = may_wait and any(self.oracle.queued(spec) for spec in self.specs if spec.batch > 1)
-        assert due == math.inf or dues or waiting
         for spec in self.specs:
             self._check_slots(spec)
-            if not self.core.undecided:
-                self.oracle.check_waits(spec, due, gathering=self.core.gathering)
 
     def _check_slots(self, spec: ModelSpec) -> None:
         """A slot is free when the runtime has said so, and not before."""
@@ -297,19 +301,18 @@ class Pair:
 
     def check_inside(self) -> None:
         """What is inside is bounded by what is live: nothing leaks."""
-        ends, runs, keeper = self.core._ends, self.core._runs, self.core._keeper
+        completion, execution, kept_outputs = self.core._completion, self.core._execution, self.core._kept_outputs
         tickets = self.oracle.tickets
-        assert len(runs._tickets) == len(self.running)
-        assert len(ends.timeouts) == sum(ticket.due is not None and ticket.end is None for ticket in tickets)
-        assert len(keeper.times) == sum(len(self.oracle.resting(stream)) for stream in self.oracle.streams)
-        for deadlines in (ends.timeouts, keeper.times):
+        assert len(execution._tickets) == len(self.running)
+        assert len(completion.timeouts) == sum(ticket.due is not None and ticket.end is None for ticket in tickets)
+        assert len(kept_outputs.times) == sum(len(self.oracle.resting(stream)) for stream in self.oracle.streams)
+        for deadlines in (completion.timeouts, kept_outputs.times):
             assert len(deadlines._heap) <= 2 * len(deadlines) + 64
         for model in self._models.values():
             levels = [*model._levels.values()]
             assert all(level and all(level.values()) for level in levels)
             lined_up = sum(len(tickets) for level in levels for tickets in level.values())
-            assert model.queued == lined_up + (model._only is not None)
-            assert not (lined_up and model._only)
+            assert model.queued == lined_up
             bound = [each for each in tickets if each.infer and each.call and each.call.spec is model.spec]
             assert model.holders == 1 + sum(each.needs_input for each in bound)
         for ticket in tickets:
@@ -359,9 +362,9 @@ class Pair:
         assert not any(
             stream.real.tickets or stream.real.outbox or stream.real._calls for stream in self.oracle.streams
         )
-        assert not self.core._ends.dirty
-        assert not self.core._ends.startable
-        assert self.core.first_due() == (math.inf if self.oracle.grace_ends is None else self.oracle.grace_ends)
+        assert not self.core._completion.changed
+        assert not self.core._completion.startable
+        assert self.decision.wake_at == (math.inf if self.oracle.grace_ends is None else self.oracle.grace_ends)
 
 
 def matches(event: Event, expected: ExpectedEvent) -> bool:
@@ -376,9 +379,9 @@ def matches(event: Event, expected: ExpectedEvent) -> bool:
             return same and (kind, event.tag) == (expected.kind, expected.tag)
         case Done():
             kept = tuple(port.name for port, _ in event.kept)
-            return (kind, event.ticket.tag, kept) == (expected.kind, expected.tag, expected.kept)
+            return (kind, event.tag, kept) == (expected.kind, expected.tag, expected.kept)
         case Fetched():
-            return (kind, event.ticket.tag) == (expected.kind, expected.tag)
+            return (kind, event.tag) == (expected.kind, expected.tag)
         case _:
             return kind == expected.kind
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import MessageCharge as CoreCargo
-from headrace.server.core.streams import MIN_MAX_MESSAGE
+from headrace.server.core.state import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.errors import Internal
 from tests.server.core.books import ExpectedOutput, ExpectedStream, KnownCall, MessageCharge, compatible
 from tests.server.core.known_calls import CALLS, MODELS, NAMES
@@ -100,9 +100,10 @@ Command = Infer | Fetch | Other
 def bounds(*, eager: bool) -> Iterator[None]:
     """What plays, plays inside. `eager`: tickets are left to wait for others more often than it would pay."""
     with ExitStack() as stack:
-        stack.enter_context(patch("headrace.server.core.streams.MAX_CALLS", MAX_CALLS))
+        stack.enter_context(patch("headrace.server.core.state.MAX_CALLS", MAX_CALLS))
         if eager:
-            stack.enter_context(patch.multiple("headrace.server.core.crowd", OFTEN=1, FEW=2, FEW_OF_ONE=2))
+            for name, value in (("MIN_PAUSE", 1), ("WORTHWHILE", 2), ("WORTHWHILE_OF_ONE_STREAM", 2)):
+                stack.enter_context(patch(f"headrace.server.core.batching.{name}", value))
         yield
 
 
@@ -119,7 +120,7 @@ class Play:
             keep_seconds=2.0,
             grace=3.0,
             batch_delay=delay,
-            gather=gather,
+            coalesce=gather,
         )
         self.pair = Pair(limits, MODELS, MAX_CALLS)
         self.oracle = self.pair.oracle
@@ -135,7 +136,7 @@ class Play:
             window = WINDOW if kind == "other protocol" else 0
             stream = self.pair.open_stream(unary=kind != "native", window=window)
             if ordered or small:
-                self.pair.open(stream, ordered, MIN_MAX_MESSAGE if small else 0)
+                self.pair.open(stream, ordered, MIN_MAX_MESSAGE_BYTES if small else 0)
 
     def frame(self, at: int, nbytes: int, said: Sequence[Command], *, ended: bool) -> None:
         """Commands of one message: nothing is decided before the last of them. `ended`: on a stream that has."""
@@ -175,7 +176,7 @@ class Play:
                 said_now = replace(command, kind=kind, defines=True, priority=priority, timeout=timeout)
                 self.infer(pick(streams, at + place), said_now, self.pair.charge(10))
             self.pair.decide()
-            for run in self.pair.latest:
+            for run in self.pair.decision.starts:
                 if run.spec.direct:
                     self.pair.end(run, size, None)
             for stream in range(len(self.oracle.streams)):

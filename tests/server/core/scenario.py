@@ -18,13 +18,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
-from headrace.server.core.core import Core
+from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.streams import Stream
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Stream, Ticket
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import HeadraceError
 
@@ -109,7 +108,7 @@ class Scenario:
         """The tags of the tickets of each run that the last decision has started."""
         self.stopping: list[int] = []
         """Tags of tickets whose runs were to be stopped, in order."""
-        self.retired: list[ModelSpec] = []
+        self.unloaded: list[ModelSpec] = []
         """Models that were to be freed, in order."""
         self.specs = {spec.name: spec for spec in models or (step(slots), add(slots), grow(slots))}
         for spec in self.specs.values():
@@ -125,22 +124,29 @@ class Scenario:
             self.core.open(client.stream, ordered, max_message)
         return client
 
-    def starts(self) -> list[int]:
-        """Let the core decide. Returns the tags of the tickets that it starts."""
-        starts = self.core.starts(self.now)
-        news = self.core.news()
-        for run in news.stops:
+    def decide(self) -> Decision:
+        """Let the core decide, and do what it says."""
+        decision = self.core.decide(self.now)
+        for run in decision.stops:
             to_stop = [tag for tag, other in self.running.items() if other is run]
             assert to_stop, f"{run} has ended and was to be stopped"
             self.stopping += to_stop
-        self.retired += news.retired
-        started: list[int] = []
-        for run in starts:
-            tags_of_run = self._tags(run)
-            started += tags_of_run
-            self.running.update(dict.fromkeys(tags_of_run, run))
-        self.batches = [self._tags(run) for run in starts]
-        return started
+        self.unloaded += decision.unload
+        self.batches = [self._tags(run) for run in decision.starts]
+        for tags, run in zip(self.batches, decision.starts, strict=True):
+            self.running.update(dict.fromkeys(tags, run))
+        return decision
+
+    def starts(self) -> list[int]:
+        """Let the core decide. Returns the tags of the tickets that it starts."""
+        self.decide()
+        return [tag for tags in self.batches for tag in tags]
+
+    def settled(self) -> Decision:
+        """A decision that starts nothing."""
+        decision = self.decide()
+        assert self.batches == []
+        return decision
 
     def end(
         self,
@@ -181,7 +187,7 @@ class Scenario:
     def take(self, stream: Stream) -> list[Event]:
         """The events of the next frame, handed to the transport."""
         events = stream.take()
-        self.core.handed(stream, events, self.now)
+        self.core.handed_off(stream, events, self.now)
         return events
 
     def passes(self, seconds: float) -> list[int]:
@@ -189,9 +195,9 @@ class Scenario:
         self.now += seconds
         return self.starts()
 
-    def quiet(self) -> list[int]:
-        """Nobody has had anything to do for a while. Returns what starts then."""
-        self.core.quiet()
+    def idle(self) -> list[int]:
+        """The event loop has been idle for a while. Returns what starts then."""
+        self.core.idle()
         return self.starts()
 
     @staticmethod
@@ -274,24 +280,24 @@ class Client:
         self.world.core.half_close(self.stream)
 
     def vanish(self) -> None:
-        self.world.core.vanish(self.stream, self.world.now)
+        self.world.core.abandon(self.stream, self.world.now)
 
     def hears(self) -> list[str]:
         """Read everything that there is to read. A failure is `"failed TAG CODE"`."""
         heard: list[str] = []
         while events := self.world.take(self.stream):
-            self.world.core.written(self.stream)
+            self.world.core.flushed(self.stream)
             heard += [self._heard(event) for event in events]
         return heard
 
     def _heard(self, event: Event) -> str:
         match event:
             case Done():
-                self.events[event.ticket.tag] = event
-                return f"done {event.ticket.tag}"
+                self.events[event.tag] = event
+                return f"done {event.tag}"
             case Fetched():
-                self.events[event.ticket.tag] = event
-                return f"fetched {event.ticket.tag}"
+                self.events[event.tag] = event
+                return f"fetched {event.tag}"
             case Failed():
                 self.events[event.tag] = event
                 self.errors[event.tag] = event.error

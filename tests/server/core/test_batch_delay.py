@@ -21,15 +21,13 @@ def test_the_first_waits_for_others() -> None:
     client = world.client()
     begin = world.now
     ask(client, 1)
-    assert world.starts() == []
-    assert world.core.first_due() == begin + DELAY
+    assert world.settled().wake_at == begin + DELAY
     world.now += 0.25
     ask(client, 2)
-    assert world.starts() == []
-    assert world.core.first_due() == begin + DELAY
+    assert world.settled().wake_at == begin + DELAY
     assert world.passes(0.25) == [1, 2]
     assert world.batches == [[1, 2]]
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf
 
 
 def test_no_longer_than_the_delay() -> None:
@@ -48,7 +46,7 @@ def test_a_full_batch_does_not_wait() -> None:
     ask(bob, 12)
     assert world.starts() == [1, 11, 2, 12]
     assert world.batches == [[1, 11, 2, 12]]
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf
 
 
 def test_it_is_tickets_that_make_it_full() -> None:
@@ -85,8 +83,7 @@ def test_it_begins_anew_when_all_have_started() -> None:
     ask(client, 1)
     assert world.passes(2) == [1]
     ask(client, 2)
-    assert world.starts() == []
-    assert world.core.first_due() == world.now + DELAY
+    assert world.settled().wake_at == world.now + DELAY
     assert world.passes(DELAY) == [2]
 
 
@@ -96,11 +93,10 @@ def test_it_begins_anew_when_all_were_cancelled() -> None:
     ask(client, 1)
     assert world.starts() == []
     client.cancel(1)
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf
     assert world.passes(0.25) == []
     ask(client, 2)
-    assert world.starts() == []
-    assert world.core.first_due() == world.now + DELAY
+    assert world.settled().wake_at == world.now + DELAY
     assert world.passes(0.25) == []
     assert world.passes(0.25) == [2]
 
@@ -113,8 +109,7 @@ def test_the_rest_of_a_full_queue_has_waited_since_the_first_came() -> None:
     ask(client, 2, 3, 4, 5)
     assert world.starts() == [1, 2, 3, 4]
     world.end(1)
-    assert world.starts() == []
-    assert world.core.first_due() == world.now + 0.25
+    assert world.settled().wake_at == world.now + 0.25
     assert world.passes(0.25) == [5]
 
 
@@ -133,7 +128,7 @@ def test_when_it_is_over_while_all_slots_are_taken_nothing_waits_any_more() -> N
     ask(client, 5)
     assert world.starts() == []
     assert world.passes(DELAY) == []
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf
     world.end(1)
     assert world.starts() == [5]
 
@@ -145,10 +140,9 @@ def test_each_model_has_its_own() -> None:
     ask(client, 1)
     assert world.passes(0.25) == []
     client.infer(2, "other", x=(1,))
-    assert world.starts() == []
-    assert world.core.first_due() == begin + DELAY
+    assert world.settled().wake_at == begin + DELAY
     assert world.passes(0.25) == [1]
-    assert world.core.first_due() == begin + 0.25 + DELAY
+    assert world.settled().wake_at == begin + 0.25 + DELAY
     assert world.passes(0.25) == [2]
 
 
@@ -157,8 +151,7 @@ def test_a_deadline_may_come_first() -> None:
     client = world.client()
     ask(client, 1, timeout=0.25)
     ask(client, 2)
-    assert world.starts() == []
-    assert world.core.first_due() == world.now + 0.25
+    assert world.settled().wake_at == world.now + 0.25
     assert world.passes(0.25) == []
     assert client.hears() == ["failed 1 DEADLINE_EXCEEDED"]
     assert world.passes(0.25) == [2]
@@ -172,8 +165,7 @@ def test_who_waits_for_a_source_is_queued_when_it_is_there() -> None:
     assert world.starts() == [1]
     world.now += 3
     world.end(1, z=1)
-    assert world.starts() == []
-    assert world.core.first_due() == world.now + DELAY
+    assert world.settled().wake_at == world.now + DELAY
     assert world.passes(DELAY) == [2]
 
 
@@ -191,4 +183,4 @@ def test_without_one_nothing_waits() -> None:
     world = Scenario(many())
     ask(world.client(), 1)
     assert world.starts() == [1]
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf

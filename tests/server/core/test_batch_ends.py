@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.server.core.kept_outputs import MIN_CHARGE
+from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.limits import Limits
 from headrace.server.core.transitions import SlotState
 from tests.server.core.scenario import Client, Scenario, ask, batches, many
@@ -71,7 +71,7 @@ class TestOneOfThem:
         world.starts()
         client.cancel(1)
         assert client.hears() == ["failed 1 CANCELLED", "failed 3 FAILED_PRECONDITION"]
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(2)
         assert world.core.keep.used == 0
         assert client.hears() == ["done 2"]
@@ -85,7 +85,7 @@ class TestOneOfThem:
         ask(client, 3)
         world.starts()
         client.cancel(2)
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(3)
         assert world.core.keep.used == 0
 
@@ -139,7 +139,7 @@ class TestAllOfThem:
 
 class TestQuotas:
     def world(self) -> Scenario:
-        return Scenario(many(), limits=Limits(keep_bytes=2 * MIN_CHARGE, max_message_bytes=1 << 20))
+        return Scenario(many(), limits=Limits(keep_bytes=2 * MIN_CHARGE_BYTES, max_message_bytes=1 << 20))
 
     def test_whose_outputs_do_not_fit_is_missing(self) -> None:
         world = self.world()
@@ -152,7 +152,7 @@ class TestQuotas:
         assert world.batches == [[1, 11, 3]]
         assert alice.hears() == ["failed 2 RESOURCE_EXHAUSTED"]
         assert alice.errors[2].retryable
-        assert world.core.keep.used == 3 * MIN_CHARGE
+        assert world.core.keep.used == 3 * MIN_CHARGE_BYTES
         world.end(1)
         assert alice.hears() + bob.hears() == ["done 1", "done 3", "done 11"]
 
@@ -185,7 +185,7 @@ class TestQuotas:
         assert slots(world) == [SlotState.RUNNING]
 
     def test_whose_outputs_turn_out_too_large_fails_alone(self) -> None:
-        world = Scenario(many(), limits=Limits(keep_bytes=2 * ROW + MIN_CHARGE))
+        world = Scenario(many(), limits=Limits(keep_bytes=2 * ROW + MIN_CHARGE_BYTES))
         client = world.client(max_message=64 << 10)
         client.infer(1, "many", x=(1,), keep=["big"])
         client.infer(2, "many", x=(1,), keep=["big"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.server.core.events import Done
-from headrace.server.core.kept_outputs import MIN_CHARGE
+from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, ask, batches, many, step
@@ -121,7 +121,7 @@ def test_those_who_have_ended_do_not_run_again() -> None:
     assert world.starts() == [2, 11, 3]
     alice.cancel(2)
     bob.vanish()
-    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE, 8)
+    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE_BYTES, 8)
     world.end(3, FAILED)
     assert (world.core.keep.used, world.core.queue.used) == (0, 4)
     assert batches(world) == [[3]]
@@ -152,7 +152,7 @@ def test_what_they_were_to_keep_costs_nothing_while_they_wait() -> None:
     for tag in (1, 2):
         client.infer(tag, "many", x=(1,), keep=["y", "big"])
     world.starts()
-    assert world.core.keep.used == 4 * MIN_CHARGE
+    assert world.core.keep.used == 4 * MIN_CHARGE_BYTES
     client.release(2, "big")
     ask(other, 11, priority=1)
     world.end(1, FAILED)
@@ -161,9 +161,9 @@ def test_what_they_were_to_keep_costs_nothing_while_they_wait() -> None:
     assert world.core.keep.used == 0
     world.end(11)
     assert world.starts() == [1]
-    assert world.core.keep.used == 2 * MIN_CHARGE
+    assert world.core.keep.used == 2 * MIN_CHARGE_BYTES
     world.end(1, y=1, big=1)
-    assert world.core.keep.used == MIN_CHARGE + ROW
+    assert world.core.keep.used == MIN_CHARGE_BYTES + ROW
     assert world.starts() == [2]
     assert world.part(2).keep == (0,)
     world.end(2)
@@ -205,7 +205,7 @@ def test_while_one_runs_again_it_can_be_cancelled_and_the_others_go_on() -> None
     assert world.starts() == []
     assert world.stopping == [1]
     assert world.core.models.find("many").slots == [SlotState.STOPPING]
-    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE, 12)
+    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE_BYTES, 12)
     world.end(1, FAILED)
     assert (world.core.keep.used, world.core.queue.used) == (0, 8)
     assert batches(world) == [[2], [3]]

@@ -46,7 +46,7 @@ def test_every_kind_of_failure_is_passed_on(end: object, code: str) -> None:
     ]
     for tag, source, why in ((2, "1", code), (4, "1", code), (3, "2", "FAILED_PRECONDITION")):
         output = "z" if tag == 4 else "y"
-        assert f"output '{output}' of ticket {source} will never be" in client.errors[tag].message
+        assert f"output '{output}' of ticket {source} is not available" in client.errors[tag].message
         assert why in client.errors[tag].message
         assert not client.errors[tag].retryable
     world.starts()

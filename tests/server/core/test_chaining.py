@@ -12,7 +12,7 @@ import pytest
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Ticket
 from headrace.wire.errors import HeadraceError, Internal
 from tests.server.core.scenario import Client, Scenario, add, grow, many, model, outputs_of, port, step
 
@@ -62,11 +62,9 @@ def test_a_chain_is_done_in_one_go() -> None:
     for before, end in pairwise(ends):
         assert end.ended.run.parts[0].references == before.ended.kept[0]
     assert client.hears() == []
-    assert len(world.core.ended_in_turn(ends)) == 4
+    assert len(world.core.ended_in_place(ends)) == 4
     events = world.take(client.stream)
-    assert [
-        (event.ticket.tag, event.waiting, event.queued, event.running) for event in events if type(event) is Done
-    ] == [
+    assert [(event.tag, event.waiting, event.queued, event.running) for event in events if type(event) is Done] == [
         (1, 0, 0, 1),
         (2, 1, 0, 1),
         (3, 2, 0, 1),
@@ -79,7 +77,7 @@ def test_a_chain_is_done_in_one_go() -> None:
 def test_the_next_may_run_on_another_occasion() -> None:
     world = Scenario()
     client, run = chained(world)
-    assert len(world.core.ended_in_turn(in_place(world, run, most=2))) == 2
+    assert len(world.core.ended_in_place(in_place(world, run, most=2))) == 2
     assert client.hears() == ["done 1", "done 2"]
     assert world.starts() == [3]
 
@@ -99,7 +97,7 @@ def test_several_outputs_are_handed_on() -> None:
     assert part.plan is not None
     assert [reference.port.name for reference in part.plan.references] == ["h", "c"]
     assert shapes == [(4,), (8,)]
-    assert len(world.core.ended_in_turn([first, done(world, second)])) == 2
+    assert len(world.core.ended_in_place([first, done(world, second)])) == 2
     assert client.hears() == ["done 1", "done 2"]
     assert client.live == {1}
 
@@ -116,7 +114,7 @@ def test_one_source_may_have_been_there_before() -> None:
     second = done(world, world.running.pop(2))
     third = world.core.follower(second.ended)
     assert third is not None
-    assert len(world.core.ended_in_turn([second, done(world, third)])) == 2
+    assert len(world.core.ended_in_place([second, done(world, third)])) == 2
     assert client.hears() == ["done 1", "done 2", "done 3"]
 
 
@@ -126,7 +124,7 @@ def test_what_was_let_go_is_not_kept() -> None:
     client.release(2)
     ends = in_place(world, run)
     assert [end.ended.run.parts[0].keep for end in ends] == [(0,), ()]
-    world.core.ended_in_turn(ends)
+    world.core.ended_in_place(ends)
     assert world.core.keep.used == 0
 
 
@@ -197,7 +195,7 @@ def test_those_that_are_queued_follow_in_their_order() -> None:
     ends = [first, *in_place(world, second.ended.run)]
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
     assert len({end.ended.run.slot for end in ends[1:]}) == 1
-    assert world.core.ended_in_turn(ends) == ends
+    assert world.core.ended_in_place(ends) == ends
     assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
     assert world.starts() == [11, 12]
 
@@ -211,7 +209,7 @@ def test_of_those_that_are_queued_each_fails_alone() -> None:
     assert world.starts() == [1]
     ends = in_place(world, world.running.pop(1))
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3]
-    assert world.core.ended_in_turn(ends) == [ends[0], ends[2]]
+    assert world.core.ended_in_place(ends) == [ends[0], ends[2]]
     assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
     assert world.core.keep.used == 1024
 
@@ -224,7 +222,7 @@ def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait()
     assert world.starts() == [1]
     ends = in_place(world, world.running.pop(1))
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
-    assert world.core.ended_in_turn(ends) == ends[:2]
+    assert world.core.ended_in_place(ends) == ends[:2]
     assert world.starts() == []
     assert client.hears() == ["done 1", "done 2"]
     assert world.runs() == [3, 4]
@@ -240,7 +238,7 @@ def test_none_of_those_that_are_queued_follows_where_streams_take_turns() -> Non
     assert world.starts() == [1]
     first = done(world, world.running.pop(1))
     assert world.core.follower(first.ended) is None
-    assert world.core.ended_in_turn([first]) == [first]
+    assert world.core.ended_in_place([first]) == [first]
     assert world.runs() == [11, 2]
 
 
@@ -254,7 +252,7 @@ def test_none_of_a_choked_stream_follows() -> None:
     assert world.starts() == [11]
     first = done(world, world.running.pop(11))
     assert world.core.follower(first.ended) is None
-    assert world.core.ended_in_turn([first]) == [first]
+    assert world.core.ended_in_place([first]) == [first]
     assert world.starts() == []
     assert alice.hears() == ["done 1"]
     assert world.runs() == [2]
@@ -269,7 +267,7 @@ def test_who_was_not_run_is_queued_as_before() -> None:
     first = done(world, world.running.pop(1))
     assert tag_of(world.core.follower(first.ended)) == 2
     # The engine did not do it in place.
-    assert world.core.ended_in_turn([first]) == [first]
+    assert world.core.ended_in_place([first]) == [first]
     client.cancel(3)
     assert world.starts() == [2]
     world.end(2)
@@ -301,7 +299,7 @@ def test_a_follower_that_fails_fails_alone_with_those_that_wait_for_it() -> None
     first = done(world, run)
     second = world.core.follower(first.ended)
     assert second is not None
-    assert len(world.core.ended_in_turn([first, done(world, second, Internal("the run failed"))])) == 2
+    assert len(world.core.ended_in_place([first, done(world, second, Internal("the run failed"))])) == 2
     assert client.hears() == [
         "done 1",
         "failed 2 INTERNAL",
@@ -320,7 +318,7 @@ def test_what_does_not_fit_the_quota_is_forgotten() -> None:
     client.infer(3, x="2.y", keep=["y"])
     client.infer(4, x="3.y")
     assert world.starts() == [1]
-    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 2
+    assert len(world.core.ended_in_place(in_place(world, world.running.pop(1)))) == 2
     assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
     assert world.core.keep.used == 2048
     assert world.starts() == []
@@ -332,7 +330,7 @@ def test_a_choked_stream_waits() -> None:
     client.infer(1, outputs=["y"], keep=["y"])
     client.infer(2, x="1.y", outputs=["y"])
     assert world.starts() == [1]
-    assert len(world.core.ended_in_turn(in_place(world, world.running.pop(1)))) == 1
+    assert len(world.core.ended_in_place(in_place(world, world.running.pop(1)))) == 1
     assert world.starts() == []
     assert client.hears() == ["done 1"]
     assert world.starts() == [2]
@@ -348,7 +346,7 @@ def test_nobody_holds_what_is_forgotten() -> None:
     assert world.starts() == [1]
     ends = in_place(world, world.running.pop(1))
     forgotten = [weakref.ref(tensor) for tensor in (*ends[1].ended.kept[0], *ends[1].ended.sent[0])]
-    assert len(world.core.ended_in_turn(ends)) == 1
+    assert len(world.core.ended_in_place(ends)) == 1
     ends.clear()
     gc.collect()
     assert [each() for each in forgotten] == [None, None]

@@ -14,7 +14,7 @@ class TestHalfClose:
         client = world.client()
         client.half_close()
         assert client.stream.ended
-        assert client.stream in world.core.news().streams
+        assert client.stream in world.settled().changed
         assert world.core.streams == ()
 
     def test_finishes_what_is_in_flight_waiting_tickets_included(self) -> None:
@@ -106,10 +106,9 @@ class TestVanish:
         assert client.live == set()
         assert client.stream.in_flight == 0
         assert client.hears() == []
-        assert world.core.first_due() == math.inf
         assert world.core.queue.used == 16
         assert world.core.keep.used == 1024
-        assert world.starts() == []
+        assert world.settled().wake_at == math.inf
         assert world.stopping == [2]
         world.end(2)
         assert world.core.keep.used == 0
@@ -122,7 +121,7 @@ class TestVanish:
         world.runs()
         assert len(world.take(client.stream)) == 1
         client.vanish()
-        world.core.written(client.stream)
+        world.core.flushed(client.stream)
         assert client.stream.unsent_bytes == 0
 
     def test_with_tickets_that_wait_for_their_turn(self) -> None:
@@ -184,11 +183,11 @@ def test_a_server_shows_its_load() -> None:
     assert repr(client.stream.tickets[2]) == "<Ticket 2 waiting, 1 missing, keeps 0>"
     world.starts()
     world.end(1)
-    assert repr(client.stream.tickets[1].own[0]) == "<Kept y of 1, 2 holders, 1024 bytes>"
+    assert repr(client.stream.tickets[1].own[0]) == "<KeptOutput y of 1, 2 holders, 1024 bytes>"
     assert repr(client.stream) == (
         "<Stream 2 of 1024 in flight, 2 live, keeps 1024 bytes, 1 events with 16 bytes unsent>"
     )
     assert world.starts() == [2]
     assert repr(world.core) == (
-        "<Core 1 streams, <Runs 1>, kept <Quota 1024 of 1073741824>, queued <Quota 0 of 1073741824>>"
+        "<Core 1 streams, <Execution 1>, kept <Quota 1024 of 1073741824>, queued <Quota 0 of 1073741824>>"
     )

@@ -7,17 +7,26 @@ import math
 
 import pytest
 
-from headrace.server.core.crowd import FEW, FEW_OF_ONE, LENIENT, MOST, OFTEN, SELDOM, URGENT, Crowd
+from headrace.server.core.batching import (
+    MAX_PAUSE,
+    MAX_WAIT_SECONDS,
+    MIN_PAUSE,
+    SMALL_RUNS_ALLOWED,
+    URGENT_SECONDS,
+    WORTHWHILE,
+    WORTHWHILE_OF_ONE_STREAM,
+    Arrivals,
+)
 from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Client, Scenario, ask, batches, many
 
-BATCH = 4 * FEW
-SOON = MOST / 1000
+BATCH = 4 * WORTHWHILE
+SOON = MAX_WAIT_SECONDS / 1000
 
 
 def crowded(*, direct: bool = True, gather: bool = True, delay: float = 0.0) -> Scenario:
-    return Scenario(many(batch=BATCH, direct=direct), limits=Limits(gather=gather, batch_delay=delay))
+    return Scenario(many(batch=BATCH, direct=direct), limits=Limits(coalesce=gather, batch_delay=delay))
 
 
 def alone(world: Scenario, tag: int, *, priority: int = 0, timeout: float = 0.0) -> Client:
@@ -30,7 +39,7 @@ def alone(world: Scenario, tag: int, *, priority: int = 0, timeout: float = 0.0)
 def serve(world: Scenario, tag: int) -> None:
     """A call that comes when nobody else does, and is answered."""
     client = alone(world, tag)
-    started = world.starts() or world.quiet()
+    started = world.starts() or world.idle()
     assert started == [tag]
     world.end(tag)
     assert client.hears() == [f"done {tag}"]
@@ -38,7 +47,7 @@ def serve(world: Scenario, tag: int) -> None:
 
 def until_trial(world: Scenario) -> None:
     """As many as come before the first trial."""
-    for tag in range(1, OFTEN + 1):
+    for tag in range(1, MIN_PAUSE + 1):
         serve(world, tag)
 
 
@@ -56,43 +65,41 @@ class TestCore:
         world = crowded()
         alone(world, 1)
         assert world.starts() == [1]
-        assert world.core.first_due() == math.inf
+        assert world.settled().wake_at == math.inf
 
     def test_a_trial_waits_until_it_is_quiet(self) -> None:
         world = crowded()
         until_trial(world)
-        assert not world.core.gathering
+        assert not world.settled().waits_for_idle
         assert gather(world, range(11, 15)) == []
-        assert world.core.gathering
-        assert not world.core.undecided
-        world.core.quiet()
-        assert world.core.undecided
-        assert world.starts() == [11, 12, 13, 14]
-        assert not world.core.gathering
+        assert world.settled().waits_for_idle
+        world.core.idle()
+        decision = world.decide()
+        assert world.batches == [[11, 12, 13, 14]]
+        assert not decision.waits_for_idle
 
     def test_but_not_for_ever(self) -> None:
         world = crowded()
         until_trial(world)
         begin = world.now
         assert gather(world, range(11, 15)) == []
-        assert world.core.first_due() == begin + MOST
-        assert world.passes(MOST) == [11, 12, 13, 14]
+        assert world.settled().wake_at == begin + MAX_WAIT_SECONDS
+        assert world.passes(MAX_WAIT_SECONDS) == [11, 12, 13, 14]
 
     def test_who_comes_to_those_who_wait_changes_nothing_that_somebody_must_see_to(self) -> None:
         world = crowded()
         until_trial(world)
         gather(world, range(11, 13))
+        before = world.settled()
         alone(world, 13)
-        assert not world.core.undecided
-        assert world.starts() == []
-        assert world.quiet() == [11, 12, 13]
+        assert world.settled() == before
+        assert world.idle() == [11, 12, 13]
 
     def test_quiet_is_nothing_to_who_was_asked_to_wait(self) -> None:
         world = crowded(delay=0.5)
         alone(world, 1)
-        assert world.starts() == []
-        assert not world.core.gathering
-        assert world.quiet() == []
+        assert not world.settled().waits_for_idle
+        assert world.idle() == []
 
     def test_nor_for_more_than_a_batch_holds(self) -> None:
         world = crowded()
@@ -103,21 +110,21 @@ class TestCore:
         world = crowded()
         until_trial(world)
         for first in (11, 31, 51):
-            many = range(first, first + FEW)
+            many = range(first, first + WORTHWHILE)
             assert gather(world, many) == []
-            assert world.quiet() == [*many]
+            assert world.idle() == [*many]
             world.end(first)
 
     def test_a_few_times_few_may_come_in_between(self) -> None:
         world = crowded()
         until_trial(world)
-        assert gather(world, range(11, 11 + FEW)) == []
-        assert len(world.quiet()) == FEW
+        assert gather(world, range(11, 11 + WORTHWHILE)) == []
+        assert len(world.idle()) == WORTHWHILE
         world.end(11)
-        for tag in range(31, 31 + LENIENT + 1):
+        for tag in range(31, 31 + SMALL_RUNS_ALLOWED + 1):
             alone(world, tag)
             assert world.starts() == []
-            assert world.quiet() == [tag]
+            assert world.idle() == [tag]
             world.end(tag)
         alone(world, 51)
         assert world.starts() == [51]
@@ -125,9 +132,9 @@ class TestCore:
     def test_few_are_not_waited_for(self) -> None:
         world = crowded()
         until_trial(world)
-        few = range(11, 11 + FEW - 1)
+        few = range(11, 11 + WORTHWHILE - 1)
         assert gather(world, few) == []
-        assert world.quiet() == [*few]
+        assert world.idle() == [*few]
         world.end(11)
         alone(world, 31)
         assert world.starts() == [31]
@@ -147,7 +154,7 @@ class TestCore:
         assert world.starts() == [11, 12]
 
     def test_urgent_ones_wait_for_nobody(self) -> None:
-        for urgent in ({"priority": 1}, {"timeout": URGENT / 2}):
+        for urgent in ({"priority": 1}, {"timeout": URGENT_SECONDS / 2}):
             world = crowded()
             until_trial(world)
             alone(world, 11, **urgent)
@@ -156,9 +163,9 @@ class TestCore:
     def test_those_who_have_time_do(self) -> None:
         world = crowded()
         until_trial(world)
-        alone(world, 11, timeout=URGENT * 2)
+        alone(world, 11, timeout=URGENT_SECONDS * 2)
         assert world.starts() == []
-        assert world.quiet() == [11]
+        assert world.idle() == [11]
 
     @pytest.mark.parametrize("rows", [0, BATCH + 1])
     def test_nor_do_those_who_share_a_run_with_nobody(self, rows: int) -> None:
@@ -166,7 +173,7 @@ class TestCore:
         until_trial(world)
         ask(world.client(unary=True), 11, rows=rows)
         assert world.starts() == [11]
-        assert not world.core.gathering
+        assert not world.settled().waits_for_idle
 
     def test_nor_do_those_of_a_batch_that_failed(self) -> None:
         world = crowded()
@@ -175,7 +182,7 @@ class TestCore:
         assert gather(world, tags) == [*tags]
         world.end(11, Internal("the batch failed"))
         assert batches(world) == [[tag] for tag in tags]
-        assert not world.core.gathering
+        assert not world.settled().waits_for_idle
 
     def test_and_who_is_queued_when_it_fails_waits_no_longer(self) -> None:
         world = crowded()
@@ -186,11 +193,11 @@ class TestCore:
         assert world.starts() == []
         world.end(11, Internal("the batch failed"))
         assert batches(world) == [[21], [11], [12]]
-        assert world.core.first_due() == math.inf
+        assert world.settled().wake_at == math.inf
 
     def test_only_direct_models_have_crowds(self) -> None:
         world = crowded(direct=False)
-        for tag in range(1, 2 * OFTEN):
+        for tag in range(1, 2 * MIN_PAUSE):
             alone(world, tag)
             assert world.starts() == [tag]
             world.end(tag)
@@ -198,13 +205,12 @@ class TestCore:
     def test_a_delay_that_was_asked_for_is_what_everybody_waits(self) -> None:
         world = crowded(delay=0.5)
         alone(world, 1)
-        assert world.starts() == []
-        assert world.core.first_due() == world.now + 0.5
+        assert world.settled().wake_at == world.now + 0.5
         assert world.passes(0.5) == [1]
 
     def test_where_nobody_shall_nobody_waits(self) -> None:
         world = crowded(gather=False)
-        for tag in range(1, 2 * OFTEN):
+        for tag in range(1, 2 * MIN_PAUSE):
             alone(world, tag)
             assert world.starts() == [tag]
             world.end(tag)
@@ -216,7 +222,7 @@ class TestCore:
         assert world.starts() == []
         gone.vanish()
         assert world.starts() == []
-        assert world.quiet() == [12]
+        assert world.idle() == [12]
         world.end(12)
         assert stays.hears() == ["done 12"]
 
@@ -226,11 +232,17 @@ class TestCore:
         gone = alone(world, 11)
         assert world.starts() == []
         gone.vanish()
-        assert world.quiet() == []
-        assert not world.core.gathering
+        assert world.idle() == []
+        assert not world.settled().waits_for_idle
 
     @pytest.mark.parametrize(
-        ("streams", "pays"), [((0, 1), FEW), ((0, 0, 0, 1), FEW), ((0, 1, 1, 1), FEW), ((0,), FEW_OF_ONE)]
+        ("streams", "pays"),
+        [
+            ((0, 1), WORTHWHILE),
+            ((0, 0, 0, 1), WORTHWHILE),
+            ((0, 1, 1, 1), WORTHWHILE),
+            ((0,), WORTHWHILE_OF_ONE_STREAM),
+        ],
     )
     def test_it_takes_more_of_one_stream_to_pay(self, streams: tuple[int, ...], pays: int) -> None:
         for count in (pays - 1, pays):
@@ -240,7 +252,7 @@ class TestCore:
             for tag, which in zip(range(11, 11 + count), itertools.cycle(streams), strict=False):
                 ask(clients[which], tag)
             assert world.starts() == []
-            assert len(world.quiet()) == count
+            assert len(world.idle()) == count
             world.end(11)
             ask(world.client(unary=True), 99)
             assert world.starts() == ([] if count == pays else [99])
@@ -248,14 +260,14 @@ class TestCore:
 
 class TestCrowd:
     def test_trials_of_those_who_come_alone_become_seldom(self) -> None:
-        crowd = Crowd()
+        crowd = Arrivals()
         trials, runs = [], 0
-        while runs < 6 * SELDOM:
+        while runs < 6 * MAX_PAUSE:
             runs += 1
-            crowd.came(0, runs, float(runs), patient=True)
+            crowd.add(0, runs, float(runs), can_wait=True)
             if crowd.due > runs:
                 trials.append(runs)
-            crowd.ran(1)
+            crowd.started(1)
         pauses = [after - before - 1 for before, after in itertools.pairwise(trials)]
-        assert trials[0] == OFTEN + 1
+        assert trials[0] == MIN_PAUSE + 1
         assert pauses[:6] == [4, 8, 16, 32, 64, 64]

@@ -51,11 +51,11 @@ def test_an_idle_stream_ends_when_it_has_been_told() -> None:
     world = world_with()
     client = world.client()
     world.core.drain(world.now)
-    assert client.stream in world.core.news().streams
+    assert client.stream in world.settled().changed
     assert not client.stream.ended
     assert client.hears() == ["draining"]
     assert client.stream.ended
-    assert client.stream in world.core.news().streams
+    assert client.stream in world.settled().changed
     assert world.core.streams == ()
 
 
@@ -94,7 +94,7 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
     assert world.starts() == [2, 5]
     world.core.drain(world.now)
     assert client.hears() == ["done 1", "draining"]
-    assert world.core.first_due() == world.now + 30
+    assert world.settled().wake_at == world.now + 30
     world.passes(29)
     assert client.hears() == []
     assert world.passes(1) == []
@@ -104,7 +104,7 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
         assert client.errors[tag].message == "the server has stopped"
     assert sorted(world.stopping) == [2, 5]
     assert client.stream.ended
-    assert world.core.first_due() == math.inf
+    assert world.settled().wake_at == math.inf
     assert client.live == set()
     world.end(2)
     world.end(5)
@@ -119,8 +119,7 @@ def test_after_the_grace_period_nothing_is_kept() -> None:
     world.core.drain(world.now)
     assert client.hears() == ["done 1", "draining"]
     world.now += 30
-    assert world.core.starts(world.now) == []
-    assert world.core.news().streams == (client.stream,)
+    assert world.settled().changed == (client.stream,)
     assert client.stream.ended
     assert client.hears() == []
     assert client.live == set()
@@ -209,7 +208,7 @@ class TestAnotherProtocol:
         world.core.drain(world.now)
         assert client.stream.ended
         assert not client.stream.half_closed
-        assert client.stream in world.core.news().streams
+        assert client.stream in world.settled().changed
         assert world.core.streams == ()
 
     def test_a_stream_ends_when_what_was_read_is_answered(self) -> None:

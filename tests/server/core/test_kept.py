@@ -7,9 +7,9 @@ import math
 import weakref
 
 from headrace.server.core.events import Done
-from headrace.server.core.kept_outputs import MIN_CHARGE
+from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.limits import Limits
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Ticket
 from headrace.wire.errors import ResourceExhausted
 from tests.server.core.scenario import Client, Scenario, model, port
 
@@ -45,7 +45,7 @@ class TestHolders:
         assert client.hears() == ["done 1"]
         assert kept(client, 1) == []
         assert client.live == {2}
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(2)
         assert client.hears() == ["done 2"]
         assert world.core.keep.used == 0
@@ -56,11 +56,11 @@ class TestHolders:
         client.infer(1, "give", keep=["s", "d"])
         assert world.starts() == [1]
         client.release(1, "s")
-        assert world.core.keep.used == (4 << 10) + MIN_CHARGE
+        assert world.core.keep.used == (4 << 10) + MIN_CHARGE_BYTES
         world.end(1)
         assert client.hears() == ["done 1"]
         assert kept(client, 1) == ["d"]
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
 
     def test_the_last_one_to_let_go_frees_it(self) -> None:
         world = Scenario(slots=2)
@@ -74,7 +74,7 @@ class TestHolders:
         assert world.starts() == [2, 3]
         world.end(2)
         world.end(3)
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         assert client.hears() == ["done 1", "fetched 4", "done 2", "done 3"]
         assert world.core.keep.used == 0
         assert client.live == set()
@@ -89,7 +89,7 @@ class TestHolders:
         client.cancel(2)
         assert client.hears() == ["done 1", "failed 2 CANCELLED"]
         assert client.live == set()
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         assert world.starts() == []
         assert world.stopping == [2]
         world.end(2)
@@ -108,7 +108,7 @@ class TestHolders:
         client.release(4, "nothing")
         client.release(99)
         assert client.live == {1, 4}
-        assert world.core.keep.used == 3 * MIN_CHARGE
+        assert world.core.keep.used == 3 * MIN_CHARGE_BYTES
         client.release(1, "yes")
         client.release(1, "z")
         assert client.live == {4}
@@ -225,7 +225,7 @@ class TestQuota:
         client.infer(2, "take", x="1.d")
         client.fetch(3, "1.d")
         assert world.starts() == [1]
-        assert world.core.keep.used == MIN_CHARGE
+        assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(1, d=9 * KILO)
         assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED", "failed 2 FAILED_PRECONDITION", "failed 3 NOT_FOUND"]
         assert "output 'd' of ticket 1 takes 9216 bytes" in client.errors[1].message
@@ -246,7 +246,7 @@ class TestQuota:
             if tag < 9:
                 world.end(tag, d=0)
         assert "failed 9 RESOURCE_EXHAUSTED" in client.hears()
-        assert world.core.keep.used == 8 * MIN_CHARGE
+        assert world.core.keep.used == 8 * MIN_CHARGE_BYTES
 
     def test_what_a_stopping_run_writes_to_is_charged_until_it_has_ended(self) -> None:
         world = wide()
@@ -272,13 +272,13 @@ class TestKeepTime:
 
     def test_runs_from_the_end_of_the_ticket(self) -> None:
         world, client = self.world()
-        assert world.core.first_due() == world.now + 10
+        assert world.settled().wake_at == world.now + 10
         world.passes(9.9)
         assert client.live == {1}
         world.passes(0.1)
         assert client.live == set()
         assert world.core.keep.used == 0
-        assert world.core.first_due() == math.inf
+        assert world.settled().wake_at == math.inf
 
     def test_runs_from_the_last_use_of_each_output(self) -> None:
         world, client = self.world()

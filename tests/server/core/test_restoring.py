@@ -94,11 +94,11 @@ def test_a_follower_that_failed_has_spoiled_the_slot_of_the_run_before_it() -> N
     client = world.client()
     for tag in (1, 2, 3):
         client.infer(tag)
-    (first,) = world.core.starts(world.now)
+    (first,) = world.decide().starts
     ended = Ended(first, [[]], [[]])
     second = world.core.follower(ended)
     assert second is not None
-    counted = world.core.ended_in_turn(
+    counted = world.core.ended_in_place(
         [End(ended, None, world.now), End(Ended(second, error=FAILED, restoring=True), FAILED, world.now)]
     )
     assert len(counted) == 2
@@ -111,14 +111,14 @@ def test_a_follower_that_may_not_start_has_spoiled_the_slot_all_the_same() -> No
     client = world.client()
     client.infer(1, outputs=["y"], keep=["y"])
     client.infer(2, x="1.y", outputs=["y"])
-    (first,) = world.core.starts(world.now)
+    (first,) = world.decide().starts
     results = [outputs_of(part) for part in first.parts]
     ended = Ended(first, [sent for sent, _ in results], [kept for _, kept in results])
     second = world.core.follower(ended)
     assert second is not None
     spoiled = Ended(second, error=FAILED, restoring=True)
     # The outputs of the first one are too many bytes, so that the second one may not start yet.
-    assert len(world.core.ended_in_turn([End(ended, None, world.now), End(spoiled, FAILED, world.now)])) == 1
+    assert len(world.core.ended_in_place([End(ended, None, world.now), End(spoiled, FAILED, world.now)])) == 1
     assert slots(world) == [SlotState.RESTORING]
     assert client.hears() == ["done 1"]
     assert world.starts() == []
@@ -140,11 +140,11 @@ def test_the_slot_of_a_model_that_was_retired_comes_back_too() -> None:
     assert world.starts() == [2]
     world.end(2)
     world.starts()
-    assert world.retired == [old]
+    assert world.unloaded == [old]
     world.core.slot_restored(old, 0)  # it is gone: nobody minds
 
 
 def test_only_a_slot_that_is_to_be_restored_comes_back() -> None:
     world = Scenario()
-    with pytest.raises(AssertionError, match="was not to be restored"):
+    with pytest.raises(AssertionError, match="is not being restored"):
         world.core.slot_restored(world.specs["step"], 0)

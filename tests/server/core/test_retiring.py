@@ -33,17 +33,21 @@ def reload(world: Scenario, name: str = "step") -> tuple[ModelSpec, ModelSpec]:
 def free(world: Scenario, *specs: ModelSpec) -> bool:
     """Whether these, and no others, were to be freed until now, once each and in this order."""
     assert world.starts() == []
-    return [*map(id, world.retired)] == [*map(id, specs)]
+    return [*map(id, world.unloaded)] == [*map(id, specs)]
+
+
+def nothing_to_do(world: Scenario) -> bool:
+    decision = world.settled()
+    return not (decision.stops or decision.changed or decision.unload)
 
 
 class TestUnloading:
     def test_at_once_when_nobody_needs_it(self) -> None:
         world = Scenario()
-        assert not world.core.undecided
+        assert nothing_to_do(world)
         spec = unload(world)
-        assert world.core.undecided
-        assert free(world, spec)
-        assert not world.core.undecided
+        assert world.settled().unload == [spec]
+        assert nothing_to_do(world)
         assert free(world, spec)
 
     def test_what_runs_and_what_is_queued_goes_on(self) -> None:
@@ -53,7 +57,7 @@ class TestUnloading:
             client.infer(tag, outputs=["y"])
         assert world.starts() == [1]
         spec = unload(world)
-        assert not world.core.undecided
+        assert nothing_to_do(world)
         client.infer(4)
         assert client.hears() == ["failed 4 UNAVAILABLE"]
         assert client.errors[4].message == "model 'step' is unloaded"
@@ -126,7 +130,7 @@ class TestUnloading:
         assert free(world)
         world.take(client.stream)
         assert world.starts() == [3]
-        world.core.written(client.stream)
+        world.core.flushed(client.stream)
         assert world.starts() == [4]
         world.end(3)
         assert free(world)
@@ -364,7 +368,7 @@ class TestReloading:
             run = following or run
         assert [end.ended.run.spec is old for end in ends] == [True, True]
         assert following is None
-        assert world.core.ended_in_turn(ends) == ends
+        assert world.core.ended_in_place(ends) == ends
         assert world.starts() == [3]
         assert world.running[3].spec is new
         assert free(world, old)

@@ -29,7 +29,7 @@ def world(**limits: Any) -> Scenario:
 def frames(world: Scenario, client: Client) -> list[list[Event]]:
     taken: list[list[Event]] = []
     while events := world.take(client.stream):
-        world.core.written(client.stream)
+        world.core.flushed(client.stream)
         taken.append(events)
     return taken
 

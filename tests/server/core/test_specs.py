@@ -12,7 +12,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.specs import Dimension, Port
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SLOT_TRANSITIONS, TICKET_TRANSITIONS, SlotState, TicketState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound
@@ -154,7 +154,7 @@ class TestTables:
                     ticket.move(new)
 
     def test_no_slot_is_freed_twice(self) -> None:
-        slots = ModelQueue(step(slots=1))
+        slots: ModelQueue[Ticket] = ModelQueue(step(slots=1))
         slots.free(slots.occupy())
         with pytest.raises(AssertionError, match="FREE does not lead to FREE"):
             slots.free(0)
@@ -193,7 +193,7 @@ class TestQuota:
         assert not other.fits()
         charge.let_go()
         assert budget.used == 60
-        assert repr(charge) == "<Cargo 60 bytes, 1 holders>"
+        assert repr(charge) == "<MessageCharge 60 bytes, 1 holders>"
         charge.let_go()
         assert budget.used == 0
         assert other.fits()

@@ -157,7 +157,7 @@ def test_what_follows_in_a_slot() -> None:
     second = world.core.follower(ends[0].ended)
     assert second is not None
     ends.append(End(Ended(second, [[]], [[]], (1, 2, 3)), None, world.now + 4))
-    assert world.core.ended_in_turn(ends) == ends
+    assert world.core.ended_in_place(ends) == ends
     statistics = of(world)
     assert (statistics.queue, statistics.success, statistics.last) == ((2, 1), (2, 5), 104)
     assert statistics.batches == {1: (2, 2, 3, 4)}

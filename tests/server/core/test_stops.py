@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from headrace.server.core.engine_api import Ended, Run
-from headrace.server.core.tickets import Ticket
+from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.scenario import Scenario, many, step
@@ -15,8 +15,8 @@ from tests.server.core.scenario import Scenario, many, step
 
 def decide(world: Scenario) -> tuple[list[Run], list[Run]]:
     """What is started and what is stopped."""
-    starts = [*world.core.starts(world.now)]
-    return starts, [*world.core.news().stops]
+    decision = world.core.decide(world.now)
+    return [*decision.starts], [*decision.stops]
 
 
 def slots(world: Scenario, name: str = "step") -> list[SlotState]:

@@ -31,18 +31,19 @@ class TestDeadline:
         assert not error.retryable
         assert world.stopping == [1]
         assert client.live == set()
-        assert world.core.first_due() == math.inf
+        assert world.settled().wake_at == math.inf
 
     def test_is_when_to_look_again(self) -> None:
         world = Scenario()
         client = world.client()
-        assert world.core.first_due() == math.inf
+        assert world.settled().wake_at == math.inf
         client.infer(1, timeout=3)
         client.infer(2, timeout=2)
         client.infer(3)
-        assert world.core.first_due() == world.now + 2
-        assert world.runs() == [1, 2, 3]
-        assert world.core.first_due() == math.inf
+        assert world.decide().wake_at == world.now + 2
+        world.end(1)
+        assert world.runs() == [2, 3]
+        assert world.settled().wake_at == math.inf
 
     def test_expired_work_never_starts(self) -> None:
         world = Scenario()
@@ -82,7 +83,7 @@ class TestDeadline:
             client.infer(tag, timeout=3600)
             world.runs()
             client.hears()
-        assert len(world.core._ends.timeouts._heap) <= 65
+        assert len(world.core._completion.timeouts._heap) <= 65
 
 
 class TestCancel:
@@ -113,15 +114,15 @@ class TestCancel:
         client.infer(1)
         client.infer(2)
         model = world.core.models.find("step")
-        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 restoring, 1 free, 2 queued>"
+        assert repr(model) == "<ModelQueue step/1 0 running, 0 stopping, 0 restoring, 1 free, 2 queued>"
         world.starts()
-        assert repr(model) == "<Model step/1 1 running, 0 stopping, 0 restoring, 0 free, 1 queued>"
+        assert repr(model) == "<ModelQueue step/1 1 running, 0 stopping, 0 restoring, 0 free, 1 queued>"
         client.cancel(1)
-        assert repr(model) == "<Model step/1 0 running, 1 stopping, 0 restoring, 0 free, 1 queued>"
+        assert repr(model) == "<ModelQueue step/1 0 running, 1 stopping, 0 restoring, 0 free, 1 queued>"
         assert world.starts() == []
         assert world.core.queue.used == 32
         world.end(1)
-        assert repr(model) == "<Model step/1 0 running, 0 stopping, 0 restoring, 1 free, 1 queued>"
+        assert repr(model) == "<ModelQueue step/1 0 running, 0 stopping, 0 restoring, 1 free, 1 queued>"
         assert world.core.queue.used == 16
         assert world.starts() == [2]
 

@@ -182,7 +182,7 @@ class TestUnsentBytes:
         # The oldest in flight, for which others may wait, goes on.
         assert world.runs() == [3]
         assert world.runs() == []
-        world.core.written(client.stream)
+        world.core.flushed(client.stream)
         assert world.runs() == [4]
 
     def test_all_unsent_may_wait_for_the_oldest(self) -> None:

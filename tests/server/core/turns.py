@@ -89,7 +89,7 @@ class Turns(Books):
         place and shared; everybody who is queued must have come alone and have time; and a batch that is full goes.
         """
         queued = self.queued(spec)
-        if not self.limits.gather or self.limits.batch_delay or not 0 < len(queued) < spec.batch:
+        if not self.limits.coalesce or self.limits.batch_delay or not 0 < len(queued) < spec.batch:
             return None
         if not all(e.patient and e.rows and not e.released for e in queued):
             return None

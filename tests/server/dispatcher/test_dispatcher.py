@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from headrace.server.core.batching import IDLE_SECONDS, MAX_WAIT_SECONDS, MIN_PAUSE, WORTHWHILE
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core
-from headrace.server.core.crowd import FEW, MOST, OFTEN, QUIET
 from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.streams import Stream
+from headrace.server.core.state import Stream
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
@@ -66,7 +66,7 @@ def ask(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: b
 async def told(dispatcher: Dispatcher, stream: Stream) -> Event:
     """The only event of a stream."""
     while not (events := stream.take()):
-        assert await dispatcher.news(stream)
+        assert await dispatcher.changed(stream)
     (event,) = events
     dispatcher.leave(stream)
     return event
@@ -248,24 +248,24 @@ async def test_who_waits_for_others_runs_when_the_loop_has_nothing_to_do() -> No
     engine = FakeEngine()
     spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1, direct=True, batch=16)
     engine.add(spec, lambda inputs: {"y": inputs["x"]})
-    core = Core(Limits(gather=True))
+    core = Core(Limits(coalesce=True))
     core.models.add(spec)
     dispatcher = Dispatcher(core, engine)
-    for _ in range(OFTEN):
+    for _ in range(MIN_PAUSE):
         await infer(dispatcher, spec, (1,), bytes(4))
-    assert dispatcher.patience() == math.inf
+    assert dispatcher.idle_after() == math.inf
     came = dispatcher.now()
     dispatcher.now = lambda: came  # all of them come at once, however busy the machine is
-    waiting = [asyncio.create_task(infer(dispatcher, spec, (1,), bytes(4))) for _ in range(FEW)]
+    waiting = [asyncio.create_task(infer(dispatcher, spec, (1,), bytes(4))) for _ in range(WORTHWHILE)]
     await asyncio.sleep(0)
-    assert dispatcher.patience() == QUIET
-    assert len(engine.started) == OFTEN
-    dispatcher.quiet()
+    assert dispatcher.idle_after() == IDLE_SECONDS
+    assert len(engine.started) == MIN_PAUSE
+    dispatcher.idle()
     await asyncio.wait(waiting)
-    assert [len(run.parts) for run in engine.started[OFTEN:]] == [FEW]
-    assert dispatcher.patience() == math.inf
+    assert [len(run.parts) for run in engine.started[MIN_PAUSE:]] == [WORTHWHILE]
+    assert dispatcher.idle_after() == math.inf
     dispatcher.now = asyncio.get_running_loop().time
     began = dispatcher.now()
     await infer(dispatcher, spec, (1,), bytes(4))
-    assert dispatcher.now() - began >= MOST
+    assert dispatcher.now() - began >= MAX_WAIT_SECONDS
     dispatcher.close()

@@ -91,18 +91,18 @@ def test_while_the_loop_has_other_work_each_second_look_is_enough(sockets: Socke
 class Busy:
     """A `Watcher`. `heard`: how often it was quiet."""
 
-    def __init__(self, patience: float = math.inf, *, polling: bool = True) -> None:
-        self._patience = patience
+    def __init__(self, idle_after: float = math.inf, *, polling: bool = True) -> None:
+        self._idle_after = idle_after
         self._polling = polling
         self.heard = 0
 
     def waits_for_clients(self) -> bool:
         return self._polling
 
-    def patience(self) -> float:
-        return self._patience
+    def idle_after(self) -> float:
+        return self._idle_after
 
-    def quiet(self) -> None:
+    def idle(self) -> None:
         self.heard += 1
 
 

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from headrace.server.core.calls import Call, Inline, bind
 from headrace.server.core.events import Done
-from headrace.server.core.tickets import Ticket
 from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.native.encoder import Encoder
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
-from tests.server.core.scenario import Scenario, grow
+from tests.server.core.scenario import grow
 
-STREAM = Scenario(grow()).client().stream
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
 NOTHING = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())
 
@@ -32,11 +30,9 @@ dones = st.lists(
 
 def done(tag: int, elements: int | None, waiting: float, queued: float, running: float) -> Done:
     """A Done with one output of so many elements, or with none."""
-    ticket = Ticket(STREAM, tag, 0.0, infer=True)
-    ticket.plan = NOTHING if elements is None else PLAN
     data = bytes(4 * (elements or 0))
     sent = [] if elements is None else [OutputTensor(Datatype.FP32, (elements,), data)]
-    return Done(ticket, sent, [], len(data), 64, waiting, queued, running)
+    return Done(tag, NOTHING if elements is None else PLAN, sent, [], len(data), waiting, queued, running)
 
 
 @given(dones)

@@ -9,24 +9,20 @@ from hypothesis import strategies as st
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline, bind
 from headrace.server.core.events import Done
-from headrace.server.core.tickets import Ticket
 from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.oip.requests import PLAIN, Asked
 from headrace.server.services.oip.responses import Responses, failure, in_stream
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import decode_bytes
-from tests.server.core.scenario import Scenario, grow
+from tests.server.core.scenario import grow
 
-STREAM = Scenario(grow()).client().stream
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
 
 
 def done(*values: float) -> Done:
-    ticket = Ticket(STREAM, 1, 0.0, infer=True)
-    ticket.plan = PLAN
     data = np.array(values, "<f4").tobytes()
-    return Done(ticket, [OutputTensor(Datatype.FP32, (len(values),), data)], [], len(data), 64, 0, 0, 0)
+    return Done(1, PLAN, [OutputTensor(Datatype.FP32, (len(values),), data)], [], len(data), 0, 0, 0)
 
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
