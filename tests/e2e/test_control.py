@@ -177,7 +177,7 @@ def test_nobody_gets_a_wrong_answer_while_models_come_and_go(scale: Served, oper
         uses = [threads.submit(user.use, end) for user in users]
         began, rounds = time.monotonic(), 0
         try:
-            while time.monotonic() - began < 4:
+            while rounds < 4 or time.monotonic() - began < 4:
                 operator.load("m")
                 operator.unload("m")
                 operator.load("m")
@@ -186,7 +186,6 @@ def test_nobody_gets_a_wrong_answer_while_models_come_and_go(scale: Served, oper
             end.set()
         for use in uses:
             use.result(30)
-    assert rounds > 3
     assert all(user.right > 20 for user in users)
     assert sum(user.refused for user in users) > 0
     with blocking.connect(scale.address) as server:

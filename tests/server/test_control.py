@@ -49,7 +49,7 @@ class House:
             models,
             self._load,
             self.core,
-            self.dispatcher.act,
+            self.dispatcher.tell,
             lambda name, serving: self.changes.append((name, serving)),
             allowed=allowed,
         )
@@ -82,7 +82,7 @@ class House:
         """What an inference runs on."""
         stream = ask(self.dispatcher, self.spec(name), (1,), bytes(4))
         self.dispatcher.act()
-        assert isinstance(await told(self.dispatcher, stream), Done)
+        assert isinstance(await told(stream), Done)
         return self.engine.started[-1].spec
 
 
@@ -158,7 +158,7 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
         assert house.state() == ("UNLOADING", "unloaded")
     assert is_loaded(house, old)
     house.engine.finish(run)
-    assert isinstance(await told(house.dispatcher, stream), Done)
+    assert isinstance(await told(stream), Done)
     assert not is_loaded(house, old)
     assert house.state() == (("READY", "") if replaced else ("UNAVAILABLE", "unloaded"))
 

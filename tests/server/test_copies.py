@@ -50,7 +50,7 @@ class Desk:
     def receive(self, *commands: pb.Command, tensors: tuple[bytes, ...] = ()) -> bytes:
         """Take a message, start what it asks for, and give the message, whose memory the runs use."""
         message = join_frame(pb.ClientFrame(commands=commands).SerializeToString(), tensors)
-        apply_commands(self.core, self.stream, message, 0.0)
+        apply_commands(self.core, self.stream, 0.0, message)
         for run in self.core.decide(0.0).starts:
             ended = self.engine.start(run)
             self._ended([ended] if ended else [])

@@ -16,7 +16,7 @@ from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.state import Stream, Ticket
+from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
@@ -45,7 +45,8 @@ class World:
         self.core = Core(Limits())
         self.core.models.add(self.spec)
         self.dispatcher = Dispatcher(self.core, self.engine)
-        self.stream: Stream = self.core.open_stream()
+        self.handle = self.dispatcher.open()
+        self.stream = self.handle.stream
         self.core.define(self.stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), True, ()), 100)
 
     def ask(self, *tags: int, timeout: float = 0.0) -> None:
@@ -59,10 +60,10 @@ class World:
         events: dict[int, Event] = {}
         async with asyncio.timeout(5):
             while len(events) < count:
-                assert await self.dispatcher.changed(self.stream)
+                assert await self.handle.changed()
                 taken = self.stream.take()
                 events |= {event.tag: event for event in taken if event.admitted}
-                self.dispatcher.handed_off(self.stream, taken)
+                self.handle.handed_off(taken)
         return events
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ from headrace.server.core.core import Core
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.state import Stream
 from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import POLL_SECONDS, Dispatcher
+from headrace.server.dispatcher.handle import StreamHandle
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype
 
@@ -44,21 +44,22 @@ class Quiet:
         self.core.models.add(spec)
         self.dispatcher = Dispatcher(self.core, self.engine)
 
-    def ask(self, *, timeout: float = 0.0) -> Stream:
+    def ask(self, *, timeout: float = 0.0) -> StreamHandle:
         """The stream of an Infer whose output is kept."""
         core = self.core
-        stream = core.open_stream(unary=True)
+        handle = self.dispatcher.open(unary=True)
+        stream = handle.stream
         core.define(stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), False, ("y",)), 100)
         core.infer(stream, 1, 1, [memoryview(bytes(4))], core.charge(4), self.dispatcher.now(), timeout=timeout)
         self.dispatcher.act()
-        return stream
+        return handle
 
-    async def told(self, stream: Stream) -> Event:
+    async def told(self, handle: StreamHandle) -> Event:
         async with asyncio.timeout(1):
-            while not (events := stream.take()):
-                assert await self.dispatcher.changed(stream)
+            while not (events := handle.take()):
+                assert await handle.changed()
         (event,) = events
-        self.dispatcher.handed_off(stream, events)
+        handle.handed_off(events)
         return event
 
     async def free(self) -> None:
@@ -91,10 +92,10 @@ async def test_a_run_that_nobody_wants_gives_its_slot_back_whenever_it_ends(poll
     quiet = Quiet(Script(polls=polls, ignores_cancel=True), fails=fails)
     stream = quiet.ask(timeout=0.005 if end == "deadline" else 0)
     if end == "vanish":
-        quiet.dispatcher.leave(stream)
+        stream.close()
     else:
         if end == "cancel":
-            quiet.core.cancel(stream, 1, quiet.dispatcher.now())
+            quiet.core.cancel(stream.stream, 1, quiet.dispatcher.now())
             quiet.dispatcher.act()
         event = await quiet.told(stream)
         assert isinstance(event, Failed)
@@ -108,7 +109,7 @@ async def test_a_late_stop_never_hits_the_next_run_of_its_slot() -> None:
     quiet = Quiet(Script(held=True))
     first, second = quiet.ask(), quiet.ask()
     (run,) = quiet.engine.running
-    quiet.core.cancel(first, 1, quiet.dispatcher.now())  # nobody has acted upon it when the run ends
+    quiet.core.cancel(first.stream, 1, quiet.dispatcher.now())  # nobody has acted upon it when the run ends
     quiet.engine.finish(run)
     await asyncio.sleep(0)
     (successor,) = quiet.engine.running

@@ -24,7 +24,7 @@ async def test_memory_is_given_back_once_each_time_it_comes_to_rest(monkeypatch:
     monkeypatch.setattr(server, "give_back_memory", lambda: given_back.append(1))
     monkeypatch.setattr(asyncio, "sleep", sleep)
     dispatcher = Dispatcher(Core(Limits()), FakeEngine())
-    task = asyncio.create_task(server._tidy(dispatcher))
+    task = asyncio.create_task(server._return_memory_when_idle(dispatcher))
 
     async def passes(*, busy: bool) -> int:
         """A period passes. How often memory has been given back by then."""

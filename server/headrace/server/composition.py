@@ -86,6 +86,6 @@ class Application:
 
     def close(self) -> None:
         """Let go of what is not memory. The engine is the caller's to close."""
-        self.dispatcher.shut_down()
+        self.dispatcher.close()
         if self._regions is not None:
             self._regions.close()

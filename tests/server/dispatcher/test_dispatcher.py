@@ -21,8 +21,8 @@ from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
-from headrace.server.core.state import Stream
 from headrace.server.dispatcher.dispatcher import Dispatcher
+from headrace.server.dispatcher.handle import StreamHandle
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.server.engine.runtime import OpenVinoEngine
@@ -53,22 +53,23 @@ class Gaps:
         self._handle = self._loop.call_soon(self._turn)
 
 
-def ask(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Stream:
-    """The stream of an Infer of which nothing is asked for. Nobody has acted."""
+def ask(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> StreamHandle:
+    """The stream of an Infer that asks for no output. The dispatcher has not acted."""
     inputs = tuple(Inline(port.name, Datatype.FP32, shape) for port in spec.inputs)
     core = dispatcher.core
-    stream = core.open_stream(unary=True)
+    handle = dispatcher.open(unary=True)
+    stream = handle.stream
     core.define(stream, 1, Call(spec.name, "", inputs, (), False, ()), 100)
     core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.charge(len(data)), dispatcher.now())
-    return stream
+    return handle
 
 
-async def told(dispatcher: Dispatcher, stream: Stream) -> Event:
+async def told(handle: StreamHandle) -> Event:
     """The only event of a stream."""
-    while not (events := stream.take()):
-        assert await dispatcher.changed(stream)
+    while not (events := handle.take()):
+        assert await handle.changed()
     (event,) = events
-    dispatcher.leave(stream)
+    handle.close()
     return event
 
 
@@ -76,7 +77,7 @@ async def infer(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...],
     """One inference, of which nothing is asked for."""
     stream = ask(dispatcher, spec, shape, data)
     dispatcher.act()
-    event = await told(dispatcher, stream)
+    event = await told(stream)
     assert isinstance(event, Done), event
     return event
 
@@ -126,7 +127,7 @@ async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCapt
         values = np.array([1, -2, 3], np.float32)
         streams = [ask(dispatcher, spec, (1,), value.tobytes()) for value in values]
         dispatcher.act()
-        events = [await told(dispatcher, stream) for stream in streams]
+        events = [await told(stream) for stream in streams]
     assert [len(run.parts) for run in engine.started] == [3, 1, 1, 1]
     assert [type(event) for event in events] == [Done, Failed, Done]
     (batch, incident) = caplog.records
@@ -158,8 +159,8 @@ async def test_a_model_is_freed_after_its_last_ticket(tmp_path: Path, run: Liter
     core.models.remove("m", "1", "is unloaded")
     late = ask(dispatcher, new, (1, 16), bytes(64))
     dispatcher.act()
-    assert [type(await told(dispatcher, stream)) for stream in streams] == [Done] * 16
-    refused = await told(dispatcher, late)
+    assert [type(await told(stream)) for stream in streams] == [Done] * 16
+    refused = await told(late)
     assert isinstance(refused, Failed)
     assert refused.error.message == "model 'm' is unloaded"
     dispatcher.act()
@@ -191,7 +192,7 @@ async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> No
     stream = ask(dispatcher, spec, (1,), bytes(4))
     dispatcher.act()
     core.models.remove("m", "1", "is unloaded")
-    dispatcher.leave(stream)
+    stream.close()
     assert [*engine._models] == [id(spec)]
     await engine.unloaded.wait()
     assert engine._models == {}
@@ -229,13 +230,13 @@ async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neit
     gone, stays = ask(dispatcher, spec, (1,), bytes(4)), ask(dispatcher, spec, (1,), bytes(4))
     dispatcher.act()
     first = await engine.begun.get()
-    core.cancel(gone, 1, dispatcher.now())
+    core.cancel(gone.stream, 1, dispatcher.now())
     engine.finish(first)
     second = await engine.begun.get()
     assert (second.slot, engine.running, engine.cancelled) == (first.slot, [second], [])
-    assert isinstance(await told(dispatcher, gone), Failed)
+    assert isinstance(await told(gone), Failed)
     engine.finish(second)
-    assert isinstance(await told(dispatcher, stays), Done)
+    assert isinstance(await told(stays), Done)
     assert engine.cancelled == []
     assert dispatcher.waits_for_clients()
     dispatcher.close()

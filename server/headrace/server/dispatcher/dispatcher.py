@@ -64,7 +64,7 @@ class Dispatcher:
         handle = self._handles[stream] = StreamHandle(self, stream)
         return handle
 
-    def close(self, stream: Stream) -> None:
+    def abandon(self, stream: Stream) -> None:
         """The client of a stream has gone, or has all that it came for. Harmless when repeated."""
         self._handles.pop(stream, None)
         self.core.abandon(stream, self.now())
@@ -194,7 +194,7 @@ class Dispatcher:
         logger.error("incident %s", number, exc_info=error)
         return Internal(f"the server failed; its log has the details under {number}")
 
-    def shut_down(self) -> None:
+    def close(self) -> None:
         """Stop the timers."""
         for handle in (self._timer, self._poller):
             if handle is not None:

@@ -20,18 +20,18 @@ class Driver(Protocol):
     now: Callable[[], float]
 
     def act(self) -> None: ...
-    def close(self, stream: Stream) -> None: ...
+    def abandon(self, stream: Stream) -> None: ...
 
 
 class StreamHandle:
     """`services.api.StreamHandle`. One task reads for the stream, one writes."""
 
-    __slots__ = ("_act", "_core", "_driver", "_now", "_readable", "_stream", "_writable", "take", "window")
+    __slots__ = ("_act", "_core", "_driver", "_now", "_readable", "_writable", "stream", "take", "window")
 
     def __init__(self, driver: Driver, stream: Stream) -> None:
         self._driver = driver
         self._core, self._act, self._now = driver.core, driver.act, driver.now
-        self._stream = stream
+        self.stream = stream
         self._writable: asyncio.Future[None] | None = None
         self._readable: asyncio.Future[None] | None = None
         self.take = stream.take
@@ -39,39 +39,39 @@ class StreamHandle:
 
     @property
     def ended(self) -> bool:
-        return self._stream.ended
+        return self.stream.ended
 
     @property
     def half_closed(self) -> bool:
-        return self._stream.half_closed
+        return self.stream.half_closed
 
     @property
     def has_events(self) -> bool:
-        return bool(self._stream.outbox)
+        return bool(self.stream.outbox)
 
     def submit(
         self, tell: Callable[Concatenate[Core, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        tell(self._core, self._stream, self._now(), *args, **kwargs)
+        tell(self._core, self.stream, self._now(), *args, **kwargs)
         self._act()
 
     def half_close(self) -> None:
-        self._core.half_close(self._stream)
+        self._core.half_close(self.stream)
         self._act()
 
     def handed_off(self, events: Sequence[Event]) -> None:
-        stream = self._stream
+        stream = self.stream
         self._core.handed_off(stream, events, self._now())
         if self._readable is not None and stream.may_read:
             _wake(self._readable)
         self._act()
 
     def flushed(self) -> None:
-        self._core.flushed(self._stream)
+        self._core.flushed(self.stream)
         self._act()
 
     async def changed(self) -> bool:
-        stream = self._stream
+        stream = self.stream
         if not stream.outbox and not stream.ended:
             self._writable = asyncio.get_running_loop().create_future()
             await self._writable
@@ -79,7 +79,7 @@ class StreamHandle:
         return not stream.ended
 
     async def readable(self) -> None:
-        stream = self._stream
+        stream = self.stream
         while not stream.may_read and not stream.ended:
             self._readable = asyncio.get_running_loop().create_future()
             await self._readable
@@ -90,12 +90,12 @@ class StreamHandle:
         _wake(self._writable)
 
     def close(self) -> None:
-        self._driver.close(self._stream)
+        self._driver.abandon(self.stream)
         _wake(self._writable)
         _wake(self._readable)
 
     def __repr__(self) -> str:
-        return f"<StreamHandle {self._stream}>"
+        return f"<StreamHandle {self.stream}>"
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-import grpc
 import numpy as np
 
 from headrace.oip import open_inference_pb2 as pb
@@ -20,8 +19,8 @@ from headrace.server.services.oip.requests import Requests
 from headrace.server.services.oip.responses import Responses
 from headrace.server.services.oip.shared_memory import Regions
 from headrace.server.services.oip.streaming import StreamInferRpc
-from headrace.server.services.status import Answer
 from headrace.wire.dtypes import Datatype
+from headrace.wire.errors import HeadraceError
 
 T = TypeVar("T")
 
@@ -35,7 +34,9 @@ class Aborted(Exception):
 
 
 class Call:
-    """What a front asks of a gRPC call. `written` is what the client was sent."""
+    """A `services.call.Call` held in memory. `written` is what the client was sent."""
+
+    end: object = "end"
 
     def __init__(self, *, metadata: tuple[tuple[str, str], ...] = (), seconds: float | None = None) -> None:
         self.written: list[bytes] = []
@@ -50,7 +51,7 @@ class Call:
             self._messages.put_nowait(message)
 
     def half_close(self) -> None:
-        self._messages.put_nowait(grpc.aio.EOF)
+        self._messages.put_nowait(self.end)
 
     async def read(self) -> Any:
         return await self._messages.get()
@@ -67,11 +68,11 @@ class Call:
     def time_remaining(self) -> float | None:
         return self._seconds
 
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return self._metadata
 
-    async def abort(self, code: grpc.StatusCode, message: str) -> NoReturn:
-        raise Aborted(code.name, message)
+    def peer(self) -> str:
+        return "memory"
 
     @property
     def errors(self) -> list[str]:
@@ -96,15 +97,17 @@ class Front:
         self._stream = StreamInferRpc(self.dispatcher, requests, responses)
 
     def infer(self, message: bytes, call: Call) -> asyncio.Task[bytes]:
-        return asyncio.create_task(self._answer(self._infer.infer(message, cast(Any, call)), call))
+        return asyncio.create_task(self._answer(self._infer.infer(message, call)))
 
     def stream(self, call: Call) -> asyncio.Task[None]:
-        return asyncio.create_task(self._answer(self._stream.stream(cast(Any, call)), call))
+        return asyncio.create_task(self._answer(self._stream.stream(call)))
 
-    async def _answer(self, handler: Coroutine[Any, Any, T], call: Call) -> T:
-        """As an rpc has it."""
-        async with Answer(self.dispatcher.incident, cast(Any, call)):
+    async def _answer(self, handler: Coroutine[Any, Any, T]) -> T:
+        """The transport turns errors into statuses."""
+        try:
             return await handler
+        except HeadraceError as error:
+            raise Aborted(error.code.name, error.message) from None
 
     async def runs(self) -> None:
         """Wait until something does."""
