@@ -54,7 +54,7 @@ def completed(text: str) -> str:
 
 def server_options() -> str:
     """The options of `headrace-server`, from its settings."""
-    from headrace.server.flags import app
+    from headrace.server.cli import app
 
     def with_names(option: re.Match[str]) -> str:
         name = option["name"]

@@ -136,7 +136,7 @@ class Batching(Generic[Q]):
         self.delays = delay > 0
         self._delay = delay
         self._coalesce = coalesce and not delay
-        self._held: dict[Q, None] = {}
+        self.held: dict[Q, None] = {}
         """Queues whose tickets wait."""
 
     def arrive(self, queue: Q, stream: int, now: float, *, can_wait: bool) -> None:
@@ -145,17 +145,17 @@ class Batching(Generic[Q]):
             queue.arrivals.add(queue.queued, stream, now, can_wait=can_wait)
 
     def still_holds(self, queue: Q, now: float) -> bool:
-        """Whether the tickets of a queue go on waiting, now that one more has arrived."""
-        return queue in self._held and queue.queued < queue.spec.batch and self._due(queue) > now
+        """Whether the tickets of a held queue go on waiting, now that one more has arrived."""
+        return queue.queued < queue.spec.batch and self._due(queue) > now
 
     def hold(self, queue: Q, now: float) -> bool:
         """Whether the tickets of a queue wait for more; if so they are held until `expire`, `idle` or a full batch."""
-        self._held.pop(queue, None)
+        self.held.pop(queue, None)
         if not (self._coalesce or self._delay) or not 0 < queue.queued < queue.spec.batch:
             return False
         if self._due(queue) <= now:
             return False
-        self._held[queue] = None
+        self.held[queue] = None
         return True
 
     def started(self, queue: Q, count: int) -> None:
@@ -166,24 +166,24 @@ class Batching(Generic[Q]):
     @property
     def waits_for_idle(self) -> bool:
         """Whether `idle` would release tickets."""
-        return self._coalesce and bool(self._held)
+        return self._coalesce and bool(self.held)
 
     def idle(self) -> list[Q]:
         """The event loop has been idle for IDLE_SECONDS. Returns the queues whose tickets wait no longer."""
-        queues = [*self._held] if self._coalesce else []
+        queues = [*self.held] if self._coalesce else []
         for queue in queues:
             queue.arrivals.complete()
         return queues
 
     def expire(self, now: float) -> list[Q]:
         """The queues whose tickets have waited long enough."""
-        return [queue for queue in self._held if self._due(queue) <= now] if self._held else []
+        return [queue for queue in self.held if self._due(queue) <= now]
 
     @property
     def first_due(self) -> float:
         """When `expire` has something to return; infinity when no ticket waits."""
         first = math.inf
-        for queue in self._held:
+        for queue in self.held:
             if queue.queued:
                 first = min(first, self._due(queue))
         return first

@@ -26,17 +26,21 @@ class Chaining:
         self._completion = completion
         self._delays = delays
         self._started = 0
-        """How many runs the latest decision has started."""
+        """How many runs the latest decision starts."""
         self._plain: ModelSpec | None = None
-        """The model of all of these runs, if no ticket that their ends make ready can have its turn before the queued
-        ones."""
+        """The model of all of them, if no ticket that their ends make ready can have its turn before a queued one."""
         self._ahead: deque[Ticket] = deque()
         """Queued tickets that were picked and may have run, in order."""
 
     def decided(self, starts: Sequence[Run]) -> None:
         """The latest decision starts these runs."""
         self._started = len(starts)
-        self._plain = starts[0].spec if starts and all(_is_plain(run, starts[0].spec) for run in starts) else None
+        plain = starts[0].spec if starts and starts[0].spec.batch == 1 else None
+        for run in starts:
+            if run.spec is not plain or _first_ticket(run).priority:
+                plain = None
+                break
+        self._plain = plain
 
     def follower(self, ended: Ended) -> Run | None:
         """The next run in the slot of one that has ended; None where any other ticket may come first."""
@@ -88,10 +92,10 @@ def _the_ticket(run: Run) -> tuple[Ticket, ModelQueue[Ticket]]:
     return ticket, ticket.model
 
 
-def _is_plain(run: Run, spec: ModelSpec) -> bool:
+def _first_ticket(run: Run) -> Ticket:
     ticket = run.parts[0]
     assert isinstance(ticket, Ticket)
-    return run.spec is spec and spec.batch == 1 and not ticket.priority
+    return ticket
 
 
 def _only_waiter(ticket: Ticket) -> Ticket | None:

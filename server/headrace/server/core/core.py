@@ -90,20 +90,27 @@ class Core:
 
     def decide(self, now: float, *, may_start: bool = True) -> Decision:
         """What is to be done by now, once: it is not returned again. Without `may_start` no run starts yet."""
-        if self._first_end() <= now:
+        first_end = self._first_end()
+        if first_end <= now:
             self._expire(now)
-        starts = self._execution.start(now) if may_start else ()
-        completion, models = self._completion, self.models
+            first_end = self._first_end()
+        starts: Sequence[Run] = ()
         stops: Sequence[Run] = ()
         changed: Sequence[Stream] = ()
         unload: Sequence[ModelSpec] = ()
+        completion, models, held = self._completion, self.models, self._batching.held
+        if may_start and (completion.startable or held):
+            starts = self._execution.start(now)
+            first_end = self._first_end()
         if completion.stops:
             stops, completion.stops = tuple(completion.stops), {}
         if completion.changed:
             changed, completion.changed = tuple(completion.changed), {}
         if models.unneeded:
             unload, models.unneeded = models.unneeded, []
-        wake_at = min(self._first_end(), self._batching.first_due)
+        if not held:
+            return Decision(stops, starts, changed, unload, first_end, False)
+        wake_at = min(first_end, self._batching.first_due)
         return Decision(stops, starts, changed, unload, wake_at, self._batching.waits_for_idle)
 
     def run_ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
@@ -206,10 +213,12 @@ class Core:
         """The transport has begun to write what `stream.take` returned: those tickets are no longer in flight."""
         self._completion.handed_off(stream, events, now)
 
-    def flushed(self, stream: Stream) -> None:
-        """The transport has written the frame of the last `handed_off`."""
-        if stream.flushed():
-            self._completion.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
+    def flushed(self, stream: Stream) -> bool:
+        """The transport has written the frame of the last `handed_off`. False when that leaves nothing to decide."""
+        if not stream.flushed():
+            return False
+        self._completion.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
+        return True
 
     def drain(self, now: float) -> None:
         """Refuse new work and finish what is in flight; after the grace period what is left fails."""

@@ -50,14 +50,11 @@ class Done:
     sent: Sequence[Tensor]
     kept: Sequence[Described]
     nbytes: int
+    overhead: int
     waiting: float
     queued: float
     running: float
     admitted = True
-
-    @property
-    def overhead(self) -> int:
-        return self.plan.overhead
 
 
 @dataclass(slots=True)

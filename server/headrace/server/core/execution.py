@@ -50,14 +50,15 @@ class Execution:
             ticket.rows = rows if rows <= model.spec.batch else 0
             self._batching.arrive(model, id(ticket.stream), now, can_wait=_can_wait(ticket, model, now))
         model.push(ticket)
-        if not self._batching.still_holds(model, now):
+        if model not in self._batching.held or not self._batching.still_holds(model, now):
             self._completion.startable[model] = None
 
     def start(self, now: float) -> list[Run]:
         """Give the free slots to the tickets whose turn it is."""
         startable, starts, batching = self._completion.startable, self._starts, self._batching
-        for model in batching.expire(now):
-            startable[model] = None
+        if batching.held:
+            for model in batching.expire(now):
+                startable[model] = None
         while startable:
             model = startable.popitem()[0]
             batches = model.spec.batch > 1
@@ -260,7 +261,8 @@ class Execution:
                 if each.tensor is not None
             ]
         ready, started = ticket.ready, ticket.started
-        done = Done(ticket.tag, plan, sent, described, nbytes, ready - ticket.arrived, started - ready, now - started)
+        times = ready - ticket.arrived, started - ready, now - started
+        done = Done(ticket.tag, plan, sent, described, nbytes, plan.overhead, *times)
         self._completion.finish(ticket, _DONE, done)
         for each in ticket.kept:
             if each.waiters:

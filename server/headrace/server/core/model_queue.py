@@ -7,7 +7,7 @@ each other may share a run where the model gains by it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
 from headrace.server.core.batching import Arrivals, Shareable, share_run
@@ -131,7 +131,11 @@ class ModelQueue(Generic[T]):
             max_rows = min(max_rows, -(-self.queued // len(self._free)))
         for priority in sorted(self._levels, reverse=True) if len(self._levels) > 1 else tuple(self._levels):
             level = self._levels[priority]
-            picked = share_run(_turns(level), max_rows)
+            if len(level) == 1:
+                ((stream, tickets),) = level.items()
+                picked = share_run(_startable(stream, tickets), max_rows)
+            else:
+                picked = share_run(_round_robin(level), max_rows)
             if not picked:
                 continue
             for ticket in picked:
@@ -175,15 +179,8 @@ class ModelQueue(Generic[T]):
         )
 
 
-def _turns(level: OrderedDict[QueuedStream, OrderedDict[T, None]]) -> Iterable[T]:
-    """The tickets of a level in the order of their turns: one stream after the other, the oldest ticket of each."""
-    if len(level) == 1:
-        ((stream, tickets),) = level.items()
-        return _startable(stream, tickets)
-    return _round_robin(level)
-
-
 def _round_robin(level: OrderedDict[QueuedStream, OrderedDict[T, None]]) -> Iterator[T]:
+    """The tickets of a level in the order of their turns: one stream after the other, the oldest ticket of each."""
     waiting = deque(iter(_startable(stream, tickets)) for stream, tickets in level.items())
     while waiting:
         queue = waiting.popleft()

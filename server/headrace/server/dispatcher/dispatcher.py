@@ -82,30 +82,29 @@ class Dispatcher:
         waits for the next turn of the loop, so that messages are read and written in between.
         """
         self.rested = False
-        try:
-            self._carry_out()
-        except Exception as error:
-            self._give_up(error)
-
-    def _carry_out(self) -> None:
         core = self.core
         now = self.now()
         until = now + TURN_SECONDS
-        decision = core.decide(now)
-        while True:
-            if decision.stops or decision.changed or decision.unload:
-                self._pass_on(decision)
-            if not decision.starts or not self._start(decision, until):
-                break
-            now = self.now()
-            late = now > until
-            if late:
-                self._act_later(0.0)
-            decision = core.decide(now, may_start=not late)
-        self._waits_for_idle = decision.waits_for_idle
-        self._watch()
-        if decision.wake_at < self._wake_at:
-            self._set_timer(decision.wake_at)
+        try:
+            decision = core.decide(now)
+            while True:
+                if decision.stops or decision.changed or decision.unload:
+                    self._pass_on(decision)
+                if not decision.starts or not self._start(decision, until):
+                    break
+                now = self.now()
+                late = now > until
+                if late:
+                    self._act_later(0.0)
+                decision = core.decide(now, may_start=not late)
+        except Exception as error:
+            self._give_up(error)
+        else:
+            self._waits_for_idle = decision.waits_for_idle
+            if decision.wake_at < self._wake_at:
+                self._set_timer(decision.wake_at)
+        if self._running and self._poller is None:
+            self._poll_later()
 
     def _pass_on(self, decision: Decision) -> None:
         for run in decision.stops:
@@ -145,7 +144,10 @@ class Dispatcher:
         runs = decision.starts
         ends: list[End] = []
         for run in runs:
-            ended = self._begin(run)
+            try:
+                ended = self._engine.start(run)
+            except Exception as error:
+                ended = Ended(run, error=error)
             if ended is None:
                 self._running[run] = False
             else:
@@ -156,12 +158,6 @@ class Dispatcher:
             self._try(partial(self._follow, ends, min(until, decision.wake_at)))
         self.core.ended_in_place(ends)
         return True
-
-    def _begin(self, run: Run) -> Ended | None:
-        try:
-            return self._engine.start(run)
-        except Exception as error:
-            return Ended(run, error=error)
 
     def _follow(self, ends: list[End], until: float) -> None:
         """Run the followers of runs that have ended in place, as long as there is time."""
@@ -212,16 +208,16 @@ class Dispatcher:
                 self.core.slot_restored(spec, slot)
             self.act()
 
-    def _watch(self) -> None:
-        """Poll for failures for as long as anything runs: a run may fail at any time."""
-        if self._running and self._poller is None:
-            self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
+    def _poll_later(self) -> None:
+        """Poll for failures, again and again while anything runs: a run may fail at any time."""
+        self._poller = self._loop.call_later(POLL_SECONDS, self._poll)
 
     def _poll(self) -> None:
         self._poller = None
         if ended := self._try(self._engine.poll):
             self._ended(ended)
-        self._watch()
+        if self._running and self._poller is None:
+            self._poll_later()
 
     def _ended(self, runs: Iterable[Ended]) -> None:
         now = self.now()

@@ -67,8 +67,8 @@ class StreamHandle:
         self._act()
 
     def flushed(self) -> None:
-        self._core.flushed(self.stream)
-        self._act()
+        if self._core.flushed(self.stream):
+            self._act()
 
     async def changed(self) -> bool:
         stream = self.stream

@@ -32,7 +32,7 @@ def done(tag: int, elements: int | None, waiting: float, queued: float, running:
     """A Done with one output of so many elements, or with none."""
     data = bytes(4 * (elements or 0))
     sent = [] if elements is None else [OutputTensor(Datatype.FP32, (elements,), data)]
-    return Done(tag, NOTHING if elements is None else PLAN, sent, [], len(data), waiting, queued, running)
+    return Done(tag, NOTHING if elements is None else PLAN, sent, [], len(data), 0, waiting, queued, running)
 
 
 @given(dones)

@@ -22,7 +22,7 @@ PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False,
 
 def done(*values: float) -> Done:
     data = np.array(values, "<f4").tobytes()
-    return Done(1, PLAN, [OutputTensor(Datatype.FP32, (len(values),), data)], [], len(data), 0, 0, 0)
+    return Done(1, PLAN, [OutputTensor(Datatype.FP32, (len(values),), data)], [], len(data), 0, 0, 0, 0)
 
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
