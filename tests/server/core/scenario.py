@@ -15,86 +15,20 @@ Tags name runs, so the clients of a scenario should use different ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
-from headrace.server.core.specs import Dimension, ModelSpec, Port
+from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Stream, Ticket
-from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.dtypes import ITEMSIZE
 from headrace.wire.errors import HeadraceError
+from tests.server.core.model_specs import Shape, add, grow, outputs_of, shape_of, step
 
-Size = int | None | tuple[int, int]
-"""A dimension: static, dynamic, or between bounds."""
-Shape = tuple[int, ...]
 Times = tuple[float, float, float]
-
-
-class FakeTensor:
-    """An output that takes no memory, however large it is."""
-
-    def __init__(self, datatype: Datatype, shape: Shape) -> None:
-        self.datatype = datatype
-        self.shape = shape
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEMSIZE[self.datatype]
-
-    def read(self, slices: Sequence[tuple[int, int]] = ()) -> bytes:
-        raise AssertionError("the core reads no tensor")
-
-
-def port(index: int, names: str, *sizes: Size, datatype: Datatype = Datatype.FP32) -> Port:
-    """A port; `names` are separated by bars."""
-    return Port(index, tuple(sorted(names.split("|"))), datatype, tuple(dimension(size) for size in sizes))
-
-
-def dimension(size: Size) -> Dimension:
-    match size:
-        case None:
-            return Dimension(0, -1)
-        case int():
-            return Dimension(size, size)
-        case _:
-            return Dimension(*size)
-
-
-def model(
-    name: str,
-    inputs: Sequence[Port],
-    outputs: Sequence[Port],
-    *,
-    slots: int = 1,
-    version: str = "1",
-    direct: bool = False,
-    batch: int = 1,
-) -> ModelSpec:
-    return ModelSpec(name, version, tuple(inputs), tuple(outputs), False, slots, direct, batch)
-
-
-def step(slots: int = 1) -> ModelSpec:
-    """x: f32[4] -> y: f32[4], z: f32[?]."""
-    return model("step", [port(0, "x", 4)], [port(0, "y|yes", 4), port(1, "z", None)], slots=slots)
-
-
-def add(slots: int = 1) -> ModelSpec:
-    """a, b: f32[4] -> y: f32[4]."""
-    return model("add", [port(0, "a", 4), port(1, "b", 4)], [port(0, "y", 4)], slots=slots)
-
-
-def grow(slots: int = 1) -> ModelSpec:
-    """x: f32[?] -> y: f32[?]."""
-    return model("grow", [port(0, "x", None)], [port(0, "y", None)], slots=slots)
-
-
-def many(slots: int = 1, *, batch: int = 4, direct: bool = True) -> ModelSpec:
-    """x: f32[?] -> y: f32[?], big: f32[?,1024]; batches."""
-    outputs = [port(0, "y", None), port(1, "big", None, 1024)]
-    return model("many", [port(0, "x", None)], outputs, slots=slots, direct=direct, batch=batch)
 
 
 class Scenario:
@@ -247,7 +181,7 @@ class Client:
                 given.append(Reference(each.name, output, take))
                 sources.append(int(source))
             else:
-                shape = value if value is not None else _shape(each, {})
+                shape = value if value is not None else shape_of(each, {})
                 given.append(Inline(each.name, each.datatype, shape))
                 data.append(bytes(math.prod(shape) * ITEMSIZE[each.datatype]))
         assert not inputs, f"model {name} has no such inputs: {inputs}"
@@ -325,21 +259,3 @@ def batches(world: Scenario) -> list[list[int]]:
         for tags in world.batches:
             world.end(tags[0])
     return found
-
-
-def outputs_of(part: Part, sizes: Mapping[str, int] = {}) -> tuple[list[FakeTensor], list[FakeTensor]]:
-    """What a run sends and keeps of a part; `sizes` are those of dynamic outputs."""
-    plan = part.plan
-    assert plan is not None
-    kept = [plan.keep[position] for position in part.keep]
-    ports = (*plan.outputs, *kept)
-    tensors = {each.index: FakeTensor(each.datatype, _shape(each, sizes, part.rows)) for each in ports}
-    return [tensors[each.index] for each in plan.outputs], [tensors[each.index] for each in kept]
-
-
-def _shape(each: Port, sizes: Mapping[str, int], rows: int = 0) -> Shape:
-    static = each.static_shape
-    if static is not None:
-        return static
-    assert each.shape is not None
-    return tuple(axis.min if axis.static else sizes.get(each.name, rows or max(4, axis.min)) for axis in each.shape)

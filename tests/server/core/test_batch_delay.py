@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Scenario, ask, batches, many, step
+from tests.server.core.model_specs import many, step
+from tests.server.core.scenario import Scenario, ask, batches
 
 DELAY = 0.5
 

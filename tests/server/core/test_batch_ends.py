@@ -7,7 +7,8 @@ from collections.abc import Callable
 from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.limits import Limits
 from headrace.server.core.transitions import SlotState
-from tests.server.core.scenario import Client, Scenario, ask, batches, many
+from tests.server.core.model_specs import many
+from tests.server.core.scenario import Client, Scenario, ask, batches
 
 ROW = 4096
 """Bytes of a row of the output `big`."""

@@ -8,7 +8,8 @@ from headrace.server.core.events import Done
 from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Scenario, ask, batches, many, step
+from tests.server.core.model_specs import many, step
+from tests.server.core.scenario import Scenario, ask, batches
 
 FAILED = Internal("the batch failed")
 ROW = 4096

@@ -11,7 +11,8 @@ from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
 from headrace.wire.dtypes import Datatype
-from tests.server.core.scenario import Client, Scenario, ask, batches, grow, many, model, port, step
+from tests.server.core.model_specs import grow, many, model, port, step
+from tests.server.core.scenario import Client, Scenario, ask, batches
 
 
 def sent_shapes(client: Client, tag: int) -> list[tuple[int, ...]]:

@@ -20,7 +20,8 @@ from headrace.server.core.calls import (
 from headrace.server.core.specs import ModelSpec
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound
-from tests.server.core.scenario import Scenario, add, model, port, step
+from tests.server.core.model_specs import add, model, port, step
+from tests.server.core.scenario import Scenario
 
 FP32 = int(Datatype.FP32)
 X = Inline("x", FP32, (4,))

@@ -14,7 +14,8 @@ from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
 from headrace.server.core.state import Ticket
 from headrace.wire.errors import HeadraceError, Internal
-from tests.server.core.scenario import Client, Scenario, add, grow, many, model, outputs_of, port, step
+from tests.server.core.model_specs import add, grow, many, model, outputs_of, port, step
+from tests.server.core.scenario import Client, Scenario
 
 
 def done(world: Scenario, run: Run, error: HeadraceError | None = None) -> End:

@@ -19,7 +19,8 @@ from headrace.server.core.batching import (
 )
 from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Client, Scenario, ask, batches, many
+from tests.server.core.model_specs import many
+from tests.server.core.scenario import Client, Scenario, ask, batches
 
 BATCH = 4 * WORTHWHILE
 SOON = MAX_WAIT_SECONDS / 1000

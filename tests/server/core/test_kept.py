@@ -11,7 +11,8 @@ from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.limits import Limits
 from headrace.server.core.state import Ticket
 from headrace.wire.errors import ResourceExhausted
-from tests.server.core.scenario import Client, Scenario, model, port
+from tests.server.core.model_specs import model, port
+from tests.server.core.scenario import Client, Scenario
 
 KILO = 256
 """Elements of 1,024 bytes."""

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.server.core.models import Models
 from headrace.wire.errors import NotFound, Unavailable
-from tests.server.core.scenario import add, grow, step
+from tests.server.core.model_specs import add, grow, step
 
 
 def test_names_that_were_never_known() -> None:

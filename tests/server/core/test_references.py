@@ -8,7 +8,8 @@ from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, InvalidArgument
-from tests.server.core.scenario import Scenario, model, port
+from tests.server.core.model_specs import model, port
+from tests.server.core.scenario import Scenario
 
 
 def test_a_ticket_waits_for_its_source_and_gets_its_tensor() -> None:

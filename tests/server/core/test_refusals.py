@@ -15,7 +15,8 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import Internal, InvalidArgument, Unimplemented
 from headrace.wire.frames import parse_frame
-from tests.server.core.scenario import Client, FakeTensor, Scenario, model, port
+from tests.server.core.model_specs import FakeTensor, model, port
+from tests.server.core.scenario import Client, Scenario
 
 
 def waits(client: Client) -> list[int]:

@@ -8,7 +8,8 @@ from headrace.server.core.engine_api import End, Ended
 from headrace.server.core.limits import Limits
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Scenario, ask, many, outputs_of, step
+from tests.server.core.model_specs import many, outputs_of, step
+from tests.server.core.scenario import Scenario, ask
 
 FAILED = Internal("the server failed")
 

@@ -12,7 +12,8 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Client, Scenario, ask, many, outputs_of
+from tests.server.core.model_specs import many, outputs_of
+from tests.server.core.scenario import Client, Scenario, ask
 
 
 def unload(world: Scenario, name: str = "step") -> ModelSpec:

@@ -14,7 +14,8 @@ from headrace.server.core.limits import Limits
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import ResourceExhausted
-from tests.server.core.scenario import Client, FakeTensor, Scenario, model, port, step
+from tests.server.core.model_specs import FakeTensor, model, port, step
+from tests.server.core.scenario import Client, Scenario
 
 SMALLEST = 64 << 10
 KILO = 256

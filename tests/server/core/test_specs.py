@@ -16,7 +16,8 @@ from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SLOT_TRANSITIONS, TICKET_TRANSITIONS, SlotState, TicketState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound
-from tests.server.core.scenario import Scenario, model, port, step
+from tests.server.core.model_specs import model, port, step
+from tests.server.core.scenario import Scenario
 
 MOST = 6
 dimensions = st.builds(

@@ -8,7 +8,8 @@ from headrace.server.core.engine_api import End, Ended
 from headrace.server.core.limits import Limits
 from headrace.server.core.statistics import Statistics
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Scenario, ask, many, outputs_of, step
+from tests.server.core.model_specs import many, outputs_of, step
+from tests.server.core.scenario import Scenario, ask
 
 TIMES = (0.125, 0.5, 0.25)
 

@@ -10,7 +10,8 @@ from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
-from tests.server.core.scenario import Scenario, many, step
+from tests.server.core.model_specs import many, step
+from tests.server.core.scenario import Scenario
 
 
 def decide(world: Scenario) -> tuple[list[Run], list[Run]]:

@@ -13,7 +13,7 @@ from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.native.encoder import Encoder
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
-from tests.server.core.scenario import grow
+from tests.server.core.model_specs import grow
 
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
 NOTHING = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())

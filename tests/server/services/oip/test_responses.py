@@ -15,7 +15,7 @@ from headrace.server.services.oip.responses import Responses, failure, in_stream
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import decode_bytes
-from tests.server.core.scenario import grow
+from tests.server.core.model_specs import grow
 
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
 

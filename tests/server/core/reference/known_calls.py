@@ -9,8 +9,8 @@ from random import Random
 from headrace.server.core.calls import Call, Inline, Reference, Zeros
 from headrace.server.core.specs import ModelSpec, Port
 from headrace.wire.dtypes import ITEMSIZE, Datatype
-from tests.server.core.books import KnownCall
-from tests.server.core.scenario import model, port
+from tests.server.core.model_specs import model, port
+from tests.server.core.reference.expected import KnownCall
 
 MODELS = (
     # One slot, small static outputs, one of them of another datatype.

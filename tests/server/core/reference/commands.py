@@ -1,0 +1,181 @@
+"""What each command of a client leads to, given what is held at that moment."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from headrace.server.core.state import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES
+from headrace.wire.tensors import MAX_RANK
+from tests.server.core.reference.ends import Ends
+from tests.server.core.reference.expected import (
+    ExpectedCharge,
+    ExpectedEvent,
+    ExpectedOutput,
+    ExpectedStream,
+    ExpectedTicket,
+    KnownCall,
+)
+from tests.server.core.reference.shapes import compatible, fits, static_bytes
+from tests.server.core.reference.state import ExpectedState
+from tests.server.core.reference.turns import Turns
+
+MAX_CALL_BYTES = 4 << 20
+MAX_PRIORITY = 9
+
+
+class Commands:
+    def __init__(self, state: ExpectedState, turns: Turns, ends: Ends, max_calls: int) -> None:
+        self._state = state
+        self._turns = turns
+        self._ends = ends
+        self._max_calls = max_calls
+        self._numbers = itertools.count()
+        self._call_bytes: dict[tuple[int, int], int] = {}
+        """By stream and number."""
+
+    def open(self, stream: ExpectedStream, ordered: bool, max_message_bytes: int) -> None:
+        if stream.opened or 0 < max_message_bytes < MIN_MAX_MESSAGE_BYTES:
+            self.reject(stream, "Open" if stream.opened else str(max_message_bytes))
+        else:
+            stream.ordered, stream.max_message_bytes = ordered, max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES
+        stream.opened = True
+
+    def define(self, stream: ExpectedStream, number: int, call: KnownCall, nbytes: int) -> None:
+        stream.opened = True
+        if stream.ended:
+            return
+        others = sum(n for (of, each), n in self._call_bytes.items() if of == id(stream) and each != number)
+        if number == 0:
+            self.reject(stream, "number 0")
+        elif (number not in stream.calls and len(stream.calls) == self._max_calls) or others + nbytes > MAX_CALL_BYTES:
+            self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
+        else:
+            stream.calls[number] = call
+            self._call_bytes[id(stream), number] = nbytes
+
+    def reject(self, stream: ExpectedStream, *words: str, code: str = "INVALID_ARGUMENT") -> None:
+        stream.opened = True
+        self._ends.expect(stream, ExpectedEvent("failed", 0, frozenset({code}), words))
+
+    def infer(
+        self,
+        stream: ExpectedStream,
+        tag: int,
+        number: int,
+        inline: Sequence[bytes],
+        charge: ExpectedCharge,
+        sources: Sequence[int],
+        timeout: float,
+        priority: int,
+    ) -> ExpectedTicket | None:
+        """The ticket, if it is admitted."""
+        self._state.tick()
+        stream.opened = True
+        if self._refused(stream, tag, infer=True, charge=charge if inline else None):
+            return None
+        ticket = self._admit(stream, tag, infer=True)
+        call = stream.calls.get(number)
+        codes, found = self._problems(stream, call, inline, sources, priority)
+        if codes or call is None:
+            self._ends.fail(ticket, *codes)
+            return ticket
+        ticket.call, ticket.priority, ticket.inline = call, priority, inline
+        ticket.charge = charge if inline else None
+        ticket.outputs = [ExpectedOutput(ticket, port) for port in call.keep]
+        ticket.due = self._state.now + timeout if timeout else None
+        ticket.sources = found
+        for (_, _, take), source in zip(call.references, found, strict=True):
+            source.owned = source.owned and not take
+        self._turns.inherit_priority(ticket)
+        self._ends.go_on(stream)
+        return ticket
+
+    def fetch(
+        self, stream: ExpectedStream, tag: int, source: int, name: str, slices: tuple[tuple[int, int], ...]
+    ) -> ExpectedTicket | None:
+        """The ticket, if it is admitted."""
+        stream.opened = True
+        if self._refused(stream, tag, infer=False, charge=None):
+            return None
+        ticket = self._admit(stream, tag, infer=False)
+        output = stream.find(source, name)
+        if output is None:
+            self._ends.fail(ticket, "NOT_FOUND", words=(str(source), repr(name)))
+        elif len(slices) > MAX_RANK:
+            self._ends.fail(ticket, "INVALID_ARGUMENT", words=(str(len(slices)),))
+        else:
+            ticket.sources, ticket.slices = [output], slices
+            self._ends.go_on(stream)
+        return ticket
+
+    def release(self, stream: ExpectedStream, tag: int, names: Sequence[str]) -> None:
+        stream.opened = True
+        ticket = stream.live(tag)
+        for output in ticket.outputs if ticket is not None else ():
+            if not names or set(names) & set(output.port.names):
+                output.owned = False
+
+    def cancel(self, stream: ExpectedStream, tag: int) -> None:
+        stream.opened = True
+        ticket = stream.live(tag)
+        if ticket is not None and ticket.end is None:
+            self._ends.fail(ticket, "CANCELLED", words=(str(tag),))
+
+    def _refused(self, stream: ExpectedStream, tag: int, *, infer: bool, charge: ExpectedCharge | None) -> bool:
+        state = self._state
+        full = stream.in_flight >= stream.window
+        more = charge.nbytes if charge is not None and not any(each is charge for each in state.charges) else 0
+        over_budget = more > 0 and state.charged_bytes + more > state.limits.queue_bytes
+        if stream.ended:
+            return True
+        if tag == 0 or stream.live(tag):
+            event = ExpectedEvent("failed", 0, frozenset({"INVALID_ARGUMENT"}), (str(tag),), retryable=False)
+        elif infer and state.draining:
+            event = ExpectedEvent("failed", tag, frozenset({"UNAVAILABLE"}), retryable=True)
+        elif full or over_budget:
+            event = ExpectedEvent("failed", tag, frozenset({"RESOURCE_EXHAUSTED"}), retryable=True)
+        else:
+            return False
+        self._ends.expect(stream, event)
+        return True
+
+    def _admit(self, stream: ExpectedStream, tag: int, *, infer: bool) -> ExpectedTicket:
+        ticket = ExpectedTicket(stream, tag, next(self._numbers), infer)
+        stream.tickets.append(ticket)
+        if infer and stream.ordered:
+            stream.turns.append(ticket)
+        return ticket
+
+    def _problems(
+        self,
+        stream: ExpectedStream,
+        call: KnownCall | None,
+        inline: Sequence[bytes],
+        sources: Sequence[int],
+        priority: int,
+    ) -> tuple[set[str], list[ExpectedOutput]]:
+        """Every code that an Infer may fail with at once, and its sources."""
+        if call is None:
+            return {"INVALID_ARGUMENT"}, []
+        if call.wrong is not None:
+            return {call.wrong}, []
+        codes: set[str] = set()
+        if priority > MAX_PRIORITY or [len(data) for data in inline] != [*call.sizes]:
+            codes.add("INVALID_ARGUMENT")
+        sizes = [static_bytes(port) for port in call.outputs]
+        if None not in sizes and sum(size or 0 for size in sizes) > self._ends.max_output_bytes(stream):
+            codes.add("RESOURCE_EXHAUSTED")
+        if len(sources) != len(call.references):
+            return codes | {"INVALID_ARGUMENT"}, []
+        found: list[ExpectedOutput] = []
+        for (port, name, _), tag in zip(call.references, sources, strict=True):
+            output = stream.find(tag, name)
+            if output is None:
+                codes.add("FAILED_PRECONDITION")
+                continue
+            found.append(output)
+            fitting = compatible(output.port, port)
+            if not fitting or (output.tensor is not None and not fits(output.tensor.shape, port)):
+                codes.add("INVALID_ARGUMENT")
+        return codes, found

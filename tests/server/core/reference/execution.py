@@ -1,0 +1,152 @@
+"""What a decision may start, and what the end of a run leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.server.core.engine_api import Part, Run
+from tests.server.core.model_specs import FakeTensor
+from tests.server.core.reference.ends import Ends
+from tests.server.core.reference.expected import MIN_CHARGE_BYTES, ExpectedEvent, ExpectedTicket
+from tests.server.core.reference.schedule import Schedule
+from tests.server.core.reference.state import ExpectedState
+from tests.server.core.reference.turns import Turns
+from tests.server.core.reference.waits import HasFailed
+
+Result = tuple[Sequence[FakeTensor], Sequence[FakeTensor]]
+"""The tensors that a ticket's run sends, and those that it keeps."""
+
+
+class Execution:
+    def __init__(self, state: ExpectedState, turns: Turns, schedule: Schedule, ends: Ends) -> None:
+        self._state = state
+        self._turns = turns
+        self._schedule = schedule
+        self._ends = ends
+
+    def start(self, starts: Sequence[Run], has_failed: HasFailed, *, only_these: bool = False) -> None:
+        """Compare the runs that were started with whose turn it was.
+
+        The rules do not say which of two models comes first, so `has_failed` is asked whether a ticket got no slot
+        because the quota was used up, and it is checked that it could be. `only_these`: nothing was decided about any
+        other ticket.
+        """
+        state = self._state
+        state.tick()
+        runs = [(run, state.tickets_of(run)) for run in starts]
+        ahead = [(ticket, run, part) for run, tickets in runs for ticket, part in zip(tickets, run.parts, strict=True)]
+        assert len({id(ticket) for ticket, _, _ in ahead}) == len(ahead)
+        orders = {
+            id(spec): self._schedule.order(
+                spec, [tickets for run, tickets in runs if run.spec is spec], has_failed, only_these=only_these
+            )
+            for spec in state.specs
+        }
+        reserved = {id(stream): stream.kept_bytes for stream in state.streams}
+        for ticket, _, _ in ahead:
+            reserved[id(ticket.stream)] += sum(max(MIN_CHARGE_BYTES, each.static_bytes) for each in ticket.outputs)
+        while ahead or any(orders.values()):
+            turns = [order[0] for order in orders.values() if order]
+            failed = [ticket for ticket in turns if has_failed(ticket)]
+            same_model = orders[id(ahead[0][1].spec)][:1] if ahead else []
+            if ahead and self._comes_next(ahead[0][0], ahead[0][2], same_model, failed):
+                ticket, run, part = ahead.pop(0)
+                self._start(ticket, run, part)
+            else:
+                assert failed, f"{ahead[0]} started, and it was the turn of {turns}"
+                ticket = next((ticket for ticket in failed if ticket in same_model), failed[0])
+                self._fail_for_quota(ticket, reserved)
+            assert ticket.call is not None
+            orders[id(ticket.call.spec)].remove(ticket)
+
+    def stop(self, stops: Sequence[Run]) -> None:
+        """Compare the runs that were stopped with those that no ticket wants."""
+        assert len(stops) == len({id(run) for run in stops})
+        assert {id(run) for run in stops} == {id(run) for run in self._state.stops}
+        self._state.stops = []
+
+    def run_ended(self, run: Run, results: Sequence[Result], error: str | None) -> None:
+        """A run has ended: with a result for each of its tickets, or with an error."""
+        state = self._state
+        state.stops = [each for each in state.stops if each is not run]
+        tickets = state.tickets_of(run)
+        if error is not None and len(tickets) > 1:
+            for ticket in tickets:
+                if ticket.end is not None:
+                    ticket.run = None
+                    self._ends.let_go(ticket)
+            self._turns.put_back([ticket for ticket in tickets if ticket.end is None])
+            return
+        for ticket, (sent, kept) in zip(tickets, results, strict=True):
+            self._part_ended(ticket, sent, kept, error)
+
+    def _part_ended(
+        self, ticket: ExpectedTicket, sent: Sequence[FakeTensor], kept: Sequence[FakeTensor], error: str | None
+    ) -> None:
+        state, stream = self._state, ticket.stream
+        state.tick()
+        charged = {output: stream.charge_of(output) for output in ticket.outputs}
+        free = min(state.limits.keep_bytes - stream.kept_bytes, state.limits.keep_bytes_total - state.kept_bytes)
+        ticket.run = None
+        if ticket.end is None:
+            nbytes = sum(tensor.nbytes for tensor in sent)
+            computed = zip(ticket.kept_positions, kept, strict=not error)
+            arrived = [(ticket.outputs[position], tensor) for position, tensor in computed]
+            arrived = [(output, tensor) for output, tensor in arrived if stream.is_held(output)]
+            more = sum(max(0, max(MIN_CHARGE_BYTES, tensor.nbytes) - charged[each]) for each, tensor in arrived)
+            if error is not None:
+                self._ends.fail(ticket, error)
+            elif nbytes > self._ends.max_output_bytes(stream):
+                words = ("keep it and fetch slices",)
+                self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=words, retryable=False)
+            elif more > free:
+                self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
+            else:
+                for output, tensor in arrived:
+                    output.tensor, output.last_used = tensor, state.now
+                ticket.nbytes = nbytes
+                names = tuple(output.port.name for output in ticket.outputs if output.owned)
+                self._ends.finish(ticket, "DONE", ExpectedEvent("done", ticket.tag, kept=names))
+        self._ends.let_go(ticket)
+        self._ends.go_on(stream)
+
+    def _comes_next(
+        self, ticket: ExpectedTicket, part: Part, turns: Sequence[ExpectedTicket], failed: Sequence[ExpectedTicket]
+    ) -> bool:
+        """Whether a ticket started before the `failed` ones had their turns: some of them may have held its outputs."""
+        return ticket in turns and (not failed or [*part.keep] == _held_positions(ticket))
+
+    def _start(self, ticket: ExpectedTicket, run: Run, part: Part) -> None:
+        """Check what a ticket starts with."""
+        state = self._state
+        assert ticket.call is not None
+        spec = ticket.call.spec
+        assert run.slot in range(spec.slots)
+        assert run.slot not in {each.slot for each in state.runs(spec) if each is not run}
+        assert run.spec is spec
+        assert part.plan is not None
+        assert part.plan.spec is spec
+        assert ticket.due is None or ticket.due > state.now
+        assert all(tensor is not None for tensor in part.references)
+        assert [id(tensor) for tensor in part.references] == [id(source.tensor) for source in ticket.sources]
+        assert [*map(id, part.inline)] == [*map(id, ticket.inline)]
+        assert [*part.keep] == _held_positions(ticket)
+        assert len(run.parts) == 1 or part.rows == ticket.rows > 0
+        self._turns.served(ticket)
+        ticket.run, ticket.kept_positions = run, [*part.keep]
+        for position, output in enumerate(ticket.outputs):
+            output.promised = position in part.keep
+
+    def _fail_for_quota(self, ticket: ExpectedTicket, reserved: dict[int, int]) -> None:
+        """A ticket failed in its turn: what it keeps must not have fitted."""
+        held = [each for each in ticket.outputs if ticket.stream.is_held(each)]
+        need = sum(max(MIN_CHARGE_BYTES, each.static_bytes) for each in held)
+        of_stream, of_all = reserved[id(ticket.stream)], sum(reserved.values())
+        limits = self._state.limits
+        assert of_stream + need > limits.keep_bytes or of_all + need > limits.keep_bytes_total
+        self._turns.served(ticket)
+        self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
+
+
+def _held_positions(ticket: ExpectedTicket) -> list[int]:
+    return [position for position, each in enumerate(ticket.outputs) if ticket.stream.is_held(each)]

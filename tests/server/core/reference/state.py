@@ -1,0 +1,74 @@
+"""Everything that is held at this moment, on all streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.server.core.engine_api import Run
+from headrace.server.core.limits import Limits
+from headrace.server.core.specs import ModelSpec
+from tests.server.core.reference.expected import ExpectedCharge, ExpectedStream, ExpectedTicket
+
+
+class ExpectedState:
+    def __init__(self, limits: Limits, specs: Sequence[ModelSpec]) -> None:
+        self.limits = limits
+        self.specs = specs
+        self.now = 0.0
+        self.clock = 0
+        """Counts what has happened. What happens at one tick has no order."""
+        self.streams: list[ExpectedStream] = []
+        self.draining = False
+        self.grace_ends: float | None = None
+        self.stops: list[Run] = []
+        """Runs that the next decision must stop."""
+        self.restoring: dict[int, set[int]] = {id(spec): set() for spec in specs}
+        """For each model its slots that were spoiled and not restored yet."""
+
+    def tick(self) -> int:
+        """Something has happened."""
+        self.clock += 1
+        return self.clock
+
+    @property
+    def tickets(self) -> list[ExpectedTicket]:
+        return [ticket for stream in self.streams for ticket in stream.tickets]
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(stream.kept_bytes for stream in self.streams)
+
+    @property
+    def charges(self) -> list[ExpectedCharge]:
+        """Messages whose input bytes some ticket still needs."""
+        held = [e.charge for e in self.tickets if e.charge is not None and e.needs_input]
+        return [*{id(charge): charge for charge in held}.values()]
+
+    @property
+    def charged_bytes(self) -> int:
+        return sum(charge.nbytes for charge in self.charges)
+
+    def backpressured(self, stream: ExpectedStream) -> bool:
+        return stream.unsent_bytes > self.limits.unsent_bytes
+
+    def runs(self, spec: ModelSpec | None = None) -> list[Run]:
+        """The runs that occupy slots, of one model or of all, even if their tickets have ended."""
+        runs = {id(e.run): e.run for e in self.tickets if e.run is not None}.values()
+        return [run for run in runs if spec is None or run.spec is spec]
+
+    def free_slots(self, spec: ModelSpec) -> int:
+        return spec.slots - len(self.runs(spec)) - len(self.restoring[id(spec)])
+
+    def tickets_of(self, run: Run) -> list[ExpectedTicket]:
+        """The tickets of a run, in the order of its parts."""
+        return [next(e for e in self.tickets if e.real is part) for part in run.parts]
+
+    def queued(self, spec: ModelSpec) -> list[ExpectedTicket]:
+        return [e for e in self.tickets if e.queued and e.call is not None and e.call.spec is spec]
+
+    def deadlines(self) -> list[float]:
+        """When time alone ends something: a ticket, a kept output, the grace period."""
+        times = [e.due for e in self.tickets if e.due is not None and e.end is None]
+        for stream in self.streams:
+            times += [each.last_used + self.limits.keep_seconds for each in stream.unused_outputs()]
+        return times if self.grace_ends is None else [*times, self.grace_ends]

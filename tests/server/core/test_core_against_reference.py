@@ -1,0 +1,36 @@
+"""Anything in any order leads to what the reference model says.
+
+HEADRACE_EXAMPLES, HEADRACE_STEPS and HEADRACE_WALKS make it longer.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.server.core.reference.moves import bounds
+from tests.server.core.reference.random_walk import walk
+from tests.server.core.reference.state_machine import CoreMachine
+
+WALKS = int(os.environ.get("HEADRACE_WALKS", "100"))
+STEPS = int(os.environ.get("HEADRACE_STEPS", "40"))
+
+TestCoreAgainstReference = CoreMachine.TestCase
+TestCoreAgainstReference.settings = settings(
+    max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "60")),
+    stateful_step_count=STEPS,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_a_random_walk_leads_to_what_the_reference_model_says(seed: int) -> None:
+    """The seed alone determines the walk."""
+    random = Random(seed)
+    with bounds(eager=random.random() < 0.5):
+        walk(random, 5 * STEPS)
