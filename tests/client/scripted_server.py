@@ -13,7 +13,7 @@ import grpc.aio
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.frames import parse_frame
 from headrace.wire.tensors import Buffer
-from tests.client.tiny_server import TinyServer, message
+from tests.client.protocol.tiny_server import TinyServer, message
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[bytes, Context], Awaitable[bytes]]

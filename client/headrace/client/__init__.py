@@ -9,13 +9,13 @@ async with hc.connect("127.0.0.1:8001") as server:
         y = (await a)["y"]
 """
 
-from headrace.client.client import Server, connect
-from headrace.client.completed import completed
-from headrace.client.inputs import Reference, Zeros, zeros
-from headrace.client.models import Model, ModelStatus, Port, ServerStatus
-from headrace.client.session import Stream
-from headrace.client.stream import Hello
-from headrace.client.tickets import Ticket
+from headrace.client.aio.completed import completed
+from headrace.client.aio.server import Server, connect
+from headrace.client.aio.stream import Stream
+from headrace.client.aio.ticket import Ticket
+from headrace.client.protocol.inputs import Reference, Zeros, zeros
+from headrace.client.protocol.models import Model, ModelStatus, Port, ServerStatus
+from headrace.client.protocol.stream_protocol import Hello
 from headrace.wire.errors import (
     Cancelled,
     Code,

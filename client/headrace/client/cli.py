@@ -13,11 +13,18 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 import headrace.client as hc
-from headrace.client.arguments import UsageError, input_arrays
-from headrace.client.documents import infer_document, models_document, status_document
 from headrace.client.load.command import load, report
-from headrace.client.outputs import save
-from headrace.client.tables import models_table, outputs_table, print_table, printable, status_lines, status_table
+from headrace.client.terminal.input_arguments import UsageError, input_arrays
+from headrace.client.terminal.json_output import infer_document, models_document, status_document
+from headrace.client.terminal.outputs import save
+from headrace.client.terminal.tables import (
+    models_table,
+    outputs_table,
+    print_table,
+    printable,
+    status_lines,
+    status_table,
+)
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1

@@ -10,12 +10,12 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.calling import Request
 from headrace.client.load.calling.opening import describe, open_callers, open_totals
 from headrace.client.load.calling.totals import Totals
 from headrace.client.load.run import Mode, Server
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.input_arguments import UsageError
 from headrace.wire.errors import Code, NotFound, Unimplemented
 from tests.client.load.oip_server import OipServer, oip_server
 from tests.client.load.one_caller import ECHO, INPUTS, MAX_MESSAGE_BYTES, answers, one

@@ -4,7 +4,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.plan import (
     CHUNK,
     WHOLE,
@@ -19,6 +18,7 @@ from headrace.client.load.plan import (
 )
 from headrace.client.load.run import Arrivals, ClosedLoop, OpenLoop, Phase
 from headrace.client.load.samples import Floats
+from headrace.client.terminal.input_arguments import UsageError
 
 SEED = 7
 

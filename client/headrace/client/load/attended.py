@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.crew import Crew
 from headrace.client.load.live import Live
 from headrace.client.load.orders import Batch, Began, Described, Job, News, PhaseOver
 from headrace.client.load.record import Recorder
 from headrace.client.load.report.formats import counted
 from headrace.client.load.run import Run, Settings
+from headrace.client.terminal.input_arguments import UsageError
 
 TICK = 0.1
 """Seconds."""

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.attended import attend
 from headrace.client.load.calling import Request
 from headrace.client.load.options import phases_of, streams_of, window_of
@@ -23,6 +22,7 @@ from headrace.client.load.report.text import print_report
 from headrace.client.load.run import Arrivals, Mode, Protocol, Run
 from headrace.client.load.self_test.measure import costs
 from headrace.client.load.self_test.table import print_costs
+from headrace.client.terminal.input_arguments import UsageError
 
 BROKEN, INTERRUPTED = 3, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1

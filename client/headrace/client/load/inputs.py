@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.client.arguments import MADE, Array, Asked, UsageError, asked_inputs, input_array
 from headrace.client.load.calling import Inputs
 from headrace.client.load.lines import read_lines
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.input_arguments import MADE, Array, Asked, UsageError, asked_inputs, input_array
 from headrace.wire.errors import quote
 from headrace.wire.tensors import to_wire
 

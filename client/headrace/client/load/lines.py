@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from headrace.client.arguments import Array, UsageError, check_datatype, converted
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.input_arguments import Array, UsageError, check_datatype, converted
 from headrace.wire.errors import quote
 
 Columns = dict[Port, list[Array]]

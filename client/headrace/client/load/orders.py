@@ -14,7 +14,7 @@ from headrace.client.load.attack import Part
 from headrace.client.load.calling import Request
 from headrace.client.load.run import Mode, Outcome, Phase, Protocol, Server
 from headrace.client.load.samples import Samples
-from headrace.client.models import Model
+from headrace.client.protocol.models import Model
 
 PATIENCE = 10.0
 

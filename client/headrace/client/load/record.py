@@ -24,10 +24,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.run import Outcome, Phase, Run, Server, Settings
 from headrace.client.load.samples import COLUMNS, EMPTY, NO_ANSWER, Floats, Integers, Samples, joined
 from headrace.client.load.typed import typed
+from headrace.client.terminal.input_arguments import UsageError
 from headrace.wire.errors import quote
 
 FORMAT = "headrace-load"

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.attack import attack
 from headrace.client.load.calling import Caller, Inputs
 from headrace.client.load.calling.opening import describe, open_callers, open_totals
@@ -22,6 +21,7 @@ from headrace.client.load.pacer import precise_loop
 from headrace.client.load.plan import Share, concurrency_of
 from headrace.client.load.run import Server
 from headrace.client.load.samples import Collector
+from headrace.client.terminal.input_arguments import UsageError
 from headrace.wire.errors import HeadraceError, Internal
 
 BATCH_SECONDS = 0.1

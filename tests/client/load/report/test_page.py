@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.report import figures, findings, time_figures
 from headrace.client.load.report.drawing import Figure
 from headrace.client.load.report.page import html
 from headrace.client.load.report.series import Shown, shown
 from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Run
 from headrace.client.load.samples import EMPTY, NO_ANSWER, Samples
+from headrace.client.terminal.input_arguments import UsageError
 from tests.page import runs
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import headrace.client as hc
+from headrace.client.aio.stream import Stream
+from headrace.client.aio.ticket import Ticket
 from headrace.client.load.calling import Answer, Inputs, Request
 from headrace.client.load.samples import UNTOLD, Times
-from headrace.client.session import Stream
-from headrace.client.tickets import Ticket
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
 LEFT = Cancelled("the load test has left the stream")

@@ -8,8 +8,8 @@ from headrace.client.load.calling import Inputs, Request
 from headrace.client.load.calling.unary import UnaryCaller
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import Times
-from headrace.client.transport import path
-from headrace.client.unary import infer_answer, infer_request
+from headrace.client.protocol.unary_infer import infer_answer, infer_request
+from headrace.client.transport.channel import path
 
 
 def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:

@@ -5,9 +5,9 @@ As with all modules named oip_*: only for processes in which no tritonclient is,
 
 from __future__ import annotations
 
-from headrace.client.call import microseconds
 from headrace.client.load.calling import Inputs, Request
 from headrace.client.load.calling.written import Written
+from headrace.client.protocol.call import microseconds
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.frames import varint
 from headrace.wire.tensors import to_wire

@@ -10,13 +10,13 @@ from types import TracebackType
 
 import grpc.aio
 
-from headrace.client.client import CONNECT_TIMEOUT
+from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.calling import Answer, Inputs, Request
 from headrace.client.load.calling.oip_exchange import Asked, OipExchange
 from headrace.client.load.calling.oip_requests import oip_path, with_id, writer
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import UNTOLD
-from headrace.client.transport import open_channel, reach
+from headrace.client.transport.channel import open_channel, reach
 from headrace.wire.errors import Code
 
 

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Protocol as Interface
 
 import headrace.client as hc
-from headrace.client.arguments import UsageError
 from headrace.client.load.calling import Caller, Request, headrace_stream, headrace_unary
 from headrace.client.load.calling.totals import AskTotals, untold
 from headrace.client.load.run import Mode, Protocol
-from headrace.client.models import Model
+from headrace.client.protocol.models import Model
+from headrace.client.terminal.input_arguments import UsageError
 from headrace.wire.errors import Unimplemented
 
 

@@ -10,11 +10,11 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
-from headrace.client.client import CONNECT_TIMEOUT
+from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.calling import Answer, Inputs
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import UNTOLD, Times
-from headrace.client.transport import cancelled_from_outside, open_channel, reach, status_of
+from headrace.client.transport.channel import cancelled_from_outside, open_channel, reach, status_of
 from headrace.wire.errors import Code, HeadraceError
 
 

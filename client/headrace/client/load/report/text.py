@@ -15,7 +15,7 @@ from headrace.client.load.report.differences import Row, rows
 from headrace.client.load.report.formats import counted, duration_text, rate_text
 from headrace.client.load.report.text_tables import BAD, QUIET, figures_table, where_table
 from headrace.client.load.run import ClosedLoop, Phase, Run, Settings
-from headrace.client.tables import UNBROKEN, printable
+from headrace.client.terminal.tables import UNBROKEN, printable
 
 NARROWEST = 80
 """Columns. In less the tables would lose some, so that a narrower terminal breaks the lines itself."""

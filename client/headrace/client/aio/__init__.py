@@ -1,0 +1,1 @@
+"""The library for asyncio. `headrace.client` gives its public names."""

@@ -1,0 +1,1 @@
+"""What the `headrace` command reads from its arguments and prints: shared by its commands, load tests included."""

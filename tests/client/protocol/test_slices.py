@@ -1,0 +1,66 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.client.protocol.slices import SliceLike, Slices, as_slices, cut, within
+
+
+def index(slices: Slices) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) for start, stop in slices)
+
+
+@pytest.mark.parametrize(
+    ("given", "slices"),
+    [
+        (None, ()),
+        ((0, 10), ((0, 10),)),
+        ([(0, 10)], ((0, 10),)),
+        (((1, 2), (3, 4)), ((1, 2), (3, 4))),
+        (np.array([1, 2]), ((1, 2),)),
+        ([], ()),
+    ],
+)
+def test_one_pair_or_several(given: SliceLike | None, slices: Slices) -> None:
+    assert as_slices(given) == slices
+
+
+@pytest.mark.parametrize("given", [(1,), (1, 2, 3), ((1, 2), 3), (0.0, 1.0), ("a", "b")])
+def test_what_is_no_slice(given: SliceLike) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        as_slices(given)
+
+
+@given(st.data(), st.lists(st.integers(1, 5), max_size=4), st.integers(8, 400))
+def test_pieces_cover_a_slice_once_and_fit(
+    data: st.DataObject,
+    shape: list[int],
+    most_bytes: int,
+) -> None:
+    array = np.arange(math.prod(shape)).reshape(shape)
+    outer = []
+    for size in shape[: data.draw(st.integers(0, len(shape)))]:
+        start = data.draw(st.integers(0, size))
+        outer.append((start, data.draw(st.integers(start, size))))
+    wanted = array[index(tuple(outer))]
+    whole = np.full(wanted.shape, -1)
+    if not wanted.ndim or not wanted.size:
+        return
+    for piece in cut(wanted.shape, array.itemsize, most_bytes):
+        part = array[index(within(tuple(outer), piece))]
+        assert part.nbytes <= most_bytes
+        assert (whole[index(piece)] == -1).all()
+        whole[index(piece)] = part
+    np.testing.assert_array_equal(whole, wanted)
+
+
+def test_pieces_are_whole_rows_where_rows_fit() -> None:
+    assert list(cut((5, 4), 1, 8)) == [((0, 2),), ((2, 4),), ((4, 5),)]
+    assert list(cut((2, 4), 1, 3)) == [
+        ((0, 1), (0, 3)),
+        ((0, 1), (3, 4)),
+        ((1, 2), (0, 3)),
+        ((1, 2), (3, 4)),
+    ]
