@@ -1,4 +1,4 @@
-"""Errors: the codes of the contract, the same class on both sides, and names from outside that stay short."""
+"""Errors: the contract's codes, the same class on both sides, and quoted names that stay short."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CLASSES = [
 ]
 
 
-def test_codes_are_those_of_the_contract() -> None:
+def test_the_codes_equal_those_of_the_contract() -> None:
     assert {code.name: int(code) for code in Code} == dict(pb.Code.items())
 
 
-def test_each_code_but_ok_has_a_class_that_bears_its_name() -> None:
+def test_each_code_but_ok_has_a_class_of_its_name() -> None:
     names = {each.code: each.__name__.upper() for each in CLASSES}
     assert names == {code: code.name.replace("_", "") for code in Code if code is not Code.OK}
     for each in CLASSES:
@@ -32,34 +32,34 @@ def test_each_code_but_ok_has_a_class_that_bears_its_name() -> None:
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("retryable", [True, False])
-def test_the_other_side_rebuilds_the_same(kind: type[HeadraceError], retryable: bool) -> None:
+def test_the_other_side_rebuilds_the_same_error(kind: type[HeadraceError], retryable: bool) -> None:
     error = kind("what is wrong", retryable=retryable)
-    again = rebuild(int(error.code), error.message, error.retryable)
-    assert type(again) is kind
-    assert (again.code, again.message, again.retryable) == (kind.code, "what is wrong", retryable)
-    assert str(again) == "what is wrong"
+    rebuilt = rebuild(int(error.code), error.message, error.retryable)
+    assert type(rebuilt) is kind
+    assert (rebuilt.code, rebuilt.message, rebuilt.retryable) == (kind.code, "what is wrong", retryable)
+    assert str(rebuilt) == "what is wrong"
 
 
-def test_retryable_unless_said_otherwise() -> None:
+def test_exhausted_and_unavailable_are_retryable_by_default() -> None:
     assert {each for each in CLASSES if each("").retryable} == {ResourceExhausted, Unavailable}
     assert not ResourceExhausted("", retryable=False).retryable
     assert ResourceExhausted("").retryable
 
 
 @pytest.mark.parametrize("code", [0, 2, 6, 10, 11, 15, 99, -1])
-def test_a_code_that_is_not_known_is_internal(code: int) -> None:
+def test_an_unknown_code_becomes_internal(code: int) -> None:
     error = rebuild(code, "hm", False)
     assert type(error) is Internal
     assert error.message == "hm"
 
 
 class TestQuote:
-    def test_as_it_is(self) -> None:
+    def test_a_short_name_is_quoted_whole(self) -> None:
         assert quote("name") == "'name'"
         assert quote(7) == "7"
 
     @given(st.text() | st.text(min_size=70, max_size=90), st.integers(10, 80))
-    def test_is_short_printable_and_can_be_encoded(self, name: str, most: int) -> None:
+    def test_a_quoted_name_is_short_printable_and_encodable(self, name: str, most: int) -> None:
         text = quote(name, most)
         assert len(text) <= most
         assert text.isprintable()
@@ -68,12 +68,12 @@ class TestQuote:
         assert text[0] in "'\""
 
     @given(st.text(max_size=200))
-    def test_says_whether_it_is_whole(self, name: str) -> None:
+    def test_a_shortened_name_ends_with_dots(self, name: str) -> None:
         text = quote(name)
         assert (text == repr(name)) == (len(repr(name)) <= 80)
         assert text == repr(name) or text[:-1].endswith("...")
 
-    def test_of_a_megabyte(self) -> None:
+    def test_a_name_of_a_megabyte_is_shortened(self) -> None:
         assert len(quote("x" * (1 << 20))) == 80
         assert len(quote("\0" * (1 << 20))) == 80
         assert "\ud800" not in quote("\ud800" * 5)

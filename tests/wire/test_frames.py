@@ -49,7 +49,7 @@ client_frames = st.builds(
 
 @contextmanager
 def scanned() -> Iterator[None]:
-    """Every message is large."""
+    """Treat every message as a large one."""
     with patch.object(frames, "SCAN_FROM", -1):
         yield
 
@@ -61,14 +61,14 @@ def parse(message: bytes) -> tuple[pb.ClientFrame, Sequence[bytes]]:
 
 class TestAsProtobufParses:
     @given(client_frames)
-    def test_a_small_message(self, frame: pb.ClientFrame) -> None:
+    def test_a_small_message_is_parsed(self, frame: pb.ClientFrame) -> None:
         message = frame.SerializeToString()
         parsed, tensors = parse(message)
         assert parsed.commands == frame.commands
         assert tensors == [*frame.tensors]
 
     @given(client_frames)
-    def test_a_large_message(self, frame: pb.ClientFrame) -> None:
+    def test_a_large_message_is_parsed(self, frame: pb.ClientFrame) -> None:
         message = frame.SerializeToString()
         with scanned():
             parsed, tensors = parse(message)
@@ -76,7 +76,7 @@ class TestAsProtobufParses:
         assert tensors == [*frame.tensors]
 
     @given(client_frames, st.randoms(use_true_random=False))
-    def test_fields_in_any_order(self, frame: pb.ClientFrame, random: object) -> None:
+    def test_fields_may_come_in_any_order(self, frame: pb.ClientFrame, random: object) -> None:
         parts = [pb.ClientFrame(commands=[command]).SerializeToString() for command in frame.commands]
         tensors = [tensor_header(len(tensor)) + tensor for tensor in frame.tensors]
         merged: list[bytes] = []
@@ -89,7 +89,7 @@ class TestAsProtobufParses:
         assert found == [*frame.tensors]
 
     @given(st.lists(st.builds(pb.Event, kind=st.integers(0, 9), tag=tags, layout=st.integers(0, 99)), max_size=5))
-    def test_frames_of_the_server_as_well(self, events: list[pb.Event]) -> None:
+    def test_a_frame_of_the_server_is_parsed(self, events: list[pb.Event]) -> None:
         frame = pb.ServerFrame(events=events, tensors=[b"abc", b""])
         with scanned():
             parsed, tensors = parse_frame(frame.SerializeToString(), pb.ServerFrame())
@@ -98,7 +98,7 @@ class TestAsProtobufParses:
 
     @given(client_frames, st.lists(st.binary(max_size=40_000), max_size=3))
     @settings(max_examples=50)
-    def test_join_is_what_protobuf_would_write(self, frame: pb.ClientFrame, more: list[bytes]) -> None:
+    def test_a_joined_frame_is_what_protobuf_writes(self, frame: pb.ClientFrame, more: list[bytes]) -> None:
         tensors = [*frame.tensors, *more]
         items = pb.ClientFrame(commands=frame.commands).SerializeToString()
         whole = pb.ClientFrame(commands=frame.commands, tensors=tensors).SerializeToString()
@@ -107,7 +107,7 @@ class TestAsProtobufParses:
         assert join_frame(b"", []) == b""
 
     @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**28, 2**32])
-    def test_headers(self, size: int) -> None:
+    def test_the_header_of_a_tensor_gives_its_size(self, size: int) -> None:
         header = tensor_header(size)
         assert header[0] == 0x12
         value = sum((byte & 0x7F) << (7 * at) for at, byte in enumerate(header[1:]))
@@ -128,7 +128,7 @@ class TestUnknownFields:
 
     @pytest.mark.parametrize("size", [-1, SCAN_FROM])
     @pytest.mark.parametrize("field", FIELDS)
-    def test_are_tolerated(self, field: bytes, size: int) -> None:
+    def test_unknown_fields_are_tolerated(self, field: bytes, size: int) -> None:
         tag = pb.ClientFrame(commands=[pb.Command(tag=5)]).SerializeToString()
         message = field + tag + field + b"\x12\x01x" + field
         with patch.object(frames, "SCAN_FROM", size):
@@ -136,7 +136,7 @@ class TestUnknownFields:
         assert [command.tag for command in parsed.commands] == [5]
         assert tensors == [b"x"]
 
-    def test_inside_a_command(self) -> None:
+    def test_an_unknown_field_inside_a_command_is_tolerated(self) -> None:
         command = pb.Command(tag=5).SerializeToString() + b"\xfa\x01\x02hi"
         message = b"\x0a" + bytes([len(command)]) + command
         for size in (-1, SCAN_FROM):
@@ -159,7 +159,7 @@ class TestLarge:
             assert (tensor.format, tensor.ndim) == ("B", 1)
             assert tensor == expected
 
-    def test_from_where_on_they_are(self) -> None:
+    def test_tensors_are_views_only_above_the_scan_threshold(self) -> None:
         for extra, kind in ((0, bytes), (1, memoryview)):
             tensor = bytes(SCAN_FROM - len(tensor_header(SCAN_FROM - 4)) + extra)
             message = join_frame(b"", [tensor])
@@ -177,29 +177,29 @@ class TestBounds:
         assert time.process_time() - began < 0.25
         return raised.value.message
 
-    def test_empty_commands(self) -> None:
+    def test_millions_of_empty_commands_are_refused(self) -> None:
         assert self.quickly(EMPTY_COMMAND * (4 << 20)) == f"a frame holds more than {MAX_ITEMS} commands"
 
-    def test_empty_tensors(self) -> None:
+    def test_millions_of_empty_tensors_are_refused(self) -> None:
         message = EMPTY_TENSOR * (4 << 20)
         assert self.quickly(message) == f"a frame holds more than {MAX_TENSORS} tensors"
 
-    def test_empty_tensors_of_a_small_message(self) -> None:
+    def test_too_many_empty_tensors_in_a_small_message_are_refused(self) -> None:
         message = EMPTY_TENSOR * (MAX_TENSORS + 1)
         assert len(message) < SCAN_FROM
         assert f"{MAX_TENSORS + 1} tensors" in self.quickly(message)
         assert len(parse(EMPTY_TENSOR * MAX_TENSORS)[1]) == MAX_TENSORS
 
-    def test_one_large_command(self) -> None:
+    def test_one_command_of_megabytes_is_refused(self) -> None:
         call = pb.Call(model="m" * (8 << 20))
         message = pb.ClientFrame(commands=[pb.Command(define=call)]).SerializeToString()
         assert self.quickly(message) == f"a frame holds more than {MAX_OVERHEAD} bytes besides its tensors"
 
-    def test_large_unknown_fields(self) -> None:
+    def test_megabytes_of_unknown_fields_are_refused(self) -> None:
         message = (b"\x4a" + tensor_header(1 << 20)[1:] + bytes(1 << 20)) * 8
         assert "besides its tensors" in self.quickly(message)
 
-    def test_what_is_just_allowed(self) -> None:
+    def test_a_frame_exactly_at_its_limits_is_parsed(self) -> None:
         with scanned():
             parsed, tensors = parse(EMPTY_COMMAND * MAX_ITEMS + EMPTY_TENSOR * MAX_TENSORS)
         assert len(parsed.commands) == MAX_ITEMS
@@ -212,7 +212,7 @@ class TestBounds:
 
 
 class TestCorrupt:
-    """InvalidArgument, and never anything else."""
+    """Corrupt bytes raise InvalidArgument and nothing else."""
 
     def check(self, message: bytes) -> None:
         for size in (-1, SCAN_FROM):
@@ -230,14 +230,14 @@ class TestCorrupt:
     @example(b"\x12" + b"\xff" * 20)
     @example(b"\xff" * 20)
     @example(b"\x0a\x02\xff\xff")
-    @example(b"\x0a\x04\x42\x02\x0a\xff")  # a call with a model that is no UTF-8
+    @example(b"\x0a\x04\x42\x02\x0a\xff")  # a call whose model is not valid UTF-8
     @settings(max_examples=500)
-    def test_bytes(self, message: bytes) -> None:
+    def test_any_bytes_parse_or_are_refused(self, message: bytes) -> None:
         self.check(message)
 
     @given(client_frames, st.data())
     @settings(max_examples=300)
-    def test_one_byte_of_a_frame(self, frame: pb.ClientFrame, data: st.DataObject) -> None:
+    def test_a_frame_with_a_changed_byte_parses_or_is_refused(self, frame: pb.ClientFrame, data: st.DataObject) -> None:
         message = bytearray(frame.SerializeToString())
         if message:
             at = data.draw(st.integers(0, len(message) - 1))
@@ -246,7 +246,7 @@ class TestCorrupt:
 
     @given(client_frames, st.integers(1, 50))
     @settings(max_examples=200)
-    def test_a_frame_that_is_cut_off(self, frame: pb.ClientFrame, cut: int) -> None:
+    def test_a_truncated_frame_parses_or_is_refused(self, frame: pb.ClientFrame, cut: int) -> None:
         self.check(frame.SerializeToString()[:-cut])
 
     @pytest.mark.parametrize(
@@ -267,16 +267,16 @@ class TestCorrupt:
             b"\x0a\x03\x42\x01\x0a",
         ],
     )
-    def test_what_no_frame_is(self, message: bytes) -> None:
+    def test_a_malformed_message_is_not_a_frame(self, message: bytes) -> None:
         for size in (-1, SCAN_FROM):
             with patch.object(frames, "SCAN_FROM", size), pytest.raises(InvalidArgument) as raised:
                 parse_frame(message, pb.ClientFrame())
-            assert raised.value.message == f"a message of {len(message)} bytes is no frame"
+            assert raised.value.message == f"a message of {len(message)} bytes is not a frame"
 
     @given(st.binary(max_size=60))
     @settings(max_examples=2000)
     def test_small_and_large_messages_are_read_alike(self, message: bytes) -> None:
-        """Where both are read: keys of several bytes for a small number are more than protobuf takes at times."""
+        """If both can be read: protobuf sometimes refuses small field numbers written in several bytes."""
         read: list[tuple[list[pb.Command], list[bytes]] | None] = []
         for size in (-1, SCAN_FROM):
             with patch.object(frames, "SCAN_FROM", size):
@@ -291,5 +291,5 @@ class TestCorrupt:
 
 
 @pytest.mark.parametrize(("window", "items"), [(1, 16), (16, 16), (136, 17), (1024, 128), (1 << 20, 128)])
-def test_items_of_a_frame(window: int, items: int) -> None:
+def test_a_frame_closes_at_an_eighth_of_the_window(window: int, items: int) -> None:
     assert frame_items(window) == items

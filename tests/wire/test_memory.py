@@ -1,4 +1,4 @@
-"""Memory of large messages is used again. In processes of their own, since an allocator does not forget."""
+"""The memory of large messages is reused. Runs in a process of its own, because an allocator keeps its state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(faults, before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library is told anything")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not told anything")
 def test_freed_blocks_are_used_again_and_given_back() -> None:
     command = [sys.executable, "-c", MESSAGES]
     faults, given_back = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -1,4 +1,4 @@
-"""Tensors as bytes, there and back."""
+"""Tensors survive the way into bytes and back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
 def values(datatype: Datatype, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Every bit pattern matters, so they are drawn as bytes; booleans are 0 or 1."""
+    """Random bytes as values, because every bit pattern matters; booleans are 0 or 1."""
     random = np.random.default_rng(7)
     raw = random.integers(0, 2 if datatype is Datatype.BOOL else 256, byte_count(datatype, shape), np.uint8)
     return raw.view(numpy_dtype(datatype)).reshape(shape)
@@ -41,7 +41,7 @@ def values(datatype: Datatype, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 class TestRoundTrip:
     @pytest.mark.parametrize("datatype", NUMERIC, ids=lambda datatype: datatype.name)
     @pytest.mark.parametrize("shape", [(), (1,), (0,), (3,), (2, 3, 4), (2, 0, 4), (1,) * 20], ids=str)
-    def test_of_every_datatype_and_shape(self, datatype: Datatype, shape: tuple[int, ...]) -> None:
+    def test_every_datatype_and_shape_survives(self, datatype: Datatype, shape: tuple[int, ...]) -> None:
         array = values(datatype, shape)
         found, found_shape, data = to_wire(array)
         assert (found, found_shape) == (datatype, shape)
@@ -53,7 +53,7 @@ class TestRoundTrip:
         assert back.tobytes() == array.tobytes()
 
     @given(st.sampled_from(NUMERIC), shapes, st.data())
-    def test_of_any_layout_in_memory(self, datatype: Datatype, shape: tuple[int, ...], data: st.DataObject) -> None:
+    def test_any_memory_layout_survives(self, datatype: Datatype, shape: tuple[int, ...], data: st.DataObject) -> None:
         array = values(datatype, shape)
         if shape:
             array = array.transpose(data.draw(st.permutations(range(len(shape)))))
@@ -63,7 +63,7 @@ class TestRoundTrip:
         assert bytes(raw) == array.tobytes()
 
     @pytest.mark.parametrize("code", ["u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8"])
-    def test_of_either_byte_order(self, code: str) -> None:
+    def test_either_byte_order_survives(self, code: str) -> None:
         small = np.arange(6, dtype=f"<{code}").reshape(2, 3)
         big = small.astype(f">{code}")
         assert to_wire(big)[0] is to_wire(small)[0]
@@ -75,7 +75,7 @@ class TestRoundTrip:
         assert bytes(to_wire(np.array([True, False]))[2]) == b"\1\0"
         assert bytes(to_wire(np.array(1, ml_dtypes.bfloat16))[2]) == b"\x80\x3f"
 
-    def test_without_a_copy(self) -> None:
+    def test_contiguous_arrays_are_not_copied(self) -> None:
         array = np.arange(12, dtype=np.float32).reshape(3, 4)
         _, _, data = to_wire(array)
         array[1, 1] = 99
@@ -83,17 +83,17 @@ class TestRoundTrip:
         assert np.shares_memory(from_wire(data, Datatype.FP32, (3, 4)), array)
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-    def test_what_was_received_is_not_written_to(self, kind: type) -> None:
+    def test_a_received_array_is_read_only(self, kind: type) -> None:
         array = from_wire(kind(bytearray(8)), Datatype.FP32, (2,))
         assert not array.flags.writeable
 
-    def test_of_what_is_no_array_yet(self) -> None:
+    def test_lists_and_numbers_become_arrays(self) -> None:
         assert to_wire([1, 2])[:2] == (Datatype.INT64, (2,))
         assert to_wire(2.5)[:2] == (Datatype.FP64, ())
         assert to_wire("text")[:2] == (Datatype.BYTES, ())
 
     @pytest.mark.parametrize("dtype", ["c8", "M8[s]", "m8[s]", "V4", "f4,i4"])
-    def test_of_what_has_no_datatype(self, dtype: str) -> None:
+    def test_a_dtype_without_a_datatype_is_refused(self, dtype: str) -> None:
         with pytest.raises(InvalidArgument, match="has no datatype on the wire"):
             to_wire(np.zeros(2, dtype))
 
@@ -115,19 +115,19 @@ class TestFromWire:
         ],
         ids=str,
     )
-    def test_raises_invalid_argument_alone(self, size: int, shape: tuple[int, ...]) -> None:
+    def test_any_size_and_shape_raises_nothing_but_invalid_argument(self, size: int, shape: tuple[int, ...]) -> None:
         for datatype in (Datatype.FP32, Datatype.BYTES):
             with pytest.raises(InvalidArgument):
                 from_wire(bytes(size), datatype, shape)
 
-    def test_names_what_is_wrong(self) -> None:
-        with pytest.raises(InvalidArgument, match=r"15 bytes, where FP32\[4\] takes 16"):
+    def test_a_wrong_size_is_named(self) -> None:
+        with pytest.raises(InvalidArgument, match=r"15 bytes were given, but FP32\[4\] takes 16"):
             from_wire(bytes(15), Datatype.FP32, (4,))
 
 
 class TestCounts:
     @given(st.lists(st.integers(0, 2**19), max_size=3))
-    def test_elements_and_bytes(self, shape: list[int]) -> None:
+    def test_elements_and_bytes_of_a_shape_are_counted(self, shape: list[int]) -> None:
         count = 1
         for size in shape:
             count *= size
@@ -149,12 +149,12 @@ class TestCounts:
             ((1,) * (MAX_RANK + 1), "33 dimensions"),
         ],
     )
-    def test_of_no_shape(self, shape: tuple[int, ...], why: str) -> None:
+    def test_an_impossible_shape_is_refused(self, shape: tuple[int, ...], why: str) -> None:
         for datatype in Datatype:
             with pytest.raises(InvalidArgument, match=why):
                 byte_count(datatype, shape)
 
-    def test_bounds(self) -> None:
+    def test_shapes_at_the_limits_are_counted(self) -> None:
         assert element_count((1,) * MAX_RANK) == 1
         assert byte_count(Datatype.FP64, (2**59,)) == 2**62
         assert element_count((2**59, 0)) == 0
@@ -165,7 +165,7 @@ elements = st.binary(max_size=5) | st.text(max_size=5)
 
 class TestBytes:
     @given(arrays.arrays(object, shapes, elements=elements, fill=st.nothing()))
-    def test_round_trip(self, array: npt.NDArray[np.object_]) -> None:
+    def test_strings_survive_the_round_trip(self, array: npt.NDArray[np.object_]) -> None:
         datatype, shape, data = to_wire(array)
         assert (datatype, shape) == (Datatype.BYTES, array.shape)
         back = from_wire(data, datatype, shape)
@@ -173,49 +173,49 @@ class TestBytes:
         assert [*back.flat] == [each.encode() if isinstance(each, str) else each for each in array.flat]
 
     @given(st.lists(st.text(max_size=3), max_size=3), st.lists(st.binary(max_size=3), max_size=3))
-    def test_of_fixed_width(self, text: list[str], binary: list[bytes]) -> None:
+    def test_fixed_width_strings_survive_the_round_trip(self, text: list[str], binary: list[bytes]) -> None:
         for given_list in (np.array(text, "U3"), np.array(binary, "S3")):
             datatype, shape, data = to_wire(given_list)
             assert datatype is Datatype.BYTES
             wide = [each.encode() if isinstance(each, str) else each for each in given_list.tolist()]
             assert decode_bytes(data, shape).tolist() == wide
 
-    def test_layout(self) -> None:
+    def test_each_element_follows_its_length(self) -> None:
         assert encode_bytes(np.array(["ab", b"", "\u00e9"], object)) == b"\2\0\0\0ab\0\0\0\0\2\0\0\0\xc3\xa9"
 
     @pytest.mark.parametrize("element", [1, None, 2.5, ["x"], bytearray(b"x")])
-    def test_of_other_elements(self, element: object) -> None:
+    def test_elements_that_are_not_strings_are_refused(self, element: object) -> None:
         array = np.empty(1, object)
         array[0] = element
         with pytest.raises(InvalidArgument, match=f"type {type(element).__name__}"):
             to_wire(array)
 
-    def test_of_what_is_no_utf8(self) -> None:
+    def test_a_str_that_is_not_valid_unicode_is_refused(self) -> None:
         with pytest.raises(InvalidArgument, match="cannot be encoded"):
             to_wire(np.array(["\ud800"], object))
 
     @pytest.mark.parametrize(
         ("data", "shape", "why"),
         [
-            (b"\1\0\0\0", (1,), "element 0 says 1 bytes where 0 are left"),
+            (b"\1\0\0\0", (1,), "element 0 claims 1 bytes, but only 0 are left"),
             (b"\0\0\0\0", (2,), "4 bytes cannot hold the 2 elements"),
             (b"\5\0\0\0abcde\0\0", (2,), "the bytes end before element 1 of 2"),
-            (b"\1\0\0\0ab", (1,), "1 bytes are left behind the 1 elements"),
+            (b"\1\0\0\0ab", (1,), "1 bytes are left over after 1 elements"),
             (b"x", (), "1 bytes cannot hold"),
-            (b"x", (0,), "1 bytes are left behind the 0 elements"),
-            (b"\xff\xff\xff\xff", (1,), "says 4294967295 bytes"),
+            (b"x", (0,), "1 bytes are left over after 0 elements"),
+            (b"\xff\xff\xff\xff", (1,), "claims 4294967295 bytes"),
             (b"", (2**59,), "cannot hold"),
             (b"", (-1,), "negative"),
         ],
     )
-    def test_corrupt(self, data: bytes, shape: tuple[int, ...], why: str) -> None:
+    def test_corrupt_bytes_are_refused(self, data: bytes, shape: tuple[int, ...], why: str) -> None:
         for function in (decode_bytes, check_bytes):
             with pytest.raises(InvalidArgument, match=why):
                 function(data, shape)
 
     @given(st.binary(max_size=40), shapes)
     @settings(max_examples=500)
-    def test_any_bytes(self, data: bytes, shape: tuple[int, ...]) -> None:
+    def test_any_bytes_decode_or_are_refused(self, data: bytes, shape: tuple[int, ...]) -> None:
         try:
             array = decode_bytes(data, shape)
         except InvalidArgument as error:
@@ -229,7 +229,7 @@ class TestBytes:
 
 class TestSlices:
     @given(shapes, st.data())
-    def test_the_shape_is_numpys(self, shape: tuple[int, ...], data: st.DataObject) -> None:
+    def test_the_shape_of_a_slice_equals_numpys(self, shape: tuple[int, ...], data: st.DataObject) -> None:
         slices = []
         for size in shape[: data.draw(st.integers(0, len(shape)))]:
             start = data.draw(st.integers(0, size))
@@ -245,6 +245,6 @@ class TestSlices:
             ([(0, 1)] * 3, "3 slices for a tensor of 2 dimensions"),
         ],
     )
-    def test_outside(self, slices: list[tuple[int, int]], why: str) -> None:
+    def test_a_slice_outside_the_tensor_is_refused(self, slices: list[tuple[int, int]], why: str) -> None:
         with pytest.raises(InvalidArgument, match=why):
             sliced_shape((2, 3), slices)

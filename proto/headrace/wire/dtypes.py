@@ -49,7 +49,7 @@ _DATATYPES = {dtype: datatype for datatype, dtype in _NUMPY.items()}
 ITEMSIZE: dict[Datatype, int] = {
     datatype: 0 if datatype is Datatype.BYTES else dtype.itemsize for datatype, dtype in _NUMPY.items()
 }
-"""Bytes of one element; 0 for BYTES, whose elements have sizes of their own."""
+"""Bytes per element; 0 for BYTES, whose elements differ in size."""
 
 
 def numpy_dtype(datatype: Datatype) -> np.dtype[Any]:
@@ -58,7 +58,7 @@ def numpy_dtype(datatype: Datatype) -> np.dtype[Any]:
 
 
 def datatype_of(dtype: np.dtype[Any]) -> Datatype:
-    """The datatype of a NumPy dtype of either byte order. Raises InvalidArgument for one that has none."""
+    """The datatype of a NumPy dtype, of either byte order. Raises InvalidArgument if it has none."""
     found = _DATATYPES.get(dtype) or _DATATYPES.get(dtype.newbyteorder("<"))
     if found is not None:
         return found
@@ -68,7 +68,7 @@ def datatype_of(dtype: np.dtype[Any]) -> Datatype:
 
 
 def datatype_from(number: int) -> Datatype:
-    """The datatype of a number from the wire. Raises InvalidArgument for one that is not known."""
+    """The datatype with this number. Raises InvalidArgument for an unknown number."""
     try:
         return Datatype(number)
     except ValueError:

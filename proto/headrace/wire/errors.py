@@ -7,14 +7,14 @@
     ├── NotFound             NOT_FOUND            no such model, version or kept output
     ├── PermissionDenied     PERMISSION_DENIED
     ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, budgets and quotas (retryable), message size (not)
-    ├── FailedPrecondition   FAILED_PRECONDITION  a reference to what is not kept, or whose ticket failed
+    ├── FailedPrecondition   FAILED_PRECONDITION  a reference to an output that is not kept, or whose ticket failed
     ├── Unimplemented        UNIMPLEMENTED
-    ├── Internal             INTERNAL             the server's fault; the message holds an id for its log
-    ├── Unavailable          UNAVAILABLE          loading, draining, stopped or out of reach (retryable)
+    ├── Internal             INTERNAL             a fault of the server; the message holds an id to find in its log
+    ├── Unavailable          UNAVAILABLE          loading, draining, stopped or unreachable (retryable)
     └── Unauthenticated      UNAUTHENTICATED
 
-The server raises and sends them; the client rebuilds the same class from the code. A message names what is wrong and
-never holds a path or another exception's text.
+The server raises and sends them; the client rebuilds the same class from the code. A message names what is wrong. It
+never holds a path or the text of another exception.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import ClassVar
 
 
 class Code(IntEnum):
-    """The codes of `headrace.v1.Code`, which are those of gRPC."""
+    """The codes of `headrace.v1.Code`, which equal gRPC's."""
 
     OK = 0
     CANCELLED = 1
@@ -41,7 +41,7 @@ class Code(IntEnum):
 
 
 class HeadraceError(Exception):
-    """An error with a code of the wire. `retryable`: the same command may succeed later."""
+    """An error with a code. `retryable`: the same command may succeed later."""
 
     code: ClassVar[Code] = Code.INTERNAL
     retryable: bool = False
@@ -118,14 +118,14 @@ _CLASSES: dict[int, type[HeadraceError]] = {
 
 
 def rebuild(code: int, message: str, retryable: bool) -> HeadraceError:
-    """The error that the other side raised. A code that is not known here becomes Internal."""
+    """The error that the other side raised. An unknown code becomes Internal."""
     return _CLASSES.get(code, Internal)(message, retryable=retryable)
 
 
 def quote(name: object, most: int = 80) -> str:
-    """A name from outside as a message may show it: printable, in quotes, and never long.
+    """A name from outside, safe to show in a message: printable, in quotes, and at most `most` characters long.
 
-    An error message is memory that the client decides on; a name of a megabyte must not come back a thousand times.
+    The client decides how long a name is. A name of a megabyte must not come back in a thousand error messages.
     """
     text = repr(name[: most + 1] if isinstance(name, str) else name)
     return text if len(text) <= most else text[: most - 4] + "..." + text[0]

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from headrace.client.protocol.calls import Calls
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.stream_protocol import StreamState
+from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.wire.errors import Code
 from tests.client.protocol.tiny_server import TinyServer
@@ -25,7 +25,7 @@ class Streams(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = TinyServer(window=24, max_message_bytes=70_000, layouts=3)
-        self.state = StreamState[TicketState](4 << 20)
+        self.state = StreamProtocol[TicketState](4 << 20)
         self.state._calls = Calls(most=4, most_bytes=400)
         self.state.receive(self.server.hello())
         self.tickets: list[TicketState] = []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headrace.client.protocol.inputs import Inputs, Reference
-from headrace.client.protocol.stream_protocol import StreamState
+from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import (
@@ -21,7 +21,7 @@ from headrace.wire.errors import (
 )
 from tests.client.protocol.tiny_server import TinyServer, failed, message
 
-State = StreamState[TicketState]
+State = StreamProtocol[TicketState]
 X = np.arange(4, dtype=np.float32)
 
 

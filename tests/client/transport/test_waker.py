@@ -10,15 +10,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from headrace.client.transport.waker import Alarm, Waiter
+from headrace.client.transport.waker import Waiter, Waker
 from tests.client.scripted_server import turns
 
 Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 @pytest.fixture
-async def alarm() -> Alarm:
-    return Alarm(asyncio.get_running_loop())
+async def alarm() -> Waker:
+    return Waker(asyncio.get_running_loop())
 
 
 @pytest.fixture(params=["_CTask", "_PyTask"])
@@ -28,12 +28,12 @@ def start(request: pytest.FixtureRequest) -> Start:
     return task
 
 
-def wake(alarm: Alarm, *waiters: Waiter) -> None:
+def wake(alarm: Waker, *waiters: Waiter) -> None:
     alarm.due.extend(waiters)
     alarm.set()
 
 
-async def test_all_that_are_due_run_in_one_turn_in_order(alarm: Alarm, start: Start) -> None:
+async def test_all_that_are_due_run_in_one_turn_in_order(alarm: Waker, start: Start) -> None:
     order: list[int] = []
 
     async def work(number: int) -> None:
@@ -55,7 +55,7 @@ async def test_all_that_are_due_run_in_one_turn_in_order(alarm: Alarm, start: St
 
 def test_the_loop_calls_back_once() -> None:
     loop = Mock(spec=asyncio.AbstractEventLoop)
-    alarm = Alarm(loop)
+    alarm = Waker(loop)
     alarm.set()
     assert loop.call_soon.call_count == 0
     wake(alarm, alarm.waiter(), alarm.waiter())
@@ -68,7 +68,7 @@ def test_the_loop_calls_back_once() -> None:
     assert loop.call_soon.call_count == 2
 
 
-async def test_what_becomes_due_meanwhile_is_woken_behind_the_others(alarm: Alarm, start: Start) -> None:
+async def test_what_becomes_due_meanwhile_is_woken_behind_the_others(alarm: Waker, start: Start) -> None:
     order: list[str] = []
 
     async def writer() -> None:
@@ -90,7 +90,7 @@ async def test_what_becomes_due_meanwhile_is_woken_behind_the_others(alarm: Alar
     await asyncio.gather(*tasks)
 
 
-async def test_a_task_that_is_cancelled_while_it_waits(alarm: Alarm, start: Start) -> None:
+async def test_a_task_that_is_cancelled_while_it_waits(alarm: Waker, start: Start) -> None:
     async def work() -> None:
         await waiter
 
@@ -107,7 +107,7 @@ async def test_a_task_that_is_cancelled_while_it_waits(alarm: Alarm, start: Star
 
 
 @pytest.mark.parametrize("woken", [False, True])
-async def test_a_task_may_refuse_to_be_cancelled(alarm: Alarm, start: Start, woken: bool) -> None:
+async def test_a_task_may_refuse_to_be_cancelled(alarm: Waker, start: Start, woken: bool) -> None:
     async def work() -> None:
         with pytest.raises(asyncio.CancelledError) as caught:
             await first
@@ -126,7 +126,7 @@ async def test_a_task_may_refuse_to_be_cancelled(alarm: Alarm, start: Start, wok
     await task
 
 
-async def test_a_waiter_is_woken_once(alarm: Alarm) -> None:
+async def test_a_waiter_is_woken_once(alarm: Waker) -> None:
     calls: list[Waiter] = []
     due, cancelled = alarm.waiter(), alarm.waiter()
     for waiter in (due, cancelled):
@@ -142,13 +142,13 @@ async def test_a_waiter_is_woken_once(alarm: Alarm) -> None:
         cancelled.result()
 
 
-async def test_timeouts_work(alarm: Alarm) -> None:
+async def test_timeouts_work(alarm: Waker) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await alarm.waiter()
 
 
-async def test_each_task_runs_in_its_own_context(alarm: Alarm, start: Start) -> None:
+async def test_each_task_runs_in_its_own_context(alarm: Waker, start: Start) -> None:
     number = ContextVar("number", default=-1)
 
     async def work(mine: int) -> None:
@@ -176,7 +176,7 @@ def test_a_task_that_stops_the_loop_leaves_the_others_to_be_woken() -> None:
             raise SystemExit
 
     async def main() -> None:
-        alarm = Alarm(loop)
+        alarm = Waker(loop)
         waiters.extend(alarm.waiter() for _ in range(2))
         tasks.extend(loop.create_task(work(stops)) for stops in (True, False))
         await asyncio.sleep(0)

@@ -1,13 +1,13 @@
 import asyncio
 
-from headrace.client.transport.window_queue import Room
+from headrace.client.transport.window_queue import WindowQueue
 from tests.client.scripted_server import turns
 
 
 class Places:
     def __init__(self, free: int) -> None:
         self.free = free
-        self.room = Room(lambda: self.free)
+        self.room = WindowQueue(lambda: self.free)
 
     async def take(self) -> None:
         await self.room.enter()

@@ -138,7 +138,7 @@ class TestBadContent:
         client.infer(1, "read", text=(2,), tensors=[b"\1\0\0\0a\2\0\0\0b"])
         client.infer(2, "read", text=(2,), tensors=[b"\1\0\0\0a\1\0\0\0b"])
         assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
-        assert client.errors[1].message == "input 'text': element 1 says 2 bytes where 1 are left"
+        assert client.errors[1].message == "input 'text': element 1 claims 2 bytes, but only 1 are left"
         assert world.runs() == [2]
 
     def test_of_one_reference_leaves_the_other_alone(self) -> None:

@@ -16,7 +16,7 @@ from headrace.wire.tensors import sliced_shape
 
 if TYPE_CHECKING:
     from headrace.client.aio.ticket import Ticket
-    from headrace.client.transport.stream_transport import Exchange
+    from headrace.client.transport.stream_transport import StreamTransport
 
 PIECE_BYTES = 8 << 20
 """Of what is fetched in pieces: large enough to cost little, small enough to let others through."""
@@ -26,7 +26,7 @@ EVENT_BYTES = 4 << 10
 """Of a message that brings a tensor: what is not its bytes, at most."""
 
 
-async def fetch(exchange: Exchange, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
+async def fetch(exchange: StreamTransport, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
     """A kept output or a part of it, in as many messages as it takes."""
     most_bytes = exchange.state.max_message_bytes - EVENT_BYTES
     if not _over(source.kept_spec(name), slices, most_bytes):
@@ -52,7 +52,7 @@ def _over(spec: TensorSpec | None, slices: Slices, most_bytes: int) -> bool:
     return math.prod(sliced_shape(spec.shape, slices)) * spec.dtype.itemsize > most_bytes
 
 
-async def _whole(exchange: Exchange, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
+async def _whole(exchange: StreamTransport, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
     ticket = await exchange.fetch(source, name, slices)
     try:
         (array,) = (await ticket).values()
@@ -63,7 +63,7 @@ async def _whole(exchange: Exchange, source: Ticket, name: str, slices: Slices) 
 
 
 async def _in_pieces(
-    exchange: Exchange,
+    exchange: StreamTransport,
     source: Ticket,
     name: str,
     slices: Slices,

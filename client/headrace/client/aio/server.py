@@ -13,10 +13,10 @@ from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.models import Model, ServerStatus, model_of, status_of
-from headrace.client.protocol.stream_protocol import StreamState
+from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.unary_infer import Outputs, infer_answer, infer_request
 from headrace.client.transport.channel import cancelled_from_outside, error_of, open_channel, path, reach
-from headrace.client.transport.stream_transport import Exchange
+from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled
 
@@ -118,11 +118,11 @@ class Server:
         and refusals do not wait for their turn.
         """
 
-        async def open_exchange() -> Exchange:
+        async def open_exchange() -> StreamTransport:
             channel = await self._reached(self._connect_timeout)
             start: Starter = channel.stream_stream(path("Stream"))
-            state = StreamState[Ticket](self._max_message_bytes, ordered=ordered)
-            exchange = Exchange(start(), state, self.target)
+            state = StreamProtocol[Ticket](self._max_message_bytes, ordered=ordered)
+            exchange = StreamTransport(start(), state, self.target)
             await exchange.open(self._connect_timeout)
             return exchange
 

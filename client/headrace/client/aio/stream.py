@@ -10,7 +10,7 @@ from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.stream_protocol import Hello
 from headrace.client.protocol.unary_infer import Outputs
-from headrace.client.transport.stream_transport import Exchange
+from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled
 
 
@@ -22,10 +22,10 @@ class Stream:
     is in flight. Results outlive the stream, kept outputs do not.
     """
 
-    def __init__(self, target: str, open_exchange: Callable[[], Awaitable[Exchange]]) -> None:
+    def __init__(self, target: str, open_exchange: Callable[[], Awaitable[StreamTransport]]) -> None:
         self._target = target
         self._open = open_exchange
-        self._exchange: Exchange | None = None
+        self._exchange: StreamTransport | None = None
 
     async def __aenter__(self) -> Stream:
         if self._exchange is not None:
@@ -134,7 +134,7 @@ class Stream:
         """The server is stopping: it refuses new inferences (Unavailable), the rest goes on."""
         return self._opened().state.draining
 
-    def _opened(self) -> Exchange:
+    def _opened(self) -> StreamTransport:
         if self._exchange is None:
             raise RuntimeError("the stream is not open: use it in `async with`")
         return self._exchange

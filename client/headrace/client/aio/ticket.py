@@ -16,7 +16,7 @@ from headrace.client.protocol.ticket_state import TicketState
 from headrace.wire.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.client.transport.stream_transport import Exchange
+    from headrace.client.transport.stream_transport import StreamTransport
     from headrace.client.transport.waker import Waiter
 
 
@@ -35,7 +35,7 @@ class Ticket(TicketState):
 
     __slots__ = ()
 
-    owner: Exchange
+    owner: StreamTransport
 
     def __await__(self) -> Generator[Any, None, Mapping[str, npt.NDArray[Any]]]:
         if self.layout is None and self.error is None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from headrace.client.protocol.inputs import Inputs, Normal, Reference, Zeros, fixed_size
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import timeout_us
 from headrace.wire.errors import quote
 from headrace.wire.frames import join_frame, tensor_header
 from headrace.wire.tensors import to_wire
@@ -24,7 +25,6 @@ More than its header takes, so that a frame closed at FRAME_BYTES never holds mo
 
 _HERE = b"the hole"
 """Eight bytes that stand for what is filled in."""
-_TIMEOUT_MAX = 2**63
 _to_bytes = np.ndarray.tobytes
 _ndarray = np.ndarray
 
@@ -93,7 +93,7 @@ class Call:
             tag=int.from_bytes(_HERE, "little"),
             call=self.number,
             tensors=self.tensors,
-            timeout_us=0 if timeout is None else microseconds(timeout),
+            timeout_us=timeout_us(timeout),
             priority=priority,
             sources=[int.from_bytes(_HERE, "little")] * len(self._sources),
         )
@@ -151,8 +151,3 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self.number} of model {quote(self.model)}>"
-
-
-def microseconds(timeout: float) -> int:
-    """A timeout for the wire, where 0 is none: what has passed is 1. Raises ValueError for NaN."""
-    return max(1, round(min(timeout * 1e6, _TIMEOUT_MAX)))

@@ -9,7 +9,6 @@ stream has ended, whether anybody looks at it or not: that is what the window co
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from headrace.client.protocol.outbox import Outbox
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.ticket_state import TicketState, again
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import seconds_of
 from headrace.wire.errors import (
     HeadraceError,
     Internal,
@@ -34,7 +34,7 @@ from headrace.wire.errors import (
     quote,
     rebuild,
 )
-from headrace.wire.frames import FOR_EVER_US, FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
+from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
 from headrace.wire.tensors import Buffer
 
 UNSENT_BYTES = 64 << 20
@@ -59,7 +59,7 @@ class Hello:
     keep_seconds: float
 
 
-class StreamState(Generic[T]):
+class StreamProtocol(Generic[T]):
     """One stream. The tickets are the caller's objects, of a class that it may extend."""
 
     def __init__(self, max_message_bytes: int, *, ordered: bool = False) -> None:
@@ -300,7 +300,7 @@ class StreamState(Generic[T]):
             hello.window,
             hello.max_message_bytes,
             hello.keep_bytes,
-            math.inf if hello.keep_us == FOR_EVER_US else hello.keep_us / 1e6,
+            seconds_of(hello.keep_us),
         )
         self._most_cost = hello.max_message_bytes
         self._calls.most_item = min(self._calls.most_item, hello.max_message_bytes)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.protocol.call import microseconds
 from headrace.client.protocol.calls import describe
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalised
 from headrace.client.protocol.layouts import Layout
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import timeout_us
 from headrace.wire.errors import Internal, InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.tensors import to_wire
@@ -47,7 +47,7 @@ def infer_request(
             raise InvalidArgument(f"input {name!r} is a reference, which only a stream can use")
     request = pb.InferRequest(
         call=describe(model, version, arrays, outputs),
-        timeout_us=0 if timeout is None else microseconds(timeout),
+        timeout_us=timeout_us(timeout),
         priority=priority,
     )
     inline = [np.asarray(value) for value in arrays.values() if not isinstance(value, Zeros)]

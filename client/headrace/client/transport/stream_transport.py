@@ -10,26 +10,26 @@ import grpc.aio
 
 from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.stream_protocol import StreamState
+from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.transport.channel import StreamCall, cancelled_from_outside, error_of
-from headrace.client.transport.waker import Alarm, Waiter
-from headrace.client.transport.window_queue import Room
+from headrace.client.transport.waker import Waiter, Waker
+from headrace.client.transport.window_queue import WindowQueue
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
 from headrace.wire.frames import SCAN_FROM
 from headrace.wire.memory import keep_freed_memory
 
 
-class Exchange:
+class StreamTransport:
     """Carries messages, one task for each direction, and wakes who waits for a ticket or for room.
 
     How the stream ended is the reader's to say: it gets the status, whoever noticed first.
     """
 
-    def __init__(self, call: StreamCall, state: StreamState[Ticket], target: str) -> None:
+    def __init__(self, call: StreamCall, state: StreamProtocol[Ticket], target: str) -> None:
         self.state = state
-        self.room = Room(lambda: state.room)
+        self.room = WindowQueue(lambda: state.room)
         self.loop = asyncio.get_running_loop()
-        self.alarm = Alarm(self.loop)
+        self.alarm = Waker(self.loop)
         self._call = call
         self._target = target
         self._resting: Waiter | None = None

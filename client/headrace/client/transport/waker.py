@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Waiter:
-    """What one task waits for; made by `Alarm.waiter`.
+    """What one task waits for; made by `Waker.waiter`.
 
     A future, as asyncio understands it: whatever has `_asyncio_future_blocking` is one. It has only what a task uses,
     since there is one for each result that is waited for.
@@ -49,7 +49,7 @@ class Waiter:
             raise asyncio.CancelledError(*self._cancelled)
 
 
-class Alarm:
+class Waker:
     """Wakes tasks: all that are due by one callback of the loop, where futures take one each.
 
     That is a tenth of the time that a small inference takes here. What becomes due meanwhile is woken as well, behind

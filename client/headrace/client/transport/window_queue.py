@@ -1,4 +1,4 @@
-"""Room in the window: who waits for it gets it in the order of asking."""
+"""WindowQueue in the window: who waits for it gets it in the order of asking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Room:
+class WindowQueue:
     """A queue for places that somebody else counts."""
 
     def __init__(self, free: Callable[[], int]) -> None:

@@ -108,7 +108,7 @@ def test_an_empty_tensor_has_no_contents(datatype: Datatype) -> None:
             Datatype.INT8,
             (1,) * (MAX_RANK + 1),
             {"int_contents": [1]},
-            f"input 'x': a shape has {MAX_RANK + 1} dimensions, at most {MAX_RANK} are taken",
+            f"input 'x': a shape has {MAX_RANK + 1} dimensions; the limit is {MAX_RANK}",
         ),
     ],
 )

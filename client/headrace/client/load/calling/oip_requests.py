@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from headrace.client.load.calling import Inputs, Request
 from headrace.client.load.calling.written import Written
-from headrace.client.protocol.call import microseconds
 from headrace.oip import open_inference_pb2 as pb
-from headrace.wire.frames import varint
+from headrace.wire.durations import timeout_us
 from headrace.wire.tensors import to_wire
+from headrace.wire.varints import varint
 
 MOST_URGENT = 9
 """What this package calls the priority that is 1 there, where smaller numbers are sooner and 0 is none."""
@@ -29,7 +29,7 @@ def writer(request: Request) -> Written:
     def write(inputs: Inputs) -> bytes:
         message = pb.ModelInferRequest(model_name=request.model, model_version=request.version)
         if request.timeout is not None:
-            message.parameters["timeout"].int64_param = microseconds(request.timeout)
+            message.parameters["timeout"].int64_param = timeout_us(request.timeout)
         if request.priority:
             message.parameters["priority"].uint64_param = MOST_URGENT + 1 - request.priority
         for name, array in inputs.items():

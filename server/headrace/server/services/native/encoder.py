@@ -10,9 +10,11 @@ from headrace.server.core.specs import Port
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
+from headrace.wire.durations import FOR_EVER_US
 from headrace.wire.errors import HeadraceError
-from headrace.wire.frames import FOR_EVER_US, join_frame, varint
+from headrace.wire.frames import join_frame
 from headrace.wire.tensors import Buffer
+from headrace.wire.varints import varint
 
 MAX_LAYOUTS = 1024
 

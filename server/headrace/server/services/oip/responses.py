@@ -17,8 +17,8 @@ from headrace.server.services.oip.requests import Asked, Place
 from headrace.server.services.oip.shared_memory import Region
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, quote
-from headrace.wire.frames import varint
 from headrace.wire.tensors import Buffer
+from headrace.wire.varints import varint
 
 REMEMBERED = 1024
 """Descriptions of outputs."""
