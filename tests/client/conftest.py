@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import headrace.client as hc
-from tests.client.scripted_server import ScriptedServer, scripted_server
+from tests.client.aio.scripted_server import ScriptedServer, scripted_server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from headrace.client.load.calling.opening import describe, open_callers
 from headrace.client.load.crew import Crew
 from headrace.client.load.orders import Job
 from headrace.client.load.run import ClosedLoop, Mode, OpenLoop, Outcome, Phase, Protocol
-from headrace.client.protocol.models import ModelStatus
+from headrace.client.protocol.status import ModelStatus
 from headrace.wire.errors import Code, NotFound
 from tests import models
 from tests.e2e.conftest import Serve

@@ -133,7 +133,7 @@ async def test_leaving_a_map_cancels_what_is_in_flight(address: str) -> None:
     async with hc.connect(address) as server, server.stream() as stream:
         results = stream.map("slow", ({"x": ONE} for _ in range(20)), ahead=20)
         await anext(results)
-        left = tuple(stream._opened().state.in_flight.values())
+        left = [ticket for ticket in stream._opened().protocol.in_flight.values() if isinstance(ticket, hc.Ticket)]
         assert len(left) >= 17
         await results.aclose()
         with pytest.raises(hc.Cancelled):

@@ -13,9 +13,10 @@ from headrace.client.aio.completed import completed
 from headrace.client.aio.server import Server, connect
 from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
+from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
-from headrace.client.protocol.models import Model, ModelStatus, Port, ServerStatus
-from headrace.client.protocol.stream_protocol import Hello
+from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.status import ModelStatus, ServerStatus
 from headrace.wire.errors import (
     Cancelled,
     Code,

@@ -1,4 +1,4 @@
-"""How streams end: left, broken, refused, drained, or lost; whatever happens, every ticket ends."""
+"""How streams end: closed, broken, refused, drained or lost. Every ticket ends, whatever happens."""
 
 import asyncio
 from contextlib import suppress
@@ -11,8 +11,9 @@ import pytest
 import headrace.client as hc
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code
+from tests.client.aio.scripted_server import Peer, ScriptedServer
 from tests.client.protocol.tiny_server import TinyServer, failed, message
-from tests.client.scripted_server import Peer, ScriptedServer, turns
+from tests.client.turns import turns
 
 X = np.arange(4, dtype=np.float32)
 Status = grpc.StatusCode
@@ -34,7 +35,7 @@ async def started(
     return peer, tickets
 
 
-async def test_leaving_waits_for_what_is_in_flight(
+async def test_leaving_waits_for_tickets_in_flight(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -48,7 +49,7 @@ async def test_leaving_waits_for_what_is_in_flight(
     await peer.done(a.tag)
     await a
     assert not leaving.done()
-    b.cancel()  # to the last
+    b.cancel()  # possible until the end
     (command,) = await peer.commands(1)
     assert command.kind == pb.Command.CANCEL
     await peer.send(failed(b.tag, Code.CANCELLED, "cancelled"))
@@ -62,7 +63,7 @@ async def test_leaving_waits_for_what_is_in_flight(
         await b
 
 
-async def test_leaving_by_an_exception_cancels_what_is_in_flight(
+async def test_leaving_by_an_exception_cancels_tickets_in_flight(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -96,11 +97,11 @@ async def test_being_cancelled_while_leaving_ends_the_stream(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    with pytest.raises(hc.Cancelled, match="left before"):
+    with pytest.raises(hc.Cancelled, match="cancelled before"):
         await tickets[0]
 
 
-async def test_tag_0_fails_what_is_in_flight_and_closes(
+async def test_tag_0_fails_tickets_in_flight_and_closes_the_stream(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -136,7 +137,7 @@ async def test_tag_0_fails_what_is_in_flight_and_closes(
         (Status.PERMISSION_DENIED, "no", hc.PermissionDenied, False),
     ],
 )
-async def test_the_end_of_the_call_fails_what_is_in_flight(
+async def test_the_end_of_the_call_fails_tickets_in_flight(
     server: ScriptedServer,
     client: hc.Server,
     code: grpc.StatusCode,
@@ -182,14 +183,14 @@ async def test_closing_the_connection_cancels_its_streams(
             await tickets[0]
 
 
-async def test_a_server_that_breaks_the_contract_is_left(
+async def test_a_stream_ends_when_the_server_breaks_the_contract(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
     async with client.stream() as stream:
         peer, tickets = await started(server, stream, 1)
         await peer.context.write(b"\xff\xff\xff")
-        with pytest.raises(hc.Internal, match="no frame"):
+        with pytest.raises(hc.Internal, match="not a frame"):
             await tickets[0]
         await peer.gone.wait()
 
@@ -231,7 +232,7 @@ async def test_a_drained_stream_is_a_lost_connection(
     client: hc.Server,
     unfinished: int,
 ) -> None:
-    """What has no answer fails so that it may be tried elsewhere; with nothing in flight the end is quiet."""
+    """Unanswered tickets fail with a retryable error. With nothing in flight no error is raised."""
     async with client.stream() as stream:
         peer, (done, *others) = await started(server, stream, 1 + unfinished)
         await peer.send(pb.Event(kind=pb.Event.DRAINING, grace_us=1_000_000))
@@ -247,13 +248,13 @@ async def test_a_drained_stream_is_a_lost_connection(
 @pytest.mark.parametrize(
     ("greeting", "error", "text"),
     [
-        (b"\xff\xff", hc.Internal, "no frame"),
+        (b"\xff\xff", hc.Internal, "not a frame"),
         (message(pb.Event(kind=pb.Event.DRAINING)), hc.Internal, "did not begin with Hello"),
         (message(pb.Event(kind=pb.Event.HELLO)), hc.Internal, "Hello"),
         (message(failed(0, Code.UNAVAILABLE, "not today")), hc.Unavailable, "not today"),
     ],
 )
-async def test_a_stream_that_does_not_begin_well_is_not_opened(
+async def test_a_stream_without_a_valid_hello_is_not_opened(
     server: ScriptedServer,
     client: hc.Server,
     greeting: bytes,
@@ -266,7 +267,7 @@ async def test_a_stream_that_does_not_begin_well_is_not_opened(
             pytest.fail("it was opened")
 
 
-async def test_a_server_that_says_nothing_is_given_up(server: ScriptedServer) -> None:
+async def test_a_silent_server_is_unavailable_after_the_timeout(server: ScriptedServer) -> None:
     server.greeting = b""
     async with hc.connect(server.target, connect_timeout=0.2) as client:
         with pytest.raises(hc.Unavailable, match=r"did not say Hello within 0\.2 s"):

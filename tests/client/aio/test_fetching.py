@@ -1,4 +1,4 @@
-"""Fetches over real gRPC: whole, in parts, and of what is larger than a message."""
+"""Fetches over real gRPC: whole, sliced, and larger than a message."""
 
 import asyncio
 
@@ -9,8 +9,9 @@ import headrace.client as hc
 from headrace.client.aio import fetching
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code
+from tests.client.aio.scripted_server import ScriptedServer
 from tests.client.protocol.tiny_server import TinyServer, failed
-from tests.client.scripted_server import ScriptedServer, turns
+from tests.client.turns import turns
 
 LIMIT = 64 << 10
 X = np.arange(60_000, dtype=np.float32).reshape(30, 4, 500)  # 240 kB
@@ -23,7 +24,7 @@ def server(server: ScriptedServer) -> ScriptedServer:
 
 
 def small(server: ScriptedServer) -> hc.Server:
-    """A client that takes small messages only."""
+    """A client that takes only small messages."""
     return hc.connect(server.target, max_message_bytes=LIMIT)
 
 
@@ -31,7 +32,7 @@ def fetches(server: ScriptedServer) -> list[pb.Command]:
     return [command for command in server.tiny.commands if command.kind == pb.Command.FETCH]
 
 
-async def test_an_output_as_often_as_wanted(server: ScriptedServer, client: hc.Server) -> None:
+async def test_an_output_may_be_fetched_repeatedly(server: ScriptedServer, client: hc.Server) -> None:
     async with client.stream() as stream:
         ticket = await stream.submit("m", {"x": X}, outputs=[], keep=["z"])
         np.testing.assert_array_equal(await ticket.fetch("z"), 2 * X)
@@ -49,7 +50,7 @@ async def test_an_output_as_often_as_wanted(server: ScriptedServer, client: hc.S
 
 @pytest.mark.parametrize("window", [1, 2, 16])
 @pytest.mark.parametrize("slices", [None, (1, 29), [(2, 30), (1, 4)], [(0, 30), (0, 4), (1, 499)]])
-async def test_what_is_larger_than_a_message_comes_in_pieces(
+async def test_an_output_larger_than_a_message_comes_in_pieces(
     server: ScriptedServer,
     window: int,
     slices: list[tuple[int, int]] | None,
@@ -66,8 +67,8 @@ async def test_what_is_larger_than_a_message_comes_in_pieces(
     assert len(fetches(server)) >= expected.nbytes / LIMIT
 
 
-async def test_a_size_that_is_not_known_yet_is_found_out(server: ScriptedServer) -> None:
-    """The fetch is sent at once, so that a release behind it does no harm; then come pieces."""
+async def test_an_unknown_size_is_found_out(server: ScriptedServer) -> None:
+    """A whole fetch is sent at once, so that a later release does no harm; pieces follow."""
     async with small(server) as client, client.stream() as stream:
         ticket = await stream.submit("m", {"x": X}, outputs=[], keep=["z"])
         np.testing.assert_array_equal(await ticket.fetch("z"), 2 * X)
@@ -76,8 +77,8 @@ async def test_a_size_that_is_not_known_yet_is_found_out(server: ScriptedServer)
     assert len(pieces) >= X.nbytes / LIMIT
 
 
-async def test_too_large_may_be_known_before_the_size_is(server: ScriptedServer) -> None:
-    """In an ordered stream a fetch does not wait for its turn, and its source may."""
+async def test_an_output_may_be_refused_as_too_large_before_its_size_is_known(server: ScriptedServer) -> None:
+    """In an ordered stream a source may wait for its turn, but a fetch does not."""
     server.automatic = False
     async with small(server) as client, client.stream(ordered=True) as stream:
         peer = await server.accept()
@@ -102,7 +103,7 @@ async def test_too_large_may_be_known_before_the_size_is(server: ScriptedServer)
         peer.end_when_closed()
 
 
-async def test_an_error_among_the_pieces_is_that_of_the_fetch(server: ScriptedServer) -> None:
+async def test_an_error_of_a_piece_is_raised_by_the_fetch(server: ScriptedServer) -> None:
     async with small(server) as client, client.stream() as stream:
         ticket = await stream.submit("m", {"x": X}, outputs=[], keep=["z"])
         await ticket
@@ -113,11 +114,11 @@ async def test_an_error_among_the_pieces_is_that_of_the_fetch(server: ScriptedSe
             await fetch
 
 
-async def test_few_pieces_are_in_flight_at_once(
+async def test_only_a_few_pieces_are_in_flight_at_once(
     server: ScriptedServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetching, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(fetching, "MAX_PIECE_BYTES", 1000)
     server.automatic = False
     async with small(server) as client, client.stream() as stream:
         peer = await server.accept()
@@ -128,12 +129,12 @@ async def test_few_pieces_are_in_flight_at_once(
         await peer.send(layout, pb.Event(tag=command.tag, layout=1))
         await ticket
         fetch = asyncio.create_task(ticket.fetch("z"))
-        await peer.commands(fetching.PIECES)
+        await peer.commands(fetching.MAX_PIECES_IN_FLIGHT)
         await turns()
-        assert stream.in_flight == fetching.PIECES
-        # Who no longer wants the array cancels all of it.
+        assert stream.in_flight == fetching.MAX_PIECES_IN_FLIGHT
+        # Cancelling the task cancels every piece.
         fetch.cancel()
-        commands = await peer.commands(fetching.PIECES)
+        commands = await peer.commands(fetching.MAX_PIECES_IN_FLIGHT)
         assert {command.kind for command in commands} == {pb.Command.CANCEL}
         await peer.done(*[command.tag for command in commands])
         peer.end_when_closed()

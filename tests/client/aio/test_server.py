@@ -1,4 +1,4 @@
-"""Connecting, unary calls, and what a server says of itself."""
+"""Connecting, unary calls, and descriptions of models and of the server."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ import pytest
 
 import headrace.client as hc
 from headrace.v1 import inference_pb2 as pb
-from tests.client.scripted_server import Context, ScriptedServer, scripted_server, turns
+from tests.client.aio.scripted_server import Context, ScriptedServer, scripted_server
+from tests.client.turns import turns
 
 X = np.arange(4, dtype=np.float32)
 PORT = pb.Port(
@@ -54,7 +55,7 @@ async def test_models_are_described(server: ScriptedServer, client: hc.Server) -
     assert str(model) == "m 3: x FP32[2,?,1..,1..8] -> y BYTES[any rank]"
 
 
-async def test_one_model(server: ScriptedServer, client: hc.Server) -> None:
+async def test_a_model_is_described(server: ScriptedServer, client: hc.Server) -> None:
     async def answer(request: bytes, context: Context) -> bytes:
         asked = pb.DescribeModelRequest.FromString(request)
         assert (asked.name, asked.version) == ("m", "3")
@@ -64,7 +65,7 @@ async def test_one_model(server: ScriptedServer, client: hc.Server) -> None:
     assert (await client.model("m", "3")).name == "m"
 
 
-async def test_status(server: ScriptedServer, client: hc.Server) -> None:
+async def test_the_status_is_described(server: ScriptedServer, client: hc.Server) -> None:
     model = pb.ModelStatus(
         name="m", version="1", slots_free=2, tickets_queued=7, inferences=9, failures=1, executions=4
     )
@@ -81,7 +82,7 @@ async def test_status(server: ScriptedServer, client: hc.Server) -> None:
     assert (known.inferences, known.failures, known.executions) == (9, 1, 4)
 
 
-async def test_infer(server: ScriptedServer, client: hc.Server) -> None:
+async def test_an_inference_by_itself_returns_its_outputs(server: ScriptedServer, client: hc.Server) -> None:
     async def answer(data: bytes, context: Context) -> bytes:
         request = pb.InferRequest.FromString(data)
         assert request.call.outputs == ["why", "s"]
@@ -111,7 +112,7 @@ async def test_infer(server: ScriptedServer, client: hc.Server) -> None:
     assert out["s"].item() == b"hi"
 
 
-async def test_a_large_inference_by_itself(server: ScriptedServer, client: hc.Server) -> None:
+async def test_an_inference_by_itself_may_be_large(server: ScriptedServer, client: hc.Server) -> None:
     async def answer(data: bytes, context: Context) -> bytes:
         request = pb.InferRequest.FromString(data)
         shape = request.call.inputs[0].inline.shape
@@ -136,7 +137,7 @@ async def test_a_large_inference_by_itself(server: ScriptedServer, client: hc.Se
         (grpc.StatusCode.UNIMPLEMENTED, hc.Unimplemented, False),
     ],
 )
-async def test_a_status_is_an_error(
+async def test_a_status_becomes_an_error(
     server: ScriptedServer,
     client: hc.Server,
     code: grpc.StatusCode,
@@ -150,7 +151,7 @@ async def test_a_status_is_an_error(
     assert caught.value.retryable is retryable
 
 
-async def test_the_deadline_of_an_inference_by_itself(
+async def test_an_inference_by_itself_has_a_deadline(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -167,7 +168,7 @@ EXTRA = pb.InferResponse(tensors=[b"1"])
 
 
 @pytest.mark.parametrize("answer", [b"\xff\xff", EXTRA.SerializeToString()])
-async def test_an_answer_that_is_none(
+async def test_a_response_that_breaks_the_contract_is_internal(
     server: ScriptedServer,
     client: hc.Server,
     answer: bytes,
@@ -176,7 +177,7 @@ async def test_an_answer_that_is_none(
         return answer
 
     server.unary["Infer"] = say
-    with pytest.raises(hc.Internal, match="contract"):
+    with pytest.raises(hc.Internal, match="the server broke the protocol"):
         await client.infer("m", {"x": X})
 
 
@@ -185,13 +186,13 @@ async def test_references_need_a_stream(client: hc.Server) -> None:
         await client.infer("m", {"x": hc.Reference(None, 1, "z")})
 
 
-async def test_a_server_of_another_kind(server: ScriptedServer, client: hc.Server) -> None:
+async def test_a_server_without_our_service_is_named(server: ScriptedServer, client: hc.Server) -> None:
     with pytest.raises(hc.Unimplemented, match=r"does not serve headrace.v1.Inference"):
         await client.models()
 
 
-async def test_a_server_that_is_not_there_is_named_soon() -> None:
-    begun = time.monotonic()
+async def test_an_unreachable_server_is_named_soon() -> None:
+    started = time.monotonic()
     async with hc.connect("127.0.0.1:1", connect_timeout=0.3) as client:
         with pytest.raises(hc.Unavailable, match=r"127\.0\.0\.1:1 ") as caught:
             await client.models()
@@ -201,10 +202,10 @@ async def test_a_server_that_is_not_there_is_named_soon() -> None:
                 pytest.fail("it was opened")
         with pytest.raises(hc.Unavailable, match=r"127\.0\.0\.1:1 "):
             await client.infer("m", {"x": X}, timeout=0.1)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
-async def test_a_server_that_comes_while_we_try_is_found() -> None:
+async def test_a_server_that_starts_while_connecting_is_found() -> None:
     async with scripted_server() as server:
         target = server.target
     client = hc.connect(target)
@@ -219,7 +220,7 @@ async def test_a_server_that_comes_while_we_try_is_found() -> None:
     await late.stop()
 
 
-async def test_closing(server: ScriptedServer) -> None:
+async def test_a_closed_server_cannot_be_used(server: ScriptedServer) -> None:
     server.automatic = True
     client = hc.connect(server.target)
     assert repr(client) == f"<Server at {server.target}, idle>"
@@ -232,24 +233,24 @@ async def test_closing(server: ScriptedServer) -> None:
         await client.models()
 
 
-async def test_closing_while_a_call_is_under_way(server: ScriptedServer) -> None:
-    begun = asyncio.Event()
+async def test_closing_cancels_a_call_under_way(server: ScriptedServer) -> None:
+    started = asyncio.Event()
 
     async def answer(data: bytes, context: Context) -> bytes:
-        begun.set()
+        started.set()
         await asyncio.Event().wait()
         return b""
 
     server.unary["ListModels"] = answer
     client = hc.connect(server.target)
     task = asyncio.create_task(client.models())
-    await begun.wait()
+    await started.wait()
     await client.close()
     with pytest.raises(hc.Cancelled, match="connection was closed"):
         await task
 
 
-async def test_closing_while_the_server_is_tried() -> None:
+async def test_closing_cancels_connecting() -> None:
     client = hc.connect("127.0.0.1:1")
     task = asyncio.create_task(client.models())
     await turns()
@@ -258,22 +259,22 @@ async def test_closing_while_the_server_is_tried() -> None:
         await task
 
 
-async def test_a_call_whose_task_is_cancelled(server: ScriptedServer, client: hc.Server) -> None:
-    begun = asyncio.Event()
+async def test_cancelling_the_task_of_a_call_raises_cancelled_error(server: ScriptedServer, client: hc.Server) -> None:
+    started = asyncio.Event()
 
     async def answer(data: bytes, context: Context) -> bytes:
-        begun.set()
+        started.set()
         await asyncio.Event().wait()
         return b""
 
     server.unary["ListModels"] = answer
     task = asyncio.create_task(client.models())
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-def test_a_limit_that_is_too_small_is_refused() -> None:
+def test_a_message_limit_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 65536"):
         hc.connect("127.0.0.1:1", max_message_bytes=65535)

@@ -8,13 +8,14 @@ import pytest
 import headrace.client as hc
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code
+from tests.client.aio.scripted_server import ScriptedServer
 from tests.client.protocol.tiny_server import TinyServer, failed, message
-from tests.client.scripted_server import ScriptedServer, turns
+from tests.client.turns import turns
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
-async def test_the_api_as_documented(server: ScriptedServer, client: hc.Server) -> None:
+async def test_the_documented_example_runs(server: ScriptedServer, client: hc.Server) -> None:
     server.automatic = True
     async with client.stream() as stream:
         a = await stream.submit("m", {"x": X}, outputs=["y"], keep=["z"], timeout=0.5)
@@ -87,7 +88,7 @@ async def test_the_stream_is_opened_as_asked(
         peer.end_when_closed()
 
 
-async def test_submit_waits_for_room_and_is_served_in_order(
+async def test_submits_wait_for_the_window_and_are_served_in_order(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -103,7 +104,7 @@ async def test_submit_waits_for_room_and_is_served_in_order(
         assert stream.in_flight == 2
         assert "2/2 in flight" in repr(stream)
         assert "3 waiting" in repr(stream)
-        # Nobody has looked at b; its place is free all the same.
+        # Nothing has awaited b; its place is free all the same.
         await peer.done(b.tag)
         (command,) = await peer.commands(1)
         assert command.priority == 0
@@ -115,7 +116,7 @@ async def test_submit_waits_for_room_and_is_served_in_order(
         peer.end_when_closed()
 
 
-async def test_a_task_cancelled_while_it_waits_for_room_leaks_none(
+async def test_a_task_cancelled_while_it_waits_for_the_window_leaks_no_place(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -130,7 +131,7 @@ async def test_a_task_cancelled_while_it_waits_for_room_leaks_none(
         await peer.done(a.tag)
         b = await second
         await peer.commands(1)
-        # Promised, and cancelled before it could use its place.
+        # Admitted, and cancelled before it could take its place.
         third = asyncio.create_task(stream.submit("m", {"x": X}, outputs=[]))
         await turns()
         done = asyncio.create_task(peer.done(b.tag))  # not awaited here: it may return later than the event arrives
@@ -145,7 +146,7 @@ async def test_a_task_cancelled_while_it_waits_for_room_leaks_none(
     assert c.tag == 3
 
 
-async def test_what_submit_refuses_gives_its_place_to_the_next(
+async def test_a_submit_that_raises_passes_its_place_on(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -163,7 +164,7 @@ async def test_what_submit_refuses_gives_its_place_to_the_next(
         peer.end_when_closed()
 
 
-async def test_cancelling_the_task_that_awaits_is_not_cancelling_the_ticket(
+async def test_cancelling_an_awaiting_task_does_not_cancel_the_ticket(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -196,11 +197,11 @@ async def test_a_task_may_be_cancelled_as_its_ticket_ends(
         ticket = await stream.submit("m", {"x": X}, outputs=[])
         tasks = [asyncio.ensure_future(ticket) for _ in range(2)]
         await turns()
-        exchange = stream._exchange
-        assert exchange is not None
+        transport = stream._transport
+        assert transport is not None
         if first == "cancelled":
             tasks[0].cancel()
-        exchange._deliver(exchange.state.receive(message(pb.Event(tag=ticket.tag))))
+        transport._deliver(transport.protocol.receive(message(pb.Event(tag=ticket.tag))))
         tasks[0].cancel()  # before it has run
         await turns()
         assert tasks[0].cancelled()
@@ -209,14 +210,14 @@ async def test_a_task_may_be_cancelled_as_its_ticket_ends(
         peer.end_when_closed()
 
 
-async def test_a_ticket_may_be_watched_and_awaited_at_once(server: ScriptedServer, client: hc.Server) -> None:
+async def test_a_ticket_may_have_waiters_of_both_kinds(server: ScriptedServer, client: hc.Server) -> None:
     async with client.stream() as stream:
         peer = await server.accept()
         ticket = await stream.submit("m", {"x": X}, outputs=[])
         task = asyncio.ensure_future(ticket)
         await turns()
-        ends = [ticket.watch() for _ in range(4)]
-        ticket.unwatch(ends.pop())
+        ends = [ticket.add_waiter() for _ in range(4)]
+        ticket.remove_waiter(ends.pop())
         ends[0].cancel()
         await peer.done(ticket.tag)
         assert await task == {}
@@ -225,7 +226,7 @@ async def test_a_ticket_may_be_watched_and_awaited_at_once(server: ScriptedServe
         peer.end_when_closed()
 
 
-async def test_what_tasks_submit_when_they_are_woken_shares_a_message(
+async def test_submits_of_tasks_woken_together_share_a_message(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -248,7 +249,7 @@ async def test_what_tasks_submit_when_they_are_woken_shares_a_message(
         peer.end_when_closed()
 
 
-async def test_cancelling_the_ticket_is_an_error_of_its_own(
+async def test_a_cancelled_ticket_raises_cancelled(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -268,7 +269,7 @@ async def test_cancelling_the_ticket_is_an_error_of_its_own(
         peer.end_when_closed()
 
 
-async def test_what_the_server_says_comes_from_awaiting(
+async def test_awaiting_a_ticket_raises_the_error_of_the_server(
     server: ScriptedServer,
     client: hc.Server,
 ) -> None:
@@ -290,7 +291,7 @@ async def test_what_the_server_says_comes_from_awaiting(
         peer.end_when_closed()
 
 
-async def test_keep_is_what_can_be_referred_to(server: ScriptedServer, client: hc.Server) -> None:
+async def test_only_kept_outputs_can_be_referred_to(server: ScriptedServer, client: hc.Server) -> None:
     server.automatic = True
     async with client.stream() as stream, client.stream() as other:
         ticket = await stream.submit("m", {"x": X}, outputs=[], keep=["z", "y"])
@@ -304,7 +305,7 @@ async def test_keep_is_what_can_be_referred_to(server: ScriptedServer, client: h
         ticket.release("z")
         with pytest.raises(KeyError, match="was released"):
             ticket["z"]
-        # Taking is the server's to confirm: what it refuses may be submitted again.
+        # Only the server confirms that an output is taken: a refused ticket may be submitted again.
         one = await stream.submit("m", {"x": ticket.take("y")})
         two = await stream.submit("m", {"x": ticket.take("y")})
         await one
@@ -325,5 +326,20 @@ async def test_a_stream_is_used_once_and_inside_its_block(
         pass
     with pytest.raises(hc.Unavailable, match="was closed"):
         await stream.submit("m", {"x": X})
-    with pytest.raises(RuntimeError, match="makes a new one"):
+    with pytest.raises(RuntimeError, match="returns a new one"):
         await stream.__aenter__()
+
+
+async def test_inputs_and_outputs_may_be_as_large_as_a_message(server: ScriptedServer, client: hc.Server) -> None:
+    server.automatic = True
+    server.tiny = TinyServer(max_message_bytes=64 << 20)
+    async with client.stream() as stream:
+        with pytest.raises(hc.ResourceExhausted, match="'x' 67108864"):
+            await stream.submit("m", {"x": np.zeros(64 << 20, np.uint8)})
+        ticket = await stream.submit("m", {"x": np.zeros((64 << 20) - 200, np.uint8)}, keep=["y"])
+        with pytest.raises(hc.ResourceExhausted, match="fetch slices"):
+            await ticket
+        x = np.zeros((40 << 20), np.uint8)
+        y = (await (await stream.submit("m", {"x": x}, outputs=["y"])))["y"]
+        assert y.shape == x.shape
+        assert y.all()

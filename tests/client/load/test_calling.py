@@ -14,8 +14,8 @@ from headrace.client.load.calling.opening import describe
 from headrace.client.load.run import Mode, Protocol
 from headrace.v1 import inference_pb2 as v1
 from headrace.wire.errors import Code, Unavailable
+from tests.client.aio.scripted_server import Context, ScriptedServer
 from tests.client.load.one_caller import INPUTS, answers, one
-from tests.client.scripted_server import Context, ScriptedServer
 
 PROTOCOLS: list[Protocol] = ["headrace", "oip"]
 MODES: list[Mode] = ["stream", "unary"]
@@ -69,7 +69,7 @@ async def test_an_answer_that_is_none(server: ScriptedServer) -> None:
     async with one(server.target, "headrace", "unary") as caller:
         answer = await caller.call(INPUTS)
         assert answer.code == Code.INTERNAL
-        assert "what the contract does not have" in answer.message
+        assert "the server broke the protocol" in answer.message
         assert np.isnan(answer.times).all()
 
 

@@ -17,9 +17,9 @@ from headrace.client.load.run import Mode, Server
 from headrace.client.protocol.models import Model, Port
 from headrace.client.terminal.input_arguments import UsageError
 from headrace.wire.errors import Code, NotFound, Unimplemented
+from tests.client.aio.scripted_server import scripted_server
 from tests.client.load.oip_server import OipServer, oip_server
 from tests.client.load.one_caller import ECHO, INPUTS, MAX_MESSAGE_BYTES, answers, one
-from tests.client.scripted_server import scripted_server
 
 MODES: list[Mode] = ["stream", "unary"]
 modes = pytest.mark.parametrize("mode", MODES)

@@ -1,3 +1,5 @@
+"""Layouts turn the bytes of an event into arrays."""
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ LAYOUT = Layout(
 DATA = [np.array([1, 2], np.float32).tobytes(), b"\x02\0\0\0hi", b"\x80\x3f"]
 
 
-def test_arrays_by_the_names_of_the_server() -> None:
+def test_arrays_have_the_names_of_the_server_by_default() -> None:
     arrays = LAYOUT.arrays(None, DATA)
     assert list(arrays) == ["y", "s", "b"]
     np.testing.assert_array_equal(arrays["y"], [1, 2])
@@ -27,7 +29,7 @@ def test_arrays_by_the_names_of_the_server() -> None:
     assert arrays["b"] == 1
 
 
-def test_arrays_by_the_names_that_were_asked_for() -> None:
+def test_arrays_have_the_requested_names() -> None:
     assert list(LAYOUT.arrays(("why", "es", "be"), DATA)) == ["why", "es", "be"]
 
 
@@ -37,7 +39,7 @@ def test_arrays_are_read_only_views() -> None:
     assert arrays["y"].ctypes.data == np.frombuffer(DATA[0], np.uint8).ctypes.data
 
 
-def test_empty_tensors_and_layouts() -> None:
+def test_tensors_and_layouts_may_be_empty() -> None:
     assert TensorSpec(tensor("y", pb.FP32, 0, 3)).array(b"").shape == (0, 3)
     assert EMPTY.arrays((), ()) == {}
 
@@ -46,13 +48,13 @@ def test_empty_tensors_and_layouts() -> None:
     ("spec", "data"),
     [(tensor("y", pb.FP32, 2), b"1234567"), (tensor("y", pb.BYTES, 2), b"\x09\0\0\0hi")],
 )
-def test_bytes_that_do_not_fit_are_the_servers_fault(spec: pb.Tensor, data: bytes) -> None:
+def test_bytes_that_do_not_match_are_an_internal_error(spec: pb.Tensor, data: bytes) -> None:
     with pytest.raises(Internal, match="output 'y'"):
         TensorSpec(spec).array(data)
 
 
 @pytest.mark.parametrize("spec", [tensor("y", pb.FP32, -1), tensor("y", pb.DATATYPE_UNSPECIFIED)])
-def test_what_is_no_tensor(spec: pb.Tensor) -> None:
+def test_an_impossible_tensor_is_refused(spec: pb.Tensor) -> None:
     with pytest.raises(InvalidArgument):
         TensorSpec(spec)
 

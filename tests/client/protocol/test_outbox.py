@@ -1,3 +1,5 @@
+"""Items are gathered into frames, which close at their limits."""
+
 from headrace.client.protocol.outbox import Outbox
 
 
@@ -19,11 +21,11 @@ def add(box: Outbox, *items: bytes) -> None:
         box.add(item, len(item))
 
 
-def test_nothing_waits() -> None:
+def test_an_empty_outbox_has_no_message() -> None:
     assert outbox().next_message() is None
 
 
-def test_a_message_holds_all_that_is_ready() -> None:
+def test_a_message_holds_every_item_that_is_ready() -> None:
     box = outbox()
     add(box, b"a", b"b")
     assert messages(box) == [b"ab"]
@@ -31,13 +33,13 @@ def test_a_message_holds_all_that_is_ready() -> None:
     assert messages(box) == [b"c"]
 
 
-def test_a_frame_closes_at_its_items() -> None:
+def test_a_frame_closes_at_its_number_of_items() -> None:
     box = outbox()
     add(box, b"a", b"b", b"c", b"d")
     assert messages(box) == [b"abc", b"d"]
 
 
-def test_a_frame_closes_at_its_bytes() -> None:
+def test_a_frame_closes_at_its_number_of_bytes() -> None:
     box = outbox()
     add(box, b"123456", b"1234", b"1")
     assert messages(box) == [b"1234561234", b"1"]
@@ -58,3 +60,9 @@ def test_unsent_bytes_are_counted() -> None:
     box.clear()
     assert box.unsent == 0
     assert box.next_message() is None
+
+
+def test_its_repr_shows_its_load() -> None:
+    box = outbox()
+    add(box, b"123456", b"123456")
+    assert repr(box) == "<Outbox: 2 frames, 12 bytes unsent>"

@@ -1,3 +1,5 @@
+"""Slices as applications write them, and tensors divided into pieces."""
+
 import math
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.client.protocol.slices import SliceLike, Slices, as_slices, cut, within
+from headrace.client.protocol.slices import SliceLike, Slices, as_slices, compose, pieces
 
 
 def index(slices: Slices) -> tuple[slice, ...]:
@@ -23,12 +25,12 @@ def index(slices: Slices) -> tuple[slice, ...]:
         ([], ()),
     ],
 )
-def test_one_pair_or_several(given: SliceLike | None, slices: Slices) -> None:
+def test_a_slice_is_one_pair_or_several(given: SliceLike | None, slices: Slices) -> None:
     assert as_slices(given) == slices
 
 
 @pytest.mark.parametrize("given", [(1,), (1, 2, 3), ((1, 2), 3), (0.0, 1.0), ("a", "b")])
-def test_what_is_no_slice(given: SliceLike) -> None:
+def test_a_malformed_slice_is_refused(given: SliceLike) -> None:
     with pytest.raises((TypeError, ValueError)):
         as_slices(given)
 
@@ -37,7 +39,7 @@ def test_what_is_no_slice(given: SliceLike) -> None:
 def test_pieces_cover_a_slice_once_and_fit(
     data: st.DataObject,
     shape: list[int],
-    most_bytes: int,
+    max_bytes: int,
 ) -> None:
     array = np.arange(math.prod(shape)).reshape(shape)
     outer = []
@@ -48,17 +50,17 @@ def test_pieces_cover_a_slice_once_and_fit(
     whole = np.full(wanted.shape, -1)
     if not wanted.ndim or not wanted.size:
         return
-    for piece in cut(wanted.shape, array.itemsize, most_bytes):
-        part = array[index(within(tuple(outer), piece))]
-        assert part.nbytes <= most_bytes
+    for piece in pieces(wanted.shape, array.itemsize, max_bytes):
+        part = array[index(compose(tuple(outer), piece))]
+        assert part.nbytes <= max_bytes
         assert (whole[index(piece)] == -1).all()
         whole[index(piece)] = part
     np.testing.assert_array_equal(whole, wanted)
 
 
 def test_pieces_are_whole_rows_where_rows_fit() -> None:
-    assert list(cut((5, 4), 1, 8)) == [((0, 2),), ((2, 4),), ((4, 5),)]
-    assert list(cut((2, 4), 1, 3)) == [
+    assert list(pieces((5, 4), 1, 8)) == [((0, 2),), ((2, 4),), ((4, 5),)]
+    assert list(pieces((2, 4), 1, 3)) == [
         ((0, 1), (0, 3)),
         ((0, 1), (3, 4)),
         ((1, 2), (0, 3)),

@@ -1,4 +1,4 @@
-"""Whatever the order of things, each ticket ends once, with its own result."""
+"""In whatever order commands and events come, each ticket ends once, with its own result."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headrace.client.protocol.calls import Calls
+from headrace.client.protocol.call_cache import CallCache
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
@@ -25,17 +25,17 @@ class Streams(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = TinyServer(window=24, max_message_bytes=70_000, layouts=3)
-        self.state = StreamProtocol[TicketState](4 << 20)
-        self.state._calls = Calls(most=4, most_bytes=400)
-        self.state.receive(self.server.hello())
+        self.stream = StreamProtocol(4 << 20)
+        self.stream._encoder.calls = self.stream._calls = CallCache(max_calls=4, max_bytes=400)
+        self.stream.receive(self.server.hello())
         self.tickets: list[TicketState] = []
         self.sums: dict[int, npt.NDArray[Any]] = {}
-        """What each ticket's inputs add up to."""
+        """The sum of each ticket's inputs."""
         self.fetched: dict[int, npt.NDArray[Any]] = {}
         self.to_client: list[bytes] = []
         self.ended: list[TicketState] = []
 
-    @precondition(lambda self: self.state.room > 0)
+    @precondition(lambda self: self.stream.free_window > 0)
     @rule(data=st.data(), model=st.sampled_from(MODELS), size=st.sampled_from([0, 1, 5, 17_000]))
     def submit(self, data: st.DataObject, model: str, size: int) -> None:
         keepers = [ticket for ticket in self.tickets if "z" in ticket.keep]
@@ -47,7 +47,7 @@ class Streams(RuleBasedStateMachine):
             source: TicketState = data.draw(st.sampled_from(keepers))
             if self.sums[source.tag].shape == value.shape:
                 take = data.draw(st.booleans())
-                inputs["u"] = Reference(self.state, source.tag, "z", take)
+                inputs["u"] = Reference(self.stream, source.tag, "z", take)
                 total = total + 2 * self.sums[source.tag]
         keep = ["z"] if data.draw(st.booleans()) else []
         outputs = data.draw(st.sampled_from([None, ["y"], []]))
@@ -63,10 +63,10 @@ class Streams(RuleBasedStateMachine):
         outputs: list[str] | None,
         keep: list[str],
     ) -> None:
-        self.state.submit(ticket, model, None, inputs, outputs, keep, None, 0)
+        self.stream.submit(ticket, model, None, inputs, outputs, keep, None, 0)
         self.tickets.append(ticket)
 
-    @precondition(lambda self: self.state.room > 0 and self.tickets)
+    @precondition(lambda self: self.stream.free_window > 0 and self.tickets)
     @rule(data=st.data())
     def fetch(self, data: st.DataObject) -> None:
         source = data.draw(st.sampled_from(self.tickets))
@@ -75,23 +75,23 @@ class Streams(RuleBasedStateMachine):
         whole = 2 * self.sums[source.tag]
         slices: Slices = ((0, len(whole) // 2),) if data.draw(st.booleans()) else ()
         ticket = TicketState(None)
-        self.state.fetch(ticket, source, "z", slices)
+        self.stream.fetch(ticket, source, "z", slices)
         self.tickets.append(ticket)
         self.fetched[ticket.tag] = whole[: len(whole) // 2] if slices else whole
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        self.state.release(data.draw(st.sampled_from(self.tickets)), ())
+        self.stream.release(data.draw(st.sampled_from(self.tickets)), ())
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        self.state.cancel(data.draw(st.sampled_from(self.tickets)))
+        self.stream.cancel(data.draw(st.sampled_from(self.tickets)))
 
     @rule()
     def write(self) -> None:
-        if (message := self.state.next_message()) is not None:
+        if (message := self.stream.next_message()) is not None:
             self.server.receive(message)
 
     @precondition(lambda self: self.server.ready)
@@ -109,12 +109,12 @@ class Streams(RuleBasedStateMachine):
     def read(self) -> None:
         self.to_client += self.server.frames()
         if self.to_client:
-            self.ended += self.state.receive(self.to_client.pop(0))
+            self.ended += self.stream.receive(self.to_client.pop(0))
 
     @invariant()
     def nothing_is_lost_or_ends_twice(self) -> None:
-        assert self.state.error is None
-        in_flight = list(self.state.in_flight.values())
+        assert self.stream.error is None
+        in_flight = list(self.stream.in_flight.values())
         assert len(self.ended) + len(in_flight) == len(self.tickets)
         assert {id(ticket) for ticket in self.ended + in_flight} == set(map(id, self.tickets))
         assert len(in_flight) <= 24
@@ -125,7 +125,7 @@ class Streams(RuleBasedStateMachine):
             while self.server.ready:
                 self.server.finish(self.server.ready[0])
             self.read()
-        assert not self.state.in_flight
+        assert not self.stream.in_flight
         assert sum(command.kind == 0 for command in self.server.commands) == len(self.sums)
         for ticket in self.ended:
             self._check(ticket)

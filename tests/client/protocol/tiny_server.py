@@ -1,7 +1,6 @@
-"""The server's side of a stream, small and pure: checks a client and runs when told to.
+"""A small, pure server side of a stream: checks the client's commands, and runs tickets when a test says so.
 
-Every model has the outputs y = sum of the inputs + 1 (also named why) and z = 2 * sum of the
-inputs.
+Every model has the outputs y = sum of the inputs + 1 (also named why) and z = 2 * sum of the inputs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(eq=False)
 class Work:
-    """A ticket as the server has it."""
+    """A ticket as the server sees it."""
 
     command: pb.Command
     call: pb.Call = field(default_factory=pb.Call)
@@ -40,7 +39,7 @@ class Work:
 
 
 class TinyServer:
-    """`receive` commands, `finish` or `fail` what is `ready`, send what `frames` gives."""
+    """`receive` commands, `finish` or `fail` tickets that are `ready`, and send the `frames`."""
 
     def __init__(self, window: int = 16, max_message_bytes: int = 1 << 20, layouts: int = 1024):
         self.window = window
@@ -53,7 +52,7 @@ class TinyServer:
         self.ordered = False
         self._tags: set[int] = set()
         self._layouts: dict[bytes, int] = {}
-        self._most_layouts = layouts
+        self._max_layouts = layouts
         self._frames: list[bytes] = []
 
     def hello(self) -> bytes:
@@ -153,7 +152,7 @@ class TinyServer:
         else:
             self.fail(command.tag, Code.NOT_FOUND, f"{key} is not kept")
 
-    # What the test decides
+    # For the test
 
     @property
     def ready(self) -> list[int]:
@@ -205,7 +204,7 @@ class TinyServer:
             return 0, []
         if key in self._layouts:
             return self._layouts[key], []
-        if len(self._layouts) >= self._most_layouts:
+        if len(self._layouts) >= self._max_layouts:
             self._layouts.clear()
         number = self._layouts[key] = len(self._layouts) + 1
         return number, [pb.Event(kind=pb.Event.LAYOUT, layout=number, define=layout)]
@@ -218,7 +217,7 @@ class TinyServer:
         self._frames.append(message(failed(tag, code, text, retryable=retryable)))
 
     def frames(self) -> list[bytes]:
-        """What is to be sent, in order."""
+        """The messages to send, in order."""
         frames, self._frames = self._frames, []
         return frames
 

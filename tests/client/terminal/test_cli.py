@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pytest
 from rich.table import Table
 
-from headrace.client.protocol.models import Model, ModelStatus, Port, ServerStatus
+from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.status import ModelStatus, ServerStatus
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from headrace.client.terminal.outputs import MAX_NAME, file_names, first_values, save, summary
 from headrace.client.terminal.tables import (

@@ -1,4 +1,4 @@
-"""Waiters are to a task what futures are, and an alarm wakes all that are due at once."""
+"""Waiters behave as futures to tasks, and a waker wakes all due tasks at once."""
 
 import asyncio
 from asyncio import tasks as asyncio_tasks
@@ -11,64 +11,64 @@ from unittest.mock import Mock
 import pytest
 
 from headrace.client.transport.waker import Waiter, Waker
-from tests.client.scripted_server import turns
+from tests.client.turns import turns
 
 Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 @pytest.fixture
-async def alarm() -> Waker:
+async def waker() -> Waker:
     return Waker(asyncio.get_running_loop())
 
 
 @pytest.fixture(params=["_CTask", "_PyTask"])
 def start(request: pytest.FixtureRequest) -> Start:
-    """Makes tasks of either of asyncio's implementations."""
+    """Makes tasks with either of asyncio's implementations."""
     task: Start = getattr(asyncio_tasks, request.param)
     return task
 
 
-def wake(alarm: Waker, *waiters: Waiter) -> None:
-    alarm.due.extend(waiters)
-    alarm.set()
+def wake(waker: Waker, *waiters: Waiter) -> None:
+    waker.due.extend(waiters)
+    waker.schedule()
 
 
-async def test_all_that_are_due_run_in_one_turn_in_order(alarm: Waker, start: Start) -> None:
+async def test_all_due_tasks_run_in_order_in_one_turn(waker: Waker, start: Start) -> None:
     order: list[int] = []
 
     async def work(number: int) -> None:
         await waiters[number]
         order.append(number)
 
-    waiters = [alarm.waiter() for _ in range(5)]
+    waiters = [waker.waiter() for _ in range(5)]
     tasks = [start(work(number)) for number in range(5)]
     await asyncio.sleep(0)
-    wake(alarm, *waiters[:3])
-    alarm.set()
+    wake(waker, *waiters[:3])
+    waker.schedule()
     assert order == []
     await asyncio.sleep(0)
     assert order == [0, 1, 2]
-    wake(alarm, *waiters[3:])
+    wake(waker, *waiters[3:])
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_the_loop_calls_back_once() -> None:
+def test_the_loop_calls_back_once_for_all_due_tasks() -> None:
     loop = Mock(spec=asyncio.AbstractEventLoop)
-    alarm = Waker(loop)
-    alarm.set()
+    waker = Waker(loop)
+    waker.schedule()
     assert loop.call_soon.call_count == 0
-    wake(alarm, alarm.waiter(), alarm.waiter())
-    wake(alarm, alarm.waiter())
+    wake(waker, waker.waiter(), waker.waiter())
+    wake(waker, waker.waiter())
     assert loop.call_soon.call_count == 1
     loop.call_soon.call_args.args[0]()
-    assert not alarm.due
+    assert not waker.due
     assert loop.call_soon.call_count == 1
-    wake(alarm, alarm.waiter())
+    wake(waker, waker.waiter())
     assert loop.call_soon.call_count == 2
 
 
-async def test_what_becomes_due_meanwhile_is_woken_behind_the_others(alarm: Waker, start: Start) -> None:
+async def test_tasks_that_become_due_meanwhile_are_woken_last(waker: Waker, start: Start) -> None:
     order: list[str] = []
 
     async def writer() -> None:
@@ -79,60 +79,60 @@ async def test_what_becomes_due_meanwhile_is_woken_behind_the_others(alarm: Wake
         await waiters[name]
         order.append(name)
         if name == "a":
-            wake(alarm, rest)
+            wake(waker, rest)
 
-    rest, waiters = alarm.waiter(), {name: alarm.waiter() for name in "ab"}
+    rest, waiters = waker.waiter(), {name: waker.waiter() for name in "ab"}
     tasks = [start(writer()), *[start(work(name)) for name in "ab"]]
     await asyncio.sleep(0)
-    wake(alarm, *waiters.values())
+    wake(waker, *waiters.values())
     await asyncio.sleep(0)
     assert order == ["a", "b", "writer"]
     await asyncio.gather(*tasks)
 
 
-async def test_a_task_that_is_cancelled_while_it_waits(alarm: Waker, start: Start) -> None:
+async def test_a_task_that_is_cancelled_while_it_waits(waker: Waker, start: Start) -> None:
     async def work() -> None:
         await waiter
 
-    waiter = alarm.waiter()
+    waiter = waker.waiter()
     task = start(work())
     await asyncio.sleep(0)
     task.cancel("enough")
-    wake(alarm, waiter)
+    wake(waker, waiter)
     with pytest.raises(asyncio.CancelledError, match="enough"):
         await task
-    wake(alarm, waiter)
+    wake(waker, waiter)
     await turns()
-    assert not alarm.due
+    assert not waker.due
 
 
 @pytest.mark.parametrize("woken", [False, True])
-async def test_a_task_may_refuse_to_be_cancelled(alarm: Waker, start: Start, woken: bool) -> None:
+async def test_a_task_may_refuse_to_be_cancelled(waker: Waker, start: Start, woken: bool) -> None:
     async def work() -> None:
         with pytest.raises(asyncio.CancelledError) as caught:
             await first
         assert caught.value.args == ()
         await second
 
-    first, second = alarm.waiter(), alarm.waiter()
+    first, second = waker.waiter(), waker.waiter()
     task = start(work())
     await asyncio.sleep(0)
     if woken:
-        wake(alarm, first)
+        wake(waker, first)
     task.cancel()
     await turns()
     assert not task.done()
-    wake(alarm, second)
+    wake(waker, second)
     await task
 
 
-async def test_a_waiter_is_woken_once(alarm: Waker) -> None:
+async def test_a_waiter_is_woken_once(waker: Waker) -> None:
     calls: list[Waiter] = []
-    due, cancelled = alarm.waiter(), alarm.waiter()
+    due, cancelled = waker.waiter(), waker.waiter()
     for waiter in (due, cancelled):
         waiter.add_done_callback(calls.append, context=copy_context())
     assert cancelled.cancel("one")
-    wake(alarm, due, cancelled, due)
+    wake(waker, due, cancelled, due)
     assert not cancelled.cancel("two")
     await turns()
     assert calls == [cancelled, due]
@@ -142,13 +142,13 @@ async def test_a_waiter_is_woken_once(alarm: Waker) -> None:
         cancelled.result()
 
 
-async def test_timeouts_work(alarm: Waker) -> None:
+async def test_a_timeout_ends_the_waiting(waker: Waker) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await alarm.waiter()
+            await waker.waiter()
 
 
-async def test_each_task_runs_in_its_own_context(alarm: Waker, start: Start) -> None:
+async def test_each_task_runs_in_its_own_context(waker: Waker, start: Start) -> None:
     number = ContextVar("number", default=-1)
 
     async def work(mine: int) -> None:
@@ -157,18 +157,18 @@ async def test_each_task_runs_in_its_own_context(alarm: Waker, start: Start) -> 
             await waiters[mine]
         assert number.get() == mine
 
-    waiters = [alarm.waiter() for _ in range(3)]
+    waiters = [waker.waiter() for _ in range(3)]
     tasks = [start(work(mine)) for mine in range(3)]
     await asyncio.sleep(0)
     number.set(7)
-    wake(alarm, *waiters[:2])
+    wake(waker, *waiters[:2])
     tasks[2].cancel()
     await asyncio.wait(tasks)
     assert [task.exception() for task in tasks] == [None] * 3
     assert number.get() == 7
 
 
-def test_a_task_that_stops_the_loop_leaves_the_others_to_be_woken() -> None:
+def test_a_task_that_stops_the_loop_does_not_lose_the_others() -> None:
     async def work(stops: bool) -> None:
         await waiters[stops]
         ran.append(stops)
@@ -176,11 +176,11 @@ def test_a_task_that_stops_the_loop_leaves_the_others_to_be_woken() -> None:
             raise SystemExit
 
     async def main() -> None:
-        alarm = Waker(loop)
-        waiters.extend(alarm.waiter() for _ in range(2))
+        waker = Waker(loop)
+        waiters.extend(waker.waiter() for _ in range(2))
         tasks.extend(loop.create_task(work(stops)) for stops in (True, False))
         await asyncio.sleep(0)
-        wake(alarm, waiters[True], waiters[False])
+        wake(waker, waiters[True], waiters[False])
         await tasks[1]
 
     ran: list[bool] = []

@@ -1,24 +1,26 @@
+"""Places in the window are given in the order of asking, and none is lost or given twice."""
+
 import asyncio
 
 from headrace.client.transport.window_queue import WindowQueue
-from tests.client.scripted_server import turns
+from tests.client.turns import turns
 
 
 class Places:
     def __init__(self, free: int) -> None:
         self.free = free
-        self.room = WindowQueue(lambda: self.free)
+        self.queue = WindowQueue(lambda: self.free)
 
     async def take(self) -> None:
-        await self.room.enter()
+        await self.queue.wait_turn()
         self.free -= 1
 
     def give_back(self, count: int) -> None:
         self.free += count
-        self.room.give()
+        self.queue.admit()
 
 
-async def test_who_came_first_enters_first() -> None:
+async def test_the_first_task_is_admitted_first() -> None:
     places, order = Places(0), list[int]()
 
     async def enter(number: int) -> None:
@@ -27,22 +29,22 @@ async def test_who_came_first_enters_first() -> None:
 
     tasks = [asyncio.create_task(enter(number)) for number in range(3)]
     await turns()
-    assert (len(places.room), places.room.crowded) == (3, True)
+    assert (len(places.queue), places.queue.contended) == (3, True)
     places.give_back(2)
     await turns()
     assert order == [0, 1]
     places.give_back(1)
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2]
-    assert not places.room.crowded
+    assert not places.queue.contended
 
 
-async def test_a_place_that_is_promised_is_not_given_twice() -> None:
+async def test_a_place_is_not_given_to_two_tasks() -> None:
     places = Places(0)
     first = asyncio.create_task(places.take())
     await turns()
     places.give_back(1)
-    assert places.room.crowded
+    assert places.queue.contended
     second = asyncio.create_task(places.take())
     await first
     await turns()
@@ -51,7 +53,7 @@ async def test_a_place_that_is_promised_is_not_given_twice() -> None:
     await second
 
 
-async def test_who_is_cancelled_while_waiting_leaves_the_queue() -> None:
+async def test_a_task_cancelled_while_waiting_leaves_the_queue() -> None:
     places = Places(0)
     first, second = asyncio.create_task(places.take()), asyncio.create_task(places.take())
     await turns()
@@ -59,10 +61,10 @@ async def test_who_is_cancelled_while_waiting_leaves_the_queue() -> None:
     places.give_back(1)
     await second
     assert places.free == 0
-    assert not places.room.crowded
+    assert not places.queue.contended
 
 
-async def test_who_is_cancelled_after_the_promise_passes_it_on() -> None:
+async def test_a_task_cancelled_after_it_was_admitted_passes_its_place_on() -> None:
     places = Places(0)
     first, second = asyncio.create_task(places.take()), asyncio.create_task(places.take())
     await turns()
@@ -73,7 +75,7 @@ async def test_who_is_cancelled_after_the_promise_passes_it_on() -> None:
     assert first.cancelled()
 
 
-async def test_who_finds_a_free_place_behind_a_promise_gets_it() -> None:
+async def test_a_newcomer_gets_a_place_that_is_left_after_admissions() -> None:
     places = Places(0)
     first = asyncio.create_task(places.take())
     await turns()

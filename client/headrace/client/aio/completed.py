@@ -11,32 +11,32 @@ from headrace.client.aio.ticket import Ticket
 
 
 async def completed(tickets: Iterable[Ticket]) -> AsyncGenerator[Ticket, None]:
-    """Yield each ticket once, as soon as it has ended, well or not; awaiting it then does not wait.
+    """Yield each ticket once, as soon as it has ended, with a result or an error. Awaiting it then does not wait.
 
-    Tickets may be of several streams. Leaving the loop early leaves the tickets as they are.
+    The tickets may belong to several streams. Leaving the loop early does not affect the tickets.
     """
     waiting: dict[Ticket, asyncio.Future[None]] = {}
     ended: deque[Ticket] = deque()
-    news = asyncio.Event()
+    changed = asyncio.Event()
 
-    def note(ticket: Ticket, _: asyncio.Future[None]) -> None:
+    def on_end(ticket: Ticket, _: asyncio.Future[None]) -> None:
         del waiting[ticket]
         ended.append(ticket)
-        news.set()
+        changed.set()
 
     try:
         for ticket in dict.fromkeys(tickets):
             if ticket.ended:
                 ended.append(ticket)
             else:
-                waiting[ticket] = ticket.watch()
-                waiting[ticket].add_done_callback(partial(note, ticket))
+                waiting[ticket] = ticket.add_waiter()
+                waiting[ticket].add_done_callback(partial(on_end, ticket))
         while ended or waiting:
             while ended:
                 yield ended.popleft()
             if waiting:
-                news.clear()
-                await news.wait()
+                changed.clear()
+                await changed.wait()
     finally:
-        for ticket, end in waiting.items():
-            ticket.unwatch(end)
+        for ticket, waiter in waiting.items():
+            ticket.remove_waiter(waiter)

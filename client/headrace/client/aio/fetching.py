@@ -1,95 +1,93 @@
-"""Fetches: whole, or in slices when an output is larger than a message."""
+"""Fetches: whole, or in pieces if an output is larger than a message."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.client.aio.awaitable_ticket import AwaitableTicket
 from headrace.client.protocol.layouts import TensorSpec
-from headrace.client.protocol.slices import Slices, cut, within
+from headrace.client.protocol.slices import Slices, compose, pieces
+from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import ResourceExhausted
 from headrace.wire.tensors import sliced_shape
 
-if TYPE_CHECKING:
-    from headrace.client.aio.ticket import Ticket
-    from headrace.client.transport.stream_transport import StreamTransport
-
-PIECE_BYTES = 8 << 20
-"""Of what is fetched in pieces: large enough to cost little, small enough to let others through."""
-PIECES = 4
-"""In flight at once."""
-EVENT_BYTES = 4 << 10
-"""Of a message that brings a tensor: what is not its bytes, at most."""
+MAX_PIECE_BYTES = 8 << 20
+"""The size of a piece: large enough to cost little, small enough to let other messages through."""
+MAX_PIECES_IN_FLIGHT = 4
+MAX_EVENT_BYTES = 4 << 10
+"""The most bytes of a message with one tensor that are not the tensor's."""
 
 
-async def fetch(exchange: StreamTransport, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
-    """A kept output or a part of it, in as many messages as it takes."""
-    most_bytes = exchange.state.max_message_bytes - EVENT_BYTES
-    if not _over(source.kept_spec(name), slices, most_bytes):
+async def fetch(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> npt.NDArray[Any]:
+    """A kept output, or a slice of it, in as many messages as it takes."""
+    max_bytes = transport.protocol.max_message_bytes - MAX_EVENT_BYTES
+    if not _is_larger(source.kept_spec(name), slices, max_bytes):
         try:
-            return await _whole(exchange, source, name, slices)
+            return await _whole(transport, source, name, slices)
         except ResourceExhausted as error:
             if error.retryable:
                 raise
-            # It may have been too large for a message. How large is known as soon as the source's
-            # own end is here.
-            await source.settled()
-            if not _over(source.kept_spec(name), slices, most_bytes):
+            # The output may be too large for a message. Its size is known once the source has ended.
+            await source.wait_ended()
+            if not _is_larger(source.kept_spec(name), slices, max_bytes):
                 raise
     spec = source.kept_spec(name)
     assert spec is not None
-    return await _in_pieces(exchange, source, name, slices, spec, min(most_bytes, PIECE_BYTES))
+    return await _in_pieces(transport, source, name, slices, spec, min(max_bytes, MAX_PIECE_BYTES))
 
 
-def _over(spec: TensorSpec | None, slices: Slices, most_bytes: int) -> bool:
-    """Whether it is known that a tensor does not fit. Of BYTES it never is."""
+def _is_larger(spec: TensorSpec | None, slices: Slices, max_bytes: int) -> bool:
+    """Whether the tensor is known to be larger. The size of BYTES is never known."""
     if spec is None or spec.nbytes is None:
         return False
-    return math.prod(sliced_shape(spec.shape, slices)) * spec.dtype.itemsize > most_bytes
+    return math.prod(sliced_shape(spec.shape, slices)) * spec.dtype.itemsize > max_bytes
 
 
-async def _whole(exchange: StreamTransport, source: Ticket, name: str, slices: Slices) -> npt.NDArray[Any]:
-    ticket = await exchange.fetch(source, name, slices)
+async def _whole(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> npt.NDArray[Any]:
+    ticket = AwaitableTicket(transport)
+    await transport.fetch(ticket, source, name, slices)
     try:
         (array,) = (await ticket).values()
     finally:
-        # Nobody else can want it: this matters when the task that fetches is cancelled.
-        ticket.cancel()
+        # Nothing else awaits it. This matters if the fetching task is cancelled.
+        transport.cancel(ticket)
     return array
 
 
 async def _in_pieces(
-    exchange: StreamTransport,
-    source: Ticket,
+    transport: StreamTransport,
+    source: AwaitableTicket,
     name: str,
     slices: Slices,
     spec: TensorSpec,
-    most_bytes: int,
+    max_bytes: int,
 ) -> npt.NDArray[Any]:
     shape = sliced_shape(spec.shape, slices)
     whole = np.empty(shape, spec.dtype)
-    pieces: deque[tuple[Slices, Ticket]] = deque()
+    in_flight: deque[tuple[Slices, AwaitableTicket]] = deque()
 
     async def take_oldest() -> None:
-        piece, ticket = pieces[0]
+        piece, ticket = in_flight[0]
         (array,) = (await ticket).values()
         whole[tuple(slice(start, stop) for start, stop in piece)] = array
-        pieces.popleft()
+        in_flight.popleft()
 
     try:
-        for piece in cut(shape, spec.dtype.itemsize, most_bytes):
-            if len(pieces) >= PIECES:
+        for piece in pieces(shape, spec.dtype.itemsize, max_bytes):
+            if len(in_flight) >= MAX_PIECES_IN_FLIGHT:
                 await take_oldest()
-            ticket = await exchange.fetch(source, name, within(slices, piece))
-            pieces.append((piece, ticket))
-        while pieces:
+            ticket = AwaitableTicket(transport)
+            await transport.fetch(ticket, source, name, compose(slices, piece))
+            in_flight.append((piece, ticket))
+        while in_flight:
             await take_oldest()
     finally:
-        for _, ticket in pieces:
-            ticket.cancel()
+        for _, ticket in in_flight:
+            transport.cancel(ticket)
     whole.flags.writeable = False
     return whole

@@ -1,4 +1,4 @@
-"""One inference for each item of a source, however long it is."""
+"""One inference for each item of a source, with the results in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.inputs import Inputs
 
 AHEAD = 16
-"""How many inferences are under way at once, when not said."""
+"""The default number of inferences in flight."""
 
 Source = Iterable[Inputs] | AsyncIterable[Inputs]
 Outputs = Mapping[str, npt.NDArray[Any]]
@@ -21,14 +21,13 @@ Submit = Callable[[Inputs], Awaitable[Ticket]]
 
 
 async def map_in_order(submit: Submit, source: Source, ahead: int) -> AsyncGenerator[Outputs, None]:
-    """The outputs for each item, in the order of the source.
+    """Yield the outputs for each item, in the order of the source.
 
-    At most `ahead` items are pulled beyond the results that were taken. Where the source has to be waited for, results
-    that are there do not wait with it. The first error, of a ticket or of the source, is raised in its turn; leaving
-    early, by it or otherwise, cancels what is in flight.
+    At most `ahead` items are read beyond the results that were taken. A slow async source does not hold back results
+    that are ready. The first error, of a ticket or of the source, is raised in its turn. Leaving early, because of an
+    error or not, cancels the tickets in flight.
     """
-    if ahead < 1:
-        raise ValueError(f"ahead is {ahead}, at least 1 is needed")
+    check_ahead(ahead)
     items = _Source(source)
     tickets: deque[Ticket] = deque()
     try:
@@ -36,7 +35,7 @@ async def map_in_order(submit: Submit, source: Source, ahead: int) -> AsyncGener
             while len(tickets) < ahead and await items.ready(tickets[0] if tickets else None):
                 tickets.append(await submit(items.take()))
             if not tickets:
-                items.check()
+                items.raise_error()
                 return
             outputs = await tickets[0]
             tickets.popleft()
@@ -47,18 +46,24 @@ async def map_in_order(submit: Submit, source: Source, ahead: int) -> AsyncGener
         await items.close()
 
 
+def check_ahead(ahead: int) -> None:
+    """Raises ValueError for less than 1."""
+    if ahead < 1:
+        raise ValueError(f"ahead is {ahead}; it must be at least 1")
+
+
 class _Source:
-    """The items of an iterable of either kind."""
+    """The items of an iterable or async iterable."""
 
     def __init__(self, source: Source) -> None:
-        self._now = None if isinstance(source, AsyncIterable) else iter(source)
-        self._later = aiter(source) if isinstance(source, AsyncIterable) else None
+        self._sync = None if isinstance(source, AsyncIterable) else iter(source)
+        self._async = aiter(source) if isinstance(source, AsyncIterable) else None
         self._pull: asyncio.Task[Inputs | None] | None = None
         self._item: Inputs | None = None
         self._error: Exception | None = None
 
     async def ready(self, oldest: Ticket | None) -> bool:
-        """Whether there is an item to take. Waits for one, but not beyond the end of the oldest ticket."""
+        """Whether there is an item to take. Waits for one, but only until the oldest ticket has ended."""
         if self._error is not None:
             return False
         try:
@@ -67,25 +72,25 @@ class _Source:
             self._error = error
             return False
 
-    def check(self) -> None:
-        """Raises what the source has raised."""
+    def raise_error(self) -> None:
+        """Raise the error of the source, if there was one."""
         if self._error is not None:
             raise self._error
 
     async def _ready(self, oldest: Ticket | None) -> bool:
-        if self._now is not None:
-            self._item = next(self._now, None)
+        if self._sync is not None:
+            self._item = next(self._sync, None)
             return self._item is not None
-        assert self._later is not None
+        assert self._async is not None
         if self._pull is None:
-            self._pull = asyncio.ensure_future(_next(self._later))
+            self._pull = asyncio.ensure_future(_next(self._async))
         if oldest is not None:
-            await _first(self._pull, oldest)
+            await _wait_either(self._pull, oldest)
             if not self._pull.done():
                 return False
         self._item = await self._pull
         if self._item is not None:
-            self._pull = None  # else it stays, so that nothing is pulled behind the end
+            self._pull = None  # at the end it stays, so that the source is not read again
         return self._item is not None
 
     def take(self) -> Inputs:
@@ -103,12 +108,12 @@ async def _next(source: AsyncIterator[Inputs]) -> Inputs | None:
     return await anext(source, None)
 
 
-async def _first(pull: asyncio.Task[Inputs | None], ticket: Ticket) -> None:
-    """Wait until one of them is done."""
+async def _wait_either(pull: asyncio.Task[Inputs | None], ticket: Ticket) -> None:
+    """Wait until the next item is there or the ticket has ended."""
     if ticket.ended or pull.done():
         return
-    end = ticket.watch()
+    end = ticket.add_waiter()
     try:
         await asyncio.wait((pull, end), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        ticket.unwatch(end)
+        ticket.remove_waiter(end)

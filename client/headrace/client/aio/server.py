@@ -1,4 +1,4 @@
-"""The way in: `connect`, and the server as seen from there."""
+"""Where an application starts: `connect`, and the server that it returns."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ import grpc
 import grpc.aio
 
 from headrace.client.aio.stream import Stream
-from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.inputs import Inputs
-from headrace.client.protocol.models import Model, ServerStatus, model_of, status_of
+from headrace.client.protocol.models import Model, model_from
+from headrace.client.protocol.status import ServerStatus, status_from
 from headrace.client.protocol.stream_protocol import StreamProtocol
-from headrace.client.protocol.unary_infer import Outputs, infer_answer, infer_request
-from headrace.client.transport.channel import cancelled_from_outside, error_of, open_channel, path, reach
+from headrace.client.protocol.unary_infer import Outputs, infer_request, infer_result
+from headrace.client.transport.channel import open_channel, path, wait_connected
+from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled
 
 MAX_MESSAGE_BYTES = 64 << 20
+"""The default of the largest message that the client takes."""
 CONNECT_TIMEOUT = 5.0
-"""Seconds."""
-_LEAST_MESSAGE_BYTES = 64 << 10
+"""In seconds."""
+_MIN_MESSAGE_BYTES = 64 << 10
 
-Starter = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-Caller = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+StreamMethod = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+UnaryMethod = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
 def connect(
@@ -35,21 +37,23 @@ def connect(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     connect_timeout: float = CONNECT_TIMEOUT,
 ) -> Server:
-    """A server at "host:port" or "unix:/path", to be used as `async with` or closed with `close()`.
+    """A server at "host:port" or "unix:/path". Use it in `async with`, or close it with `close()`.
 
-    Nothing is opened before it is used; then, and whenever the connection was lost, what needs the
-    server tries to reach it for `connect_timeout` seconds before it raises Unavailable.
+    Connects when it is first used. Then, and whenever the connection was lost, a method that needs the server tries to
+    reach it for `connect_timeout` seconds before it raises Unavailable.
 
-    `max_message_bytes` is the largest message that this side takes, at least 64 KiB. An output that
-    does not fit in one cannot be sent back; it can be kept, and fetched whatever its size.
+    `max_message_bytes` is the largest message that the client takes, at least 64 KiB. A larger output cannot be sent
+    back; keep it and fetch it, which works for any size.
+
+    Raises ValueError if `max_message_bytes` is too small.
     """
-    if max_message_bytes < _LEAST_MESSAGE_BYTES:
-        raise ValueError(f"max_message_bytes is at least {_LEAST_MESSAGE_BYTES}")
+    if max_message_bytes < _MIN_MESSAGE_BYTES:
+        raise ValueError(f"max_message_bytes is {max_message_bytes}; it must be at least {_MIN_MESSAGE_BYTES}")
     return Server(target, max_message_bytes, connect_timeout)
 
 
 class Server:
-    """A connection to a server; made by `connect`. Streams and unary calls share it."""
+    """A connection to a server, shared by streams and unary calls; made by `connect`."""
 
     def __init__(self, target: str, max_message_bytes: int, connect_timeout: float) -> None:
         self.target = target
@@ -70,26 +74,26 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection. Streams still open end; what they have in flight is Cancelled."""
+        """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
         self._closed = True
         if self._channel is not None:
             await self._channel.close()
 
     async def models(self) -> list[Model]:
-        """The models that are served, in the order of their names. Raises Unavailable."""
-        answer = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
-        return [model_of(model) for model in pb.ListModelsResponse.FromString(answer).models]
+        """The models that are served, sorted by name. Raises Unavailable."""
+        response = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
+        return [model_from(model) for model in pb.ListModelsResponse.FromString(response).models]
 
     async def model(self, name: str, version: str | None = None) -> Model:
-        """One model; without a version the newest. Raises NotFound, Unavailable."""
+        """One model, by default its newest version. Raises NotFound, Unavailable."""
         request = pb.DescribeModelRequest(name=name, version=version or "")
-        answer = await self._call("DescribeModel", request.SerializeToString())
-        return model_of(pb.ModelDescription.FromString(answer))
+        response = await self._call("DescribeModel", request.SerializeToString())
+        return model_from(pb.ModelDescription.FromString(response))
 
     async def status(self) -> ServerStatus:
-        """What the server holds at this moment. Raises Unavailable."""
-        answer = await self._call("ServerStatus", pb.ServerStatusRequest().SerializeToString())
-        return status_of(pb.ServerStatusResponse.FromString(answer))
+        """The load of the server at this moment. Raises Unavailable."""
+        response = await self._call("ServerStatus", pb.ServerStatusRequest().SerializeToString())
+        return status_from(pb.ServerStatusResponse.FromString(response))
 
     async def infer(
         self,
@@ -101,37 +105,37 @@ class Server:
         timeout: float | None = None,
         priority: int = 0,
     ) -> Outputs:
-        """One inference by itself, for scripts: the outputs by name, as read-only arrays.
+        """Run one inference by itself, for scripts, and return its outputs by name, as read-only arrays.
 
-        Arguments are those of `Stream.submit`; references and `keep` need a stream, and so does
-        speed. `timeout` counts from here. Raises any HeadraceError.
+        The arguments are those of `Stream.submit`. References and `keep` need a stream, and a stream is faster.
+        `timeout` counts from this call. Raises any HeadraceError.
         """
         request = infer_request(model, version, inputs, outputs, timeout, priority)
-        return infer_answer(await self._call("Infer", request, timeout), outputs).outputs
+        return infer_result(await self._call("Infer", request, timeout), outputs).outputs
 
     def stream(self, *, ordered: bool = False) -> Stream:
-        """A stream, to be used as `async with`.
+        """A stream, to use in `async with`.
 
-        Entering it raises Unavailable when the server cannot be reached.
+        Entering it raises Unavailable if the server cannot be reached.
 
-        `ordered`: tickets end in the order in which they were submitted, failures included; fetches
-        and refusals do not wait for their turn.
+        `ordered`: tickets end in the order in which they were submitted, failures included. Fetches and refusals do not
+        wait for their turn.
         """
 
-        async def open_exchange() -> StreamTransport:
-            channel = await self._reached(self._connect_timeout)
-            start: Starter = channel.stream_stream(path("Stream"))
-            state = StreamProtocol[Ticket](self._max_message_bytes, ordered=ordered)
-            exchange = StreamTransport(start(), state, self.target)
-            await exchange.open(self._connect_timeout)
-            return exchange
+        async def open_transport() -> StreamTransport:
+            channel = await self._connected(self._connect_timeout)
+            start: StreamMethod = channel.stream_stream(path("Stream"))
+            protocol = StreamProtocol(self._max_message_bytes, ordered=ordered)
+            transport = StreamTransport(start(), protocol, self.target)
+            await transport.open(self._connect_timeout)
+            return transport
 
-        return Stream(self.target, open_exchange)
+        return Stream(self.target, open_transport)
 
     async def _call(self, method: str, request: bytes, timeout: float | None = None) -> bytes:
-        patience = self._connect_timeout if timeout is None else min(timeout, self._connect_timeout)
-        channel = await self._reached(patience)
-        call: Caller = channel.unary_unary(path(method))
+        connect_timeout = self._connect_timeout if timeout is None else min(timeout, self._connect_timeout)
+        channel = await self._connected(connect_timeout)
+        call: UnaryMethod = channel.unary_unary(path(method))
         try:
             return await call(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
@@ -141,12 +145,12 @@ class Server:
                 raise
             raise Cancelled("the connection was closed") from None
 
-    async def _reached(self, timeout: float) -> grpc.aio.Channel:
+    async def _connected(self, timeout: float) -> grpc.aio.Channel:
         if self._closed:
-            raise RuntimeError(f"{self!r} was closed; connect() makes a new one")
+            raise RuntimeError(f"{self!r} was closed; connect() returns a new one")
         if self._channel is None:
             self._channel = open_channel(self.target, self._max_message_bytes)
-        await reach(self._channel, self.target, timeout)
+        await wait_connected(self._channel, self.target, timeout)
         return self._channel
 
     def __repr__(self) -> str:

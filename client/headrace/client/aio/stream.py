@@ -1,4 +1,4 @@
-"""A stream as an application sees it: where tickets are submitted."""
+"""A stream as an application sees it: submit tickets to it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from types import TracebackType
 
 from headrace.client.aio.ordered_map import AHEAD, Source, map_in_order
 from headrace.client.aio.ticket import Ticket
+from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
-from headrace.client.protocol.stream_protocol import Hello
 from headrace.client.protocol.unary_infer import Outputs
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled
 
 
 class Stream:
-    """Many inferences on one connection; made by `Server.stream`, used once, as `async with`.
+    """Many inferences on one connection; made by `Server.stream`, and used once, in `async with`.
 
-    Leaving the block takes nothing more and waits for what is in flight, without raising what
-    became of it: that is for those who await the tickets. Leaving it by an exception cancels what
-    is in flight. Results outlive the stream, kept outputs do not.
+    Leaving the block accepts no more tickets and waits for those in flight. It does not raise their errors, which are
+    for the code that awaits the tickets. Leaving the block by an exception cancels the tickets in flight. Results
+    outlive the stream; kept outputs do not.
     """
 
-    def __init__(self, target: str, open_exchange: Callable[[], Awaitable[StreamTransport]]) -> None:
+    def __init__(self, target: str, open_transport: Callable[[], Awaitable[StreamTransport]]) -> None:
         self._target = target
-        self._open = open_exchange
-        self._exchange: StreamTransport | None = None
+        self._open = open_transport
+        self._transport: StreamTransport | None = None
 
     async def __aenter__(self) -> Stream:
-        if self._exchange is not None:
-            raise RuntimeError(f"{self!r} was used before; server.stream() makes a new one")
-        self._exchange = await self._open()
+        if self._transport is not None:
+            raise RuntimeError(f"{self!r} was used before; server.stream() returns a new one")
+        self._transport = await self._open()
         return self
 
     async def __aexit__(
@@ -55,42 +55,38 @@ class Stream:
         timeout: float | None = None,
         priority: int = 0,
     ) -> Ticket:
-        """Queue one inference and give its ticket; `await` that for the outputs.
+        """Queue one inference and return its ticket; `await` the ticket for the outputs.
 
-        Waits while the window is full (`hello.window` tickets are in flight, whether anybody looks
-        at them or not) or 64 MiB wait to be sent. Never waits for the inference. Cancelling the
-        task while it waits here submits nothing.
+        Waits while the window is full, that is, while `hello.window` tickets are in flight (awaited or not) or 64 MiB
+        wait to be sent. Never waits for the inference. Cancelling the task while it waits here submits nothing.
 
-        `inputs`: every input of the model, by any of its names. An array of the input's shape and
-        dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), which is copied before this
-        returns and may be overwritten then; anything else goes through `np.asarray`. Or
-        `zeros(shape, dtype)`. Or `ticket["z"]` or `ticket.take("z")`, a kept output of an earlier
-        ticket of this stream, which need not have run.
+        `inputs`: a value for every input of the model, by any of its names. The value is an array of the input's shape
+        and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), or anything that `np.asarray` converts to
+        one. It is copied before this returns. Or it is `zeros(shape, dtype)`. Or it is `ticket["z"]` or
+        `ticket.take("z")`, a kept output of an earlier ticket of this stream, which need not have run.
 
-        `outputs`: those to send back, in this order; None is all, `[]` none.
-        `keep`: those that stay on the server, for `ticket.fetch` and as inputs of later tickets.
-        `version`: None is the newest one at this moment.
-        `timeout`: seconds from the arrival at the server until the ticket ends with
-        DeadlineExceeded, waiting and queueing included; what has passed already (0 or less) still
-        gets there, to end so.
-        `priority`: 0 to 9, a larger number is started sooner.
+        `outputs`: the outputs to return, in this order; None returns all, `[]` none.
+        `keep`: the outputs that stay on the server, for `ticket.fetch` and as inputs of later tickets.
+        `version`: None selects the newest version at this moment.
+        `timeout`: seconds, from the arrival at the server, after which the ticket ends with DeadlineExceeded. Waiting
+        and queueing count. A timeout of 0 or less has already passed; the ticket is submitted and ends so.
+        `priority`: 0 to 9; a larger number starts sooner.
 
-        Raises only what the client can see itself: InvalidArgument (a dtype or element that has no
-        datatype), ResourceExhausted (inputs over the server's largest message), Unavailable (the
-        stream is closed or has ended), ValueError (a ticket of another stream). What the server
-        says comes from awaiting the ticket.
+        Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
+        ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
+        ValueError (a ticket of another stream). Awaiting the ticket raises the errors of the server.
         """
-        exchange = self._exchange or self._opened()
-        state = exchange.state
-        if exchange.room.crowded or state.room <= 0:
-            await exchange.room.enter()
-        ticket = Ticket(exchange)
+        transport = self._transport or self._opened()
+        protocol = transport.protocol
+        if transport.window_queue.contended or protocol.free_window <= 0:
+            await transport.window_queue.wait_turn()
+        ticket = Ticket(transport)
         try:
-            state.submit(ticket, model, version, inputs, outputs, keep, timeout, priority)
+            protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority)
         except BaseException:
-            exchange.room.give()
+            transport.window_queue.admit()
             raise
-        exchange.rouse()
+        transport.wake_writer()
         return ticket
 
     def map(
@@ -104,12 +100,12 @@ class Stream:
         priority: int = 0,
         ahead: int = AHEAD,
     ) -> AsyncGenerator[Outputs, None]:
-        """One inference for each item of an iterable or async iterable, however long; the outputs in its order.
+        """Run one inference for each item of an iterable or async iterable, and yield the outputs in its order.
 
-        Items are inputs as `submit` takes them. At most `ahead` of them are pulled beyond the results that were taken,
-        so that an endless source is served at the pace of whoever takes the results. While an async source has nothing,
-        results that are there do not wait with it. The first error is raised in its turn; leaving early, by it or
-        otherwise, cancels what is in flight.
+        Items are inputs as `submit` takes them. At most `ahead` of them are read beyond the results that were taken, so
+        an endless source is read at the pace at which results are taken. A slow async source does not hold back results
+        that are ready. The first error is raised in its turn. Leaving early, because of an error or not, cancels the
+        tickets in flight.
         """
 
         def submit(item: Inputs) -> Awaitable[Ticket]:
@@ -119,28 +115,28 @@ class Stream:
 
     @property
     def hello(self) -> Hello:
-        """What the server said of itself and its bounds when the stream was opened."""
-        hello = self._opened().state.hello
+        """The server's version and limits, as it gave them when the stream was opened."""
+        hello = self._opened().protocol.hello
         assert hello is not None
         return hello
 
     @property
     def in_flight(self) -> int:
-        """Tickets in flight, fetches included."""
-        return len(self._opened().state.in_flight)
+        """The number of tickets in flight, fetches included."""
+        return len(self._opened().protocol.in_flight)
 
     @property
     def draining(self) -> bool:
-        """The server is stopping: it refuses new inferences (Unavailable), the rest goes on."""
-        return self._opened().state.draining
+        """Whether the server is stopping. It then refuses new inferences (Unavailable); everything else goes on."""
+        return self._opened().protocol.draining
 
     def _opened(self) -> StreamTransport:
-        if self._exchange is None:
+        if self._transport is None:
             raise RuntimeError("the stream is not open: use it in `async with`")
-        return self._exchange
+        return self._transport
 
     def __repr__(self) -> str:
-        if self._exchange is None:
+        if self._transport is None:
             return f"<Stream to {self._target}, not open>"
-        state, waiting = self._exchange.state, len(self._exchange.room)
-        return f"<Stream to {self._target}, {state.load()}, {waiting} waiting>"
+        protocol, waiting = self._transport.protocol, len(self._transport.window_queue)
+        return f"<Stream to {self._target}, {protocol.load()}, {waiting} waiting>"

@@ -1,140 +1,95 @@
-"""Tickets as an application sees them: to await, chain, fetch from, cancel and release."""
+"""Tickets as an application sees them: await, chain, fetch from, cancel and release them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Generator, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy.typing as npt
 
+from headrace.client.aio.awaitable_ticket import AwaitableTicket
 from headrace.client.aio.fetching import fetch
 from headrace.client.protocol.inputs import Reference
 from headrace.client.protocol.slices import SliceLike, as_slices
-from headrace.client.protocol.ticket_state import TicketState
-from headrace.wire.errors import HeadraceError
-
-if TYPE_CHECKING:
-    from headrace.client.transport.stream_transport import StreamTransport
-    from headrace.client.transport.waker import Waiter
 
 
-class Ticket(TicketState):
+class Ticket(AwaitableTicket):
     """One inference on a stream, in flight or ended; made by `Stream.submit`.
 
-    `await ticket` waits for its end and gives the outputs that were asked for, by name, as
-    read-only arrays; or it raises the error with which the ticket ended (any `HeadraceError`). It
-    may be awaited often and by several tasks. Cancelling a task that awaits it changes nothing for
-    the ticket.
+    `await ticket` waits for its end and returns the requested outputs by name, as read-only arrays, or raises the error
+    with which the ticket ended (any `HeadraceError`). Several tasks may await it, and as often as they like. Cancelling
+    a task that awaits it does not affect the ticket.
 
-    The result belongs to the ticket: it lives as long as the ticket or the arrays do. What is in
-    `keep` stays on the server, also when this object is dropped, until it is released, the server's
-    keep time has passed, or the stream has ended.
+    The result belongs to the ticket, and lives as long as the ticket or the arrays do. Outputs in `keep` stay on the
+    server, even if this object is dropped, until they are released, the server's keep time has passed, or the stream
+    has ended.
     """
 
     __slots__ = ()
 
-    owner: StreamTransport
-
-    def __await__(self) -> Generator[Any, None, Mapping[str, npt.NDArray[Any]]]:
-        if self.layout is None and self.error is None:
-            waiter = self.owner.alarm.waiter()
-            self._add(waiter)
-            try:
-                yield waiter
-            finally:
-                self.unwatch(waiter)
-        return self.outputs()
-
-    def _add(self, waiter: Waiter | asyncio.Future[None]) -> None:
-        if self.waiters is None:
-            self.waiters = [waiter]
-        else:
-            self.waiters.append(waiter)
-
-    def watch(self) -> asyncio.Future[None]:
-        """A future that is done when this ticket, which has not ended, has: for those who need more than to await it.
-
-        One for each who waits, and only then: cancelling a task cancels the future that it waits for.
-        """
-        waiter = self.owner.loop.create_future()
-        self._add(waiter)
-        return waiter
-
-    def unwatch(self, waiter: Waiter | asyncio.Future[None]) -> None:
-        """Whoever had `watch` does not wait any more."""
-        if self.waiters is not None:
-            self.waiters.remove(waiter)
-
-    async def settled(self) -> None:
-        """Wait for the end, whatever it is."""
-        with suppress(HeadraceError):
-            await self
-
     def __getitem__(self, name: str) -> Reference:
-        """A kept output, as an input of a later ticket of this stream; it need not be there yet.
+        """A kept output as an input of a later ticket of this stream. It need not exist yet.
 
         Raises KeyError for an output that is not in `keep`, or was released.
         """
         self.check_kept(name)
-        return Reference(self.owner.state, self.tag, name)
+        return Reference(self.owner.protocol, self.tag, name)
 
     def take(self, name: str) -> Reference:
-        """As `ticket[name]`, and the output lives no longer than the run that uses it.
+        """Like `ticket[name]`, but the output lives only until the run that uses it has ended.
 
-        It is taken when the server admits the ticket that it is submitted with; one that is refused
-        takes nothing, so it may be submitted again. What was taken is not there for others: they
-        fail with FailedPrecondition.
+        The output is taken when the server admits the ticket that refers to it. A refused ticket takes nothing, so it
+        may be submitted again. Once an output is taken, other tickets that refer to it fail with FailedPrecondition.
+
+        Raises KeyError for an output that is not in `keep`, or was released.
         """
         self.check_kept(name)
-        return Reference(self.owner.state, self.tag, name, take=True)
+        return Reference(self.owner.protocol, self.tag, name, take=True)
 
     async def fetch(self, name: str, slice: SliceLike | None = None) -> npt.NDArray[Any]:
-        """A kept output, or a part of it, as a read-only array. It stays on the server.
+        """A kept output, or a slice of it, as a read-only array. The output stays on the server.
 
-        `slice` is one `(start, stop)` or a sequence of them, one for each leading axis; without it
-        the output comes whole. It waits for room in the window and for this ticket's end. An output
-        that is larger than a message comes in several and needs memory for itself and about 32 MiB
-        more.
+        `slice` is one `(start, stop)`, or a sequence with one for each leading axis; without it the whole output is
+        fetched. Waits for a place in the window and for the end of this ticket. An output larger than a message comes
+        in several pieces, and needs memory for itself and for about 32 MiB more.
 
-        Raises KeyError for an output that is not in `keep`, or was released; InvalidArgument for a
-        slice that is not inside; NotFound when the server has it no more (taken, keep time over, or
-        the ticket failed); Unavailable when the stream has ended.
+        Raises KeyError for an output that is not in `keep`, or was released; InvalidArgument for a slice outside the
+        output; NotFound if the server no longer has the output (it was taken, its keep time has passed, or the ticket
+        failed); Unavailable if the stream has ended.
         """
         self.check_kept(name)
         return await fetch(self.owner, self, name, as_slices(slice))
 
     def release(self, *names: str) -> None:
-        """Let go of kept outputs, or of all when none is named; who refers to them still gets them.
+        """Release kept outputs, or all of them if no name is given. Tickets that already refer to them still get them.
 
-        Raises KeyError for an output that is not in `keep`. What was released before is ignored.
+        Raises KeyError for an output that is not in `keep`. Releasing an output again has no effect.
         """
         self.owner.release(self, names)
 
     def cancel(self) -> None:
-        """End the ticket with Cancelled, unless it ends before the server hears of this.
+        """End the ticket with Cancelled, unless it ends before the server receives this.
 
-        Tickets that refer to it end with FailedPrecondition.
+        Tickets that refer to its outputs end with FailedPrecondition.
         """
         self.owner.cancel(self)
 
     @property
     def waiting(self) -> float | None:
-        """Seconds until its sources were there; None before the ticket is done."""
+        """Seconds that the ticket waited for its sources; None until it is done."""
         return None if self.times is None else self.times[0] / 1e6
 
     @property
     def queued(self) -> float | None:
-        """Seconds until a slot was free; None before the ticket is done."""
+        """Seconds that the ticket was queued for a slot; None until it is done."""
         return None if self.times is None else self.times[1] / 1e6
 
     @property
     def running(self) -> float | None:
-        """Seconds in the runtime; None before the ticket is done."""
+        """Seconds that the ticket ran; None until it is done."""
         return None if self.times is None else self.times[2] / 1e6
 
 
 async def result(ticket: Ticket) -> Mapping[str, npt.NDArray[Any]]:
-    """`await ticket`, where a coroutine is needed."""
+    """`await ticket` as a coroutine."""
     return await ticket

@@ -27,10 +27,11 @@ from headrace.client.aio.completed import completed as _completed
 from headrace.client.aio.ordered_map import AHEAD
 from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
 from headrace.client.blocking.background_loop import call, wait
+from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs, Reference, zeros
-from headrace.client.protocol.models import Model, ServerStatus
+from headrace.client.protocol.models import Model
 from headrace.client.protocol.slices import SliceLike
-from headrace.client.protocol.stream_protocol import Hello
+from headrace.client.protocol.status import ServerStatus
 
 __all__ = ["Server", "Stream", "Ticket", "completed", "connect", "zeros"]
 

@@ -1,4 +1,4 @@
-"""A call: what repeats from inference to inference, and the bytes of its commands. Pure."""
+"""A call: what inferences have in common, and the template of their commands. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from headrace.client.protocol.inputs import Inputs, Normal, Reference, Zeros, fixed_size
+from headrace.client.protocol.call_description import Arrays, Key
+from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros, fixed_size
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import timeout_us
 from headrace.wire.errors import quote
@@ -16,27 +16,24 @@ from headrace.wire.frames import join_frame, tensor_header
 from headrace.wire.tensors import to_wire
 
 SMALL_BYTES = 16 << 10
-"""Up to this size of an Infer its template holds its tensors too."""
+"""Total bytes of tensors up to which a template holds the tensors of an Infer too."""
 TENSOR_COST = 64
-"""What a tensor counts in a frame besides its bytes.
+"""Bytes that a tensor counts in a frame in addition to its own.
 
 More than its header takes, so that a frame closed at FRAME_BYTES never holds more than MAX_TENSORS.
 """
 
-_HERE = b"the hole"
-"""Eight bytes that stand for what is filled in."""
+_HOLE = b"the hole"
+"""Eight bytes that mark where a template is filled in."""
 _to_bytes = np.ndarray.tobytes
 _ndarray = np.ndarray
 
-Arrays = list[npt.NDArray[Any]]
-
 
 class Call:
-    """A description that the server knows by `number`, and what its commands have in common.
+    """A description that the server knows by `number`, and the template of the commands that use it.
 
-    Such a command is a template with holes for its tag (which is what tags of a fixed width are
-    for), its sources, and the bytes of small tensors. Filling it takes a fifth of the time that
-    building and serialising a message takes.
+    The template has holes for the tag (for this reason tags have a fixed width), the tags of the sources, and the bytes
+    of small tensors. Filling it takes a fifth of the time that building and serializing a message takes.
     """
 
     __slots__ = (
@@ -50,21 +47,20 @@ class Call:
         "_zeros",
         "cost",
         "keep",
+        "key",
         "model",
         "number",
         "options",
         "outputs",
         "tensors",
-        "used",
     )
 
-    def __init__(self, number: int, description: pb.Call, inputs: Normal) -> None:
+    def __init__(self, number: int, key: Key, description: pb.Call, inputs: NormalInputs) -> None:
         self.number = number
+        self.key = key
         self.model = description.model
         self.outputs = None if description.all_outputs else tuple(description.outputs)
         self.keep = tuple(description.keep)
-        self.used = 0
-        """The last tag: what was used least lately makes room for new calls."""
         self._sources: list[tuple[str, str, bool]] = []
         self._inline: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
         self._zeros: list[tuple[str, Zeros]] = []
@@ -81,35 +77,35 @@ class Call:
         self._fixed = None not in self._sizes
         self._small = self._fixed and sum(size or 0 for size in self._sizes) <= SMALL_BYTES
         self._count = len(inputs) if self._small else -1
-        """Inputs; -1, which no inputs are, when they are not small."""
+        """The number of inputs, or -1 if they are not small."""
         self.set_options(None, 0)
 
     def set_options(self, timeout: float | None, priority: int) -> None:
-        """Make the template for these, until others come: most programs never change them.
+        """Make the template for these options. Most programs never change them.
 
-        Raises ValueError for what the contract does not take.
+        Raises ValueError for a value outside the contract.
         """
         command = pb.Command(
-            tag=int.from_bytes(_HERE, "little"),
+            tag=int.from_bytes(_HOLE, "little"),
             call=self.number,
             tensors=self.tensors,
             timeout_us=timeout_us(timeout),
             priority=priority,
-            sources=[int.from_bytes(_HERE, "little")] * len(self._sources),
+            sources=[int.from_bytes(_HOLE, "little")] * len(self._sources),
         )
         item = pb.ClientFrame(commands=[command]).SerializeToString()
         self.options = timeout, priority
         self.cost = len(item) + sum(TENSOR_COST + (size or 0) for size in self._sizes)
-        """Bytes that an item of this call takes in a frame, at most; without those of BYTES."""
+        """The most bytes that an item of this call takes in a frame, not counting the elements of BYTES."""
         if self._small:
-            item += b"".join(tensor_header(size or 0) + _HERE for size in self._sizes)
-        self._template = item.replace(b"%", b"%%").replace(_HERE, b"%b")
+            item += b"".join(tensor_header(size or 0) + _HOLE for size in self._sizes)
+        self._template = item.replace(b"%", b"%%").replace(_HOLE, b"%b")
 
-    def repeat(self, tag: int, inputs: Inputs, stream: object) -> bytes | None:
-        """The item for inputs that are small and plainly what this call describes; else None, which says nothing.
+    def match_and_fill(self, tag: int, inputs: Inputs, stream: object) -> bytes | None:
+        """The item for small inputs that plainly match this call, or None if they have to be compared by key.
 
-        What almost every Infer is: the same arrays with other numbers in them. This takes half the time that it takes
-        to build the key of the call, to look that up, and then to make the item.
+        Almost every Infer matches: the same arrays with other numbers in them. This takes half the time of building the
+        key of the call, looking it up, and filling the template.
         """
         if len(inputs) != self._count:
             return None
@@ -133,12 +129,11 @@ class Call:
                 return None
         return self._template % tuple(holes)
 
-    def item(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
-        """The Infer with its tensors, as a piece of a frame, and its cost.
+    def fill(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
+        """The Infer with its tensors, as an item of a frame, and its cost in bytes.
 
-        The arrays are copied here. A large item travels alone and is the message then, so this is
-        the only copy that the client makes of it. Raises InvalidArgument for an element of BYTES
-        that is neither str nor bytes.
+        Copies the arrays. A large item becomes a message of its own, so this is the only copy that the client makes.
+        Raises InvalidArgument for an element of BYTES that is neither str nor bytes.
         """
         filling: tuple[bytes, ...] = (tag.to_bytes(8, "little"),)
         if references:

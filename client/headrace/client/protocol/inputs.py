@@ -1,4 +1,4 @@
-"""Inputs: arrays and references to kept outputs, and arrays as bytes. Pure."""
+"""Inputs of an inference: arrays, references to kept outputs, and zeros. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.wire.errors import InvalidArgument, quote
 
 @dataclass(slots=True, eq=False)
 class Reference:
-    """A kept output as an input of a later ticket: `ticket["z"]`, or `ticket.take("z")`."""
+    """A kept output as an input of a later ticket; made by `ticket["z"]` or `ticket.take("z")`."""
 
     stream: object = field(repr=False)
     tag: int
@@ -25,41 +25,41 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Zeros:
-    """An input of zeros that is made on the server: made by `zeros`."""
+    """An input of zeros that the server allocates; made by `zeros`."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 def zeros(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Zeros:
-    """An input of zeros that nobody has to send: how a recurrence begins. 64 MiB at most.
+    """An input of zeros that is not sent, for example the first state of a recurrent model. At most 64 MiB.
 
-    Raises InvalidArgument for a dtype that has no datatype.
+    Raises InvalidArgument for a dtype without a datatype.
     """
-    normal = numpy_dtype(datatype_of(np.dtype(dtype)))
-    return Zeros((shape,) if isinstance(shape, int) else tuple(shape), normal)
+    wire_dtype = numpy_dtype(datatype_of(np.dtype(dtype)))
+    return Zeros((shape,) if isinstance(shape, int) else tuple(shape), wire_dtype)
 
 
 Inputs = Mapping[str, npt.ArrayLike | Reference | Zeros]
-"""Name to array (or what `np.asarray` makes one of), to a reference, or to zeros."""
+"""The input for each name: an array (or anything that `np.asarray` converts), a reference, or zeros."""
 
 
-Normal = dict[str, npt.NDArray[Any] | Reference | Zeros]
-"""Arrays of the wire's dtypes only: little-endian, strings as objects."""
+NormalInputs = dict[str, npt.NDArray[Any] | Reference | Zeros]
+"""Inputs whose arrays have the dtypes of the wire: little-endian numbers, and strings as objects."""
 
 
-def normalised(inputs: Inputs) -> Normal:
-    """The same inputs with arrays of the wire's dtypes only.
+def normalize(inputs: Inputs) -> NormalInputs:
+    """The same inputs, with arrays converted to the dtypes of the wire.
 
-    Raises InvalidArgument, naming the input, for a dtype that has no datatype.
+    Raises InvalidArgument, naming the input, for a dtype without a datatype.
     """
     return {
-        name: value if isinstance(value, Reference | Zeros) else _normal(name, np.asarray(value))
+        name: value if isinstance(value, Reference | Zeros) else _normalize(name, np.asarray(value))
         for name, value in inputs.items()
     }
 
 
-def _normal(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _normalize(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     try:
         datatype = datatype_of(array.dtype)
     except InvalidArgument as error:
@@ -68,5 +68,5 @@ def _normal(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def fixed_size(array: npt.NDArray[Any]) -> int | None:
-    """Bytes on the wire of every array of this dtype and shape; None for BYTES."""
+    """The size on the wire of any array of this dtype and shape, in bytes; None for BYTES."""
     return None if array.dtype.hasobject else array.nbytes

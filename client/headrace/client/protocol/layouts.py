@@ -1,4 +1,4 @@
-"""Layouts: what the tensors of an event are, and arrays made of their bytes. Pure."""
+"""Layouts: the names, datatypes and shapes of an event's tensors, and the arrays over their bytes. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _array = np.ndarray
 
 
 class TensorSpec:
-    """Name, datatype and shape of one tensor. Raises InvalidArgument for what no tensor can be."""
+    """Name, datatype and shape of a tensor. Raises InvalidArgument if there cannot be such a tensor."""
 
     __slots__ = ("datatype", "dtype", "name", "nbytes", "shape")
 
@@ -31,18 +31,18 @@ class TensorSpec:
         """None for BYTES."""
 
     def array(self, data: Buffer) -> npt.NDArray[Any]:
-        """A read-only array over the bytes. Raises Internal when they do not fit the spec."""
+        """A read-only array over the bytes. Raises Internal if they do not match the spec."""
         if self.nbytes is None:
             return self._strings(data)
         if len(data) != self.nbytes:
-            raise Internal(f"the server sent {len(data)} bytes for {self}, not {self.nbytes}")
+            raise Internal(f"the server sent {len(data)} bytes for {self}, which takes {self.nbytes}")
         return _array(self.shape, self.dtype, data)
 
     def _strings(self, data: Buffer) -> npt.NDArray[Any]:
         try:
             array = decode_bytes(data, self.shape)
         except InvalidArgument as error:
-            raise Internal(f"the server sent no strings for {self}: {error.message}") from None
+            raise Internal(f"the server sent invalid strings for {self}: {error.message}") from None
         array.flags.writeable = False
         return array
 
@@ -51,7 +51,7 @@ class TensorSpec:
 
 
 class Layout:
-    """The tensors that come with an event (`sent`) and those that stay on the server (`kept`)."""
+    """The tensors that an event brings (`sent`) and those that stay on the server (`kept`)."""
 
     __slots__ = ("count", "kept", "sent")
 
@@ -63,8 +63,8 @@ class Layout:
     def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> Arrays:
         """The tensors by name.
 
-        `names` are those that the call asked for, in the order in which they come: a port may have
-        several names, and the caller wants the one that it used. None: those of the server.
+        `names` are the outputs that the call asked for, in the same order. A port may have several names, and the
+        application expects the one that it used. None stands for the names of the server.
         """
         if names is None or len(names) != self.count:
             names = [spec.name for spec in self.sent]
@@ -72,18 +72,18 @@ class Layout:
         for at, spec in enumerate(self.sent):
             data = tensors[at]
             if len(data) == spec.nbytes:
-                # As `spec.array` does, without the call: this is done for every result.
+                # What `spec.array` does, without the call, because every result passes here.
                 arrays[names[at]] = _array(spec.shape, spec.dtype, data)
             else:
                 arrays[names[at]] = spec.array(data)
         return arrays
 
     def kept_spec(self, name: str, keep: Sequence[str]) -> TensorSpec | None:
-        """What a kept output is. `keep` are the call's names, which the server may not use."""
+        """The spec of a kept output. `keep` holds the names of the call, which may differ from the server's."""
         if len(self.kept) == len(keep):
             return self.kept[keep.index(name)]
         return next((spec for spec in self.kept if spec.name == name), None)
 
 
 EMPTY = Layout()
-"""Number 0: no tensors."""
+"""Layout 0: no tensors."""

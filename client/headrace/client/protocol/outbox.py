@@ -1,4 +1,4 @@
-"""The outbox: commands that wait for the writer, gathered into frames. Pure."""
+"""The outbox: commands waiting for the writer, gathered into frames. Pure."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from collections import deque
 
 
 class Outbox:
-    """Takes items in order and gives them back as messages, each as full as it has become by then.
+    """Gathers items, in order, into messages. A message holds the items that are there when it is asked for.
 
-    An item is one command with its tensors, serialised as a frame of its own: protobuf joins
-    repeated fields, so the concatenation of such frames is the frame that holds them all.
+    An item is one command with its tensors, serialized as a frame of its own. Protobuf joins repeated fields, so the
+    concatenation of such frames is the frame that holds them all.
     """
 
     def __init__(self) -> None:
-        self._most_items = self._most_bytes = 0
+        self._max_items = self._max_bytes = 0
         self._closed: deque[tuple[list[bytes], int]] = deque()
         self._open: list[bytes] = []
         self._items = 0
         self._cost = 0
         self.unsent = 0
-        """Bytes that wait, at most."""
+        """An upper bound of the bytes that wait to be sent."""
 
-    def set_limits(self, items: int, nbytes: int) -> None:
-        """Where a frame closes; an item that is larger travels alone."""
-        self._most_items = items
-        self._most_bytes = nbytes
+    def set_limits(self, max_items: int, max_bytes: int) -> None:
+        """Set where a frame closes. A larger item travels alone."""
+        self._max_items = max_items
+        self._max_bytes = max_bytes
 
     def add(self, item: bytes, cost: int) -> None:
-        """`cost` is the size of the item in bytes, at least."""
-        if self._items and self._cost + cost > self._most_bytes:
+        """Queue an item. `cost` is its size in bytes, or more."""
+        if self._items and self._cost + cost > self._max_bytes:
             self._close()
         self._open.append(item)
         self._items += 1
         self._cost += cost
         self.unsent += cost
-        if self._items >= self._most_items:
+        if self._items >= self._max_items:
             self._close()
 
     def _close(self) -> None:
@@ -43,7 +43,7 @@ class Outbox:
         self._items = self._cost = 0
 
     def next_message(self) -> bytes | None:
-        """The oldest frame, full or not; None when nothing waits."""
+        """The oldest frame, full or not; None if nothing is waiting."""
         if not self._closed:
             if not self._items:
                 return None
@@ -53,7 +53,11 @@ class Outbox:
         return b"".join(frame)
 
     def clear(self) -> None:
-        """Nothing will be sent any more."""
+        """Drop everything that waits."""
         self._closed.clear()
         self._open = []
         self._items = self._cost = self.unsent = 0
+
+    def __repr__(self) -> str:
+        frames = len(self._closed) + bool(self._items)
+        return f"<Outbox: {frames} frames, {self.unsent} bytes unsent>"

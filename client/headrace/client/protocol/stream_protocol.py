@@ -3,64 +3,40 @@
     submit, fetch, release, cancel  ->  next_message(), for the server
     receive(message), end(error)    ->  the tickets that have ended
 
-A ticket is in flight from the moment it is queued until its terminal event is received or the
-stream has ended, whether anybody looks at it or not: that is what the window counts.
+A ticket is in flight from the moment it is queued until its terminal event is received or the stream has ended, whether
+or not anything awaits it. The window limits the tickets in flight.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-import numpy as np
-
-from headrace.client.protocol.call import Arrays, Call
-from headrace.client.protocol.calls import Calls, Names, describe, signature
-from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalised
+from headrace.client.protocol.errors import broken_contract, copy_error
+from headrace.client.protocol.hello import Hello, hello_from
+from headrace.client.protocol.infer_encoder import InferEncoder
+from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import EMPTY, Layout
 from headrace.client.protocol.outbox import Outbox
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.ticket_state import TicketState, again
+from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.durations import seconds_of
-from headrace.wire.errors import (
-    HeadraceError,
-    Internal,
-    InvalidArgument,
-    ResourceExhausted,
-    Unavailable,
-    quote,
-    rebuild,
-)
+from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable, rebuild
 from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
 from headrace.wire.tensors import Buffer
 
-UNSENT_BYTES = 64 << 20
-"""Bytes that wait for the writer from which on there is no room, whatever the window."""
+MAX_UNSENT_BYTES = 64 << 20
+"""Bytes waiting for the writer at which the window counts as full."""
 MAX_LAYOUTS = 1024
-PIN = 4
-"""A result never keeps a message alive that is more than so many times its own size."""
+"""Numbers that the server may define."""
+MAX_PINNED_RATIO = 4
+"""A result keeps a message alive only if the message is at most this many times larger than the result."""
 
 _WITH_RESULT = (pb.Event.DONE, pb.Event.FETCHED)
 
-T = TypeVar("T", bound=TicketState)
 
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What the server said when the stream was opened. The window is in tickets, infinite seconds are for ever."""
-
-    version: str
-    window: int
-    max_message_bytes: int
-    keep_bytes: int
-    keep_seconds: float
-
-
-class StreamProtocol(Generic[T]):
-    """One stream. The tickets are the caller's objects, of a class that it may extend."""
+class StreamProtocol:
+    """The state of a stream. The caller makes the tickets, of TicketState or a subclass."""
 
     def __init__(self, max_message_bytes: int, *, ordered: bool = False) -> None:
         self.max_message_bytes = max_message_bytes
@@ -68,32 +44,32 @@ class StreamProtocol(Generic[T]):
         self.ordered = ordered
         self.hello: Hello | None = None
         self.window = 0
-        self.in_flight: dict[int, T] = {}
+        self.in_flight: dict[int, TicketState] = {}
         self.draining = False
         self.closed: Unavailable | None = None
-        """Set when nothing more can be submitted: what who tries is told."""
+        """Set when nothing more can be submitted: the error that `submit` raises."""
         self.error: HeadraceError | None = None
         """Set when the stream has ended: nothing is in flight, nothing is sent or received."""
         self._outbox = Outbox()
-        self._calls = Calls()
+        self._encoder = InferEncoder(self, self._send)
+        self._calls = self._encoder.calls
         self._layouts = {0: EMPTY}
         self._last_tag = 0
-        self._most_cost = 0
 
-    # What the application does
+    # For the application
 
     @property
-    def room(self) -> int:
-        """How many tickets may be submitted now. On a closed stream all may try, to be told so."""
+    def free_window(self) -> int:
+        """How many tickets may be submitted now. Unlimited on a closed stream, where `submit` raises."""
         if self.closed is not None:
             return sys.maxsize
-        if self._outbox.unsent >= UNSENT_BYTES:
+        if self._outbox.unsent >= MAX_UNSENT_BYTES:
             return 0
         return self.window - len(self.in_flight)
 
     def submit(
         self,
-        ticket: T,
+        ticket: TicketState,
         model: str,
         version: str | None,
         inputs: Inputs,
@@ -102,36 +78,35 @@ class StreamProtocol(Generic[T]):
         timeout: float | None,
         priority: int,
     ) -> None:
-        """Queue an Infer. Only while there is room. When it raises, nothing has happened.
+        """Queue an Infer. Requires `free_window`. Has no effect if it raises.
 
-        Raises what the client can see itself: InvalidArgument for a dtype or element without a
-        datatype, ResourceExhausted for inputs over the server's largest message, Unavailable on a
-        closed stream, ValueError for a reference to another stream's ticket.
+        Raises Unavailable on a closed stream, and the errors of `InferEncoder.encode`.
         """
         if self.closed is not None:
-            raise again(self.closed)
+            raise copy_error(self.closed)
         tag = self._last_tag + 1
         names = model, version, None if outputs is None else tuple(outputs), tuple(keep)
         call = self._calls.latest.get(names)
         if (
             call is None
             or call.options != (timeout, priority)
-            or call.cost > self._most_cost
-            or (item := call.repeat(tag, inputs, self)) is None
+            or call.cost > self._encoder.max_item_bytes
+            or (item := call.match_and_fill(tag, inputs, self)) is None
         ):
-            call, item, cost = self._infer(tag, names, inputs, outputs, keep, timeout, priority)
+            call, item, cost = self._encoder.encode(tag, names, inputs, outputs, keep, timeout, priority)
         else:
             cost = call.cost
-        self._last_tag = call.used = tag
+            self._calls.touch(call.number)
+        self._last_tag = tag
         self._outbox.add(item, cost)
         ticket.tag = tag
         ticket.call = call
         self.in_flight[tag] = ticket
 
-    def fetch(self, ticket: T, source: TicketState, output: str, slices: Slices) -> None:
-        """Queue a Fetch. Only while there is room. Raises Unavailable on a closed stream."""
+    def fetch(self, ticket: TicketState, source: TicketState, output: str, slices: Slices) -> None:
+        """Queue a Fetch. Requires `free_window`. Raises Unavailable on a closed stream."""
         if self.closed is not None:
-            raise again(self.closed)
+            raise copy_error(self.closed)
         command = pb.Command(kind=pb.Command.FETCH, tag=self._last_tag + 1)
         command.fetch.source = source.tag
         command.fetch.output = output
@@ -142,50 +117,49 @@ class StreamProtocol(Generic[T]):
         self.in_flight[command.tag] = ticket
 
     def release(self, source: TicketState, names: Sequence[str]) -> None:
-        """Let go of kept outputs, of all when none is named. Raises KeyError for others."""
-        released = source.let_go(names)
+        """Release kept outputs, or all if `names` is empty. Raises KeyError for an output that is not in `keep`."""
+        released = source.mark_released(names)
         if released and source.error is None and self.error is None:
             release = pb.Release(outputs=released if names else ())
             self._command(pb.Command(kind=pb.Command.RELEASE, tag=source.tag, release=release))
 
-    def cancel(self, ticket: T) -> None:
+    def cancel(self, ticket: TicketState) -> None:
         if not ticket.ended and not ticket.cancelling:
             ticket.cancelling = True
             self._command(pb.Command(kind=pb.Command.CANCEL, tag=ticket.tag))
 
     def close(self) -> None:
-        """Submit nothing more. What is in flight goes on."""
+        """Accept no more tickets. Those in flight go on."""
         if self.closed is None:
             self.closed = Unavailable("the stream was closed", retryable=False)
 
-    # What the transport does
+    # For the transport
 
     def next_message(self) -> bytes | None:
-        """The next frame, holding all that is ready and fits; None when nothing is."""
+        """The next frame, with everything that is ready and fits; None if nothing is ready."""
         return self._outbox.next_message()
 
     @property
     def finished(self) -> bool:
-        """The application wants nothing more, and has all that it wanted."""
+        """Whether the stream is closed, and nothing is in flight or unsent."""
         return self.closed is not None and not self.in_flight and not self._outbox.unsent
 
-    def receive(self, message: bytes) -> list[T]:
-        """Take a frame. Gives the tickets that it ends: all of them when it ends the stream."""
-        ended: list[T] = []
+    def receive(self, message: bytes) -> list[TicketState]:
+        """Process a frame. Returns the tickets that it ends: all of them if it ends the stream."""
+        ended: list[TicketState] = []
         if self.error is not None:
             return ended
         try:
             frame, tensors = parse_frame(message, pb.ServerFrame())
             if len(message) > SCAN_FROM:
                 tensors = [_unpinned(tensor, len(message)) for tensor in tensors]
-            self._take(frame.events, tensors, ended)
+            self._process(frame.events, tensors, ended)
         except InvalidArgument as error:
-            text = f"the server sent what the contract does not have: {error.message}"
-            ended += self.end(Internal(text))
+            ended += self.end(broken_contract(error))
         return ended
 
-    def end(self, error: HeadraceError) -> list[T]:
-        """The stream has ended. Gives the tickets that were in flight, which fail with this."""
+    def end(self, error: HeadraceError) -> list[TicketState]:
+        """End the stream. Returns the tickets that were in flight, which fail with this error."""
         if self.error is None:
             self.error = error
         if self.closed is None:
@@ -197,58 +171,16 @@ class StreamProtocol(Generic[T]):
             ticket.error = error
         return tickets
 
-    # Inside
+    # Internal
 
     def _command(self, command: pb.Command) -> None:
-        item = pb.ClientFrame(commands=[command]).SerializeToString()
+        self._send(pb.ClientFrame(commands=[command]).SerializeToString())
+
+    def _send(self, item: bytes) -> None:
         self._outbox.add(item, len(item))
 
-    def _infer(
-        self,
-        tag: int,
-        names: Names,
-        inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
-        timeout: float | None,
-        priority: int,
-    ) -> tuple[Call, bytes, int]:
-        """The call, item and cost of any Infer. Raises as `submit`."""
-        key, arrays, references = signature(names, inputs)
-        call = self._calls.get(key)
-        if call is None:
-            call, arrays = self._define(names, inputs, outputs, keep)
-        for reference in references:
-            if reference.stream is not self:
-                raise ValueError(f"{reference} belongs to another stream")
-        if call.options != (timeout, priority):
-            call.set_options(timeout, priority)
-        if call.cost > self._most_cost:
-            raise _too_large(call, inputs, call.cost, self._most_cost)
-        item, cost = call.item(tag, arrays, references)
-        if cost > self._most_cost:
-            raise _too_large(call, inputs, cost, self._most_cost)
-        return call, item, cost
-
-    def _define(
-        self,
-        names: Names,
-        inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
-    ) -> tuple[Call, Arrays]:
-        inputs = normalised(inputs)
-        key, arrays, _ = signature(names, inputs)
-        call = self._calls.get(key)
-        if call is None:
-            model, version, *_ = names
-            call, items = self._calls.define(key, describe(model, version, inputs, outputs, keep), inputs)
-            for item in items:
-                self._outbox.add(item, len(item))
-        return call, arrays
-
-    def _take(self, events: Iterable[pb.Event], tensors: Sequence[Buffer], ended: list[T]) -> None:
-        """Raises InvalidArgument for what the contract does not have."""
+    def _process(self, events: Iterable[pb.Event], tensors: Sequence[Buffer], ended: list[TicketState]) -> None:
+        """Raises InvalidArgument for events that break the contract."""
         in_flight, layouts, at = self.in_flight, self._layouts, 0
         for event in events:
             kind = event.kind
@@ -264,21 +196,20 @@ class StreamProtocol(Generic[T]):
                 ended.append(ticket)
                 at = stop
             elif kind == pb.Event.FAILED:
-                ended += self._failed(event.tag, event.failure)
+                ended += self._fail(event.tag, event.failure)
             elif kind == pb.Event.LAYOUT:
                 self._define_layout(event.layout, event.define)
             elif kind == pb.Event.HELLO:
-                self._greeted(event.hello)
+                self._open(event.hello)
             elif kind == pb.Event.DRAINING:
                 self.draining = True
         if at != len(tensors):
-            raise InvalidArgument(f"a frame with {len(tensors)} tensors, {at} described")
+            raise InvalidArgument(f"the frame has {len(tensors)} tensors, but describes {at}")
 
-    def _failed(self, tag: int, failure: pb.Failure) -> list[T]:
+    def _fail(self, tag: int, failure: pb.Failure) -> list[TicketState]:
         error = rebuild(failure.code, failure.message, failure.retryable)
         if not tag:
-            # What this side has sent was not understood: whose fault it was is not known, so
-            # nothing can be trusted.
+            # The server did not understand a command, and does not say which: no ticket can be trusted any more.
             return self.end(error)
         ticket = self.in_flight.pop(tag, None)
         if ticket is None:
@@ -288,28 +219,21 @@ class StreamProtocol(Generic[T]):
 
     def _define_layout(self, number: int, layout: pb.Layout) -> None:
         if not 1 <= number <= MAX_LAYOUTS:
-            raise InvalidArgument(f"layout {number} is none of 1 to {MAX_LAYOUTS}")
+            raise InvalidArgument(f"layout {number} is not between 1 and {MAX_LAYOUTS}")
         self._layouts[number] = Layout(layout.sent, layout.kept)
 
-    def _greeted(self, hello: pb.Hello) -> None:
-        if self.hello is not None or not hello.window or not hello.max_message_bytes:
-            raise InvalidArgument("a second Hello, or one without window or message size")
+    def _open(self, message: pb.Hello) -> None:
+        if self.hello is not None:
+            raise InvalidArgument("Hello came a second time")
+        self.hello = hello = hello_from(message)
         self.window = hello.window
-        self.hello = Hello(
-            hello.version,
-            hello.window,
-            hello.max_message_bytes,
-            hello.keep_bytes,
-            seconds_of(hello.keep_us),
-        )
-        self._most_cost = hello.max_message_bytes
-        self._calls.most_item = min(self._calls.most_item, hello.max_message_bytes)
-        nbytes = min(FRAME_BYTES, hello.max_message_bytes)
-        self._outbox.set_limits(frame_items(hello.window), nbytes)
+        self._encoder.set_max_message_bytes(hello.max_message_bytes)
+        self._outbox.set_limits(frame_items(hello.window), min(FRAME_BYTES, hello.max_message_bytes))
         opening = pb.Open(ordered=self.ordered, max_message_bytes=self.max_message_bytes)
         self._command(pb.Command(kind=pb.Command.OPEN, open=opening))
 
     def load(self) -> str:
+        """One line about the state of the stream, for `repr`."""
         state = "ended" if self.error else "closed" if self.closed else "open"
         draining = ", draining" if self.draining else ""
         return (
@@ -322,17 +246,4 @@ class StreamProtocol(Generic[T]):
 
 
 def _unpinned(tensor: Buffer, message_bytes: int) -> Buffer:
-    return tensor if PIN * len(tensor) >= message_bytes else bytes(tensor)
-
-
-def _too_large(call: Call, inputs: Inputs, cost: int, most: int) -> ResourceExhausted:
-    sizes = ", ".join(
-        f"{quote(name)} {np.asarray(value).nbytes}"
-        for name, value in inputs.items()
-        if not isinstance(value, Reference | Zeros)
-    )
-    return ResourceExhausted(
-        f"the inputs of model {quote(call.model)} take {cost} bytes ({sizes}); "
-        f"the server takes messages of at most {most}",
-        retryable=False,
-    )
+    return tensor if MAX_PINNED_RATIO * len(tensor) >= message_bytes else bytes(tensor)

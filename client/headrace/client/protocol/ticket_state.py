@@ -1,4 +1,4 @@
-"""A ticket, pure: what was asked, how it ended, and its result."""
+"""The state of a ticket: its call, how it ended, and its result. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 import numpy.typing as npt
 
 from headrace.client.protocol.call import Call
+from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.layouts import Layout, TensorSpec
-from headrace.wire.errors import HeadraceError, quote, rebuild
+from headrace.wire.errors import HeadraceError, quote
 from headrace.wire.tensors import Buffer
 
 
 class TicketState:
-    """An Infer (with its call) or a Fetch (without), from when it is queued to beyond its end.
+    """An Infer (with a call) or a Fetch (without one), from when it is queued until it is dropped.
 
-    It ends with a layout and its tensors, or with an error. The result belongs to it and is made of
-    the bytes when it is first looked at.
+    It ends with a layout and its tensors, or with an error. The arrays of the result are made from the bytes when they
+    are first asked for. `StreamProtocol` changes its state; `owner` and `waiters` belong to the caller.
     """
 
     __slots__ = (
@@ -37,13 +38,12 @@ class TicketState:
     def __init__(self, owner: object) -> None:
         self.owner = owner
         self.waiters: list[Any] | None = None
-        """Both are the caller's: nothing here looks at them."""
         self.tag = 0
         self.call: Call | None = None
         self.layout: Layout | None = None
         self.tensors: Sequence[Buffer] = ()
         self.times: tuple[int, int, int] | None = None
-        """Waiting, queued and running, in microseconds."""
+        """The time that the ticket was waiting, queued and running, in microseconds."""
         self.error: HeadraceError | None = None
         self.cancelling = False
         self._outputs: Mapping[str, npt.NDArray[Any]] | None = None
@@ -54,11 +54,11 @@ class TicketState:
         return self.layout is not None or self.error is not None
 
     def outputs(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The result of a ticket that has ended. Raises its error: a new exception each time."""
+        """The result of a ticket that has ended. Raises its error, as a new exception each time."""
         if self._outputs is None:
             if self.layout is None:
                 assert self.error is not None, "the ticket has not ended"
-                raise again(self.error)
+                raise copy_error(self.error)
             names = None if self.call is None else self.call.outputs
             self._outputs = self.layout.arrays(names, self.tensors)
             self.tensors = ()
@@ -69,16 +69,16 @@ class TicketState:
         return () if self.call is None else self.call.keep
 
     def check_kept(self, name: str) -> None:
-        """Raises KeyError for an output that was not to be kept, or was released."""
+        """Raise KeyError for an output that is not in `keep`, or was released."""
         if name not in self.keep:
             raise KeyError(f"ticket {self.tag} does not keep output {quote(name)}")
         if self._released is not None and name in self._released:
             raise KeyError(f"output {quote(name)} of ticket {self.tag} was released")
 
-    def let_go(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Release these outputs, or all when none is named. Gives those that were not yet released.
+    def mark_released(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Mark these outputs as released, or all if `names` is empty. Returns those that were not released before.
 
-        Raises KeyError for an output that was not to be kept.
+        Raises KeyError for an output that is not in `keep`.
         """
         for name in names:
             if name not in self.keep:
@@ -90,14 +90,14 @@ class TicketState:
         return new
 
     def kept_spec(self, name: str) -> TensorSpec | None:
-        """What a kept output is; None as long as that is not known."""
+        """The spec of a kept output; None until the ticket is done."""
         return None if self.layout is None else self.layout.kept_spec(name, self.keep)
 
     def __repr__(self) -> str:
         what = f"of model {quote(self.call.model)}" if self.call else "(fetch)"
-        return f"<{type(self).__name__} {self.tag} {what}: {self._story()}>"
+        return f"<{type(self).__name__} {self.tag} {what}: {self._progress()}>"
 
-    def _story(self) -> str:
+    def _progress(self) -> str:
         if self.error is not None:
             return f"failed, {self.error.code.name}"
         if self.layout is None:
@@ -105,12 +105,3 @@ class TicketState:
         took = f" in {sum(self.times) / 1000:.3g} ms" if self.times else ""
         kept = [name for name in self.keep if name not in (self._released or ())]
         return f"done{took}" + (f", keeps {', '.join(map(quote, kept))}" if kept else "")
-
-
-def again(error: HeadraceError) -> HeadraceError:
-    """The same error as a new exception.
-
-    One that is raised in several tasks would gather all their tracebacks, and keep alive what those
-    hold.
-    """
-    return rebuild(error.code, error.message, error.retryable)

@@ -1,7 +1,7 @@
 """The unary Infer as bytes. Pure.
 
-Request and answer have the shape of a frame (a message in field 1, tensors in field 2), so they are
-written and read as such, without copies of large tensors.
+Request and response have the shape of a frame (a message in field 1, tensors in field 2), so they are written and read
+as frames, without copying large tensors.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.protocol.calls import describe
-from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalised
+from headrace.client.protocol.call_description import describe
+from headrace.client.protocol.errors import broken_contract
+from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
 from headrace.client.protocol.layouts import Layout
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import timeout_us
-from headrace.wire.errors import Internal, InvalidArgument
+from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.tensors import to_wire
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
 
-class Inferred(NamedTuple):
-    """An answer. The times are in microseconds."""
+class InferResult(NamedTuple):
+    """The outputs by name, and the times that the server measured, in microseconds."""
 
     outputs: Outputs
-    queued: int
-    running: int
+    queued_us: int
+    running_us: int
 
 
 def infer_request(
@@ -40,11 +41,11 @@ def infer_request(
     timeout: float | None,
     priority: int,
 ) -> bytes:
-    """Raises InvalidArgument for a dtype or element without a datatype, and for a reference."""
-    arrays = normalised(inputs)
+    """The message. Raises InvalidArgument for a dtype or element without a datatype, and for a reference."""
+    arrays = normalize(inputs)
     for name, value in arrays.items():
         if isinstance(value, Reference):
-            raise InvalidArgument(f"input {name!r} is a reference, which only a stream can use")
+            raise InvalidArgument(f"input {quote(name)} is a reference; only streams take references")
     request = pb.InferRequest(
         call=describe(model, version, arrays, outputs),
         timeout_us=timeout_us(timeout),
@@ -55,14 +56,13 @@ def infer_request(
     return join_frame(request.SerializeToString(), tensors)
 
 
-def infer_answer(answer: bytes, outputs: Sequence[str] | None) -> Inferred:
-    """Raises Internal for an answer that is not as the contract says."""
+def infer_result(response: bytes, outputs: Sequence[str] | None) -> InferResult:
+    """The result in a response. Raises Internal for a response that breaks the contract."""
     try:
-        message, tensors = parse_frame(answer, pb.InferResponse())
+        message, tensors = parse_frame(response, pb.InferResponse())
         layout = Layout(message.outputs)
         if len(tensors) != layout.count:
             raise InvalidArgument(f"{len(tensors)} tensors for {layout.count} outputs")
-        return Inferred(layout.arrays(outputs, tensors), message.queued_us, message.running_us)
+        return InferResult(layout.arrays(outputs, tensors), message.queued_us, message.running_us)
     except InvalidArgument as error:
-        text = f"the server sent what the contract does not have: {error.message}"
-        raise Internal(text) from None
+        raise broken_contract(error) from None

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.protocol.models import Dimension, Model, Port, ServerStatus
+from headrace.client.protocol.models import Dimension, Model, Port
+from headrace.client.protocol.status import ServerStatus
 from headrace.client.terminal.outputs import summary
 from headrace.wire.dtypes import datatype_of
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from headrace.client.protocol.models import Model, Port, ServerStatus
+from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.status import ServerStatus
 from headrace.client.terminal.outputs import first_values, summary, value_text
 from headrace.wire.dtypes import datatype_of
 

@@ -1,4 +1,4 @@
-"""An exchange: one stream at work, between its pure state, the application's tasks and gRPC."""
+"""A stream at work: carries messages between the pure protocol and gRPC, and wakes the application's tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 import grpc
 import grpc.aio
 
-from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
-from headrace.client.transport.channel import StreamCall, cancelled_from_outside, error_of
+from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.transport.channel import StreamCall
+from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.waker import Waiter, Waker
 from headrace.client.transport.window_queue import WindowQueue
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
@@ -20,80 +21,77 @@ from headrace.wire.memory import keep_freed_memory
 
 
 class StreamTransport:
-    """Carries messages, one task for each direction, and wakes who waits for a ticket or for room.
+    """Carries messages, with one task for each direction, and wakes tasks that wait for a ticket or for the window.
 
-    How the stream ended is the reader's to say: it gets the status, whoever noticed first.
+    Only the reader decides how the stream ended: it gets the status, whichever task notices the end first.
     """
 
-    def __init__(self, call: StreamCall, state: StreamProtocol[Ticket], target: str) -> None:
-        self.state = state
-        self.room = WindowQueue(lambda: state.room)
+    def __init__(self, call: StreamCall, protocol: StreamProtocol, target: str) -> None:
+        self.protocol = protocol
+        self.window_queue = WindowQueue(lambda: protocol.free_window)
         self.loop = asyncio.get_running_loop()
-        self.alarm = Waker(self.loop)
+        self.waker = Waker(self.loop)
         self._call = call
         self._target = target
-        self._resting: Waiter | None = None
-        """What the writer waits for while there is nothing to write."""
+        self._idle_writer: Waiter | None = None
+        """What the writer awaits while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, timeout: float) -> None:
-        """Wait for Hello and start to work. Raises Unavailable after `timeout` seconds."""
+        """Wait for Hello and start the two tasks. Raises Unavailable after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 error = await self._receive()
         except TimeoutError:
             error = Unavailable(f"{self._target} did not say Hello within {timeout:g} s")
-        if error is None and self.state.hello is None:
+        if error is None and self.protocol.hello is None:
             error = Internal(f"{self._target} did not begin with Hello")
         if error is not None:
             self._call.cancel()
             raise error
-        self._task = asyncio.create_task(self._work(), name=f"headrace stream to {self._target}")
+        self._task = asyncio.create_task(self._run(), name=f"headrace stream to {self._target}")
 
-    # What tickets and applications do
+    # For tickets and streams
 
-    async def fetch(self, source: Ticket, name: str, slices: Slices) -> Ticket:
-        """Queue a Fetch, as soon as there is room."""
-        if self.room.crowded or self.state.room <= 0:
-            await self.room.enter()
-        ticket = Ticket(self)
+    async def fetch(self, ticket: TicketState, source: TicketState, name: str, slices: Slices) -> None:
+        """Queue a Fetch, waiting for a place in the window first. Raises Unavailable on a closed stream."""
+        if self.window_queue.contended or self.protocol.free_window <= 0:
+            await self.window_queue.wait_turn()
         try:
-            self.state.fetch(ticket, source, name, slices)
+            self.protocol.fetch(ticket, source, name, slices)
         except BaseException:
-            self.room.give()
+            self.window_queue.admit()
             raise
-        self.rouse()
-        return ticket
+        self.wake_writer()
 
-    def release(self, source: Ticket, names: Sequence[str]) -> None:
-        self.state.release(source, names)
-        self.rouse()
+    def release(self, source: TicketState, names: Sequence[str]) -> None:
+        self.protocol.release(source, names)
+        self.wake_writer()
 
-    def cancel(self, ticket: Ticket) -> None:
-        self.state.cancel(ticket)
-        self.rouse()
+    def cancel(self, ticket: TicketState) -> None:
+        self.protocol.cancel(ticket)
+        self.wake_writer()
 
-    def rouse(self) -> None:
-        """There is something to write."""
-        if self._resting is not None:
-            self.alarm.due.append(self._resting)
-            self.alarm.set()
-            self._resting = None
+    def wake_writer(self) -> None:
+        """Tell the writer that there is something to write."""
+        if self._idle_writer is not None:
+            self.waker.due.append(self._idle_writer)
+            self.waker.schedule()
+            self._idle_writer = None
 
     async def finish(self) -> None:
-        """Take nothing more, wait for what is in flight, and end the stream.
+        """Accept no more tickets, wait for those in flight, and end the stream.
 
-        The stream is half-closed when nothing is in flight any more, not before, so that a ticket
-        can be cancelled to the last.
+        The stream is half-closed only when nothing is in flight, so that tickets can be cancelled until then.
         """
-        self.state.close()
-        self.room.give()
-        self.rouse()
+        self.protocol.close()
+        self.window_queue.admit()
+        self.wake_writer()
         await self._ended()
 
     async def abort(self, error: HeadraceError) -> None:
-        """End the stream at once; what is in flight fails with this error."""
-        self._deliver(self.state.end(error))
+        """End the stream at once. Tickets in flight fail with this error."""
+        self._deliver(self.protocol.end(error))
         self._call.cancel()
         await self._ended()
 
@@ -103,7 +101,7 @@ class StreamTransport:
 
     # The two tasks
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         error: HeadraceError = Internal("the client failed while it worked on the stream")
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -111,24 +109,24 @@ class StreamTransport:
                 error = await self._read()
                 writer.cancel()
         except asyncio.CancelledError:
-            error = Cancelled("the stream was left before it had ended")
+            error = Cancelled("the stream was cancelled before it had ended")
             raise
         finally:
             self._call.cancel()
-            self._deliver(self.state.end(error))
+            self._deliver(self.protocol.end(error))
 
     async def _write(self) -> None:
         try:
             while True:
-                while (message := self.state.next_message()) is not None:
-                    self.room.give()
+                while (message := self.protocol.next_message()) is not None:
+                    self.window_queue.admit()
                     if len(message) > SCAN_FROM:
                         keep_freed_memory()
                     await self._call.write(message)
-                if self.state.finished:
+                if self.protocol.finished:
                     break
-                self._resting = self.alarm.waiter()
-                await self._resting
+                self._idle_writer = self.waker.waiter()
+                await self._idle_writer
             await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
             # The call has ended.
@@ -140,7 +138,7 @@ class StreamTransport:
         return error
 
     async def _receive(self) -> HeadraceError | None:
-        """Take a message. Gives why there will be no other."""
+        """Process one message. Returns an error if no other message can follow."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -152,12 +150,12 @@ class StreamTransport:
         if isinstance(message, bytes):
             if len(message) > SCAN_FROM:
                 keep_freed_memory()
-            self._deliver(self.state.receive(message))
-            return self.state.error
+            self._deliver(self.protocol.receive(message))
+            return self.protocol.error
         return Unavailable(f"{self._target} has ended the stream")
 
-    def _deliver(self, tickets: Iterable[Ticket]) -> None:
-        due = self.alarm.due
+    def _deliver(self, tickets: Iterable[TicketState]) -> None:
+        due = self.waker.due
         for ticket in tickets:
             waiters = ticket.waiters
             if waiters is not None:
@@ -167,7 +165,10 @@ class StreamTransport:
                         due.append(waiter)
                     elif not waiter.done():
                         waiter.set_result(None)
-        self.alarm.set()
-        self.room.give()
-        if self.state.closed is not None:
-            self.rouse()
+        self.waker.schedule()
+        self.window_queue.admit()
+        if self.protocol.closed is not None:
+            self.wake_writer()
+
+    def __repr__(self) -> str:
+        return f"<StreamTransport to {self._target}, {self.protocol.load()}, {len(self.window_queue)} waiting>"

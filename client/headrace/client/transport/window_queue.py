@@ -1,4 +1,4 @@
-"""WindowQueue in the window: who waits for it gets it in the order of asking."""
+"""The queue for places in a stream's window: first come, first served."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ from collections.abc import Callable
 
 
 class WindowQueue:
-    """A queue for places that somebody else counts."""
+    """Tasks that wait for a free place. `free` counts the places; the queue does not."""
 
     def __init__(self, free: Callable[[], int]) -> None:
-        self.crowded = False
-        """Somebody waits, or was let in and has not run yet: who comes now must not overtake."""
+        self.contended = False
+        """Whether tasks wait, or were admitted and have not run yet. A newcomer must not overtake them."""
         self._free = free
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._granted = 0
+        self._admitted = 0
 
-    async def enter(self) -> None:
-        """Wait for a place; use it, or call `give`, before waiting for anything else."""
+    async def wait_turn(self) -> None:
+        """Wait for a place. The caller takes it, or calls `admit`, before it awaits anything else."""
         waiter = self._loop.create_future()
         self._waiting.append(waiter)
-        self.give()
+        self.admit()
         try:
             await waiter
         except asyncio.CancelledError:
             if not waiter.cancelled():
-                self._granted -= 1
+                self._admitted -= 1
             elif waiter in self._waiting:
                 self._waiting.remove(waiter)
-            self.give()
+            self.admit()
             raise
-        self._granted -= 1
-        self._count()
+        self._admitted -= 1
+        self._update()
 
-    def give(self) -> None:
-        """Let in as many as there are places now."""
-        while self._waiting and self._free() > self._granted:
+    def admit(self) -> None:
+        """Admit as many tasks as there are free places."""
+        while self._waiting and self._free() > self._admitted:
             waiter = self._waiting.popleft()
             if not waiter.done():  # not cancelled
                 waiter.set_result(None)
-                self._granted += 1
-        self._count()
+                self._admitted += 1
+        self._update()
 
-    def _count(self) -> None:
-        self.crowded = bool(self._waiting or self._granted)
+    def _update(self) -> None:
+        self.contended = bool(self._waiting or self._admitted)
 
     def __len__(self) -> int:
+        """The number of tasks that wait."""
         return len(self._waiting)
+
+    def __repr__(self) -> str:
+        return f"<WindowQueue: {len(self._waiting)} waiting, {self._admitted} admitted>"

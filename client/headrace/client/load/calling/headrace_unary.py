@@ -8,7 +8,7 @@ from headrace.client.load.calling import Inputs, Request
 from headrace.client.load.calling.unary import UnaryCaller
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import Times
-from headrace.client.protocol.unary_infer import infer_answer, infer_request
+from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.transport.channel import path
 
 
@@ -17,8 +17,8 @@ def callers(target: str, request: Request, streams: int, window: int, max_messag
         return infer_request(request.model, request.version, inputs, request.outputs, request.timeout, request.priority)
 
     def read(answer: bytes) -> Times:
-        inferred = infer_answer(answer, request.outputs)
-        return Times(0.0, inferred.queued / 1e6, inferred.running / 1e6)
+        inferred = infer_result(answer, request.outputs)
+        return Times(0.0, inferred.queued_us / 1e6, inferred.running_us / 1e6)
 
     written = Written(write)
     return [

@@ -12,7 +12,8 @@ from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
 from headrace.client.load.calling.oip_requests import oip_path
 from headrace.client.load.calling.totals import Totals
 from headrace.client.protocol.models import Model, Port
-from headrace.client.transport.channel import error_of, open_channel, reach
+from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.transport.rpc_errors import error_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Unimplemented
 
@@ -71,7 +72,7 @@ class OipServer:
         )
 
     async def _ask(self, method: str, request: bytes) -> bytes:
-        await reach(self._channel, self._target, CONNECT_TIMEOUT)
+        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
         try:
             return await self._unary(method)(request, timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:

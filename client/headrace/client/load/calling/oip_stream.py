@@ -16,7 +16,7 @@ from headrace.client.load.calling.oip_exchange import Asked, OipExchange
 from headrace.client.load.calling.oip_requests import oip_path, with_id, writer
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import UNTOLD
-from headrace.client.transport.channel import open_channel, reach
+from headrace.client.transport.channel import open_channel, wait_connected
 from headrace.wire.errors import Code
 
 
@@ -41,7 +41,7 @@ class OipStream:
         self._exchange: OipExchange | None = None
 
     async def __aenter__(self) -> OipStream:
-        await reach(self._channel, self._target, CONNECT_TIMEOUT)
+        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
         return self
 
     async def __aexit__(

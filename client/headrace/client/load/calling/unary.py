@@ -14,7 +14,8 @@ from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.calling import Answer, Inputs
 from headrace.client.load.calling.written import Written
 from headrace.client.load.samples import UNTOLD, Times
-from headrace.client.transport.channel import cancelled_from_outside, open_channel, reach, status_of
+from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.wire.errors import Code, HeadraceError
 
 
@@ -43,7 +44,7 @@ class UnaryCaller:
         self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
 
     async def __aenter__(self) -> UnaryCaller:
-        await reach(self._channel, self._target, CONNECT_TIMEOUT)
+        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
         return self
 
     async def __aexit__(

@@ -1,4 +1,4 @@
-"""A real gRPC server on 127.0.0.1 that says what a test tells it to."""
+"""A real gRPC server on 127.0.0.1 whose streams a test scripts."""
 
 from __future__ import annotations
 
@@ -25,25 +25,22 @@ class Peer:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.over = asyncio.Event()
-        """The test is through with the stream."""
+        """Set when the test has finished with the stream."""
         self.patient = False
-        """Wait for the client to half-close."""
+        """Whether to wait until the client half-closes."""
         self.gone = asyncio.Event()
         """Set when the call is over on this side."""
-        self.sizes: list[int] = []
-        """Of the messages that were read, in bytes."""
 
     async def next_frame(self) -> tuple[list[pb.Command], list[Buffer]] | None:
         """The commands and tensors of the next message; None when the client has half-closed."""
         data = await self.context.read()
         if not isinstance(data, bytes):
             return None
-        self.sizes.append(len(data))
         frame, tensors = parse_frame(data, pb.ClientFrame())
         return list(frame.commands), list(tensors)
 
     async def commands(self, count: int) -> list[pb.Command]:
-        """The next commands besides Open and DEFINE, however many frames they take."""
+        """The next commands, without OPEN and DEFINE, from as many frames as they take."""
         commands: list[pb.Command] = []
         while len(commands) < count:
             frame = await self.next_frame()
@@ -57,11 +54,11 @@ class Peer:
         await self.context.write(message(*events, tensors=tensors))
 
     async def done(self, *tags: int) -> None:
-        """These tickets have run; nothing was asked for."""
+        """End these tickets, which return no outputs."""
         await self.send(*(pb.Event(kind=pb.Event.DONE, tag=tag) for tag in tags))
 
     def end_when_closed(self) -> None:
-        """Ignore what still comes, and end the stream when the client has half-closed it."""
+        """Ignore further commands, and end the stream when the client has half-closed it."""
         self.patient = True
         self.over.set()
 
@@ -73,13 +70,13 @@ class Peer:
 
 
 class ScriptedServer(grpc.GenericRpcHandler):
-    """Each stream greets with `tiny`'s Hello and obeys the test (`accept`), or is `automatic`."""
+    """Each stream begins with `tiny`'s Hello. Then the test controls it (`accept`), or it is `automatic`."""
 
     def __init__(self) -> None:
         self.tiny = TinyServer()
         self.automatic = False
         self.greeting: bytes | None = None
-        """Said instead of Hello."""
+        """Sent instead of Hello."""
         self.unary: dict[str, Unary] = {}
         self.target = ""
         self._peers: asyncio.Queue[Peer] = asyncio.Queue(16)
@@ -128,12 +125,6 @@ class ScriptedServer(grpc.GenericRpcHandler):
                 self.tiny.finish(ready[0])
             for frame in self.tiny.frames():
                 await context.write(frame)
-
-
-async def turns(count: int = 10) -> None:
-    """Let all tasks that can run do so."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -1,0 +1,29 @@
+"""Hello: what a server says about itself when a stream opens. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import seconds_of
+from headrace.wire.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The server's version and limits. `window` counts tickets; `keep_seconds` is infinite if outputs do not expire."""
+
+    version: str
+    window: int
+    max_message_bytes: int
+    keep_bytes: int
+    keep_seconds: float
+
+
+def hello_from(message: pb.Hello) -> Hello:
+    """Raises InvalidArgument for a Hello without a window or a message size."""
+    if not message.window or not message.max_message_bytes:
+        raise InvalidArgument("Hello lacks the window or the largest message")
+    return Hello(
+        message.version, message.window, message.max_message_bytes, message.keep_bytes, seconds_of(message.keep_us)
+    )

@@ -1,0 +1,47 @@
+"""Descriptions of calls, and the keys that tell calls apart."""
+
+import numpy as np
+import pytest
+
+from headrace.client.protocol.call_description import describe
+from headrace.client.protocol.inputs import Inputs, Reference, zeros
+from headrace.v1 import inference_pb2 as pb
+from tests.client.protocol.made_calls import X, key_of
+
+
+def test_a_description_has_every_field() -> None:
+    inputs: Inputs = {"x": X, "u": Reference(None, 3, "z", take=True), "h": zeros((2, 1), np.int8)}
+    call = describe("m", "2", inputs, None, ["z"])
+    assert call == pb.Call(
+        model="m",
+        version="2",
+        all_outputs=True,
+        keep=["z"],
+        inputs=[
+            pb.Input(name="x", inline=pb.Inline(datatype=pb.FP32, shape=[4])),
+            pb.Input(name="u", reference=pb.Reference(output="z", take=True)),
+            pb.Input(name="h", zeros=pb.Zeros(datatype=pb.INT8, shape=[2, 1])),
+        ],
+    )
+    assert describe("m", None, {}, []) == pb.Call(model="m")
+
+
+def test_a_name_instead_of_a_list_of_names_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"outputs takes a list of names.*\['prob'\]"):
+        describe("m", None, {}, "prob")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"x": X[:2]},
+        {"x": X.astype(np.int32)},
+        {"w": X},
+        {"x": Reference(None, 1, "z")},
+        {"x": Reference(None, 1, "z", take=True)},
+        {"x": zeros(4)},
+        {"x": X, "w": X},
+    ],
+)
+def test_different_inputs_are_different_calls(other: Inputs) -> None:
+    assert key_of({"x": X}) != key_of(other)
