@@ -1,4 +1,4 @@
-"""The event loop in the background that the blocking client works on: one thread for the process."""
+"""The event loop of the blocking client, in a background thread: one for the process."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _loop: tuple[int, asyncio.AbstractEventLoop] | None = None
 
 
 def wait(work: Awaitable[T], timeout: float | None = None) -> T:
-    """Have the loop do something and wait for the result.
+    """Await something on the background loop, and return its result.
 
-    Raises TimeoutError after `timeout` seconds. The work is cancelled then, and when the waiting is interrupted.
+    Raises TimeoutError after `timeout` seconds. Then, and when the waiting is interrupted, the work is cancelled.
     """
     future = asyncio.run_coroutine_threadsafe(_done(work), _running())
     return _wait(future, timeout)
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function on the loop, after all that it was told before, and wait for what it returns."""
+    """Call a function on the background loop, after everything submitted before, and return its result."""
 
     async def called() -> T:
         return function(*args, **kwargs)
@@ -48,7 +48,7 @@ async def _done(work: Awaitable[T]) -> T:
 
 
 def _running() -> asyncio.AbstractEventLoop:
-    """The loop of this process, started when it is needed first; a forked child needs its own."""
+    """The loop of this process, started on first use. A forked child gets a loop of its own."""
     global _loop
     with _starting:
         if _loop is None or _loop[0] != os.getpid():

@@ -51,6 +51,7 @@ class TicketState:
 
     @property
     def ended(self) -> bool:
+        """Whether the ticket has ended, with a result or an error."""
         return self.layout is not None or self.error is not None
 
     def outputs(self) -> Mapping[str, npt.NDArray[Any]]:

@@ -1,0 +1,78 @@
+"""`connect` and the server, without `await`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from headrace.client.aio import server as async_server
+from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
+from headrace.client.blocking.background_loop import wait
+from headrace.client.blocking.stream import Stream
+from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.models import Model
+from headrace.client.protocol.status import ServerStatus
+from headrace.client.protocol.unary_infer import Outputs
+
+
+def connect(
+    target: str,
+    *,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    connect_timeout: float = CONNECT_TIMEOUT,
+) -> Server:
+    """Like `headrace.client.connect`. Use it in `with`, or close it with `close()`."""
+    return Server(async_server.connect(target, max_message_bytes=max_message_bytes, connect_timeout=connect_timeout))
+
+
+class Server:
+    """A connection to a server; made by `connect`."""
+
+    def __init__(self, server: async_server.Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
+        wait(self._server.close())
+
+    def models(self) -> list[Model]:
+        """The models that are served, sorted by name. Raises Unavailable."""
+        return wait(self._server.models())
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """One model, by default its newest version. Raises NotFound, Unavailable."""
+        return wait(self._server.model(name, version))
+
+    def status(self) -> ServerStatus:
+        """The load of the server at this moment. Raises Unavailable."""
+        return wait(self._server.status())
+
+    def infer(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+    ) -> Outputs:
+        """Run one inference by itself and return its outputs by name. Raises any HeadraceError."""
+        return wait(
+            self._server.infer(model, inputs, outputs=outputs, version=version, timeout=timeout, priority=priority)
+        )
+
+    def stream(self, *, ordered: bool = False) -> Stream:
+        """A stream, to use in `with`. Entering it raises Unavailable if the server cannot be reached."""
+        return Stream(self._server.stream(ordered=ordered))
+
+    def __repr__(self) -> str:
+        return repr(self._server)
