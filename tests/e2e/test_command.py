@@ -175,12 +175,12 @@ def test_what_cannot_be_asked(served: Served, headrace: Headrace, tmp_path: Path
         (("nonsense",), "nonsense"),
         ((*run, "--nonsense"), "--nonsense"),
         ((*run, "--timeout=soon"), "--timeout"),
-        ((*run, "--input", "x=random"), "needs input y FP32[?,16] too"),
+        ((*run, "--input", "x=random"), "also needs input y FP32[?,16]"),
         ((*run, "--input", "z=random"), "has no input 'z'; its inputs: x FP32[?,16], y FP32[?,16]"),
         ((*run, "--input", "x=missing.npy", "--input=y=zeros"), "missing.npy cannot be read"),
-        ((*run, "--input", "x=broken.json", "--input=y=zeros"), "broken.json is no JSON"),
-        ((*run, "--input", "x=doubles.npy", "--input=y=zeros"), "holds float64, and the model takes FP32 (float32)"),
-        ((*run, "--input", "x=random", "--input=y=zeros", "--save=taken"), "taken cannot be made"),
+        ((*run, "--input", "x=broken.json", "--input=y=zeros"), "broken.json is not valid JSON"),
+        ((*run, "--input", "x=doubles.npy", "--input=y=zeros"), "holds float64, but the model takes FP32 (float32)"),
+        ((*run, "--input", "x=random", "--input=y=zeros", "--save=taken"), "taken cannot be created"),
     ):
         assert said in headrace(*arguments, code=2).stderr
 

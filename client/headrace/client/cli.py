@@ -1,4 +1,4 @@
-"""The `headrace` command: what a server holds, and single inferences, from a shell."""
+"""The `headrace` command: ask a server about its models and its load, run inferences, and mount the load tests."""
 
 from __future__ import annotations
 
@@ -14,32 +14,28 @@ from cyclopts import App, CycloptsError, Parameter
 
 import headrace.client as hc
 from headrace.client.load.command import load, report
-from headrace.client.terminal.input_arguments import UsageError, input_arrays
+from headrace.client.terminal.input_arrays import input_arrays
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
-from headrace.client.terminal.outputs import save
-from headrace.client.terminal.tables import (
-    models_table,
-    outputs_table,
-    print_table,
-    printable,
-    status_lines,
-    status_table,
-)
+from headrace.client.terminal.npy_files import save
+from headrace.client.terminal.printing import print_table, printable
+from headrace.client.terminal.tables import models_table, outputs_table, status_lines, status_table
+from headrace.client.terminal.usage_error import UsageError
+from headrace.client.transport.channel import MAX_GRPC_MESSAGE_BYTES
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-MAX_MESSAGE_BYTES = (1 << 31) - 1
+"""Exit codes."""
 
 app = App(
     name="headrace",
-    help="Ask a Headrace server.",
-    help_epilogue="Exit codes: 1 what the server or the connection says, 2 wrong arguments, 3 a --fail-if, 130 Ctrl-C.",
+    help="Talk to a Headrace server.",
+    help_epilogue="Exit codes: 1 server or connection error, 2 wrong arguments, 3 a --fail-if is true, 130 Ctrl-C.",
     help_format="plaintext",
     version=lambda: version("headrace"),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=False),
 )
-app.register_install_completion_command(help="Make the shell complete this command.")
+app.register_install_completion_command(help="Install shell completion for this command.")
 
 
 def check_target(_type: Any, target: str) -> None:
@@ -50,12 +46,12 @@ def check_target(_type: Any, target: str) -> None:
 Target = Annotated[
     str, Parameter(name="TARGET", help="The server, for example 127.0.0.1:8001.", validator=check_target)
 ]
-Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
 
 @app.command(help_epilogue="Example: headrace models 127.0.0.1:8001")
 async def models(target: Target, /, *, as_json: Json = False) -> None:
-    """List the models of a server, with their inputs and outputs."""
+    """List the models of a server with their inputs and outputs."""
     async with hc.connect(target) as server:
         found = await server.models()
     if as_json:
@@ -66,7 +62,7 @@ async def models(target: Target, /, *, as_json: Json = False) -> None:
 
 @app.command(help_epilogue="Example: headrace status 127.0.0.1:8001")
 async def status(target: Target, /, *, as_json: Json = False) -> None:
-    """Show what a server holds at this moment: streams, tickets, bytes, slots."""
+    """Show the load of a server at this moment: streams, tickets, bytes, slots."""
     async with hc.connect(target) as server:
         found = await server.status()
     if as_json:
@@ -84,30 +80,31 @@ async def infer(
     *,
     inputs: Annotated[
         tuple[str, ...],
-        Parameter(name="--input", help="NAME=VALUE: random, zeros, a .npy file, a .json file, or JSON. Repeatable."),
+        Parameter(
+            name="--input",
+            help="NAME=VALUE: random, zeros, a .npy file, a .json file, or JSON. Repeatable.",
+        ),
     ] = (),
     outputs: Annotated[
-        tuple[str, ...], Parameter(name="--output", help="Output to send back; all without it. Repeatable.")
+        tuple[str, ...], Parameter(name="--output", help="Output to return; default: all. Repeatable.")
     ] = (),
     shapes: Annotated[
         tuple[str, ...],
-        Parameter(
-            name="--shape", help="NAME:SIZES for random and zeros; the smallest possible without it. Repeatable."
-        ),
+        Parameter(name="--shape", help="NAME:SIZES for random and zeros; default: the smallest possible. Repeatable."),
     ] = (),
-    seed: Annotated[int | None, Parameter(help="Makes random inputs the same each time.")] = None,
-    timeout: Annotated[float | None, Parameter(help="Seconds that the inference may take.")] = None,
-    model_version: Annotated[str | None, Parameter(help="Version of the model; the newest without it.")] = None,
+    seed: Annotated[int | None, Parameter(help="Seed for random inputs, to get the same ones each time.")] = None,
+    timeout: Annotated[float | None, Parameter(help="Seconds after which the inference fails.")] = None,
+    model_version: Annotated[str | None, Parameter(help="Version of the model; default: the newest.")] = None,
     folder: Annotated[Path | None, Parameter(name="--save", help="Folder for the outputs as .npy files.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a model once and show its outputs.
 
-    Random numbers are between 0 and 1, random integers from 0 to 99.
+    Random numbers lie between 0 and 1, random integers between 0 and 99.
     """
     if folder is not None:
-        make(folder)
-    async with hc.connect(target, max_message_bytes=MAX_MESSAGE_BYTES) as server:
+        make_folder(folder)
+    async with hc.connect(target, max_message_bytes=MAX_GRPC_MESSAGE_BYTES) as server:
         described = await server.model(model, model_version)
         arrays = input_arrays(described, inputs, shapes, seed)
         results = await server.infer(model, arrays, outputs=outputs or None, version=described.version, timeout=timeout)
@@ -128,11 +125,12 @@ app.command(
 app.command(report, help_epilogue="Example: headrace report run.jsonl --html run.html")
 
 
-def make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"folder {folder} cannot be made: {error.strerror}") from None
+        raise UsageError(f"folder {folder} cannot be created: {error.strerror}") from None
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -140,32 +138,33 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code; what went wrong is one sentence on standard error."""
+    """Run the command and return its exit code. An error is one sentence on standard error."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except hc.HeadraceError as error:
-        return complain(f"{error.code.name}: {error.message}", FAILED)
+        return fail(f"{error.code.name}: {error.message}", FAILED)
     except (CycloptsError, UsageError) as error:
-        return complain(str(error), USAGE)
+        return fail(str(error), USAGE)
     except BrokenPipeError:
-        # Who reads has seen enough. Nothing may be written any more, by the interpreter's exit either.
+        # The reader has closed the pipe. Nothing may be written any more, not even when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return complain(str(error), FAILED)
+        return fail(str(error), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def complain(sentence: str, code: int) -> int:
+def fail(sentence: str, code: int) -> int:
+    """Print an error, and return the exit code."""
     print("headrace:", " ".join(sentence.split()), file=sys.stderr)
     return code
 
 
 def main() -> None:
-    # What gRPC logs by itself is no sentence for users; what they need to know comes as an error.
+    # gRPC's own log is not for users. What they need to know becomes an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(run(sys.argv[1:]))

@@ -15,7 +15,7 @@ from headrace.client.load.calling.opening import describe, open_callers, open_to
 from headrace.client.load.calling.totals import Totals
 from headrace.client.load.run import Mode, Server
 from headrace.client.protocol.models import Model, Port
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, NotFound, Unimplemented
 from tests.client.aio.scripted_server import scripted_server
 from tests.client.load.oip_server import OipServer, oip_server

@@ -22,7 +22,7 @@ from headrace.client.load.crew import Crew, merged
 from headrace.client.load.orders import Batch, Began, Described, Job, News, Over, PhaseOver
 from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Server
 from headrace.client.load.samples import Collector, Sample, Samples, Times
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, Internal, NotFound
 from tests.client.load.oip_server import OipServer, oip_server
 

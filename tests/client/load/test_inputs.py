@@ -12,7 +12,7 @@ import pytest
 from headrace.client.load import inputs as module
 from headrace.client.load.inputs import RequestInputs, request_inputs
 from headrace.client.protocol.models import Model, Port
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 X = Port("x", "FP32", (None, 4), ("x", "alias"))
 Y = Port("y", "INT32", (2,), ("y",))

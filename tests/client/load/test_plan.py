@@ -18,7 +18,7 @@ from headrace.client.load.plan import (
 )
 from headrace.client.load.run import Arrivals, ClosedLoop, OpenLoop, Phase
 from headrace.client.load.samples import Floats
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 SEED = 7
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headrace.client.load.record import MAX_LINE, Recorder, read
 from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Run, Server
 from headrace.client.load.samples import COLUMNS, EMPTY, Samples
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.made_runs import SETTINGS, outcome, run, samples, steady, sweep
 
 MICROSECONDS = st.integers(0, 10**12)

@@ -18,7 +18,7 @@ from headrace.client.load.orders import Batch, Began, Described, Job, News, Phas
 from headrace.client.load.record import Recorder
 from headrace.client.load.report.formats import counted
 from headrace.client.load.run import Run, Settings
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 TICK = 0.1
 """Seconds."""

@@ -22,7 +22,7 @@ from headrace.client.load.report.text import print_report
 from headrace.client.load.run import Arrivals, Mode, Protocol, Run
 from headrace.client.load.self_test.measure import costs
 from headrace.client.load.self_test.table import print_costs
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 BROKEN, INTERRUPTED = 3, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1

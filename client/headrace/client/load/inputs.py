@@ -17,7 +17,9 @@ import numpy as np
 from headrace.client.load.calling import Inputs
 from headrace.client.load.lines import read_lines
 from headrace.client.protocol.models import Model, Port
-from headrace.client.terminal.input_arguments import MADE, Array, Asked, UsageError, asked_inputs, input_array
+from headrace.client.terminal.input_arguments import GENERATED, InputArgument, parse_input_arguments
+from headrace.client.terminal.input_arrays import Array, input_array
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 from headrace.wire.tensors import to_wire
 
@@ -46,8 +48,8 @@ def request_inputs(
     model: Model, inputs: Sequence[str], shapes: Sequence[str], jsonl: Path | None, seed: int
 ) -> RequestInputs:
     """The same for the same seed. Raises UsageError, also for over 1,024 sets and over 256 MiB of them."""
-    named = asked_inputs(model, inputs, ())
-    asked = asked_inputs(model, inputs, shapes, otherwise="random")
+    named = parse_input_arguments(model, inputs, ())
+    asked = parse_input_arguments(model, inputs, shapes, default="random")
     sources: dict[Port, _Source] = {}
     if jsonl is not None:
         columns = read_lines(model, jsonl, MAX_SETS, MAX_BYTES)
@@ -65,13 +67,13 @@ def request_inputs(
     return RequestInputs(sets, texts)
 
 
-def _source(port: Port, asked: Asked) -> _Source:
+def _source(port: Port, asked: InputArgument) -> _Source:
     if asked.value == "random":
         return _Source("random", ())
-    if asked.value not in MADE and os.path.isdir(asked.value):
+    if asked.value not in GENERATED and os.path.isdir(asked.value):
         arrays = _from_folder(port, Path(asked.value))
         return _Source(f"{_counted(arrays, 'file')} of {asked.value}", arrays)
-    text = asked.value if asked.value in MADE or asked.value.endswith((".npy", ".json")) else "as given"
+    text = asked.value if asked.value in GENERATED or asked.value.endswith((".npy", ".json")) else "as given"
     return _Source(text, (input_array(port, asked, np.random.default_rng()),))
 
 
@@ -83,10 +85,10 @@ def _from_folder(port: Port, folder: Path) -> Sequence[Array]:
         raise UsageError(f"input {quote(port.name)}: folder {folder} holds {len(files)} files, at most {MAX_SETS} do")
     _check_size(sum(file.stat().st_size for file in files))
     random = np.random.default_rng()
-    return [input_array(port, Asked(str(file)), random) for file in files]
+    return [input_array(port, InputArgument(str(file)), random) for file in files]
 
 
-def _first_made(asked: dict[Port, Asked], sources: dict[Port, _Source], seed: int) -> int:
+def _first_made(asked: dict[Port, InputArgument], sources: dict[Port, _Source], seed: int) -> int:
     """The bytes of what is random in one set."""
     random = np.random.default_rng(seed)
     return sum(_size(input_array(port, asked[port], random)) for port in asked if not sources[port].arrays)
@@ -110,7 +112,7 @@ def _count(sources: dict[Port, _Source], made: int) -> int:
 
 
 def _set(
-    number: int, model: Model, asked: dict[Port, Asked], sources: dict[Port, _Source], seed: int
+    number: int, model: Model, asked: dict[Port, InputArgument], sources: dict[Port, _Source], seed: int
 ) -> dict[str, Array]:
     random = np.random.default_rng([seed, number])
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from headrace.client.protocol.models import Model, Port
-from headrace.client.terminal.input_arguments import Array, UsageError, check_datatype, converted
+from headrace.client.terminal.input_arrays import Array, array_from_json, check_datatype
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 Columns = dict[Port, list[Array]]
@@ -63,7 +64,7 @@ def _row(ports: dict[str, Port], line: str, source: str) -> dict[Port, Array]:
             raise UsageError(f"{source} names input {quote(port.name)} twice")
         check_datatype(port)
         try:
-            row[port] = converted(port, value, source)
+            row[port] = array_from_json(port, value, source)
         except UsageError as error:
             raise UsageError(f"input {quote(port.name)}: {error}") from None
     return row

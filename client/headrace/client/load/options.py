@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headrace.client.load.plan import parse_rate, parse_sweep
 from headrace.client.load.report.formats import counted
 from headrace.client.load.run import Arrivals, ClosedLoop, OpenLoop, Phase
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 DURATION = 10.0
 """Seconds of a phase for which nobody has said how long it takes."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace.client.load.run import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.samples import Floats
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -27,7 +27,7 @@ import numpy as np
 from headrace.client.load.run import Outcome, Phase, Run, Server, Settings
 from headrace.client.load.samples import COLUMNS, EMPTY, NO_ANSWER, Floats, Integers, Samples, joined
 from headrace.client.load.typed import typed
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 FORMAT = "headrace-load"

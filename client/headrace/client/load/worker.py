@@ -21,7 +21,7 @@ from headrace.client.load.pacer import precise_loop
 from headrace.client.load.plan import Share, concurrency_of
 from headrace.client.load.run import Server
 from headrace.client.load.samples import Collector
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import HeadraceError, Internal
 
 BATCH_SECONDS = 0.1

@@ -1,13 +1,13 @@
-"""The JSON that the `headrace` command prints. Keys are only ever added.
+"""The JSON that the `headrace` command prints. Later versions only add keys.
 
 models  {"models": [{"name", "version", "slots", "has_variables",
                      "inputs": [port], "outputs": [port]}]}
         port: {"name", "datatype", "shape", "names"}
         shape: null for any rank, or a list of dimensions, each a size or {"min", "max"};
-        a max of null has no bound
+        a max of null means no limit
 infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "mean", "max", "data" or "file"}]}
-        data: nested lists, and with --save a file instead; BYTES are text, and numbers that JSON
-        does not have are "NaN", "Infinity" and "-Infinity"
+        data: nested lists; with --save, "file" instead. BYTES are text. Numbers that JSON cannot
+        represent are "NaN", "Infinity" and "-Infinity"
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
                      "inferences", "failures", "executions", "slots_restoring", "restorations"}]}
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from headrace.client.protocol.models import Dimension, Model, Port
 from headrace.client.protocol.status import ServerStatus
-from headrace.client.terminal.outputs import summary
+from headrace.client.terminal.array_summary import summary
 from headrace.wire.dtypes import datatype_of
 
 Array = npt.NDArray[Any]
@@ -68,8 +68,8 @@ def _port(port: Port) -> Document:
 def _dimension(dimension: Dimension) -> int | Document:
     if isinstance(dimension, int):
         return dimension
-    least, most = dimension or (0, None)
-    return {"min": least, "max": most}
+    smallest, largest = dimension or (0, None)
+    return {"min": smallest, "max": largest}
 
 
 def _output(name: str, array: Array, file: Path | None) -> Document:
@@ -78,9 +78,9 @@ def _output(name: str, array: Array, file: Path | None) -> Document:
         "name": name,
         "datatype": datatype_of(array.dtype).name,
         "shape": list(array.shape),
-        "min": _number(found.least) if found else None,
+        "min": _number(found.min) if found else None,
         "mean": _number(found.mean) if found else None,
-        "max": _number(found.most) if found else None,
+        "max": _number(found.max) if found else None,
     }
     return document | ({"data": _data(array)} if file is None else {"file": str(file)})
 
@@ -90,7 +90,7 @@ def _data(array: Array) -> object:
         return _mapped(array, lambda element: element.decode(errors="backslashreplace"))
     if array.dtype.kind in "biu":
         return array.tolist()
-    # bfloat16 is no kind of NumPy's own.
+    # NumPy itself has no bfloat16.
     numbers = array.astype(np.float32) if array.dtype.itemsize == 2 else array
     return numbers.tolist() if np.isfinite(numbers).all() else _mapped(numbers.astype(np.object_), _number)
 

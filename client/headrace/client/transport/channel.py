@@ -13,6 +13,8 @@ from headrace.wire.errors import Cancelled, Unavailable
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
 
+MAX_GRPC_MESSAGE_BYTES = (1 << 31) - 1
+"""gRPC takes no larger message."""
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     # Messages are checked against the server's limit before they are sent.

@@ -10,7 +10,7 @@ import pytest
 from headrace.client.load.report.conditions import Condition, broken, parse_condition
 from headrace.client.load.report.summary import Summary, summarise
 from headrace.client.load.run import ClosedLoop, OpenLoop
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.made_runs import failed, outcome, overloaded, samples, stalled, sweep
 
 

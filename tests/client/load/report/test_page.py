@@ -18,7 +18,7 @@ from headrace.client.load.report.page import html
 from headrace.client.load.report.series import Shown, shown
 from headrace.client.load.run import ClosedLoop, OpenLoop, Outcome, Phase, Run
 from headrace.client.load.samples import EMPTY, NO_ANSWER, Samples
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from tests.page import runs
 
 

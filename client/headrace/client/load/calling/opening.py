@@ -16,7 +16,7 @@ from headrace.client.load.calling import Caller, Request, headrace_stream, headr
 from headrace.client.load.calling.totals import AskTotals, untold
 from headrace.client.load.run import Mode, Protocol
 from headrace.client.protocol.models import Model
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Unimplemented
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from headrace.client.load.report.summary import Summary
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 SECONDS = {"us": Decimal("1e-6"), "µs": Decimal("1e-6"), "ms": Decimal("1e-3"), "s": Decimal(1)}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from headrace.client.load.report.differences import NOTICED, difference
 from headrace.client.load.report.formats import change_text
-from headrace.client.terminal.tables import printable
+from headrace.client.terminal.printing import printable
 
 Better = Literal["more", "less", "neither"]
 

@@ -13,7 +13,7 @@ from headrace.client.load.report.figure_table import table
 from headrace.client.load.report.markup import data, sentence, swatch, text
 from headrace.client.load.report.series import Shown, shown
 from headrace.client.load.run import Run, Settings
-from headrace.client.terminal.input_arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 
 MISSING = "the HTML report needs plotly, which is not installed: pip install 'headrace[report]'"
 # Whatever a page holds, its browser fetches nothing and sends nothing.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from headrace.client.load.report.summary import Summary, summarise
 from headrace.client.load.run import ClosedLoop, Outcome, Run
-from headrace.client.terminal.tables import printable
+from headrace.client.terminal.printing import printable
 
 LONGEST = 60
 """Characters of a name."""

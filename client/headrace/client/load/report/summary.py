@@ -10,7 +10,7 @@ from headrace.client.load.report.distribution import Percentiles, percentiles, q
 from headrace.client.load.report.formats import counted, duration_text, ms_text, rate_text, share_text
 from headrace.client.load.run import Load, OpenLoop, Outcome, Server
 from headrace.client.load.samples import NO_ANSWER, Floats, Samples
-from headrace.client.terminal.tables import printable
+from headrace.client.terminal.printing import printable
 from headrace.wire.errors import Code, quote
 
 LATE = 1e-3

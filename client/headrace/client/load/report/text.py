@@ -15,7 +15,7 @@ from headrace.client.load.report.differences import Row, rows
 from headrace.client.load.report.formats import counted, duration_text, rate_text
 from headrace.client.load.report.text_tables import BAD, QUIET, figures_table, where_table
 from headrace.client.load.run import ClosedLoop, Phase, Run, Settings
-from headrace.client.terminal.tables import UNBROKEN, printable
+from headrace.client.terminal.printing import NO_WRAP_WIDTH, printable
 
 NARROWEST = 80
 """Columns. In less the tables would lose some, so that a narrower terminal breaks the lines itself."""
@@ -27,7 +27,7 @@ NO_TIMES = "Where QUEUE is -, the server tells no times, and NETWORK holds them.
 def print_report(runs: Sequence[Run], file: TextIO | None = None, width: int | None = None) -> None:
     """As wide as the terminal; without colours, and with no line broken, when there is none."""
     file = file or sys.stdout
-    width = width or (None if file.isatty() else UNBROKEN)
+    width = width or (None if file.isatty() else NO_WRAP_WIDTH)
     console = Console(file=file, width=width, markup=False, emoji=False, highlight=False)
     console.width = max(console.width, NARROWEST)
     with console.capture() as capture:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from headrace.client.load.report.formats import number_text
 from headrace.client.load.self_test.measure import CONCURRENCY, Cost
-from headrace.client.terminal.tables import print_table
+from headrace.client.terminal.printing import print_table
 
 
 def print_costs(costs: Sequence[Cost]) -> None:

@@ -1,4 +1,4 @@
-"""Inputs on a command line: what becomes which array, and what becomes which sentence."""
+"""Inputs on the command line become arrays, or one sentence that says why not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from headrace.client.protocol.models import Dimension, Model, Port
-from headrace.client.terminal.input_arguments import UsageError, input_arrays
+from headrace.client.terminal.input_arrays import input_arrays
+from headrace.client.terminal.usage_error import UsageError
 
 
 def model(*inputs: Port) -> Model:
@@ -40,7 +41,7 @@ def array_of(port: Port, value: str, *shapes: str, seed: int | None = None) -> n
     ],
 )
 @pytest.mark.parametrize("how", ["random", "zeros"])
-def test_sizes_that_are_open_are_the_smallest_but_not_empty(
+def test_dynamic_sizes_are_the_smallest_but_not_empty(
     how: str, shape: tuple[Dimension, ...], size: tuple[int, ...]
 ) -> None:
     assert array_of(port(shape=shape), how).shape == size
@@ -49,7 +50,7 @@ def test_sizes_that_are_open_are_the_smallest_but_not_empty(
 @pytest.mark.parametrize(
     ("text", "size"), [("4,3", (4, 3)), ("7", (7,)), ("", ()), ("0,3", (0, 3)), (" 4 , 3 ", (4, 3))]
 )
-def test_a_shape_on_the_command_line(text: str, size: tuple[int, ...]) -> None:
+def test_a_shape_is_given_on_the_command_line(text: str, size: tuple[int, ...]) -> None:
     assert array_of(port(shape=None), "zeros", f"x:{text}").shape == size
 
 
@@ -58,7 +59,7 @@ def test_a_shape_on_the_command_line(text: str, size: tuple[int, ...]) -> None:
     "datatype",
     ["BOOL", "UINT8", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16", "BYTES"],
 )
-def test_arrays_that_are_made_have_the_datatype_of_the_model(datatype: str, how: str) -> None:
+def test_generated_arrays_have_the_datatype_of_the_model(datatype: str, how: str) -> None:
     wanted = port(datatype)
     array = array_of(wanted, how, "x:50,3")
     assert array.dtype == wanted.dtype
@@ -76,7 +77,7 @@ def test_random_numbers_stay_in_their_range() -> None:
     assert (integers.min(), integers.max()) == (0, 99)
 
 
-def test_a_seed_makes_them_the_same_again() -> None:
+def test_a_seed_makes_random_inputs_repeatable() -> None:
     first, second, other = (array_of(port(), "random", "x:5,3", seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
@@ -118,17 +119,17 @@ def test_json_is_converted(tmp_path: Path, datatype: str, text: str, value: Any)
         ("FP32", "null", "does not hold values of FP32"),
         ("FP32", '{"a": 1}', "does not hold values of FP32"),
         ("BYTES", '["a", 1]', "does not hold values of BYTES"),
-        ("UINT8", "[256]", "outside of UINT8: 0 to 255"),
-        ("UINT8", "[-1]", "outside of UINT8"),
-        ("INT32", "[4294967296]", "outside of INT32"),
+        ("UINT8", "[256]", "outside UINT8: 0 to 255"),
+        ("UINT8", "[-1]", "outside UINT8"),
+        ("INT32", "[4294967296]", "outside INT32"),
         ("INT64", "[18446744073709551616]", "does not hold values of INT64"),
         ("FP32", "[[1, 2], [3]]", "rows of different lengths"),
-        ("FP32", "photo.png", "'photo.png' is none of random, zeros, a .npy file, a .json file, and JSON"),
-        ("FP32", "", "is none of"),
+        ("FP32", "photo.png", "'photo.png' is not random, zeros, a .npy file, a .json file or JSON"),
+        ("FP32", "", "is not random, zeros"),
         ("FP32", "[" * 100_000, "nested too deeply"),
     ],
 )
-def test_json_that_does_not_fit(datatype: str, text: str, said: str) -> None:
+def test_json_that_does_not_fit_the_datatype_is_refused(datatype: str, text: str, said: str) -> None:
     with pytest.raises(UsageError) as raised:
         array_of(port(datatype), text)
     assert said in str(raised.value)
@@ -146,7 +147,7 @@ def test_json_that_does_not_fit(datatype: str, text: str, said: str) -> None:
         ("BYTES", np.array([b"a", b"bcd"])),
     ],
 )
-def test_a_file_of_the_same_datatype(tmp_path: Path, datatype: str, array: npt.NDArray[Any]) -> None:
+def test_a_file_of_the_same_datatype_is_read(tmp_path: Path, datatype: str, array: npt.NDArray[Any]) -> None:
     np.save(tmp_path / "x.npy", array)
     assert array_of(port(datatype), str(tmp_path / "x.npy")).tolist() == array.tolist()
 
@@ -164,10 +165,10 @@ def test_a_file_of_another_dtype_names_both(tmp_path: Path) -> None:
     np.save(file, np.zeros((1, 3)))
     with pytest.raises(UsageError) as raised:
         array_of(port(), str(file))
-    assert str(raised.value) == f"input 'x': {file} holds float64, and the model takes FP32 (float32)"
+    assert str(raised.value) == f"input 'x': {file} holds float64, but the model takes FP32 (float32)"
 
 
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("not NumPy's")
     (tmp_path / "empty.npy").touch()
     (tmp_path / "folder.npy").mkdir()
@@ -181,19 +182,19 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         "missing.npy": "No such file",
         "missing.json": "No such file",
         "folder.npy": "Is a directory",
-        "text.npy": "is no .npy file",
-        "empty.npy": "is no .npy file",
-        "objects.npy": "is no .npy file",
+        "text.npy": "is not a .npy file of numbers or strings",
+        "empty.npy": "is not a .npy file of numbers or strings",
+        "objects.npy": "is not a .npy file of numbers or strings",
         "many.npy": "holds several arrays",
         "complex.npy": "holds complex64",
-        "bytes.json": "is no text",
-        "broken.json": "is no JSON",
+        "bytes.json": "is not valid UTF-8",
+        "broken.json": "is not valid JSON",
     }.items():
         with pytest.raises(UsageError, match=said):
             array_of(port(), str(tmp_path / name))
 
 
-def test_names_may_hold_anything_and_every_name_of_a_port_will_do() -> None:
+def test_names_may_contain_the_mark_and_any_name_of_a_port_matches() -> None:
     inputs = [port(name="a"), port(name="a=b:0"), port("FP32", (None, 3), "c", "serving:c")]
     arrays = input_arrays(model(*inputs), ["a=zeros", "a=b:0=zeros", "serving:c=zeros"], ["a=b:0:2,3", "serving:c:4,3"])
     assert {name: array.shape for name, array in arrays.items()} == {"a": (1, 3), "a=b:0": (2, 3), "c": (4, 3)}
@@ -202,29 +203,29 @@ def test_names_may_hold_anything_and_every_name_of_a_port_will_do() -> None:
 @pytest.mark.parametrize(
     ("inputs", "shapes", "said"),
     [
-        (["x"], [], "'x' is not NAME=..., as in --input x=random"),
+        (["x"], [], "'x' is not of the form NAME=...; for example --input x=random"),
         (["z=random"], [], "model 'm' has no input 'z'; its inputs: x FP32[?,3], y FP32[any rank]"),
         (["x=random", "x=zeros"], [], "input 'x' is given twice"),
-        (["x=random"], [], "model 'm' needs input y FP32[any rank] too: --input y=random"),
-        (["x=random", "y=random"], [], "input 'y': any rank will do, so say which: --shape y:1,16"),
-        (["x=[1]", "y=zeros"], ["x:1"], "--shape is for inputs that are random or zeros, and input 'x' is not"),
-        (["x=zeros", "y=zeros"], ["y:1,-1"], "input 'y': '1,-1' is no shape; write sizes with commas"),
-        (["x=zeros", "y=zeros"], ["y:1x3"], "input 'y': '1x3' is no shape"),
-        (["x=zeros", "y=zeros"], ["y"], "'y' is not NAME:..., as in --shape"),
+        (["x=random"], [], "model 'm' also needs input y FP32[any rank]: add --input y=random"),
+        (["x=random", "y=random"], [], "input 'y': it accepts any rank; give a shape, for example --shape y:1,16"),
+        (["x=[1]", "y=zeros"], ["x:1"], "--shape applies to random and zeros only, which input 'x' is not"),
+        (["x=zeros", "y=zeros"], ["y:1,-1"], "input 'y': '1,-1' is not a shape; write sizes separated by commas"),
+        (["x=zeros", "y=zeros"], ["y:1x3"], "input 'y': '1x3' is not a shape"),
+        (["x=zeros", "y=zeros"], ["y"], "'y' is not of the form NAME:...; for example --shape"),
         (["x=random", "y=random"], ["y:99999999,99999999"], "does not fit in a message"),
     ],
 )
-def test_sentences_for_what_cannot_be(inputs: list[str], shapes: list[str], said: str) -> None:
+def test_wrong_arguments_are_explained_in_a_sentence(inputs: list[str], shapes: list[str], said: str) -> None:
     with pytest.raises(UsageError) as raised:
         input_arrays(model(port(), port(shape=None, name="y")), inputs, shapes)
     assert said in str(raised.value)
 
 
-def test_a_datatype_that_a_later_server_may_have() -> None:
+def test_an_unknown_datatype_is_refused() -> None:
     with pytest.raises(UsageError, match="datatype 99, unknown to this client"):
         array_of(port("99"), "random")
 
 
-def test_json_of_arrays_and_back() -> None:
+def test_an_array_survives_the_way_through_json() -> None:
     array = array_of(port(), "random", seed=0)
     assert np.array_equal(array_of(port(), json.dumps(array.tolist())), array)

@@ -1,0 +1,14 @@
+"""A model and a server status to print."""
+
+from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.status import ModelStatus, ServerStatus
+
+MODEL = Model(
+    "segmenter",
+    "2",
+    (Port("image", "UINT8", (None, 3, (1, 640)), ("image", "i")), Port("words", "BYTES", None, ("words",))),
+    (Port("mask", "FP32", ((2, None), 4), ("mask",)),),
+    has_variables=True,
+    slots=4,
+)
+STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),))

@@ -1,0 +1,98 @@
+"""The tables that the command prints."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from rich.table import Table
+
+from headrace.client.terminal.printing import print_table
+from headrace.client.terminal.tables import models_table, outputs_table, status_lines, status_table
+from tests.client.terminal.described import MODEL, STATUS
+
+
+def text_of(table: Table, width: int | None = None) -> str:
+    file = io.StringIO()
+    print_table(table, file, width)
+    return file.getvalue()
+
+
+def words(table: Table) -> list[list[str]]:
+    return [line.split() for line in text_of(table).splitlines()]
+
+
+def test_models_are_a_row_for_each_port() -> None:
+    assert text_of(models_table([MODEL])) == (
+        "MODEL      VERSION  SLOTS  PORT  NAME   TENSOR\n"
+        "segmenter  2            4  in    image  UINT8[?,3,1..640]\n"
+        "                           in    words  BYTES[any rank]\n"
+        "                           out   mask   FP32[2..,4]\n"
+    )
+
+
+def test_the_status_is_a_row_for_each_model() -> None:
+    assert status_lines(STATUS, "localhost:8001") == [
+        "headrace 0.1.0 at localhost:8001, serving",
+        "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
+    ]
+    slots = ["FREE", "RUNNING", "STOPPING"]
+    header, row = words(status_table(STATUS))
+    assert header == ["MODEL", "VERSION", *slots, "RESTORING", "QUEUED", "DONE", "FAILED"]
+    assert row == ["segmenter", "2", "1", "2", "1", "1", "7", "9000", "3"]
+    usual = replace(STATUS, models=(replace(STATUS.models[0], slots_restoring=0),))
+    header, row = words(status_table(usual))
+    assert header == ["MODEL", "VERSION", *slots, "QUEUED", "DONE", "FAILED"]
+    assert row == ["segmenter", "2", "1", "2", "1", "7", "9000", "3"]
+
+
+def test_outputs_are_a_row_each() -> None:
+    outputs: dict[str, npt.NDArray[Any]] = {
+        "numbers": np.array([[1, 2.5], [-3, 1e9]], np.float32),
+        "half": np.array([60000, 60000], np.float16),
+        "bits": np.array([1.5, 2.5], ml_dtypes.bfloat16),
+        "flags": np.array([True, False]),
+        "ids": np.arange(2**40, 2**40 + 9),
+        "none": np.zeros((0, 3), np.float32),
+        "scalar": np.array(7, np.uint8),
+        "words": np.array([b"one", "zwölf".encode(), b"\xff"], np.object_),
+    }
+    rows = {row[0]: row[1:] for row in words(outputs_table(outputs))}
+    assert rows["numbers"] == ["FP32", "[2,2]", "-3", "2.5e+08", "1e+09", "1", "2.5", "-3", "1e+09"]
+    assert rows["half"] == ["FP16", "[2]", "6e+04", "6e+04", "6e+04", "6e+04", "6e+04"]
+    assert rows["bits"] == ["BF16", "[2]", "1.5", "2", "2.5", "1.5", "2.5"]
+    assert rows["flags"] == ["BOOL", "[2]", "0", "0.5", "1", "true", "false"]
+    assert rows["ids"][:3] == ["INT64", "[9]", "1099511627776"]
+    assert rows["ids"][-2:] == ["1099511627779", "..."]
+    assert rows["none"] == ["FP32", "[0,3]", "-", "-", "-"]
+    assert rows["scalar"] == ["UINT8", "[]", "7", "7", "7", "7"]
+    assert rows["words"] == ["BYTES", "[3]", "-", "-", "-", "'one'", "'zwölf'", r"'\\xff'"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_is_never_wider_than_the_terminal(width: int) -> None:
+    long = {f"{'output' * 10}{i}": np.full((1, 3, 224, 224), 1 / 3, np.float32) for i in range(3)}
+    text = text_of(outputs_table(long), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "".join(text.split()).count("0.3333") == 3 * 7
+
+
+def test_without_a_terminal_each_row_is_one_line() -> None:
+    outputs = {"o" * 300: np.zeros(3, np.float32)}
+    assert len(text_of(outputs_table(outputs)).splitlines()) == 2
+
+
+def test_markup_and_escapes_in_names_have_no_effect() -> None:
+    names = ["[bold]x[/bold]", ":smile:", "\x1b[31mred", "two\nlines"]
+    text = text_of(outputs_table({name: np.zeros(1) for name in names}))
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
+        "[bold]x[/bold]",
+        ":smile:",
+        r"\x1b[31mred",
+        r"two\nlines",
+    ]
