@@ -1,10 +1,10 @@
-"""A graph of models, built by tickets: it fans out, joins again, and only its end comes back.
+"""A graph of models, built from tickets: it fans out, joins again, and returns only its last output.
 
           ┌─ scale ──────────┐
     scale ┤                  ├─ join ─ sum
           └─ scale ─ scale ──┘
 
-All five are submitted before the first has run. Write its two small models, start a server for them, and run it:
+All five tickets are submitted before the first has run. Write the two models, start a server for them, and run it:
 
     python client/examples/graph.py --models models
     headrace-server models/scale.xml models/join.xml
@@ -33,14 +33,14 @@ async def main(target: str) -> None:
             return await stream.submit("scale", {"x": source}, outputs=[], keep=["y"])
 
         first = await scale(x)
-        left = await scale(first["y"])  # both refer to the first
+        left = await scale(first["y"])  # this and the next refer to the first
         middle = await scale(first["y"])
-        right = await scale(middle.take("y"))  # takes: the middle is gone when this has run
+        right = await scale(middle.take("y"))  # consumes it: the output is freed once this has run
         both = {"x": left.take("y"), "y": right.take("y")}
         join = await stream.submit("join", both, outputs=["sum"], keep=["product"])
         total = (await join)["sum"]
 
-        rows = await join.fetch("product", slice=(0, 2))  # what was kept is still there, whole or in part
+        rows = await join.fetch("product", slice=(0, 2))  # a slice of a kept output
         kept = (await server.status()).kept_bytes
 
     print(f"the sum is that of NumPy: {np.allclose(total, (4 * x + 3) + (8 * x + 7), rtol=1e-2)}")
@@ -49,7 +49,7 @@ async def main(target: str) -> None:
 
 
 def write_models(folder: Path) -> None:
-    """scale: y = 2x + 1; join: the sum and the product of x and y. All f32[?,16]."""
+    """Write scale (y = 2x + 1) and join (the sum and the product of x and y). All tensors are f32[?,16]."""
     import openvino as ov
     from openvino import opset15 as op
 
@@ -59,7 +59,7 @@ def write_models(folder: Path) -> None:
 
     x = named("x", op.parameter([-1, 16], np.float32))
     scaled = named("y", op.add(op.multiply(x, np.float32(2)), np.float32(1)))
-    ov.save_model(ov.Model([scaled], [x], "scale"), folder / "scale.xml")  # makes the folder
+    ov.save_model(ov.Model([scaled], [x], "scale"), folder / "scale.xml")  # creates the folder
     x, y = (named(name, op.parameter([-1, 16], np.float32)) for name in "xy")
     joined = [named("sum", op.add(x, y)), named("product", op.multiply(x, y))]
     ov.save_model(ov.Model(joined, [x, y], "join"), folder / "join.xml")

@@ -1,6 +1,6 @@
-"""Images through a classifier, many in flight: the next ones travel and wait while the first ones run.
+"""Images through a classifier, many in flight: while some run, the next ones are sent and queued.
 
-The model is ResNet-50, with made-up weights, from the package `onnx`. Start a server for it and run this:
+The model is ResNet-50 with random weights, from the package `onnx`. Start a server for it and run this:
 
     pip install onnx
     headrace-server resnet50=$(python -c "import onnx, pathlib; print(next(
@@ -8,7 +8,7 @@ The model is ResNet-50, with made-up weights, from the package `onnx`. Start a s
     python client/examples/pipelined.py [TARGET] [IMAGE.npy...]
 
 An image is uint8[height,width,3], as `np.save("cat.npy", Image.open("cat.jpg").convert("RGB"))` writes it with Pillow.
-Without any there are 32 images of noise.
+Without arguments, 32 images of noise are classified.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Array = npt.NDArray[Any]
 
 
 async def main(target: str, files: Sequence[str]) -> None:
-    pulled: deque[str] = deque()
+    names: deque[str] = deque()
 
     def inputs() -> Iterator[dict[str, Array]]:
         for name, image in images(files):
-            pulled.append(name)
+            names.append(name)
             yield {"gpu_0/data_0": prepared(image)}
 
     began, count = time.perf_counter(), 0
     async with hc.connect(target) as server, server.stream() as stream:
-        # The source may be endless, such as a camera: at most IN_FLIGHT are pulled ahead of the results.
+        # The source may be endless, such as a camera: at most IN_FLIGHT images are read ahead of the results.
         async for outputs in stream.map("resnet50", inputs(), outputs=["gpu_0/softmax_1"], ahead=IN_FLIGHT):
-            show(pulled.popleft(), outputs["gpu_0/softmax_1"][0])
+            show(names.popleft(), outputs["gpu_0/softmax_1"][0])
             count += 1
     took = time.perf_counter() - began
     print(f"{count} images in {took:.2f} s: {count / took:.0f}/s with up to {IN_FLIGHT} in flight")
@@ -64,7 +64,7 @@ def images(files: Sequence[str]) -> Iterator[tuple[str, Array]]:
 
 
 def prepared(image: Array) -> Array:
-    """f32[1,3,224,224] as the model was trained: the nearest pixels, normalised, channels first."""
+    """f32[1,3,224,224], as in training: nearest pixels, normalized, channels first."""
     rows, columns = (np.arange(SIZE) * side // SIZE for side in image.shape[:2])
     pixels = (image[rows][:, columns] / 255 - MEAN) / DEVIATION
     return np.asarray(pixels.transpose(2, 0, 1)[None], np.float32)

@@ -7,7 +7,7 @@ The model is Silero's voice activity detection. Start a server for it and run th
         u.find_spec('silero_vad').submodule_search_locations[0])")/data/silero_vad_openvino_16k.onnx
     python client/examples/recurrent.py [TARGET]
 
-`speech.py` does the same with more to show.
+`speech.py` does the same, and draws the result.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ async def main(target: str) -> None:
     async with hc.connect(target) as server, server.stream() as stream:
         state: hc.Zeros | hc.Reference = hc.zeros((2, 1, 128), np.float32)
         for chunk in chunks():
-            # Nothing waits here for a result: the server runs them one after the other.
+            # No result is awaited here. The server runs the chunks one after the other.
             inputs = {"input": chunk, "state": state}
             ticket = await stream.submit("speech", inputs, outputs=["output"], keep=["stateN"])
-            state = ticket.take("stateN")  # moved into the next run, and freed after it
+            state = ticket.take("stateN")  # consumed by the next run, and freed after it
             tickets.append(ticket)
         probabilities = [float((await ticket)["output"][0, 0]) for ticket in tickets]
     for second, part in enumerate(np.array_split(probabilities, len(probabilities) * CHUNK // RATE)):
@@ -45,7 +45,7 @@ async def main(target: str) -> None:
 
 
 def chunks() -> Iterator[npt.NDArray[np.float32]]:
-    """f32[1,576] each: the last 64 samples again, then 512 new ones."""
+    """Chunks of f32[1,576]: the last 64 samples of the previous chunk, then 512 new ones."""
     with wave.open(str(RECORDING)) as file:
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / np.float32(32768)
     sound = np.pad(sound, (CONTEXT, -len(sound) % CHUNK))

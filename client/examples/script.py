@@ -1,4 +1,4 @@
-"""Blocking use, for scripts and notebooks: no `async`, no `await`. Ctrl-C works.
+"""The blocking client, for scripts and notebooks: no `async`, no `await`. Ctrl-C works.
 
 The models are those of `graph.py`:
 
@@ -27,18 +27,18 @@ def main(target: str) -> None:
         print(f"2 * 1 + 1 = {y[0, 0]:g}")
 
         with server.stream() as stream:
-            # Many at once: all are under way before the first result is looked at.
+            # Many at once: all are in flight before the first result is awaited.
             tickets = [stream.submit("scale", {"x": np.full((1, 16), i, np.float32)}) for i in range(8)]
             print("2i + 1 =", *(f"{ticket.result(timeout=5)['y'][0, 0]:g}" for ticket in tickets))
 
-            # Run now, and look at the large output later, or at a part of it.
+            # Run now, keep the large outputs on the server, and fetch a slice later.
             x, y = np.random.default_rng(0).random((2, 1000, 16), np.float32)
             ticket = stream.submit("join", {"x": x, "y": y}, outputs=[], keep=["sum", "product"])
             ticket.result(timeout=5)
             print(f"rows 5 to 8 of the product: {ticket.fetch('product', slice=(5, 8)).shape}")
             ticket.release()
 
-            # Each ticket has an error of its own; the stream goes on.
+            # An error belongs to its ticket. The stream goes on.
             try:
                 stream.submit("scale", {"x": np.ones((1, 3), np.float32)}).result(timeout=5)
             except hc.InvalidArgument as error:

@@ -43,7 +43,7 @@ async def main(recording: Path) -> None:
 
 
 async def detect(connection: hc.Server, samples: Samples) -> tuple[list[float], int]:
-    """The probability of speech in each chunk, and how many bytes of state were made and used on the server."""
+    """The probability of speech in each chunk, and the bytes of state that stayed on the server."""
     tickets: list[hc.Ticket] = []
     async with connection.stream() as stream:
         for chunk in chunks(samples):
@@ -57,14 +57,14 @@ async def detect(connection: hc.Server, samples: Samples) -> tuple[list[float], 
 
 
 def chunks(samples: Samples) -> Iterator[Samples]:
-    """f32[1,576] each: 64 samples of context, zeros at the start, then 512 new ones; the last one is filled up."""
+    """Chunks of f32[1,576]: 64 samples of context (zeros at the start), then 512 new ones, padded at the end."""
     samples = np.pad(samples, (CONTEXT, -len(samples) % CHUNK))
     for start in range(0, len(samples) - CONTEXT, CHUNK):
         yield samples[None, start : start + CONTEXT + CHUNK]
 
 
 def read(recording: Path) -> Samples:
-    """f32[samples] from -1 to 1."""
+    """f32[samples], from -1 to 1."""
     with wave.open(str(recording)) as file:
         if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
             sys.exit(f"{recording} is not 16 kHz, mono, 16 bits")
@@ -72,7 +72,7 @@ def read(recording: Path) -> Samples:
 
 
 def show(probabilities: list[float]) -> None:
-    """A picture of the whole recording, and each stretch of speech and silence."""
+    """Draw the whole recording, and list each stretch of speech and silence."""
     blocks, width = " ▁▂▃▄▅▆▇█", 72
     means = [float(np.mean(part)) for part in np.array_split(probabilities, width)]
     end = len(probabilities) * CHUNK / RATE
@@ -86,7 +86,7 @@ def show(probabilities: list[float]) -> None:
 
 
 def stretches(probabilities: list[float], threshold: float = 0.5, shortest: int = 4) -> list[tuple[bool, int, int]]:
-    """(speech or not, first chunk, chunk after the last); what is shorter than 128 ms belongs to what it interrupts."""
+    """(is speech, first chunk, chunk after the last). A stretch under 128 ms is part of the one that it interrupts."""
     found: list[tuple[bool, int, int]] = []
     for i, probability in enumerate(probabilities):
         speech = probability >= threshold
@@ -102,7 +102,7 @@ def seconds(chunk: int) -> float:
 
 
 def silero() -> Path:
-    """The model file inside the package silero-vad, which is not imported: it would want PyTorch."""
+    """The model file in the package silero-vad, which is not imported because that requires PyTorch."""
     package = find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
         sys.exit("the model is missing: pip install --no-deps silero-vad")
@@ -111,7 +111,7 @@ def silero() -> Path:
 
 @contextmanager
 def server(model: str) -> Iterator[str]:
-    """A server as a process of its own; yields its address."""
+    """Start a server in a process of its own, and yield its address."""
     command = [sys.executable, "-m", "headrace.server", model, "--port=0", "--log-level=warning"]
     command += ["--property=INFERENCE_PRECISION_HINT=f32"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
