@@ -34,7 +34,7 @@ print(faults, before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not told anything")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed blocks")
 def test_freed_blocks_are_used_again_and_given_back() -> None:
     command = [sys.executable, "-c", MESSAGES]
     faults, given_back = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

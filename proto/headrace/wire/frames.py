@@ -75,7 +75,7 @@ def parse_frame(message: bytes, frame: F) -> tuple[F, Sequence[Buffer]]:
 
 
 def join_frame(items: bytes, tensors: Iterable[Buffer]) -> bytes:
-    """The message of a frame: its serialised items, then the tensors, whose bytes are copied once."""
+    """The message of a frame: its serialized items, then the tensors, whose bytes are copied once."""
     parts: list[Buffer] = [items]
     for tensor in tensors:
         parts += (tensor_header(len(tensor)), tensor)
@@ -89,7 +89,7 @@ def tensor_header(size: int) -> bytes:
 
 
 def _scan(message: bytes) -> tuple[bytes, list[memoryview]]:
-    """Split a message into its items, still serialised, and views of its tensors.
+    """Split a message into its items, still serialized, and views of its tensors.
 
     Counts both, and checks the limits, before anything is parsed.
     """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
-import numpy.typing as npt
-
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.client.transport.waker import Waiter
@@ -22,7 +21,7 @@ class AwaitableTicket(TicketState):
 
     owner: StreamTransport
 
-    def __await__(self) -> Generator[Any, None, Mapping[str, npt.NDArray[Any]]]:
+    def __await__(self) -> Generator[Any, None, Outputs]:
         if self.layout is None and self.error is None:
             waiter = self.owner.waker.waiter()
             self._add(waiter)

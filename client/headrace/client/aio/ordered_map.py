@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any
-
-import numpy.typing as npt
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
 from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.layouts import Outputs
 
 AHEAD = 16
 """The default number of inferences in flight."""
 
 Source = Iterable[Inputs] | AsyncIterable[Inputs]
-Outputs = Mapping[str, npt.NDArray[Any]]
 Submit = Callable[[Inputs], Awaitable[Ticket]]
 
 

@@ -11,10 +11,11 @@ import grpc.aio
 
 from headrace.client.aio.stream import Stream
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, model_from
 from headrace.client.protocol.status import ServerStatus, status_from
 from headrace.client.protocol.stream_protocol import StreamProtocol
-from headrace.client.protocol.unary_infer import Outputs, infer_request, infer_result
+from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.transport.channel import open_channel, path, wait_connected
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.stream_transport import StreamTransport

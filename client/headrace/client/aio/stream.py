@@ -9,7 +9,7 @@ from headrace.client.aio.ordered_map import AHEAD, Source, map_in_order
 from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
-from headrace.client.protocol.unary_infer import Outputs
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from headrace.client.aio.awaitable_ticket import AwaitableTicket
 from headrace.client.aio.fetching import fetch
 from headrace.client.protocol.inputs import Reference
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.slices import SliceLike, as_slices
 
 
@@ -90,6 +90,6 @@ class Ticket(AwaitableTicket):
         return None if self.times is None else self.times[2] / 1e6
 
 
-async def result(ticket: Ticket) -> Mapping[str, npt.NDArray[Any]]:
+async def result(ticket: Ticket) -> Outputs:
     """`await ticket` as a coroutine."""
     return await ticket

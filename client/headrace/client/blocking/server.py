@@ -10,9 +10,9 @@ from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
 from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.stream import Stream
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model
 from headrace.client.protocol.status import ServerStatus
-from headrace.client.protocol.unary_infer import Outputs
 
 
 def connect(

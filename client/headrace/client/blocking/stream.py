@@ -12,7 +12,7 @@ from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
-from headrace.client.protocol.unary_infer import Outputs
+from headrace.client.protocol.layouts import Outputs
 
 
 class Stream:

@@ -11,8 +11,8 @@ from headrace.client.aio import completed as async_completed
 from headrace.client.aio import ticket as async_ticket
 from headrace.client.blocking.background_loop import call, wait
 from headrace.client.protocol.inputs import Reference
+from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.slices import SliceLike
-from headrace.client.protocol.unary_infer import Outputs
 
 
 class Ticket:

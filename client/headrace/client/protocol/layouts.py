@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from headrace.wire.dtypes import datatype_from, numpy_dtype
 from headrace.wire.errors import Internal, InvalidArgument, quote
 from headrace.wire.tensors import Buffer, byte_count, decode_bytes
 
-Arrays = dict[str, npt.NDArray[Any]]
+Outputs = Mapping[str, npt.NDArray[Any]]
+"""The output arrays for each name."""
 _array = np.ndarray
 
 
@@ -60,7 +61,7 @@ class Layout:
         self.kept = tuple(map(TensorSpec, kept))
         self.count = len(self.sent)
 
-    def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> Arrays:
+    def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> Outputs:
         """The tensors by name.
 
         `names` are the outputs that the call asked for, in the same order. A port may have several names, and the
@@ -68,7 +69,7 @@ class Layout:
         """
         if names is None or len(names) != self.count:
             names = [spec.name for spec in self.sent]
-        arrays: Arrays = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         for at, spec in enumerate(self.sent):
             data = tensors[at]
             if len(data) == spec.nbytes:

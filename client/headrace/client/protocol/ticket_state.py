@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy.typing as npt
 
 from headrace.client.protocol.call import Call
 from headrace.client.protocol.errors import copy_error
-from headrace.client.protocol.layouts import Layout, TensorSpec
+from headrace.client.protocol.layouts import Layout, Outputs, TensorSpec
 from headrace.wire.errors import HeadraceError, quote
 from headrace.wire.tensors import Buffer
 
@@ -46,7 +44,7 @@ class TicketState:
         """The time that the ticket was waiting, queued and running, in microseconds."""
         self.error: HeadraceError | None = None
         self.cancelling = False
-        self._outputs: Mapping[str, npt.NDArray[Any]] | None = None
+        self._outputs: Outputs | None = None
         self._released: set[str] | None = None
 
     @property
@@ -54,7 +52,7 @@ class TicketState:
         """Whether the ticket has ended, with a result or an error."""
         return self.layout is not None or self.error is not None
 
-    def outputs(self) -> Mapping[str, npt.NDArray[Any]]:
+    def outputs(self) -> Outputs:
         """The result of a ticket that has ended. Raises its error, as a new exception each time."""
         if self._outputs is None:
             if self.layout is None:

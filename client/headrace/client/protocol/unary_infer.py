@@ -6,23 +6,20 @@ as frames, without copying large tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from headrace.client.protocol.call_description import describe
 from headrace.client.protocol.errors import broken_contract
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
-from headrace.client.protocol.layouts import Layout
+from headrace.client.protocol.layouts import Layout, Outputs
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import timeout_us
 from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.tensors import to_wire
-
-Outputs = Mapping[str, npt.NDArray[Any]]
 
 
 class InferResult(NamedTuple):
