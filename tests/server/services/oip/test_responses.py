@@ -10,7 +10,7 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline, bind
 from headrace.server.core.events import Done
 from headrace.server.engine.tensors import OutputTensor
-from headrace.server.services.oip.requests import PLAIN, Asked
+from headrace.server.services.oip.requests import PLAIN, OutputOptions
 from headrace.server.services.oip.responses import Responses, failure, in_stream
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument
@@ -52,7 +52,7 @@ def test_a_failure_in_a_stream(request_id: str, message: str) -> None:
 
 
 def test_classes() -> None:
-    message = Responses().write(done(0.5, 2.5, 1.0), b"", [Asked(2, None)])
+    message = Responses().write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
     response = pb.ModelInferResponse.FromString(message)
     (output,) = response.outputs
     assert (output.name, output.datatype, list(output.shape)) == ("y", "BYTES", [2])

@@ -13,6 +13,7 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.durations import FOR_EVER_US
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import join_frame
+from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
@@ -40,7 +41,7 @@ class Encoder:
     """
 
     def __init__(self) -> None:
-        self._layouts: dict[Hashable, int] = {}
+        self._layouts: LruCache[Hashable, int] = LruCache(MAX_LAYOUTS)
         self._tail: tuple[Hashable, bytes] = (None, b"")
 
     def encode(self, events: Sequence[Event]) -> bytes:
@@ -105,9 +106,11 @@ class Encoder:
         return number
 
     def _number(self, key: Hashable) -> int:
-        if len(self._layouts) == MAX_LAYOUTS:
-            self._layouts.clear()
-        number = self._layouts[key] = len(self._layouts) + 1
+        """A number for a new layout: that of the least recently used one, once all are taken."""
+        number = len(self._layouts) + 1
+        if number > MAX_LAYOUTS:
+            ((_, number),) = self._layouts.put(key, 0)
+        self._layouts.put(key, number)
         return number
 
 

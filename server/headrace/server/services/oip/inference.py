@@ -6,6 +6,7 @@ from headrace.server.core.models import Models
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
+from headrace.server.services.oip.messages import split_request
 from headrace.server.services.oip.requests import Request, Requests
 from headrace.server.services.oip.responses import Responses
 from headrace.server.services.single import ANY_SIZE, single
@@ -19,14 +20,14 @@ class InferRpc:
         self._responses = responses
 
     async def infer(self, message: bytes, call: Call) -> bytes:
-        pieces = self._requests.take_apart(message)
-        request = self._requests.read(pieces)
+        parts = split_request(message)
+        request = self._requests.read(parts)
         try:
             check_sequence(self._streams.view.models, request)
             done = await single(self._streams, _submit, request, len(message), call.time_remaining() or 0.0)
-            return self._responses.write(done, pieces.id, request.asked)
+            return self._responses.write(done, parts.id, request.outputs)
         finally:
-            self._requests.let_go(request.asked)
+            self._requests.let_go(request.outputs)
 
 
 def check_sequence(models: Models, request: Request) -> None:

@@ -1,114 +1,133 @@
-"""A ModelInferRequest as bytes, taken apart without protobuf touching the tensors.
+"""A ModelInferRequest as bytes, split into what repeats from request to request and what does not.
 
-What repeats from request to request (model, inputs, outputs) is one piece, so that it need not be parsed again.
+What repeats (model, inputs, outputs) is one piece of bytes, so that it need not be looked at again. Small messages are
+parsed by protobuf; of large ones only the fields are walked, so that no tensor is copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import MAX_PORTS
 from headrace.wire.errors import HeadraceError, InvalidArgument
+from headrace.wire.tensors import Buffer
+from headrace.wire.varints import read_varint
 
-MAX_DESCRIBED = 16 << 20
-"""Bytes of a request that are not raw contents: typed contents are among them."""
+MAX_PARSED_BYTES = 32 << 10
+"""Larger messages are walked: protobuf copies tensors twice, which takes longer from here on."""
+MAX_DESCRIBED_BYTES = 16 << 20
+"""Of a request, besides raw contents: typed contents are included."""
 MAX_FIELDS = 8 * MAX_PORTS
-"""Of a request, those included that nobody knows."""
+"""Of a walked request, unknown ones included."""
 
 _MODEL, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 8))
 _DESCRIBED = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
 _COUNTED = {_PARAMETERS: "parameters", _INPUTS: "inputs", _OUTPUTS: "outputs", _RAW: "raw_input_contents"}
 _LENGTH_DELIMITED, _VARINT = 2, 0
-_FIXED = {1: 8, 5: 4}
+_FIXED_SIZES = {1: 8, 5: 4}
+
+Parameters = Mapping[str, pb.InferParameter]
+_NO_PARAMETERS: Parameters = {}
 
 
-NOWHERE = slice(0, 0)
+class RequestParts(NamedTuple):
+    """`described` is a ModelInferRequest of the fields that repeat, `raw` are the raw contents.
 
-
-class Pieces(NamedTuple):
-    """`described` and `parameters` are ModelInferRequests of some of the fields; `raw` are views of the message.
-
-    With an `error` there is only the id, if it came before what is wrong. `id_at` and `raw_at` say where these were.
+    With an `error` only the id is set, if it could be read.
     """
 
     described: bytes = b""
     id: bytes = b""
-    parameters: bytes = b""
-    raw: Sequence[memoryview] = ()
+    parameters: Parameters = _NO_PARAMETERS
+    raw: Sequence[Buffer] = ()
     error: HeadraceError | None = None
-    id_at: slice = NOWHERE
-    raw_at: Sequence[slice] = ()
 
 
-def take_apart(message: bytes) -> Pieces:
+def split_request(message: bytes) -> RequestParts:
+    """Split a message; what is wrong with it is `error`."""
+    if len(message) <= MAX_PARSED_BYTES:
+        try:
+            return _parsed(pb.ModelInferRequest.FromString(message))
+        except DecodeError:
+            pass  # the walk finds out what is wrong
+    return _walked(message)
+
+
+def _parsed(request: pb.ModelInferRequest) -> RequestParts:
+    request_id = request.id.encode()
+    parameters: Parameters = _NO_PARAMETERS
+    for field in ("parameters", "inputs", "outputs", "raw_input_contents"):
+        if len(getattr(request, field)) > MAX_PORTS:
+            return RequestParts(id=request_id, error=_too_many(field))
+    raw = [*request.raw_input_contents]
+    request.DiscardUnknownFields()
+    request.ClearField("raw_input_contents")
+    request.ClearField("id")
+    if request.parameters:
+        parameters = dict(request.parameters)
+        request.ClearField("parameters")
+    return RequestParts(request.SerializeToString(deterministic=True), request_id, parameters, raw)
+
+
+def _walked(message: bytes) -> RequestParts:
     view = memoryview(message)
     described: list[memoryview] = []
     parameters: list[memoryview] = []
-    raw_at: list[slice] = []
-    request_id, id_at = b"", NOWHERE
+    raw: list[memoryview] = []
+    request_id = b""
     counts: dict[int, int] = {}
     at = fields = 0
     try:
         while at < len(message):
             first = at
-            key, at = _varint(message, at)
-            start, at = _value(message, key & 7, at)
+            key, at = read_varint(message, at)
+            start, at = _value_bounds(message, key & 7, at)
             fields += 1
             if key in _DESCRIBED:
                 described.append(view[first:at])
             elif key == _RAW:
-                raw_at.append(slice(start, at))
+                raw.append(view[start:at])
             elif key == _ID:
-                id_at = slice(start, at)
-                request_id = message[id_at]
+                request_id = message[start:at]
                 request_id.decode()
             elif key == _PARAMETERS:
                 parameters.append(view[first:at])
             if key in _COUNTED:
                 counts[key] = counts.get(key, 0) + 1
                 if counts[key] > MAX_PORTS:
-                    raise InvalidArgument(f"a request has over {MAX_PORTS} {_COUNTED[key]}; no more are taken")
+                    return RequestParts(id=request_id, error=_too_many(_COUNTED[key]))
             if fields > MAX_FIELDS:
-                raise InvalidArgument(f"a request has over {MAX_FIELDS} fields; no more are taken")
+                return RequestParts(id=request_id, error=_too_many("fields", MAX_FIELDS))
         size = sum(map(len, described)) + sum(map(len, parameters))
-        if size > MAX_DESCRIBED:
-            most = f"at most {MAX_DESCRIBED} are taken"
-            raise InvalidArgument(f"{size} bytes of a request are not raw_input_contents, {most}")
-    except IndexError:
-        return Pieces(error=InvalidArgument(f"a message of {len(message)} bytes is no ModelInferRequest"))
+        if size > MAX_DESCRIBED_BYTES:
+            large = f"a request has {size} bytes besides raw_input_contents; the limit is {MAX_DESCRIBED_BYTES}"
+            return RequestParts(id=request_id, error=InvalidArgument(large))
+        parsed = pb.ModelInferRequest.FromString(b"".join(parameters)).parameters if parameters else _NO_PARAMETERS
     except UnicodeDecodeError:
-        return Pieces(error=InvalidArgument("the id of a request is no text in UTF-8"))
-    except InvalidArgument as error:
-        return Pieces(id=request_id, error=error)
-    raw = [view[at] for at in raw_at]
-    return Pieces(b"".join(described), request_id, b"".join(parameters), raw, None, id_at, raw_at)
+        return RequestParts(error=InvalidArgument("the id of a request is not valid UTF-8"))
+    except (IndexError, DecodeError):
+        unreadable = f"a message of {len(message)} bytes is not a valid ModelInferRequest"
+        return RequestParts(id=request_id, error=InvalidArgument(unreadable))
+    return RequestParts(b"".join(described), request_id, parsed, raw)
 
 
-def _value(message: bytes, wire_type: int, at: int) -> tuple[int, int]:
-    """Where the value of a field starts and stops. Raises IndexError where it does not."""
+def _too_many(what: str, limit: int = MAX_PORTS) -> InvalidArgument:
+    return InvalidArgument(f"a request has more than {limit} {what}")
+
+
+def _value_bounds(message: bytes, wire_type: int, at: int) -> tuple[int, int]:
+    """Where the value of a field starts and stops. Raises IndexError when the message ends before it does."""
     if wire_type == _LENGTH_DELIMITED:
-        size, start = _varint(message, at)
+        size, start = read_varint(message, at)
         stop = start + size
     elif wire_type == _VARINT:
-        start, stop = at, _varint(message, at)[1]
+        start, stop = at, read_varint(message, at)[1]
     else:
-        start, stop = at, at + _FIXED.get(wire_type, len(message))
+        start, stop = at, at + _FIXED_SIZES.get(wire_type, len(message))
     if stop > len(message):
         raise IndexError
     return start, stop
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it stops. Raises IndexError where it does not, within 64 bits."""
-    byte = message[at]
-    if byte < 0x80:
-        return byte, at + 1
-    number = shift = 0
-    while byte >= 0x80 and shift < 63:
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        byte = message[at]
-    if byte >= 0x80:
-        raise IndexError
-    return number | byte << shift, at + 1

@@ -13,15 +13,16 @@ from headrace.server.core.engine_api import Tensor
 from headrace.server.core.events import Done
 from headrace.server.core.specs import Port
 from headrace.server.services.oip.classification import classify
-from headrace.server.services.oip.requests import Asked, Place
+from headrace.server.services.oip.requests import OutputOptions, Place
 from headrace.server.services.oip.shared_memory import Region
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, quote
+from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
-REMEMBERED = 1024
-"""Descriptions of outputs."""
+MAX_DESCRIPTIONS = 1024
+"""Descriptions of outputs that are cached."""
 _ID, _RAW, _RESPONSE = b"\x1a", b"\x32", b"\x12"
 _FINAL = pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=True)})
 FINAL = _FINAL.SerializeToString()
@@ -29,16 +30,16 @@ FINAL = _FINAL.SerializeToString()
 
 
 class Responses:
-    """Writes responses, and remembers what repeats."""
+    """Writes responses, and caches what repeats."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, bytes] = {}
+        self._descriptions: LruCache[Hashable, bytes] = LruCache(MAX_DESCRIPTIONS)
 
-    def write(self, done: Done, request_id: bytes, asked: Sequence[Asked]) -> bytes:
+    def write(self, done: Done, request_id: bytes, outputs: Sequence[OutputOptions]) -> bytes:
         """Raises what the client is to be told instead."""
         plan = done.plan
-        if asked:
-            described, contents = self._extra(plan, done.sent, asked)
+        if outputs:
+            described, contents = self._with_options(plan, done.sent, outputs)
         else:
             described, contents = self._plain(plan, done.sent), [tensor.read() for tensor in done.sent]
         parts: list[Buffer] = [described]
@@ -50,19 +51,20 @@ class Responses:
 
     def _plain(self, plan: Plan, sent: Sequence[Tensor]) -> bytes:
         key = (plan, *[tensor.shape for tensor in sent])
-        described = self._known.get(key)
+        described = self._descriptions.get(key)
         if described is None:
-            if len(self._known) == REMEMBERED:
-                self._known.clear()
             response = _response(plan)
             for port, tensor in zip(plan.outputs, sent, strict=True):
                 _describe(response, port, tensor.datatype, tensor.shape)
-            described = self._known[key] = response.SerializeToString()
+            described = response.SerializeToString()
+            self._descriptions.put(key, described)
         return described
 
-    def _extra(self, plan: Plan, sent: Sequence[Tensor], asked: Sequence[Asked]) -> tuple[bytes, list[Buffer]]:
+    def _with_options(
+        self, plan: Plan, sent: Sequence[Tensor], outputs: Sequence[OutputOptions]
+    ) -> tuple[bytes, list[Buffer]]:
         response, contents = _response(plan), list[Buffer]()
-        for port, tensor, wanted in zip(plan.outputs, sent, asked, strict=True):
+        for port, tensor, wanted in zip(plan.outputs, sent, outputs, strict=True):
             datatype, shape, data = tensor.datatype, tensor.shape, tensor.read()
             if wanted.top:
                 try:

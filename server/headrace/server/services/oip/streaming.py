@@ -14,8 +14,8 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.oip.inference import check_sequence, submit
-from headrace.server.services.oip.messages import Pieces
-from headrace.server.services.oip.requests import Asked, Request, Requests
+from headrace.server.services.oip.messages import RequestParts, split_request
+from headrace.server.services.oip.requests import OutputOptions, Request, Requests
 from headrace.server.services.oip.responses import Responses, failure, in_stream
 from headrace.server.services.reading import reading
 from headrace.server.services.single import ANY_SIZE
@@ -27,7 +27,7 @@ class _Pending(NamedTuple):
 
     tag: int
     id: bytes
-    asked: Sequence[Asked]
+    outputs: Sequence[OutputOptions]
 
 
 class StreamInferRpc:
@@ -66,7 +66,7 @@ class _Session:
         self._pending: deque[_Pending] = deque()
         self._ended: dict[int, Event] = {}
         """By tag: terminal events of pending requests that came before their turn, as refusals do."""
-        self._asked: dict[int, Sequence[Asked]] = {}
+        self._held: dict[int, Sequence[OutputOptions]] = {}
         """By tag: outputs that may hold regions, until the request is answered."""
         self._answering = asyncio.Lock()
         self._answered: asyncio.Future[None] | None = None
@@ -106,26 +106,26 @@ class _Session:
 
     def let_go(self) -> None:
         """Let go of the regions of requests that will not be answered."""
-        while self._asked:
-            self._requests.let_go(self._asked.popitem()[1])
+        while self._held:
+            self._requests.let_go(self._held.popitem()[1])
 
     def _submit(self, core: Commands, stream: Stream, now: float, tag: int, message: bytes) -> None:
-        pieces = self._requests.take_apart(message)
-        asked: Sequence[Asked] = ()
+        parts = split_request(message)
+        outputs: Sequence[OutputOptions] = ()
         try:
-            request = self._read(pieces)
-            if asked := request.asked:
-                self._asked[tag] = asked
+            request = self._read(parts)
+            if outputs := request.outputs:
+                self._held[tag] = outputs
             check_sequence(self._streams.view.models, request)
             submit(core, stream, now, tag, request, len(message))
         except HeadraceError as error:
             core.reject(stream, error, tag)
-        self._pending.append(_Pending(tag, pieces.id, asked))
+        self._pending.append(_Pending(tag, parts.id, outputs))
 
-    def _read(self, pieces: Pieces) -> Request:
+    def _read(self, parts: RequestParts) -> Request:
         """Raises HeadraceError only: an unexpected error fails this request, and nothing has been admitted yet."""
         try:
-            return self._requests.read(pieces)
+            return self._requests.read(parts)
         except HeadraceError:
             raise
         except Exception as error:
@@ -164,15 +164,15 @@ class _Session:
             if isinstance(event, Failed):
                 raise event.error
             assert isinstance(event, Done)
-            return in_stream(self._responses.write(event, pending.id, pending.asked))
+            return in_stream(self._responses.write(event, pending.id, pending.outputs))
         except Exception as error:
             known = error if isinstance(error, HeadraceError) else self._streams.incident(error)
             if self._ends_at_errors:
                 self.failed = known
             return failure(known, pending.id)
         finally:
-            if pending.asked:
-                self._requests.let_go(self._asked.pop(pending.tag))
+            if pending.outputs:
+                self._requests.let_go(self._held.pop(pending.tag))
 
 
 def _open(core: Commands, stream: Stream, _now: float) -> None:
