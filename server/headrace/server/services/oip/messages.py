@@ -51,26 +51,26 @@ def split_request(message: bytes) -> RequestParts:
     """Split a message; what is wrong with it is `error`."""
     if len(message) <= MAX_PARSED_BYTES:
         try:
-            return _parsed(pb.ModelInferRequest.FromString(message))
+            return _parsed(pb.ModelInferRequest.FromString(message), len(message))
         except DecodeError:
             pass  # the walk finds out what is wrong
     return _walked(message)
 
 
-def _parsed(request: pb.ModelInferRequest) -> RequestParts:
+def _parsed(request: pb.ModelInferRequest, size: int) -> RequestParts:
     request_id = request.id.encode()
-    parameters: Parameters = _NO_PARAMETERS
-    for field in ("parameters", "inputs", "outputs", "raw_input_contents"):
-        if len(getattr(request, field)) > MAX_PORTS:
-            return RequestParts(id=request_id, error=_too_many(field))
+    if size > 2 * MAX_PORTS:  # each element of a repeated field takes two bytes at least
+        for field in _COUNTED.values():
+            if len(getattr(request, field)) > MAX_PORTS:
+                return RequestParts(id=request_id, error=_too_many(field))
     raw = [*request.raw_input_contents]
-    request.DiscardUnknownFields()
     request.ClearField("raw_input_contents")
     request.ClearField("id")
+    parameters: Parameters = _NO_PARAMETERS
     if request.parameters:
         parameters = dict(request.parameters)
         request.ClearField("parameters")
-    return RequestParts(request.SerializeToString(deterministic=True), request_id, parameters, raw)
+    return RequestParts(request.SerializeToString(), request_id, parameters, raw)
 
 
 def _walked(message: bytes) -> RequestParts:
