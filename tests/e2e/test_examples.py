@@ -56,7 +56,7 @@ def test_script(graph_address: str) -> None:
         "2 * 1 + 1 = 3",
         "2i + 1 = 1 3 5 7 9 11 13 15",
         "rows 5 to 8 of the product: (3, 16)",
-        "as expected: input 'x' has shape [1, 3], the model takes FP32[?,16]",
+        "as expected: input 'x' has shape [1, 3]; the model takes FP32[?,16]",
     ]
 
 

@@ -177,7 +177,7 @@ class TestBind:
         self.wrong(InvalidArgument, "'b' is given twice, first as 'bee'", inputs=(b, Inline("b", 11, (4,)), a, text))
         self.wrong(InvalidArgument, f"{MAX_PORTS + 1} inputs", inputs=(a,) * (MAX_PORTS + 1))
         for wrong, culprits in (
-            (Inline("a", 12, (1, 2)), ("input 'a' is FP64", "FP32")),
+            (Inline("a", 12, (1, 2)), ("input 'a' has datatype FP64", "FP32")),
             (Inline("a", 0, (1, 2)), ("input 'a'", "number 0")),
             (Inline("a", 99, (1, 2)), ("input 'a'", "number 99")),
             (Inline("a", 11, (1, 4)), ("input 'a' has shape [1, 4]", "FP32[?,2..3]")),
@@ -186,12 +186,12 @@ class TestBind:
             (Inline("a", 11, (-1, 2)), ("input 'a'", "negative dimension -1")),
             (Inline("a", 11, (2**62, 2)), ("input 'a'", "overflow")),
             (Inline("a", 11, (1,) * 33), ("input 'a'", "33 dimensions")),
-            (Zeros("a", 12, (1, 2)), ("input 'a' is FP64", "FP32")),
+            (Zeros("a", 12, (1, 2)), ("input 'a' has datatype FP64", "FP32")),
             (Zeros("a", 11, (1, 4)), ("input 'a' has shape [1, 4]", "FP32[?,2..3]")),
             (Zeros("a", 11, (MAX_ZERO_BYTES // 8 + 1, 2)), (str(MAX_ZERO_BYTES + 8), str(MAX_ZERO_BYTES))),
         ):
             self.wrong(InvalidArgument, *culprits, inputs=(wrong, b, text))
-        self.wrong(InvalidArgument, "input 'text' is BYTES", inputs=(a, b, Zeros("text", 14, (3,))))
+        self.wrong(InvalidArgument, "input 'text' has datatype BYTES", inputs=(a, b, Zeros("text", 14, (3,))))
         bind(self.call(inputs=(Zeros("a", FP32, (MAX_ZERO_BYTES // 8, 2)), b, text)), MIXED)
 
     def test_wrong_outputs(self) -> None:
@@ -199,7 +199,7 @@ class TestBind:
         self.wrong(NotFound, "no output 'none'", keep=("none",))
         self.wrong(InvalidArgument, "output 'y' is named twice in outputs", outputs=("y", "z", "y"))
         self.wrong(InvalidArgument, "output 'y' is named twice in keep", keep=("y", "z", "y"))
-        self.wrong(InvalidArgument, "first 'y'", outputs=("y",), all_outputs=True)
+        self.wrong(InvalidArgument, "also names output 'y'", outputs=("y",), all_outputs=True)
         self.wrong(InvalidArgument, f"{MAX_PORTS + 1} outputs", outputs=("y",) * (MAX_PORTS + 1))
         self.wrong(InvalidArgument, f"{MAX_PORTS + 1} keep", keep=("y",) * (MAX_PORTS + 1))
 

@@ -134,4 +134,4 @@ class TestBound:
 def test_the_load_is_shown() -> None:
     deadlines: Deadlines[Item] = Deadlines()
     deadlines.set(Item(1), 5)
-    assert repr(deadlines) == "<Deadlines 1 active, 1 places>"
+    assert repr(deadlines) == "<Deadlines 1 active, 1 entries>"

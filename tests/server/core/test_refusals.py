@@ -114,7 +114,7 @@ class TestBadContent:
         ("wrong", "culprit"),
         [
             ({"b": (3,)}, "input 'b' has shape [3]"),
-            ({"tensors": [bytes(16)] * 2}, "2 tensors for a call with 1 inline"),
+            ({"tensors": [bytes(16)] * 2}, "the Infer has 2 tensors, but its call has 1 inline inputs"),
             ({"tensors": [bytes(17)]}, "input 'b' has 17 bytes, FP32[4] takes 16"),
             ({"priority": 10}, "priority 10"),
         ],
@@ -158,7 +158,7 @@ class TestBadContent:
         for sources in ((), (1, 1)):
             world.core.infer(client.stream, 3, 2, [], world.core.charge(0), world.now, sources=sources)
             assert client.hears() == ["failed 3 INVALID_ARGUMENT"]
-            assert f"{len(sources)} sources for a call with 1" in client.errors[3].message
+            assert f"the Infer has {len(sources)} sources, but its call has 1" in client.errors[3].message
 
     def test_a_number_that_was_never_defined(self) -> None:
         world = Scenario()

@@ -1,4 +1,4 @@
-"""What is checked before a ticket is admitted, and before it is sent: everything that changes no state."""
+"""Checks before a ticket is admitted and before its outputs are sent. Nothing here changes any state."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, 
 
 
 def tag_error(tag: int) -> HeadraceError:
-    """Why there can be no ticket with this tag, which is 0 or live."""
+    """Why a ticket cannot have this tag, which is 0 or live."""
     if tag == 0:
         return InvalidArgument("a tag must not be 0")
-    return InvalidArgument(f"tag {tag} is live: its ticket is in flight or has kept outputs")
+    return InvalidArgument(f"tag {tag} is live: its ticket is in flight or keeps outputs")
 
 
 def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> HeadraceError:
-    """Why an Infer is not admitted; the same one may be later."""
+    """Why an Infer is refused. The same one may be admitted later."""
     if draining:
-        return Unavailable("the server is stopping and takes no new Infers")
+        return Unavailable("the server is stopping and does not accept new Infers")
     if stream.in_flight >= stream.window:
         return window_is_full(stream)
-    return ResourceExhausted(f"the server holds all the input bytes that it takes; {charge.nbytes} more do not fit")
+    return ResourceExhausted(f"the server holds as many input bytes as it may; {charge.nbytes} more do not fit")
 
 
 def window_is_full(stream: Stream) -> HeadraceError:
@@ -41,9 +41,9 @@ def window_is_full(stream: Stream) -> HeadraceError:
 
 
 def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority: int) -> None:
-    """Raises InvalidArgument for wrong bytes, ResourceExhausted for outputs that no message to this client holds."""
+    """Raises InvalidArgument for wrong bytes, ResourceExhausted for outputs too large for a message to this client."""
     if priority > MAX_PRIORITY:
-        raise InvalidArgument(f"priority {priority} is over {MAX_PRIORITY}")
+        raise InvalidArgument(f"priority {priority} is above {MAX_PRIORITY}")
     if (*map(len, inline),) != plan.sizes:
         _check_inline(plan, inline)
     if plan.sent_bytes is not None:
@@ -51,9 +51,9 @@ def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority
 
 
 def _check_inline(plan: Plan, inline: Sequence[Buffer]) -> None:
-    """Find what is wrong, or look into BYTES, whose sizes no plan tells."""
+    """Find what is wrong; or check inputs of BYTES, whose sizes no plan can tell."""
     if len(inline) != len(plan.sizes):
-        raise InvalidArgument(f"{len(inline)} tensors for a call with {len(plan.sizes)} inline inputs")
+        raise InvalidArgument(f"the Infer has {len(inline)} tensors, but its call has {len(plan.sizes)} inline inputs")
     for data, size, bound in zip(inline, plan.sizes, plan.inline, strict=True):
         if size is None:
             _check_bytes(data, bound)
@@ -72,23 +72,23 @@ def _check_bytes(data: Buffer, bound: BoundInline) -> None:
 
 
 def check_total(stream: Stream, nbytes: int) -> None:
-    """Raises ResourceExhausted for an event that this client takes in no message."""
+    """Raises ResourceExhausted for an event that is too large for a message to this client."""
     if nbytes > stream.max_message_bytes:
         raise ResourceExhausted(
-            f"the outputs take {nbytes} bytes, the largest message to this client {stream.max_message_bytes}; "
+            f"the outputs take {nbytes} bytes, but the largest message to this client is {stream.max_message_bytes}; "
             "keep it and fetch slices",
             retryable=False,
         )
 
 
 def check_slices(slices: Sequence[tuple[int, int]]) -> None:
-    """Raises InvalidArgument for more slices than a tensor has axes, which would be held until the source is there."""
+    """Raises InvalidArgument for more slices than a tensor can have axes: they wait in memory for the source."""
     if len(slices) > MAX_RANK:
-        raise InvalidArgument(f"{len(slices)} slices, where a tensor has at most {MAX_RANK} dimensions")
+        raise InvalidArgument(f"the Fetch has {len(slices)} slices, but a tensor has at most {MAX_RANK} dimensions")
 
 
 def slice_of(tensor: Tensor, slices: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], int]:
-    """Shape and bytes of a part of a tensor; of BYTES, whose elements differ, at most. Raises InvalidArgument."""
+    """Shape and size in bytes of a slice (of BYTES, an upper bound). Raises InvalidArgument."""
     shape = sliced_shape(tensor.shape, slices)
     if not slices or tensor.datatype is Datatype.BYTES:
         return shape, tensor.nbytes

@@ -1,4 +1,4 @@
-"""A call, and what becomes of it when it meets a model: everything that is the same for each of its inferences."""
+"""A call, and its plan once it is bound to a model: everything that is the same for each of its inferences."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.tensors import byte_count
 
 MAX_PORTS = 1024
-"""Inputs, outputs or kept outputs that a call may name."""
+"""Inputs, outputs or kept outputs that one call may name."""
 MAX_CALLS = 1024
-"""Calls that a stream may have defined."""
+"""Calls that one stream may define."""
 MAX_CALL_BYTES = 4 << 20
-"""Descriptions of calls that a stream may have, as serialised."""
+"""Serialised descriptions of the calls of one stream."""
 MAX_ZERO_BYTES = 64 << 20
-"""Bytes of a call's inputs of zeros: they take memory while they run, though nobody has sent them."""
+"""Inputs of zeros of one call: they occupy memory while they run, though no client has sent them."""
 _EVENT_BYTES = 64
 _TENSOR_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """An input whose bytes come with each Infer. `datatype` is the number as it came."""
+    """An input whose bytes come with each Infer. `datatype` is the number from the message, unchecked."""
 
     name: str
     datatype: int
@@ -42,7 +42,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Zeros:
-    """An input of zeros. `datatype` is the number as it came."""
+    """An input of zeros. `datatype` is the number from the message, unchecked."""
 
     name: str
     datatype: int
@@ -51,7 +51,7 @@ class Zeros:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The description as the client gave it; nothing of it has been checked."""
+    """The description as the client gave it, unchecked."""
 
     model: str
     version: str
@@ -77,7 +77,7 @@ class BoundReference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A call bound to a version of a model. One object for all inferences of the call: what is cached may hang on it.
+    """A call bound to a version of a model. All inferences of the call share this object, so caches may key on it.
 
     `inline` and `references` are in the order of the call, `outputs` in the order in which they are sent.
     """
@@ -91,7 +91,7 @@ class Plan:
     shapes: tuple[tuple[int, tuple[int, ...]], ...]
     """Port index and shape of each input that is not a reference."""
     fixed: bool
-    """The shapes of references are known too: their ports have no dynamic dimension."""
+    """Whether the shapes of references are known too: their ports have no dynamic dimension."""
     sizes: tuple[int | None, ...]
     """Bytes of each inline input."""
     sent_bytes: int | None
@@ -99,9 +99,9 @@ class Plan:
     kept_bytes: tuple[int, ...]
     """Bytes of each kept output; 0 when its shape is dynamic."""
     overhead: int
-    """Bytes that an event of this call takes besides its tensors, at most."""
+    """Bytes of an event of this call besides its tensors, at most."""
     rows: int | None
-    """Along the first axis of the inputs that are not references, where the model has batches: 0 when they differ."""
+    """Of the inputs that are not references, along the first axis, if the model has batches; 0 when they differ."""
 
 
 def bind(call: Call, spec: ModelSpec) -> Plan:
@@ -127,11 +127,11 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
             references.append(BoundReference(port, source.output, source.take))
     missing = [port for port in spec.inputs if port.index not in given]
     if missing:
-        # The runtime would reuse what the slot was last given: another client's data.
+        # Without it the run would use what the slot was last given: another client's data.
         raise InvalidArgument(f"input {quote(missing[0].name)} of model {quote(spec.name)} is missing")
     _check_zeros(zeros)
     if call.all_outputs and call.outputs:
-        raise InvalidArgument(f"the call names outputs, first {quote(call.outputs[0])}, and asks for all of them")
+        raise InvalidArgument(f"the call asks for all outputs, but also names output {quote(call.outputs[0])}")
     outputs = spec.outputs if call.all_outputs else _ports("outputs", call.outputs, spec)
     sizes = [static_bytes(port) for port in outputs]
     keep = _ports("keep", call.keep, spec)
@@ -154,7 +154,7 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
 
 
 def _rows(sizes: Sequence[int]) -> int | None:
-    """What all agree on; 0 when they do not, None when there are none."""
+    """The size that all have in common; 0 when they differ, None when there are none."""
     if not sizes:
         return None
     return sizes[0] if len(set(sizes)) == 1 else 0
@@ -167,19 +167,21 @@ def _bind_shape(source: Inline | Zeros, port: Port) -> BoundInline:
     except InvalidArgument as error:
         raise InvalidArgument(f"input {quote(source.name)}: {error.message}") from None
     if datatype is not port.datatype:
-        raise InvalidArgument(f"input {quote(source.name)} is {datatype.name}, the model takes {port.datatype.name}")
+        raise InvalidArgument(
+            f"input {quote(source.name)} has datatype {datatype.name}; the model takes {port.datatype.name}"
+        )
     if not port.admits(source.shape):
-        raise InvalidArgument(f"input {quote(source.name)} has shape {list(source.shape)}, the model takes {port}")
+        raise InvalidArgument(f"input {quote(source.name)} has shape {list(source.shape)}; the model takes {port}")
     return BoundInline(port, source.shape, nbytes)
 
 
 def _check_zeros(zeros: Sequence[BoundInline]) -> None:
     for bound in zeros:
         if bound.nbytes is None:
-            raise InvalidArgument(f"input {quote(bound.port.name)} is BYTES, which has no zeros")
+            raise InvalidArgument(f"input {quote(bound.port.name)} has datatype BYTES, which cannot be zeros")
     total = sum(bound.nbytes or 0 for bound in zeros)
     if total > MAX_ZERO_BYTES:
-        raise InvalidArgument(f"a call asks for {total} bytes of zeros, at most {MAX_ZERO_BYTES} are made")
+        raise InvalidArgument(f"the call asks for {total} bytes of zeros; the limit is {MAX_ZERO_BYTES}")
 
 
 def _ports(what: str, names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]:
@@ -195,7 +197,7 @@ def _ports(what: str, names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]
 
 def _bounded(what: str, items: Sequence[object]) -> None:
     if len(items) > MAX_PORTS:
-        raise InvalidArgument(f"a call names {len(items)} {what}, at most {MAX_PORTS} are taken")
+        raise InvalidArgument(f"the call names {len(items)} {what}; the limit is {MAX_PORTS}")
 
 
 def static_bytes(port: Port) -> int | None:

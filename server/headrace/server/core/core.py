@@ -239,11 +239,11 @@ class Core:
     # ---------------------------------------------------------------------------------------------------- commands
 
     def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None:
-        """Open. 0 bytes mean the default."""
+        """Open the stream. 0 bytes stand for the default."""
         if stream.opened:
             self.reject(stream, InvalidArgument("Open is legal only as the first command of a stream"))
         elif 0 < max_message_bytes < MIN_MAX_MESSAGE_BYTES:
-            small = f"max_message_bytes is {max_message_bytes}, at least {MIN_MAX_MESSAGE_BYTES} must be taken"
+            small = f"max_message_bytes is {max_message_bytes}; it must be at least {MIN_MAX_MESSAGE_BYTES}"
             self.reject(stream, InvalidArgument(small))
         else:
             stream.opened = True
@@ -251,7 +251,7 @@ class Core:
             stream.max_message_bytes = max_message_bytes or stream.max_message_bytes
 
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None:
-        """Define a call of `nbytes` bytes of description. It is checked when it is used."""
+        """Define a call whose description has `nbytes` bytes. It is checked when it is used."""
         stream.opened = True
         if stream.ended:
             return
@@ -261,12 +261,12 @@ class Core:
             self.reject(stream, error)
 
     def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None:
-        """Answer what cannot have a ticket."""
+        """Fail what cannot have a ticket; with a `tag`, a request of another protocol that is not admitted."""
         stream.opened = True
         self._completion.put(stream, Failed(tag, error, admitted=False))
 
     def charge(self, nbytes: int) -> MessageCharge:
-        """One for each message; every Infer that came with it gets it, and holds it while it needs inline inputs."""
+        """The charge of a message; every Infer of the message gets it, and holds it while it needs inline inputs."""
         return MessageCharge(nbytes, self.queue)
 
     def infer(
@@ -282,7 +282,7 @@ class Core:
         timeout: float = 0.0,
         priority: int = 0,
     ) -> None:
-        """An Infer of a call: of a number that this stream has defined, or one that the caller keeps.
+        """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
         `timeout` in seconds, 0 for none.
         """
@@ -361,7 +361,7 @@ class Core:
             self._execution.deliver(ticket, kept, now)
 
     def release(self, stream: Stream, tag: int, outputs: Sequence[str]) -> None:
-        """Let go of kept outputs, of all when none is named. What is not there is ignored."""
+        """Let go of kept outputs, all of them when none is named. What does not exist is ignored."""
         stream.opened = True
         ticket = stream.tickets.get(tag)
         if ticket is None or not ticket.own:
@@ -377,7 +377,7 @@ class Core:
         self._completion.maybe_end(stream)
 
     def cancel(self, stream: Stream, tag: int, now: float) -> None:
-        """End a ticket, unless it has ended."""
+        """Cancel a ticket, unless it has ended."""
         stream.opened = True
         ticket = stream.tickets.get(tag)
         if ticket is not None:

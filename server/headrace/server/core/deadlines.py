@@ -1,4 +1,4 @@
-"""Things that fall due: a heap that stays small however often a time is moved or dropped."""
+"""Items that fall due: a heap that stays small however often a time is moved or dropped."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Generic, Protocol, TypeVar
 
 class Due(Protocol):
     due: float | None
-    """When it falls due, in the caller's seconds; None when it does not. Written by Deadlines alone."""
+    """When it falls due, in the caller's seconds; None when it does not. Set by Deadlines only."""
     entry: float | None
-    """The time of its place in the heap; None when it has none."""
+    """The time of its entry in the heap; None when it has none."""
 
 
 D = TypeVar("D", bound=Due)
@@ -27,10 +27,10 @@ class Deadlines(Generic[D]):
         self._order = itertools.count()
         self._active = 0
         self.first = math.inf
-        """When to look again: no later than the first due time; never when nothing is due."""
+        """When to call `pop` next: no later than the first due time; infinity when nothing is due."""
 
     def set(self, item: D, due: float) -> None:
-        """Let an item fall due at a time. Moving it to a later one costs nothing now: it is found out when popped."""
+        """Let an item fall due at a time. Moving it to a later one is free: `pop` notices that it is not due yet."""
         if item.due is None:
             self._active += 1
         item.due = due
@@ -48,11 +48,11 @@ class Deadlines(Generic[D]):
         self._look()
 
     def pop(self, now: float) -> Iterator[D]:
-        """The items that are due, each dropped."""
+        """Drop the items that are due, and yield each."""
         while self._heap and self._heap[0][0] <= now:
             when, _, item = heapq.heappop(self._heap)
             if item.entry != when:
-                continue  # an older place of an item that was moved to an earlier time
+                continue  # an outdated entry of an item that was moved to an earlier time
             item.entry = None
             if item.due is None:
                 continue
@@ -71,14 +71,14 @@ class Deadlines(Generic[D]):
         heapq.heappush(self._heap, (due, next(self._order), item))
 
     def _bound(self) -> None:
-        """Drop the places that stand for nothing any more when most of them do."""
+        """Rebuild the heap without outdated entries when most entries are outdated."""
         if len(self._heap) <= 2 * self._active + 64:
             return
         live: list[tuple[float, int, D]] = []
         for place in self._heap:
             when, _, item = place
             if item.entry == when:
-                item.entry = None  # so that a second place of the same time is none
+                item.entry = None  # so that a second entry of the same time is not taken for it
                 if item.due is not None:
                     live.append(place)
         for when, _, item in live:
@@ -90,4 +90,4 @@ class Deadlines(Generic[D]):
         return self._active
 
     def __repr__(self) -> str:
-        return f"<Deadlines {self._active} active, {len(self._heap)} places>"
+        return f"<Deadlines {self._active} active, {len(self._heap)} entries>"

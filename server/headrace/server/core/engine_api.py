@@ -14,7 +14,7 @@ from headrace.wire.tensors import Buffer
 
 
 class Tensor(Protocol):
-    """An output that has been computed. It never changes, whatever the engine runs later."""
+    """A computed output. It never changes, whatever the engine runs later."""
 
     @property
     def datatype(self) -> Datatype: ...
@@ -22,17 +22,17 @@ class Tensor(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, which are those on the wire except for BYTES."""
+        """Bytes of memory; the same number as on the wire, except for BYTES."""
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
-        """The bytes as they go on the wire, whole or a slice along the leading axes (checked by the caller)."""
+        """The bytes for the wire: the whole tensor, or a slice along the leading axes (checked by the caller)."""
 
 
 class Part(Protocol):
-    """What one ticket brings to a run.
+    """One ticket's share of a run.
 
-    `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the inputs of `plan.zeros`
-    are the engine's to make. `keep` says which of `plan.keep` somebody still wants (positions).
+    `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the engine makes the inputs
+    of `plan.zeros`. `keep` are the positions in `plan.keep` of outputs that still have a holder.
     """
 
     @property
@@ -45,14 +45,14 @@ class Part(Protocol):
     def keep(self) -> Sequence[int]: ...
     @property
     def rows(self) -> int:
-        """Of each input along the first axis, where the part may share a run."""
+        """Of each input along the first axis, if the part may share a run."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
     """One inference in a slot, from the core's decision to start it until the engine says that it has ended.
 
-    With several parts it is a batch: their inputs are joined along the first axis. Whoever holds the run keeps the
+    With several parts it is a batch: their inputs are joined along the first axis. A reference to the run keeps the
     memory of its inputs alive.
     """
 
@@ -60,7 +60,7 @@ class Run:
     slot: int
     parts: Sequence[Part]
     wanted: int
-    """How many tickets still want their part of the result. The core counts them."""
+    """How many tickets still want their share of the result. The core counts them."""
 
 
 @dataclass(slots=True)
@@ -68,9 +68,9 @@ class Ended:
     """How a run ended, and that its slot is free, unless `restoring`.
 
     `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
-    one tensor); empty when the run was cancelled or failed. `times` are the seconds that it took to take the inputs
-    over, to compute, and to read the outputs. `error` is whatever the runtime raised. `restoring`: the run has spoiled
-    the compiled model of its slot, which can be used again once `Engine.restored` names it.
+    one tensor); empty when the run was cancelled or failed. `times` are the seconds to set the inputs, to compute, and
+    to read the outputs. `error` is what the runtime raised. `restoring`: the run has spoiled the compiled model of its
+    slot, which can be used again once `Engine.restored` names it.
     """
 
     run: Run
@@ -82,7 +82,7 @@ class Ended:
 
 
 class End(NamedTuple):
-    """What the core is told of a run that has ended: how, what its tickets fail with if they do, and when."""
+    """How a run has ended, what its tickets fail with if they do, and when."""
 
     ended: Ended
     error: HeadraceError | None
@@ -90,34 +90,31 @@ class End(NamedTuple):
 
 
 class Engine(Protocol):
-    """Runs. All methods are called on one thread, and none of them blocks."""
+    """Executes runs. All methods are called on one thread, and none blocks."""
 
     def start(self, run: Run) -> Ended | None:
-        """Begin a run in a free slot; or do it in place, where that is quicker than handing it over: then it has ended.
+        """Begin a run in a free slot; or run it in place, if that is faster than a hop to a thread, and return its end.
 
-        What cannot begin is reported as ended, with its error.
+        A run that cannot begin is returned as ended, with its error.
         """
 
     def follow(self, run: Run) -> Ended | None:
-        """Do a run in place, in the slot of one that was just done so; None when it must be started.
-
-        Then nothing of it has begun.
-        """
+        """Run in place, in the slot of a run that has just ended in place. None when it has to be started instead."""
 
     def cancel(self, run: Run) -> None:
-        """Ask the runtime to stop a run whose result nobody wants. Its end is reported as that of any other run."""
+        """Ask the runtime to stop a run whose result is not wanted. Its end is reported like that of any run."""
 
     def collect(self) -> list[Ended]:
-        """The runs that have completed since the last call. To be called after each wake-up."""
+        """The runs that have completed since the last call. To be called after every wake-up."""
 
     def poll(self) -> list[Ended]:
-        """The runs that failed or were cancelled, which wake nobody. To be called every few tens of milliseconds."""
+        """The runs that failed or were cancelled, which do not cause a wake-up. To be called every 10 to 50 ms."""
 
     def restored(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that can be used again since the last call. To be called after each wake-up."""
+        """The slots that have been restored since the last call. To be called after every wake-up."""
 
     def on_ended(self, wake: Callable[[], None]) -> None:
-        """Say who is to be woken, from any thread, when there is something to collect."""
+        """Set the function to call, on any thread, when there is something to collect."""
 
     def unload(self, spec: ModelSpec) -> None:
-        """Free a model of which nothing runs, and nothing will."""
+        """Free a model that has no run, and will have none."""

@@ -1,10 +1,11 @@
-"""What the core never exceeds."""
+"""Limits that the core never exceeds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_PRIORITY = 9
+"""A larger number starts sooner."""
 
 
 @dataclass(frozen=True, slots=True)

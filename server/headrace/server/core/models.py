@@ -1,4 +1,4 @@
-"""The models that are served, by name and version, and those that are no longer, until their last ticket lets go."""
+"""The models that are served, by name and version, and retired ones until the last ticket has let go of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from headrace.wire.errors import NotFound, Unavailable, quote
 
 
 class Models:
-    """`generation` changes with every change: what was bound to a model before is looked up again."""
+    """`generation` changes with every change, so that calls bound to a model before are bound anew."""
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, ModelQueue[Ticket]]] = {}
         self._withheld: dict[str, str] = {}
-        """Why a name has no version, or had none."""
+        """Why a known name has no version."""
         self.retired: dict[ModelQueue[Ticket], None] = {}
-        """Those that no new ticket gets, while some still need them."""
+        """Models that no new ticket gets, while tickets in flight still need them."""
         self.unneeded: list[ModelSpec] = []
-        """Those that none needs any more, until somebody was told."""
+        """Models that no ticket needs any more, until `Core.decide` returns them."""
         self.generation = 0
 
     def add(self, spec: ModelSpec) -> None:
-        """Serve a model from now on, in place of what has the same name and version."""
+        """Serve a model from now on, replacing one of the same name and version."""
         versions = self._models.setdefault(spec.name, {})
         old = versions.get(spec.version)
         versions[spec.version] = ModelQueue(spec)
@@ -33,7 +33,7 @@ class Models:
             self._retire(old)
 
     def remove(self, name: str, version: str, why: str) -> None:
-        """Give a version to no new ticket. `why` is what they are told if it was the last of its name."""
+        """Retire a version. `why` completes the error of later tickets if it was the last one: "model 'x' <why>"."""
         versions = self._models[name]
         old = versions.pop(version)
         if not versions:
@@ -43,7 +43,7 @@ class Models:
         self._retire(old)
 
     def withhold(self, name: str, why: str) -> None:
-        """Say why a known name has no version, until one is added."""
+        """Set why a known name has no version, until one is added."""
         self._withheld[name] = why
 
     def _retire(self, model: ModelQueue[Ticket]) -> None:
@@ -53,14 +53,14 @@ class Models:
             self.let_go(model)
 
     def let_go(self, model: ModelQueue[Ticket]) -> None:
-        """Nobody holds a model any more."""
+        """The last ticket has let go of a retired model."""
         del self.retired[model]
         self.unneeded.append(model.spec)
 
     def find(self, name: str, version: str = "") -> ModelQueue[Ticket]:
-        """A model by name, in its newest version when none is named.
+        """A model by name and version, the newest one by default.
 
-        Raises NotFound, and Unavailable for a known name that has no version now.
+        Raises NotFound, and Unavailable for a known name that has no version at the moment.
         """
         versions = self._models.get(name)
         if versions is None:
@@ -88,5 +88,5 @@ class Models:
 
 
 def _age(version: str) -> tuple[int, str]:
-    """Versions are numbers; anything else sorts before them."""
+    """The sort key of a version: numbers in order, anything else before them."""
     return (int(version), version) if version.isdecimal() else (-1, version)

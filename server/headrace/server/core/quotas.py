@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Quota:
-    """Bytes in use under a limit, and under the limit of a parent: a stream's share of what the server has."""
+    """Bytes in use under a limit, and under that of a parent: a stream has its quota, and the server one for all."""
 
     __slots__ = ("_parent", "limit", "used")
 
@@ -17,7 +17,7 @@ class Quota:
         return self.used + nbytes <= self.limit and (self._parent is None or self._parent.fits(nbytes))
 
     def charge(self, nbytes: int) -> None:
-        """The caller has asked `fits` before."""
+        """To be called after `fits` has said yes."""
         self.used += nbytes
         if self._parent is not None:
             self._parent.charge(nbytes)
@@ -35,7 +35,7 @@ class Quota:
 class MessageCharge:
     """The bytes of one message, charged as a whole while any ticket that came with it needs its inputs.
 
-    Inputs are views of the message, so one small input keeps all of it in memory: that is what is charged.
+    Inputs are views of the message, so that one small input keeps all of it in memory.
     """
 
     __slots__ = ("_budget", "_holders", "nbytes")

@@ -1,4 +1,4 @@
-"""What a tag and the name of an output stand for: the one place that finds kept outputs, and says why there is none."""
+"""From a tag and the name of an output to the kept output: the one place that finds it, or says why it is missing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgum
 
 
 def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> KeptOutput:
-    """The output that ticket `tag` keeps under a name. Raises `error`, naming both, when there is none to be had."""
+    """The output that ticket `tag` keeps under a name. Raises `error`, naming both, when it does not."""
     source = stream.tickets.get(tag)
     if source is None:
         raise error(f"output {quote(output)} of ticket {tag}: no such ticket is live in this stream")
     if not source.infer:
-        raise error(f"output {quote(output)} of ticket {tag}: that ticket is a Fetch, which keeps nothing")
+        raise error(f"output {quote(output)} of ticket {tag}: that ticket is a Fetch, which keeps no outputs")
     if source.plan is None or (source.finished and source.state is not TicketState.DONE):
         raise error(f"output {quote(output)} of ticket {tag}: that ticket ended without a result")
     try:
@@ -31,13 +31,13 @@ def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> K
 
 
 def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[KeptOutput]:
-    """The sources of an Infer, in the order of the plan's references. Changes nothing.
+    """The sources of an Infer, in the order of the plan's references. Changes no state.
 
     Raises InvalidArgument for a wrong number of tags or a tensor that the input cannot take, FailedPrecondition for
     a source that is not there.
     """
     if len(tags) != len(plan.references):
-        raise InvalidArgument(f"{len(tags)} sources for a call with {len(plan.references)} reference inputs")
+        raise InvalidArgument(f"the Infer has {len(tags)} sources, but its call has {len(plan.references)} references")
     sources: list[KeptOutput] = []
     for reference, tag in zip(plan.references, tags, strict=True):
         kept = find(stream, tag, reference.output, FailedPrecondition)
@@ -53,7 +53,7 @@ def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[KeptOutput]
 
 
 def check_shape(reference: BoundReference, kept: KeptOutput) -> None:
-    """Whether the tensor that is there now fits. Raises InvalidArgument."""
+    """Check the tensor of a source against the input it is meant for. Raises InvalidArgument."""
     assert kept.tensor is not None
     if not reference.port.admits(kept.tensor.shape):
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""What a model takes and gives: names, datatypes, shapes."""
+"""The inputs and outputs of a model: names, datatypes, shapes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, NotFound, quote
 
 MAX_BATCH = 64
-"""Rows. Where a batch pays, what all rows share is by then a few per cent of a row's time or the batch is as long as it
-may be, and each number of rows is a shape that the runtime prepares: 0.2 ms for the smallest of models."""
+"""Rows. At 64 the cost that rows share is a few per cent of a row's, or the batch takes as long as it may; and each
+number of rows is a shape that the runtime has to prepare, 0.2 ms for the smallest of models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """`min` to `max` elements; static when they are equal, without bound when `max` is -1."""
+    """`min` to `max` elements; static when they are equal, unbounded when `max` is -1."""
 
     min: int
     max: int
@@ -40,14 +40,14 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output. `shape` is None when any rank is taken. `names` are sorted, the first is the one shown."""
+    """An input or output. `shape` is None for any rank. `names` are sorted; the first is the one shown."""
 
     index: int
     names: tuple[str, ...]
     datatype: Datatype
     shape: tuple[Dimension, ...] | None
     static_shape: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
-    """None when a dimension is dynamic."""
+    """None with a dynamic dimension."""
 
     def __post_init__(self) -> None:
         static = self.shape is not None and all(dimension.static for dimension in self.shape)
@@ -85,9 +85,9 @@ class Port:
 class ModelSpec:
     """A version of a model as clients see it. Ports are in the order of the model.
 
-    `direct`: its runs are done in place, one after another, where they are quick. `batch`: so many rows may be in a run
-    that tickets share; 1 when they share none. Otherwise all inputs and outputs have a dynamic first axis, and no other
-    dynamic dimension. `labels` are the names of classes, where the operator gave them.
+    `direct`: runs that are fast enough happen in place, one after another. `batch`: the most rows in a run that tickets
+    share; 1 when they share none. With batches all inputs and outputs have a dynamic first axis and no other dynamic
+    dimension. `labels` are names of classes, if the operator has given any.
     """
 
     name: str
@@ -107,14 +107,14 @@ class ModelSpec:
         object.__setattr__(self, "_outputs", {name: port for port in self.outputs for name in port.names})
 
     def input(self, name: str) -> Port:
-        """Raises InvalidArgument for a name that no input has."""
+        """Raises InvalidArgument for an unknown name."""
         port = self._inputs.get(name)
         if port is None:
             raise InvalidArgument(f"model {quote(self.name)} has no input {quote(name)}; it has {_listed(self.inputs)}")
         return port
 
     def output(self, name: str) -> Port:
-        """Raises NotFound for a name that no output has."""
+        """Raises NotFound for an unknown name."""
         port = self._outputs.get(name)
         if port is None:
             raise NotFound(f"model {quote(self.name)} has no output {quote(name)}; it has {_listed(self.outputs)}")

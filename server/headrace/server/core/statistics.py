@@ -1,4 +1,4 @@
-"""What a model has done since it was loaded, and how long that took."""
+"""Counts and times of a model since it was loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class _Runs:
-    """Of as many tickets each; the times are sums."""
+    """Runs shared by the same number of tickets; the times are sums of seconds."""
 
     count: int = 0
     input: float = 0.0
@@ -16,9 +16,9 @@ class _Runs:
 
 
 class Statistics:
-    """Counts and seconds. All of them but `fail` are of inferences that had a result.
+    """Counts and seconds. All but `fail` cover the inferences that had a result.
 
-    `inferences` is how many these were, `last` when the last of them ended, None before the first.
+    `inferences` is their number, `last` the time when the last of them ended; None before the first.
     """
 
     __slots__ = (
@@ -41,7 +41,7 @@ class Statistics:
         self._failed = self._succeeded = self._queued = 0.0
         self._input = self._infer = self._output = 0.0
         self._runs: dict[int, _Runs] = {}
-        """By the number of tickets that shared each."""
+        """By the number of tickets that share a run."""
 
     def ran(
         self,
@@ -52,9 +52,9 @@ class Statistics:
         times: tuple[float, float, float],
         now: float,
     ) -> None:
-        """A run of `shared` tickets has given `done` of them their results.
+        """A run of `shared` tickets has ended with a result for `done` of them.
 
-        `queued` is the sum of what these have waited before it, `running` how long it took, `times` are `Ended.times`.
+        `queued` is the sum of the times these waited for it, `running` its duration, `times` are `Ended.times`.
         """
         self.inferences += done
         self.last = now
@@ -73,7 +73,7 @@ class Statistics:
         runs.output += read
 
     def failed(self, seconds: float) -> None:
-        """A ticket has ended without a result, so long after it arrived."""
+        """A ticket has ended without a result, `seconds` after it arrived."""
         self._failures += 1
         self._failed += seconds
 
@@ -89,12 +89,12 @@ class Statistics:
 
     @property
     def queue(self) -> tuple[int, float]:
-        """From arrival to the start of the run, so with the time that was spent waiting for sources."""
+        """From arrival to the start of the run, waiting for sources included."""
         return self.inferences, self._queued
 
     @property
     def input(self) -> tuple[int, float]:
-        """Taking inputs over. Here and below, each of the tickets that share a run counts the whole run."""
+        """Setting inputs. Here and below, each ticket that shares a run counts the whole run."""
         return self.inferences, self._input
 
     @property
@@ -109,12 +109,12 @@ class Statistics:
 
     @property
     def executions(self) -> int:
-        """Runs that had a result for one ticket at least."""
+        """Runs that had a result for at least one ticket."""
         return sum(runs.count for runs in self._runs.values())
 
     @property
     def batches(self) -> dict[int, tuple[int, float, float, float]]:
-        """These runs by the number of tickets that shared each: how many, and their input, infer and output seconds."""
+        """These runs by the number of tickets that shared them: count, and input, infer and output seconds."""
         return {
             shared: (runs.count, runs.input, runs.infer, runs.output) for shared, runs in sorted(self._runs.items())
         }

@@ -1,6 +1,6 @@
-"""The two lives that the server knows, as tables. Every change of state asks them.
+"""The states of tickets and slots, and the transitions between them, as tables that every change of state checks.
 
-A ticket (one admitted Infer or Fetch):
+A ticket:
 
     waiting ──► queued ◄─► running ──► done ──────► closed
        │          │           │
@@ -9,15 +9,19 @@ A ticket (one admitted Infer or Fetch):
        │                      └──────► expired ───► closed
        └─► done (a Fetch whose source is there), failed (bad content, a source that failed)
 
-*waiting*: a source is not done, or content is still being checked. *queued*: everything is there but a slot; again when
-the batch that it ran in has failed, so that it runs alone. Exactly one of done, failed, cancelled, expired ends it, and
-no end leads to another end. *closed*: its terminal event was handed to the transport and nothing is kept any more, so
-its tag is free.
+*waiting*: a source is not done, or the content is being checked. *queued*: it has all it needs but a slot; again after
+its batch has failed, to run alone. Exactly one of done, failed, cancelled and expired ends it, and no end leads to
+another. *closed*: its terminal event was handed to the transport and it keeps nothing any more, so its tag is free.
 
-A slot (one InferRequest): free ──► running ──► free, or running ──► stopping ──► free when all tickets of the run ended
-first: the runtime still uses the slot and the tensors that were lent to it until it lets go. Instead of free
-it may be restoring, and then free: a run that failed has left the compiled model below the slot in a state that would
-make later runs wrong, so nobody gets the slot before the engine has restored it.
+A slot (one InferRequest):
+
+    free ──► running ──► free
+               ├──► stopping ──► free
+               └──► restoring ──► free
+
+*stopping*: all tickets of the run have ended first, but the runtime uses the slot and the tensors lent to it until it
+lets go. *restoring*: a failed run has left the compiled model below the slot in a state that would make later runs
+wrong, so the slot is not used before the engine has restored it; this may also follow free and stopping.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class TicketState(IntEnum):
     CANCELLED = 5
     EXPIRED = 6
     CLOSED = 7
-    # That of Enum is not made for tables that are looked at for every ticket.
+    # The hash of Enum is a Python function: too slow for tables that every ticket consults.
     __hash__ = int.__hash__
 
 
@@ -66,5 +70,5 @@ SLOT_TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
 
 
 def illegal(old: TicketState | SlotState, new: TicketState | SlotState) -> AssertionError:
-    """A move that the table does not have is a bug of the core."""
+    """A transition that the table does not have is a bug in the core."""
     return AssertionError(f"{old.name} does not lead to {new.name}")

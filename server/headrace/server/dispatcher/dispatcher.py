@@ -21,7 +21,7 @@ from headrace.server.dispatcher.handle import StreamHandle
 from headrace.wire.errors import HeadraceError, Internal
 
 POLL_SECONDS = 0.02
-"""How often running slots are asked for failures, which call nobody back."""
+"""How often running slots are polled for failures, for which the runtime calls no callback."""
 TURN_SECONDS = 0.002
 """How long direct runs may hold up the event loop at a stretch."""
 
@@ -44,7 +44,7 @@ class Dispatcher:
         """True for runs that were asked to stop: their failure is expected."""
         self._handles: dict[Stream, StreamHandle] = {}
         self.rested = True
-        """False as soon as anything happens; to be set by whoever wants to know."""
+        """Set to False whenever something happens, by `act`; the memory task sets it to True."""
         self._acts_later = False
         self._waits_for_idle = False
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +76,7 @@ class Dispatcher:
         self.act()
 
     def act(self) -> None:
-        """Carry out what the core decides after whatever it was told.
+        """Carry out what the core decides.
 
         Runs that happen in place are told to the core at once, which then decides again. After TURN_SECONDS the rest
         waits for the next turn of the loop, so that messages are read and written in between.
