@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from headrace.server.core.specs import ModelSpec
-from headrace.server.engine.inputs import SMALL
+from headrace.server.engine.tensors import MAX_COPIED_BYTES
 from tests.server.engine.driver import Array, Driver, Inputs, Piece, Result, of, piece
 
-ROWS = SMALL // 64 + 1
+ROWS = MAX_COPIED_BYTES // 64 + 1
 """Of 16 elements of f32: so many are large."""
 Kind = Literal["direct", "async"]
 

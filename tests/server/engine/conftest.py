@@ -8,7 +8,6 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from headrace.server.engine import batching
 from tests import models
 from tests.server.engine.bench import Bench, Kind
 from tests.server.engine.driver import Driver
@@ -36,11 +35,3 @@ def bench(driver: Driver, tmp_path: Path, run: Kind) -> Bench:
 @pytest.fixture(scope="module")
 def core() -> ov.Core:
     return ov.Core()
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine may be busy: measure a size again until it pays, check for as long as that takes."""
-    monkeypatch.setattr(batching, "TRIALS", 50)
-    for name in ("FIRST", "MEASURING", "CHECKING", "CHECKING_WANTED"):
-        monkeypatch.setattr(batching, name, 40.0)

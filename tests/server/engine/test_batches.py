@@ -12,7 +12,7 @@ import pytest
 
 from headrace.server.core.calls import Zeros
 from headrace.server.core.engine_api import Ended, Run, Tensor
-from headrace.server.engine.inputs import SMALL
+from headrace.server.engine.tensors import MAX_COPIED_BYTES
 from headrace.wire.dtypes import Datatype
 from tests import models
 from tests.server.engine import row_models
@@ -134,7 +134,7 @@ def test_references_and_zeros_of_one_call(driver: Driver, tmp_path: Path, run: K
 def test_large_ones(bench: Bench, rows: tuple[int, ...]) -> None:
     pieces = bench.pieces(*rows, keep=["product"])
     found = bench.batch(*pieces)
-    assert sum(result.sent[0].nbytes for result in found) > SMALL
+    assert sum(result.sent[0].nbytes for result in found) > MAX_COPIED_BYTES
     assert [contents(result) for result in found] == alone(bench, pieces)
 
 

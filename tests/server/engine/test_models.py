@@ -99,7 +99,7 @@ def test_other_datatypes_are_refused_by_name(tmp_path: Path, type_name: str) -> 
     with pytest.raises(FailedPrecondition) as caught:
         load(models.of_type(tmp_path, type_name))
     assert caught.value.message == (
-        f"model 'm' cannot be served: the elements of its input 'in' are of type {type_name}"
+        f"model 'm' cannot be served: input 'in' has elements of type {type_name}, which has no encoding on the wire"
     )
 
 

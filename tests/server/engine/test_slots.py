@@ -14,15 +14,14 @@ import pytest
 from headrace.server.core.calls import Zeros
 from headrace.server.core.engine_api import Tensor
 from headrace.server.engine import outputs
-from headrace.server.engine.inputs import SMALL
 from headrace.server.engine.slots import Slot
-from headrace.server.engine.tensors import OutputTensor
+from headrace.server.engine.tensors import MAX_COPIED_BYTES, OutputTensor
 from headrace.wire.dtypes import Datatype, numpy_dtype
 from tests import models
 from tests.server.engine import row_models
 from tests.server.engine.driver import Array, Driver, Piece, address, array, arrays, f32, make, of, piece, plan, row
 
-LARGE = SMALL // 4 + 1
+LARGE = MAX_COPIED_BYTES // 4 + 1
 """Elements of f32 that make a large tensor."""
 
 
@@ -202,7 +201,7 @@ def test_every_datatype_bit_for_bit(driver: Driver, tmp_path: Path, type_name: s
     spec = driver.load(models.identity(tmp_path, type_name))
     rng = np.random.default_rng(5)
     dtype = numpy_dtype(spec.inputs[0].datatype)
-    for count in (1, 7, SMALL, 0):
+    for count in (1, 7, MAX_COPIED_BYTES, 0):
         x = EXACT.get(type_name, EXACT["f32"])(rng, count).astype(dtype)
         ended = driver.infer(spec, {"x": x}, keep=["same"])
         for tensor in (*ended.sent, *ended.kept):
@@ -211,7 +210,7 @@ def test_every_datatype_bit_for_bit(driver: Driver, tmp_path: Path, type_name: s
             assert bytes(tensor.read()) == x.tobytes()
 
 
-@pytest.mark.parametrize("count", [3, SMALL])
+@pytest.mark.parametrize("count", [3, MAX_COPIED_BYTES])
 def test_what_is_passed_through_does_not_change(driver: Driver, tmp_path: Path, count: int) -> None:
     spec = driver.load(models.passed_through(tmp_path))
     firsts: list[Tensor] = []
@@ -229,7 +228,7 @@ def test_what_is_passed_through_does_not_change(driver: Driver, tmp_path: Path, 
     assert again.read() == first.read()
 
 
-@pytest.mark.parametrize("count", [3, SMALL])
+@pytest.mark.parametrize("count", [3, MAX_COPIED_BYTES])
 def test_inputs_of_zeros(driver: Driver, tmp_path: Path, count: int) -> None:
     spec = driver.load(models.scale(tmp_path))
     driver.infer(spec, {"x": np.ones(count, np.float32)})

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from headrace.server.core.engine_api import Ended, Part, Run, Tensor
 from headrace.server.core.specs import ModelSpec
-from headrace.server.engine.parts import inputs_of
+from headrace.server.engine.run_inputs import inputs_of
 from headrace.server.engine.tensors import OutputTensor
 from headrace.wire.tensors import from_wire, to_wire
 

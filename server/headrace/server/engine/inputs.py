@@ -13,15 +13,14 @@ import openvino as ov
 from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Part
 from headrace.server.core.specs import Port
-from headrace.server.engine.draws import row_shape
 from headrace.server.engine.models import CompiledModel
-from headrace.server.engine.parts import columns, inputs_of
+from headrace.server.engine.ports import row_shape
+from headrace.server.engine.run_inputs import columns, inputs_of
 from headrace.server.engine.strings import string_input
+from headrace.server.engine.tensors import MAX_COPIED_BYTES
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer
 
-SMALL = 64 << 10
-"""Bytes up to which a tensor is copied: giving the runtime another one costs 2 to 4 us."""
 REMEMBERED = 16 << 10
 """Bytes up to which the memory of a batch stays there for the next one of as many rows. Another one takes 5 us, and 30
 after other work, as long as the run of a small model."""
@@ -73,7 +72,7 @@ class Inputs:
         for port, shape, data in inputs_of(part):
             if port.datatype is Datatype.BYTES:
                 self._request.set_input_tensor(port.index, string_input(port.name, data, shape))
-            elif len(data) <= SMALL:
+            elif len(data) <= MAX_COPIED_BYTES:
                 # Raises ValueError when the sizes differ.
                 self._memory(port, shape)[:] = data
             else:
@@ -94,7 +93,7 @@ class Inputs:
         self._plan = None
         for port, shape in shapes.items():
             nbytes = math.prod(shape) * ITEMSIZE[port.datatype]
-            if nbytes <= SMALL:
+            if nbytes <= MAX_COPIED_BYTES:
                 self._memory(port, shape)[:] = bytes(nbytes)
             else:
                 self._set(port, shape, np.zeros(nbytes, np.uint8).data)

@@ -13,22 +13,20 @@ import openvino as ov
 from openvino import opset15 as opset
 
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.engine import direct, shapes
-from headrace.server.engine.batching import most_rows
 from headrace.server.engine.compilation import Compilation
-from headrace.server.engine.direct import HOP
-from headrace.server.engine.emptied import guard_emptied
-from headrace.server.engine.empty import without_empty
-from headrace.server.engine.fitting import fit
-from headrace.server.engine.guards import guard
-from headrace.server.engine.implied import Implied
-from headrace.server.engine.operations import why_unsafe
+from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
+from headrace.server.engine.graph import shapes
+from headrace.server.engine.graph.implied_sizes import Implied
+from headrace.server.engine.graph.safety import why_unsafe
+from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
+from headrace.server.engine.probing import direct
+from headrace.server.engine.probing.batching import most_rows
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
 LONGEST = 20e-3
 """Seconds that a batch may take, unless the operator says how many rows it has: the first ticket waits for the last."""
-LONGEST_IN_PLACE = HOP / 2
+LONGEST_IN_PLACE = THREAD_HOP_SECONDS / 2
 """The same for direct runs: a batch is none if it takes so long that it is handed over."""
 COPIES = 1 << 30
 """Bytes of weights that the compiled models of one dynamic model may have together: each slot has a copy."""
@@ -102,13 +100,9 @@ def compile_model(
 def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, ...]:
     """The inputs with the sizes that are admitted, after the model was guarded, in place."""
     try:
-        guard(model)
-        fit(model)
-        admitted = without_empty(model, inputs)
-        guard_emptied(model, admitted)
+        return guard_model(model, inputs)
     except FailedPrecondition as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be served: {error.message}") from error
-    return admitted
 
 
 def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compilation) -> CompiledModel:
@@ -126,7 +120,7 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     if not (compilation.on_cpu and shapes.are_dynamic(model)):
         slots = compilation.slots or 2 * tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         return CompiledModel(replace(spec, slots=slots), tried, passed, implied)
-    slots, configuration = _separate_slots(tried, direct.weights(model), compilation, in_place)
+    slots, configuration = _separate_slots(tried, direct.weight_bytes(model), compilation, in_place)
 
     def compile() -> ov.CompiledModel:
         return core.compile_model(model, compilation.device, configuration)

@@ -11,11 +11,10 @@ import openvino as ov
 from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Part, Tensor
 from headrace.server.core.specs import Port
-from headrace.server.engine.inputs import SMALL
 from headrace.server.engine.models import CompiledModel
-from headrace.server.engine.parts import inputs_of, shapes_of
+from headrace.server.engine.run_inputs import inputs_of, shapes_of
 from headrace.server.engine.strings import string_output
-from headrace.server.engine.tensors import Data, OutputTensor, as_bytes
+from headrace.server.engine.tensors import MAX_COPIED_BYTES, Data, OutputTensor, as_bytes
 from headrace.wire.dtypes import Datatype
 
 _NOTHING: Sequence[Tensor] = ()
@@ -159,7 +158,7 @@ class Outputs:
     def _whole(self, port: Port) -> tuple[tuple[int, ...], Data]:
         """The shape and the bytes of an output."""
         array = self._scratch[port.index].data
-        if array.nbytes <= SMALL:
+        if array.nbytes <= MAX_COPIED_BYTES:
             return array.shape, array.tobytes()
         self._renew(port.index)
         return array.shape, as_bytes(array)
@@ -177,7 +176,11 @@ class Outputs:
         self._scratch[index] = scratch
         self._oversized.discard(index)
         port = self._ports[index]
-        if port.static_shape is not None and port.datatype is not Datatype.BYTES and scratch.byte_size <= SMALL:
+        if (
+            port.static_shape is not None
+            and port.datatype is not Datatype.BYTES
+            and scratch.byte_size <= MAX_COPIED_BYTES
+        ):
             self._copied[index] = scratch.data
 
 

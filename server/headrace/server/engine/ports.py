@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import openvino as ov
 
 from headrace.server.core.specs import Dimension, Port
-from headrace.wire.dtypes import Datatype
+from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import FailedPrecondition, quote
 
 _DATATYPES = {
@@ -26,13 +27,13 @@ _DATATYPES = {
     "bf16": Datatype.BF16,
     "string": Datatype.BYTES,
 }
-"""By the runtime's name. Others have no bytes on the wire, or less than one for an element."""
+"""By the runtime's name. Other types have no encoding on the wire, or take less than a byte per element."""
 
 
 def ports_of(model: str, kind: str, ports: Sequence[ov.Output]) -> tuple[Port, ...]:
-    """The inputs or outputs of a model as read, `kind` says which.
+    """The inputs or outputs of a model as read; `kind` is "input" or "output".
 
-    Raises FailedPrecondition for elements that have no bytes on the wire.
+    Raises FailedPrecondition for elements of a type that has no encoding on the wire.
     """
     names = _names(kind, ports)
     return tuple(
@@ -46,10 +47,20 @@ def ports_of(model: str, kind: str, ports: Sequence[ov.Output]) -> tuple[Port, .
     )
 
 
-def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
-    """Every name of each port, sorted. A port without is `kind_N`, and `kind_N_` if that is taken.
+def row_shape(port: Port) -> tuple[int, ...]:
+    """The shape of one row: all axes but the first."""
+    return tuple(dimension.min for dimension in port.shape[1:]) if port.shape else ()
 
-    A name that ports share is the first one's: what shares a name is the same data.
+
+def row_bytes(port: Port) -> int:
+    """Bytes of one row."""
+    return math.prod(row_shape(port)) * ITEMSIZE[port.datatype]
+
+
+def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
+    """Every name of each port, sorted. A port without one is named `kind_N`, or `kind_N_` if that name is taken.
+
+    A name that several ports share belongs to the first of them: ports that share a name carry the same data.
     """
     given = {name for port in ports for name in port.get_names()}
     taken: set[str] = set()
@@ -71,7 +82,7 @@ def _datatype(model: str, kind: str, name: str, port: ov.Output) -> Datatype:
     type_name = port.get_element_type().get_type_name()
     datatype = _DATATYPES.get(type_name)
     if datatype is None:
-        reason = f"the elements of its {kind} {quote(name)} are of type {type_name}"
+        reason = f"{kind} {quote(name)} has elements of type {type_name}, which has no encoding on the wire"
         raise FailedPrecondition(f"model {quote(model)} cannot be served: {reason}")
     return datatype
 

@@ -11,12 +11,12 @@ from time import perf_counter
 
 from headrace.server.core.engine_api import Run, Tensor
 from headrace.server.core.specs import Port
-from headrace.server.engine.direct import Times, infer_in_place
-from headrace.server.engine.draws import row_shape
+from headrace.server.engine.direct_runs import RunTimes, infer_in_place
 from headrace.server.engine.inputs import Inputs, Shape
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs
-from headrace.server.engine.parts import joined_shapes
+from headrace.server.engine.ports import row_shape
+from headrace.server.engine.run_inputs import joined_shapes
 
 RELEASE = 10.0
 """Seconds that the runtime's thread may take to let go of a callback that has returned."""
@@ -47,7 +47,7 @@ class Slot:
         self._takes = model.takes
         self._patience = model.patience
         self._interrupt_at = math.inf
-        self._times = Times() if model.spec.direct else None
+        self._times = RunTimes() if model.spec.direct else None
         self._shapes: object = None
         self._input_seconds = 0.0
         self._began = self._completed = 0.0
@@ -76,7 +76,7 @@ class Slot:
         self._request.set_callback(completed, None)
         return released
 
-    def _warm(self, model: CompiledModel, times: Times) -> None:
+    def _warm(self, model: CompiledModel, times: RunTimes) -> None:
         """Run batches of every size, so that none has its slow first run when somebody waits."""
         self._outputs.unread()
         for rows in range(2, model.spec.batch + 1):
@@ -84,7 +84,7 @@ class Slot:
             for _ in range(2):
                 began = perf_counter()
                 infer_in_place(self._request)
-            times.handed_over(rows, perf_counter() - began)
+            times.record_async(rows, perf_counter() - began)
 
     def start(self, run: Run, *, alone: bool) -> Outcome | None:
         """Begin; the outcome when the run has been done in place. `alone`: nothing else of this model runs.
@@ -99,7 +99,7 @@ class Slot:
             self._prepare(run)
             # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
             times = self._times if alone else None
-            in_place = times is not None and times.quick(self._shapes)
+            in_place = times is not None and times.may_run_in_place(self._shapes)
             began = perf_counter()
             asked = True
             if times is None or not in_place:
@@ -108,7 +108,7 @@ class Slot:
                 return None
             infer_in_place(self._request)
             completed = perf_counter()
-            times.in_place(self._shapes, completed - began)
+            times.record_direct(self._shapes, completed - began)
             sent, kept = self._outputs.read(run.parts)
             read = perf_counter()
         except BaseException:
@@ -127,7 +127,7 @@ class Slot:
         try:
             self._prepare(run)
             times = self._times
-            if times is None or not times.fast(self._shapes):
+            if times is None or not times.is_fast(self._shapes):
                 return None
             began = perf_counter()
             asked = True
@@ -161,7 +161,7 @@ class Slot:
         """The runtime has called. Called on a thread of its own."""
         self._completed = perf_counter()
         if self._times is not None:
-            self._times.handed_over(self._shapes, self._completed - self._began)
+            self._times.record_async(self._shapes, self._completed - self._began)
 
     def cancel(self) -> None:
         """Have the run end soon. The result will not be read, even if it is there by now.

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer, decode_bytes, encode_bytes, sliced_shape
 
+MAX_COPIED_BYTES = 64 << 10
+"""A tensor of at most this size is copied in and out: giving the runtime another tensor costs 2 to 4 us."""
+
 
 def as_bytes(array: npt.NDArray[np.generic]) -> memoryview:
     """The bytes of a C-contiguous array, read-only, not copied. The view keeps the array alive.

@@ -1,0 +1,1 @@
+"""Operations that do not check whether the sizes of their inputs match."""

@@ -1,0 +1,1 @@
+"""Operations that would read or write beyond their tensors."""

@@ -1,0 +1,1 @@
+"""What is measured when a model loads: whether it runs directly, and how many rows a batch may have."""

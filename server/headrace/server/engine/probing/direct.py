@@ -1,0 +1,88 @@
+"""Whether a model runs directly, in place: only if it cannot fail because of data and was measured to be quick."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import openvino as ov
+
+from headrace.server.core.specs import Port
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
+from headrace.server.engine.graph import shapes
+from headrace.server.engine.graph.safety import why_unsafe
+from headrace.wire.dtypes import ITEMSIZE, Datatype
+from headrace.wire.errors import quote
+
+FIRST_RUN_MILLISECONDS = 200
+"""How long the first run, which prepares the others, may take before the probe gives up."""
+MAX_TIMED_RUNS = 20
+MAX_TIMING_SECONDS = 100 * THREAD_HOP_SECONDS
+MAX_WEIGHT_BYTES = 64 << 20
+"""A model with more weights is not compiled a second time to find out: reading them takes longer than a hop."""
+
+logger = logging.getLogger(__name__)
+
+
+def compile_direct(
+    core: ov.Core,
+    model: ov.Model,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    compilation: Compilation,
+) -> ov.CompiledModel | None:
+    """Compile the model for direct runs; None when it is not to have them. Raises what the runtime raises.
+
+    Models of strings have none, because a direct run copies every output of them, requested or not. Nor have models
+    that may fail because of data, because a direct run would not report the failure.
+    """
+    if compilation.run == "async" or any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
+        return None
+    measured = compilation.run == "auto"
+    if measured and (compilation.device != "CPU" or weight_bytes(model) > MAX_WEIGHT_BYTES):
+        return None
+    unsafe = why_unsafe(model)
+    if unsafe is None and not shapes.follow(model, inputs):
+        unsafe = "the shapes of tensors inside it depend on data"
+    if unsafe is not None:
+        logger.info("model %s does not run directly: %s", quote(model.get_friendly_name()), unsafe)
+        return None
+    compiled = core.compile_model(model, compilation.device, compilation.direct_configuration)
+    try:
+        return compiled if not measured or _fastest_seconds(compiled, inputs) < THREAD_HOP_SECONDS else None
+    except RuntimeError:
+        return None  # the model does not run on zeros, so its time is unknown
+
+
+def _fastest_seconds(compiled: ov.CompiledModel, inputs: Sequence[Port]) -> float:
+    """The time of the fastest of a few runs on zeros of the smallest shape."""
+    request = compiled.create_infer_request()
+    for port in inputs:
+        shape = [max(1, dimension.min) for dimension in port.shape or ()]
+        data = np.zeros(math.prod(shape) * ITEMSIZE[port.datatype], np.uint8)
+        element_type = compiled.inputs[port.index].get_element_type()
+        request.set_input_tensor(port.index, ov.Tensor(data, shape, element_type))
+    request.start_async()
+    if not request.wait_for(FIRST_RUN_MILLISECONDS):
+        request.cancel()
+        with suppress(RuntimeError):
+            request.wait()
+        return math.inf
+    fastest, end = math.inf, time.perf_counter() + MAX_TIMING_SECONDS
+    for _ in range(MAX_TIMED_RUNS):
+        began = time.perf_counter()
+        request.infer(share_outputs=True)
+        fastest = min(fastest, time.perf_counter() - began)
+        if time.perf_counter() > end:
+            break
+    return fastest
+
+
+def weight_bytes(model: ov.Model) -> int:
+    """Bytes of the constants of a model."""
+    return sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")

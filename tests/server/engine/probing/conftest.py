@@ -1,0 +1,15 @@
+"""Probes that a busy machine does not cut short."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.server.engine.probing import batching
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be busy: measure a size again until it pays, check for as long as that takes."""
+    monkeypatch.setattr(batching, "TRIALS", 50)
+    for name in ("FIRST", "MEASURING", "CHECKING", "CHECKING_WANTED"):
+        monkeypatch.setattr(batching, name, 40.0)

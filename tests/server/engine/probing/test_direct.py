@@ -1,0 +1,45 @@
+"""Which models are compiled for direct runs: those that are quick and cannot fail because of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import models
+from tests.server.engine.driver import Driver, array, f32, make
+
+
+@pytest.mark.parametrize("steps", [1, 24])
+def test_a_model_that_is_not_quick_is_not_compiled_for_it(driver: Driver, tmp_path: Path, steps: int) -> None:
+    """A product of two matrices of 1024x1024 takes ten times as long as a hop."""
+    spec = driver.load(models.slow(tmp_path, steps=steps), run="auto")
+    for _ in range(3):
+        driver.infer(spec, {"x": f32(1)})
+    assert driver.in_place == 0
+
+
+@pytest.mark.parametrize("run", ["auto", "direct"])
+def test_what_may_fail_because_of_data_is_not_run_in_place(driver: Driver, tmp_path: Path, run: str) -> None:
+    """The runtime would not raise, and leave in the output what somebody else was given."""
+    spec = driver.load(models.reshaping(tmp_path), run=run, hint="latency")  # type: ignore[arg-type]
+    for number in range(5):
+        x = np.full(16, number, np.float32)
+        good = driver.infer(spec, {"x": x, "shape": np.array([2, 8])})
+        assert (array(good.sent[0]) == x.reshape(2, 8)).all()
+        bad = driver.run(make(spec, {"x": x, "shape": np.array([3, 5])}))
+        assert isinstance(bad.error, RuntimeError)
+    assert driver.in_place == 0
+
+
+def test_nor_is_what_may_fail_inside_of_an_operation(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.choosing(tmp_path), run="direct", hint="latency")
+    for number in range(5):
+        x = np.full(16, number, np.float32)
+        for shape, sure in (([2, 8], False), ([3, 5], True)):
+            good = driver.infer(spec, {"x": x, "shape": np.array(shape), "sure": np.array(sure)})
+            assert array(good.sent[0]) == 16 * number
+        bad = driver.run(make(spec, {"x": x, "shape": np.array([3, 5]), "sure": np.array(False)}))
+        assert isinstance(bad.error, RuntimeError)
+    assert driver.in_place == 0
