@@ -75,22 +75,22 @@ REFUSED: dict[str, tuple[tuple[Input, ...], Build, str]] = {
     "CTCLoss": (
         (f32(2, 5, 6), i32(2), i32(2, 5), i32(2)),
         opset4.ctc_loss,
-        "takes labels and lengths",
+        "takes labels and lengths from data",
     ),
     "Gather": (
         (i64(2), i64()),
         lambda i, axis: opset8.gather(opset1.convert(opset1.constant(np.ones((4, 6), np.uint8)), "f32"), i, axis),
-        "takes its indices from data, and its axis or the rank of its tensor",
+        "takes its indices from data along an unknown axis",
     ),
     "ScatterElementsUpdate": (
         (f32(4, 6), i64(2, 6), f32(2, 6), i64()),
         opset3.scatter_elements_update,
-        "takes its axis from data, or indices for a number of axes that is not known",
+        "takes its axis from data, or indices for an unknown number of axes",
     ),
     "GatherND": (
         (f32(4, 6), i64(2, 2)),
         lambda x, i: opset8.gather_nd(x, opset1.reshape(i, opset1.reduce_max(i, whole([1]), False), False)),
-        "takes indices for a number of axes that is not known",
+        "takes indices for an unknown number of axes",
     ),
 }
 
@@ -133,8 +133,8 @@ def test_padding_from_data_is_refused_where_shapes_vary() -> None:
     with pytest.raises(FailedPrecondition) as caught:
         guard_bounds(model)
     assert caught.value.message == (
-        f"Pad '{name(model, 'Pad')}' takes what it pads with from data,"
-        " and the runtime goes on with what it was given first"
+        f"Pad '{name(model, 'Pad')}' takes its pad value from data,"
+        " and the runtime keeps using the first value that it was given"
     )
 
 
