@@ -1,4 +1,4 @@
-"""Sizes of tensors inside a model, and operations that make them go together."""
+"""Sizes of tensors inside a model, and operations in front of an input that make its sizes match others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openvino import opset15 as opset
 
 
 def size_of(source: ov.Output, axis: int) -> int | None:
-    """None where it is not known beforehand."""
+    """The size of an axis; None where it is dynamic."""
     shape = source.get_partial_shape()
     if shape.rank.is_dynamic or shape[axis].is_dynamic:
         return None
@@ -16,14 +16,16 @@ def size_of(source: ov.Output, axis: int) -> int | None:
 
 
 def rank_of(source: ov.Output) -> int | None:
+    """The number of axes; None where it is dynamic."""
     rank = source.get_partial_shape().rank
     return None if rank.is_dynamic else int(rank.get_length())
 
 
-def same(source: ov.Output, axis: int, other: ov.Output, other_axis: int) -> bool:
-    """Whether the sizes are known to be the same: the same number, or passed on from the same size of an input.
+def is_same_size(source: ov.Output, axis: int, other: ov.Output, other_axis: int) -> bool:
+    """Whether two sizes are known to be equal: the same number, or both passed on from one size of an input.
 
-    Names are the same only if they are one object: those that are said to be equal were thought to be by an operation.
+    Symbols count as equal only if they are one object. Symbols that merely compare equal were joined by an operation
+    that assumes its inputs to match, which is what must be checked.
     """
     if rank_of(source) is None or rank_of(other) is None:
         return False
@@ -34,43 +36,44 @@ def same(source: ov.Output, axis: int, other: ov.Output, other_axis: int) -> boo
 
 
 def vector(value: int) -> ov.Node:
+    """A constant i64[1]."""
     return opset.constant(np.array([value], np.int64))
 
 
-def length_of(of: ov.Output, axis: int) -> ov.Node:
-    """A vector of the size alone."""
-    return opset.gather(opset.shape_of(of, "i64"), vector(axis), opset.constant(np.int64(0)))
+def size_vector(source: ov.Output, axis: int) -> ov.Node:
+    """The size of an axis at run time, as i64[1]."""
+    return opset.gather(opset.shape_of(source, "i64"), vector(axis), opset.constant(np.int64(0)))
 
 
-def cut(at: ov.Input, axis: int, to: ov.Output, to_axis: int) -> None:
-    """Make an input no longer than another tensor is, unless that is known."""
-    source = at.get_source_output()
-    if same(source, axis, to, to_axis):
+def cut(target: ov.Input, axis: int, other: ov.Output, other_axis: int) -> None:
+    """Cut an axis of an input to the size of another tensor's axis, unless they are known to be equal."""
+    source = target.get_source_output()
+    if is_same_size(source, axis, other, other_axis):
         return
-    stop = length_of(to, to_axis)
-    at.replace_source_output(opset.slice(source, vector(0), stop, vector(1), vector(axis)).output(0))
+    stop = size_vector(other, other_axis)
+    target.replace_source_output(opset.slice(source, vector(0), stop, vector(1), vector(axis)).output(0))
 
 
-def agree(*places: tuple[ov.Input, int]) -> None:
-    """Make all as long as the shortest."""
-    sources = [(at.get_source_output(), axis) for at, axis in places]
-    for index, (at, axis) in enumerate(places):
-        for other, (to, to_axis) in enumerate(sources):
-            if other != index:
-                cut(at, axis, to, to_axis)
+def cut_to_shortest(*axes: tuple[ov.Input, int]) -> None:
+    """Cut these axes of inputs to the size of the shortest."""
+    sources = [(target.get_source_output(), axis) for target, axis in axes]
+    for index, (target, axis) in enumerate(axes):
+        for other_index, (other, other_axis) in enumerate(sources):
+            if other_index != index:
+                cut(target, axis, other, other_axis)
 
 
-def spread(mask: ov.Input, keys: ov.Output, axis: int) -> None:
-    """Make what is added to scores as long as there are keys, also where it is one for all."""
+def broadcast_mask(mask: ov.Input, keys: ov.Output, axis: int) -> None:
+    """Give a mask, which is added to scores, an element for each key, even where it has a single one for all."""
     source = mask.get_source_output()
-    if rank_of(source) not in (0, 1) and not same(source, -1, keys, axis):
+    if rank_of(source) not in (0, 1) and not is_same_size(source, -1, keys, axis):
         cut(mask, -1, keys, axis)
         source = mask.get_source_output()
-        mask.replace_source_output(opset.broadcast(source, length_of(keys, axis), None, "bidirectional").output(0))
+        mask.replace_source_output(opset.broadcast(source, size_vector(keys, axis), None, "bidirectional").output(0))
 
 
 def inner_axis(index: int, transposed: bool, rank: int | None) -> int:
-    """The axis along which is summed."""
+    """The axis of a MatMul's input along which it sums."""
     if rank == 1:
         return -1
     return -1 if (index == 0) != transposed else -2
