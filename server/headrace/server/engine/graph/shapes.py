@@ -150,10 +150,10 @@ def _is_filled(node: ov.Node) -> bool:
     type_name = node.get_type_name()
     if type_name == "MatMul":
         return not any(each.get_type_name() == "Softmax" for each in ancestors(node.output(0)))
-    return type_name in FILLED and not pads_what_slides(node)
+    return type_name in FILLED and not is_padding_of_convolution(node)
 
 
-def pads_what_slides(node: ov.Node) -> bool:
+def is_padding_of_convolution(node: ov.Node) -> bool:
     """Whether it is a Pad that the runtime makes the padding of what is behind it."""
     return node.get_type_name() == "Pad" and any(
         taker.get_node().get_type_name() in _SLIDING for taker in node.output(0).get_target_inputs()

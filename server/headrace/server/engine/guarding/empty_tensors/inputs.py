@@ -1,4 +1,4 @@
-"""Inputs without elements are refused where the runtime would answer them with an earlier result."""
+"""Refuses inputs without elements where the runtime would answer them with an earlier run's result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.server.engine.graph.shapes import follow_when_empty
 
 
 def without_empty_inputs(model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, ...]:
-    """The inputs, with one element at least in each dynamic dimension where an empty one would not be safe."""
+    """The inputs, with at least one element required in each dynamic dimension where an empty one would be unsafe."""
     may_be_empty = any(dimension.min == 0 for port in inputs for dimension in port.shape or ())
     if not may_be_empty or follow_when_empty(model, inputs):
         return tuple(inputs)
