@@ -14,7 +14,7 @@ from openvino import opset15 as op
 from headrace.server.core.engine_api import Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine import slots
-from headrace.server.engine.graph.implied_sizes import Implied
+from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import Unavailable
@@ -278,11 +278,11 @@ def test_a_result_of_other_sizes_than_its_inputs_imply_is_nobodys(driver: Driver
     """`unique` gives fewer elements than it takes; here it is believed to give as many, as `scale` does."""
     spec = driver.load(models.unique(tmp_path))
     scale = ov.Core().read_model(models.scale(tmp_path))
-    driver.slot(spec)._outputs._implied = Implied(scale, spec.outputs)
+    driver.slot(spec)._outputs._implied = ImpliedSizes(scale, spec.outputs)
     assert array(driver.infer(spec, {"x": f32(1, 2)}).sent[0]).tolist() == [1, 2]
     run = make(spec, {"x": f32(1, 1)})
     driver.engine.start(run)
     (ended,) = driver.wait()
-    assert str(ended.error) == "output 'y' has shape [1], where axis 0 must be as axis 0 of an input of shape [2]"
+    assert str(ended.error) == "output 'y' has shape [1], but axis 0 must equal axis 0 of an input of shape [2]"
     assert ended.restoring
     assert array(driver.infer(spec, {"x": f32(1, 1)}).sent[0]).tolist() == [1]

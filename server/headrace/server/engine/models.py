@@ -16,7 +16,7 @@ from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
 from headrace.server.engine.graph import shapes
-from headrace.server.engine.graph.implied_sizes import Implied
+from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
@@ -47,7 +47,7 @@ class CompiledModel:
     spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
-    implied: Implied
+    implied: ImpliedSizes
     compile: Callable[[], ov.CompiledModel] | None = None
     patience: float = 0.0
     takes: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
@@ -116,7 +116,7 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     if not spec.has_variables and not passed and _may_batch(spec.name, model):
         batch = _batch(spec, tried, compilation, in_place)
     spec = replace(spec, direct=in_place, batch=batch)
-    implied = Implied(model, spec.outputs)
+    implied = ImpliedSizes(model, spec.outputs)
     if not (compilation.on_cpu and shapes.are_dynamic(model)):
         slots = compilation.slots or 2 * tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         return CompiledModel(replace(spec, slots=slots), tried, passed, implied)
@@ -128,7 +128,7 @@ def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compi
     began = perf_counter()
     runtime = compile()  # what was tried may have been spoiled by that
     patience = min(perf_counter() - began, MOST_PATIENCE)
-    takes = partial(shapes.are_taken, model) if shapes.follow(model, spec.inputs) else None
+    takes = partial(shapes.are_accepted, model) if shapes.follow(model, spec.inputs) else None
     return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience, takes)
 
 

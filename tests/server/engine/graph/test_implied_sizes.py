@@ -9,12 +9,12 @@ import openvino as ov
 import pytest
 from openvino import opset15 as op
 
-from headrace.server.engine.graph.implied_sizes import Implied
+from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.ports import ports_of
 
 
-def implied(model: ov.Model) -> Implied:
-    return Implied(model, ports_of("m", "output", model.outputs))
+def implied(model: ov.Model) -> ImpliedSizes:
+    return ImpliedSizes(model, ports_of("m", "output", model.outputs))
 
 
 def test_sizes_that_stay_the_same() -> None:
@@ -26,7 +26,7 @@ def test_sizes_that_stay_the_same() -> None:
     found.check(1, (5, 3), inputs)
     found.check(2, (5, 2, 2), inputs)
     for output, shape in ((0, (2, 4)), (1, (3, 5)), (2, (4, 2, 2))):
-        with pytest.raises(RuntimeError, match=re.escape(f"has shape {list(shape)}, where axis ")):
+        with pytest.raises(RuntimeError, match=re.escape(f"has shape {list(shape)}, but axis ")):
             found.check(output, shape, inputs)
 
 
@@ -35,7 +35,7 @@ def test_sizes_that_must_be_equal_for_the_model_to_run() -> None:
     x, index = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 2], ov.Type.i32)
     found = implied(ov.Model([op.gather_elements(x, index, 1)], [x, index]))
     found.check(0, (3, 2), {0: (3, 4), 1: (3, 2)})
-    with pytest.raises(RuntimeError, match="must be as axis 0 of an input of shape"):
+    with pytest.raises(RuntimeError, match="must equal axis 0 of an input of shape"):
         found.check(0, (5, 2), {0: (3, 4), 1: (3, 2)})
     for inputs in ({0: (3, 4), 1: (5, 2)}, {0: (5, 4), 1: (3, 2)}):
         with pytest.raises(RuntimeError):  # of the runtime: these inputs do not go together

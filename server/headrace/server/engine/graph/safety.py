@@ -1,9 +1,9 @@
 """Which models cannot fail at run time, whatever their data.
 
-A synchronous run on one thread (openvino 2026.4, CPU) does not raise what it fails with, but leaves in its outputs what
-was computed before, for whomever; and after a dynamic model has failed, other runs of it may be wrong. So a model runs
-directly or in batches only if each of its operations is known never to fail. The list is of those, and each is tested
-on hostile data: what a later version of the runtime adds is not on it.
+A synchronous run on one thread (openvino 2026.4, CPU) does not raise when it fails: its outputs keep an earlier run's
+results, which are another client's. And after a dynamic model has failed, later runs of it may be wrong. So a model
+runs directly or in batches only if each of its operations is known never to fail. Those are listed here, and each is
+tested on hostile data; what a later version of the runtime adds is not listed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from headrace.server.engine.graph.traversal import follows, graphs
 from headrace.wire.errors import quote
 
 Condition = Callable[[ov.Node], str | None]
-"""What of an operation may make it fail, as in "its indices"; None for nothing."""
+"""Names what may make an operation fail, as in "its indices"; None if nothing may."""
 
 _TYPES = {"boolean", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "bf16", "f16", "f32", "f64"}
-"""Not strings, and nothing of less than a byte: products of 4-bit weights may end the process."""
+"""Neither strings nor types of less than a byte: products of 4-bit weights may end the process."""
 
 
 def why_unsafe(model: ov.Model) -> str | None:
     """Why a run of the model may fail because of its data, naming the first operation that may; None if none may.
 
-    That goes for shapes that have run before, in a model whose shapes follow from those of its inputs.
+    This holds for shapes that have run before, in a model whose inner shapes follow from those of its inputs.
     """
     for graph in graphs(model):
         for node in graph.get_ordered_ops():
@@ -40,21 +40,21 @@ def _why_unsafe(node: ov.Node) -> str | None:
     named = f"{type_name} {quote(node.get_friendly_name())}"
     condition = SAFE.get(f"{type_name}.{node.get_type_info().version_id}")
     if condition is None:
-        return f"{named} is not known never to fail"
+        return f"{named} is not on the list of operations that never fail"
     for port in (*node.input_values(), *node.outputs()):
         element_type = port.get_element_type().to_string()
         if element_type not in _TYPES:
-            return f"{named} may fail because of elements of type {element_type}"
+            return f"{named} may fail because of its elements of type {element_type}"
     cause = condition(node)
     return None if cause is None else f"{named} may fail because of {cause}"
 
 
 def _never(node: ov.Node) -> None:
-    """It cannot fail."""
+    """The operation cannot fail."""
 
 
 def _fixed(**inputs: int) -> Condition:
-    """These inputs, by what they are called, must follow from constants and shapes. Those that are missing do."""
+    """Require these inputs, by name and index, to follow from constants and shapes. Missing inputs are fine."""
 
     def condition(node: ov.Node) -> str | None:
         for name, index in inputs.items():
@@ -66,7 +66,7 @@ def _fixed(**inputs: int) -> Condition:
 
 
 def _divides(node: ov.Node) -> str | None:
-    """Integers are divided as floats today, but nothing promises that: zero as a divisor may become a signal."""
+    """Integers are divided as floats today, but nothing promises that: a divisor of zero may come to raise a signal."""
     divisor = node.input_value(1)
     if divisor.get_element_type().is_real() or (follows(node.input_value(0)) and follows(divisor)):
         return None
@@ -75,7 +75,7 @@ def _divides(node: ov.Node) -> str | None:
 
 
 def _repeats(node: ov.Node) -> str | None:
-    """How often a Loop runs its body decides shapes, so neither data nor the body itself may decide it."""
+    """The number of iterations decides shapes, so neither data nor the body itself may decide that number."""
     _, condition = node.get_special_body_ports()
     if not follows(node.input_value(0)) or not follows(node.input_value(1)):
         return "its number of iterations"
@@ -94,7 +94,7 @@ _PADDED = _fixed(pads=1, pads_at_the_end=2, value=3)
 _BLOCKS = _fixed(block_shape=1, pads=2, pads_at_the_end=3)
 
 SAFE: dict[str, Condition] = {
-    # What a model consists of.
+    # The frame of a model.
     **_each(1, "Constant Parameter Result"),
     **_each(6, "Assign ReadValue"),
     **_each(8, "If"),
@@ -143,7 +143,7 @@ SAFE: dict[str, Condition] = {
     **_each(3, "GRUCell", _fixed(weights=2, recurrent_weights=3, biases=4)),
     **_each(5, "LSTMSequence", _fixed(lengths=3, weights=4, recurrent_weights=5, biases=6)),
     **_each(5, "GRUSequence RNNSequence", _fixed(lengths=2, weights=3, recurrent_weights=4, biases=5)),
-    # Where elements stand.
+    # Moving elements.
     **_each(1, "Concat DepthToSpace ShapeOf ShuffleChannels SpaceToDepth"),
     **_each(3, "ExtractImagePatches ShapeOf"),
     **_each(1, "Split VariadicSplit", _SPLIT),
@@ -165,7 +165,7 @@ SAFE: dict[str, Condition] = {
     **_each(4, "Interpolate", _fixed(sizes=1, scales=2, axes=3)),
     **_each(11, "Interpolate", _fixed(sizes=1, axes=2)),
     **_each(4, "Range", _fixed(start=0, stop=1, step=2)),
-    # By index. What Gather and OneHot do not find is zero or, once guarded, something else of the same tensor.
+    # Indexing. For an index out of range Gather and OneHot give zero or, once guarded, another element of the tensor.
     **_each(1, "Gather", _fixed(axis=2)),
     **_each(7, "Gather", _fixed(axis=2)),
     **_each(8, "Gather", _fixed(axis=2)),
@@ -182,4 +182,4 @@ SAFE: dict[str, Condition] = {
     **_each(12, "ScatterElementsUpdate", _INDEXED),
     **_each(15, "ScatterNDUpdate", _INDEXED),
 }
-"""By the type and the version of the operation: what must hold so that it cannot fail."""
+"""By the type and the version of the operation: the condition under which it cannot fail."""

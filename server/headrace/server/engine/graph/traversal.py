@@ -1,4 +1,4 @@
-"""What stands inside a model: its operations, those of bodies among them, and where their inputs come from."""
+"""Walks over a model's graph: its operations, those of bodies among them, and where their inputs come from."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import openvino as ov
 
 _VARYING = {"ReadValue", "RandomUniform", "Multinomial"}
-"""What remembers or invents."""
-_LOOKED_AT = {"ShapeOf": 0, "ConvertLike": 1}
-"""How many of the inputs have data that matters, where not all have."""
+"""Operations that remember values or draw them at random."""
+_READ_INPUTS = {"ShapeOf": 0, "ConvertLike": 1}
+"""How many inputs of an operation it reads the elements of, where it does not read those of all."""
 
 
 def graphs(model: ov.Model) -> Iterator[ov.Model]:
-    """The model, and after it the bodies of its operations, and theirs."""
+    """The model, followed by the bodies of its operations, and the bodies of theirs."""
     yield model
     for node in model.get_ops():
         for body in bodies(node):
@@ -29,8 +29,10 @@ def bodies(node: ov.Node) -> list[ov.Model]:
 
 
 def ancestors(source: ov.Output) -> Iterator[ov.Node]:
-    """What a value is computed from: its node, and others before it, but not those of which only the shape or the type
-    is looked at."""
+    """The operations from which a value is computed, its own first.
+
+    An operation does not count if only the shape or the type of its output is used.
+    """
     seen: set[str] = set()
     waiting = [source.get_node()]
     while waiting:
@@ -38,7 +40,7 @@ def ancestors(source: ov.Output) -> Iterator[ov.Node]:
         if node.get_name() not in seen:
             seen.add(node.get_name())
             yield node
-            waiting += [each.get_node() for each in node.input_values()[: _LOOKED_AT.get(node.get_type_name())]]
+            waiting += [each.get_node() for each in node.input_values()[: _READ_INPUTS.get(node.get_type_name())]]
 
 
 def follows(source: ov.Output) -> bool:
@@ -47,7 +49,7 @@ def follows(source: ov.Output) -> bool:
 
 
 def _varies(node: ov.Node) -> bool:
-    """Whether it may be another value though nothing that it is computed from has changed."""
+    """Whether the value of an operation may differ from run to run although its inputs are the same."""
     type_name = node.get_type_name()
-    source = not node.get_input_size() and type_name != "Constant"
-    return source or type_name in _VARYING or bool(bodies(node))
+    is_model_input = not node.get_input_size() and type_name != "Constant"
+    return is_model_input or type_name in _VARYING or bool(bodies(node))
