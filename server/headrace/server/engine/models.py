@@ -21,7 +21,7 @@ from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
 from headrace.server.engine.probing import direct
-from headrace.server.engine.probing.batching import most_rows
+from headrace.server.engine.probing.batching import probe_batching
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
 LONGEST = 20e-3
@@ -166,8 +166,8 @@ def _batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compilation
     if compilation.batch == 1:
         return 1
     longest = LONGEST_IN_PLACE if in_place else LONGEST
-    batching = most_rows(
-        compiled, spec.inputs, spec.outputs, wanted=compilation.batch, in_place=in_place, longest=longest
+    batching = probe_batching(
+        compiled, spec.inputs, spec.outputs, requested=compilation.batch, in_place=in_place, max_seconds=longest
     )
     logger.info("model %s: batches of %d rows at most: %s", quote(spec.name), batching.rows, batching.why)
     return batching.rows

@@ -13,7 +13,7 @@ from openvino import opset15 as op
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import CompiledModel, compile_model
-from headrace.server.engine.probing.batching import Batching, most_rows
+from headrace.server.engine.probing.batching import Batching, probe_batching
 from tests import models
 
 Build = Callable[[ov.Node], ov.Node]
@@ -21,9 +21,9 @@ Array = npt.NDArray[Any]
 
 BATCH = np.array([0])
 """The axis of the rows."""
-OTHERS = "output 'y' of a row depends on the others"
-COUNT = "output 'y' of a row depends on how many there are"
-NOT_ROWS = "output 'y' does not have a row for each of the inputs'"
+OTHERS = "output 'y' of a row depends on the other rows"
+COUNT = "output 'y' of a row depends on the number of rows"
+NOT_ROWS = "output 'y' does not have one row per input row"
 
 
 def build(folder: Path, function: Build, shape: models.Shape | None = None, type_name: str = "f32") -> Path:
@@ -42,9 +42,13 @@ def compiled(core: ov.Core, path: Path, run: Literal["direct", "async"] = "direc
     return compile_model(core, "m", "1", path, Compilation(run=run, properties=properties, batch=1))
 
 
-def rows_of(model: CompiledModel, wanted: int | None = 8, *, in_place: bool = True, longest: float = 1.0) -> Batching:
+def rows_of(
+    model: CompiledModel, requested: int | None = 8, *, in_place: bool = True, max_seconds: float = 1.0
+) -> Batching:
     spec = model.spec
-    return most_rows(model.runtime, spec.inputs, spec.outputs, wanted=wanted, in_place=in_place, longest=longest)
+    return probe_batching(
+        model.runtime, spec.inputs, spec.outputs, requested=requested, in_place=in_place, max_seconds=max_seconds
+    )
 
 
 def infer(request: ov.InferRequest, x: Array) -> Array:

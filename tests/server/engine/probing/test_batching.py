@@ -18,9 +18,9 @@ from headrace.server.core.specs import MAX_BATCH, Port
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import compile_model
 from headrace.server.engine.probing import batching
-from headrace.server.engine.probing.batching import Batching, most_rows
-from headrace.server.engine.probing.row_probe import Trial
-from headrace.server.engine.probing.sample_inputs import Draw
+from headrace.server.engine.probing.batching import Batching, probe_batching
+from headrace.server.engine.probing.row_probe import RowProbe
+from headrace.server.engine.probing.sample_inputs import SampleInputs
 from tests import models
 from tests.server.engine.probing.rows import (
     BATCH,
@@ -43,13 +43,13 @@ def test_a_model_of_independent_rows(core: ov.Core, tmp_path: Path, run: Literal
     assert rows_of(model, None, in_place=run == "direct") == Batching(MAX_BATCH, f"up to {MAX_BATCH} rows")
 
 
-@pytest.mark.parametrize(("wanted", "rows"), [(2, 2), (5, 5), (MAX_BATCH, MAX_BATCH), (1000, MAX_BATCH)])
-def test_so_many_as_are_wanted(core: ov.Core, tmp_path: Path, wanted: int, rows: int) -> None:
-    assert rows_of(compiled(core, models.add_multiply(tmp_path)), wanted) == Batching(rows, f"up to {rows} rows")
+@pytest.mark.parametrize(("requested", "rows"), [(2, 2), (5, 5), (MAX_BATCH, MAX_BATCH), (1000, MAX_BATCH)])
+def test_so_many_as_are_wanted(core: ov.Core, tmp_path: Path, requested: int, rows: int) -> None:
+    assert rows_of(compiled(core, models.add_multiply(tmp_path)), requested) == Batching(rows, f"up to {rows} rows")
 
 
 def test_one_row_is_no_batch(core: ov.Core, tmp_path: Path) -> None:
-    assert rows_of(compiled(core, models.add_multiply(tmp_path)), 1) == Batching(1, "no more are wanted")
+    assert rows_of(compiled(core, models.add_multiply(tmp_path)), 1) == Batching(1, "only one row is configured")
 
 
 def test_so_many_as_the_model_takes(core: ov.Core, tmp_path: Path) -> None:
@@ -58,16 +58,16 @@ def test_so_many_as_the_model_takes(core: ov.Core, tmp_path: Path) -> None:
     path = build(tmp_path, lambda x: op.slice(x, BATCH, np.array([4]), np.array([1])))  # y: f32[..4,16]
     assert rows_of(compiled(core, path)).rows == 4
     path = build(tmp_path, lambda x: op.add(x, constant(1)), [ov.Dimension(0, 1), 16])
-    assert rows_of(compiled(core, path)) == Batching(1, "the model takes no more")
+    assert rows_of(compiled(core, path)) == Batching(1, "the model accepts only one row")
 
 
 def test_so_many_as_fit_in_memory(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = compiled(core, models.add_multiply(tmp_path))
     row = 4 * 16 * 4  # two inputs and two outputs
-    monkeypatch.setattr(batching, "LARGEST", 4 * row - 1)
+    monkeypatch.setattr(batching, "MAX_RUN_BYTES", 4 * row - 1)
     assert rows_of(model).rows == 3
-    monkeypatch.setattr(batching, "LARGEST", 2 * row - 1)
-    assert rows_of(model) == Batching(1, "a row takes 0.0 MiB")
+    monkeypatch.setattr(batching, "MAX_RUN_BYTES", 2 * row - 1)
+    assert rows_of(model) == Batching(1, "a row takes 0.0 MiB of inputs and outputs")
 
 
 @pytest.mark.parametrize(
@@ -117,23 +117,23 @@ def test_rows_that_it_says_are_independent_are(core: ov.Core, tmp_path: Path, ru
     ("model", "why"),
     [
         (models.static_add_multiply, "input 'x' has no dynamic first axis"),
-        (models.bounded_add_multiply, "input 'x' has 2 rows at least"),
-        (models.strings, "input 'x' is of strings"),
+        (models.bounded_add_multiply, "input 'x' requires at least 2 rows"),
+        (models.strings, "input 'x' holds strings"),
         (models.scalar, "input 'x' has no dynamic first axis"),
         (models.failing, "output 'y' has no dynamic first axis"),
         (models.repeated, "input 'times' has no dynamic first axis"),
     ],
 )
 def test_ports_that_rule_batches_out(core: ov.Core, tmp_path: Path, model: Callable[[Path], Path], why: str) -> None:
-    for wanted in (None, 8):
-        assert rows_of(compiled(core, model(tmp_path)), wanted) == Batching(1, why)
+    for requested in (None, 8):
+        assert rows_of(compiled(core, model(tmp_path)), requested) == Batching(1, why)
 
 
 @pytest.mark.parametrize(
     ("shape", "why"),
     [
-        ([-1, -1], "input 'x' has another dynamic axis"),
-        ([-1, 3, ov.Dimension(1, 2)], "input 'x' has another dynamic axis"),
+        ([-1, -1], "input 'x' has a dynamic axis besides the first"),
+        ([-1, 3, ov.Dimension(1, 2)], "input 'x' has a dynamic axis besides the first"),
         ([1, -1], "input 'x' has no dynamic first axis"),
         ([-1, 0], "input 'x' has no elements"),
     ],
@@ -147,9 +147,9 @@ def test_any_rank_rules_batches_out(core: ov.Core, tmp_path: Path) -> None:
     model = compiled(core, models.add_multiply(tmp_path))
     (x, y), outputs = model.spec.inputs, model.spec.outputs
     ranks = [x, Port(y.index, y.names, y.datatype, None)]
-    batch = most_rows(model.runtime, ranks, outputs, wanted=8, in_place=True, longest=1.0)
+    batch = probe_batching(model.runtime, ranks, outputs, requested=8, in_place=True, max_seconds=1.0)
     assert batch == Batching(1, "input 'y' has no dynamic first axis")
-    batch = most_rows(model.runtime, [], outputs, wanted=8, in_place=True, longest=1.0)
+    batch = probe_batching(model.runtime, [], outputs, requested=8, in_place=True, max_seconds=1.0)
     assert batch == Batching(1, "it has no inputs")
 
 
@@ -178,26 +178,26 @@ def _at_most_four(x: ov.Node) -> ov.Node:
     return op.add(x, op.slice(constant(np.ones((4, 16))), BATCH, op.unsqueeze(count_rows(x), BATCH), np.array([1])))
 
 
-@pytest.mark.parametrize("wanted", [None, 8])
+@pytest.mark.parametrize("requested", [None, 8])
 @pytest.mark.usefixtures("patient")
-def test_runs_that_fail_with_more_rows(core: ov.Core, tmp_path: Path, wanted: int | None) -> None:
-    batch = rows_of(compiled(core, build(tmp_path, _at_most_four)), wanted)
-    assert batch == Batching(4, f"up to 4 rows: a run of {8 if wanted is None else 5} rows fails")
+def test_runs_that_fail_with_more_rows(core: ov.Core, tmp_path: Path, requested: int | None) -> None:
+    batch = rows_of(compiled(core, build(tmp_path, _at_most_four)), requested)
+    assert batch == Batching(4, f"up to 4 rows: a run of {8 if requested is None else 5} rows fails")
 
 
-@pytest.mark.parametrize("wanted", [None, 8])
-def test_runs_that_fail_with_one_row(core: ov.Core, tmp_path: Path, wanted: int | None) -> None:
+@pytest.mark.parametrize("requested", [None, 8])
+def test_runs_that_fail_with_one_row(core: ov.Core, tmp_path: Path, requested: int | None) -> None:
     def pairs(x: ov.Node) -> ov.Node:
         two = op.reshape(x, np.array([-1, 2, 16]), special_zero=False)
         return op.reshape(op.add(two, constant([[[1], [2]]])), np.array([-1, 16]), special_zero=False)
 
-    assert rows_of(compiled(core, build(tmp_path, pairs)), wanted) == Batching(1, "a run of a row fails")
+    assert rows_of(compiled(core, build(tmp_path, pairs)), requested) == Batching(1, "a run of one row fails")
 
 
 def test_checking_is_bounded(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = compiled(core, models.add_multiply(tmp_path))
-    monkeypatch.setattr(batching, "CHECKING_WANTED", 0.0)
-    assert rows_of(model) == Batching(1, "checking a row takes too long")
+    monkeypatch.setattr(batching, "REQUESTED_CHECKING_SECONDS", 0.0)
+    assert rows_of(model) == Batching(1, "checking one row takes too long")
 
 
 def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +212,11 @@ def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pyte
         return op.add(x, op.multiply(op.reduce_max(matrix, np.array([0, 1]), keep_dims=True), constant(0)))
 
     model = compiled(core, build(tmp_path, slow))
-    monkeypatch.setattr(batching, "FIRST", 0.02)
-    assert rows_of(model, None) == Batching(1, "measuring a row takes too long")
-    monkeypatch.setattr(batching, "CHECKING_WANTED", 0.02)
+    monkeypatch.setattr(batching, "FIRST_RUN_SECONDS", 0.02)
+    assert rows_of(model, None) == Batching(1, "measuring one row takes too long")
+    monkeypatch.setattr(batching, "REQUESTED_CHECKING_SECONDS", 0.02)
     began = perf_counter()
-    assert rows_of(model) == Batching(1, "checking a row takes too long")
+    assert rows_of(model) == Batching(1, "checking one row takes too long")
     given_up = perf_counter() - began
     x = np.ones((1, 16), np.float32)
     began = perf_counter()
@@ -226,14 +226,14 @@ def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pyte
 
 def test_nothing_is_left_behind(core: ov.Core, tmp_path: Path) -> None:
     def living() -> int:
-        return sum(isinstance(each, Trial | Draw) for each in gc.get_objects())
+        return sum(isinstance(each, RowProbe | SampleInputs) for each in gc.get_objects())
 
     model = compiled(core, models.add_multiply(tmp_path))
     gc.disable()
     try:
         before = living()
-        for wanted in (None, 8):
-            rows_of(model, wanted)
+        for requested in (None, 8):
+            rows_of(model, requested)
         assert living() == before
     finally:
         gc.enable()
@@ -264,31 +264,31 @@ def test_rows_that_take_as_long_together_are_joined_only_on_demand(
 
 
 def test_a_row_that_takes_longer_than_a_batch_may(core: ov.Core, tmp_path: Path) -> None:
-    batch = rows_of(compiled(core, models.add_multiply(tmp_path)), None, longest=1e-7)
+    batch = rows_of(compiled(core, models.add_multiply(tmp_path)), None, max_seconds=1e-7)
     assert batch.rows == 1
-    assert batch.why.startswith("a row takes 0.0")
+    assert batch.why.startswith("one row takes 0.0")
     assert batch.why.endswith(" ms")
 
 
-class Clockwork(Trial):
+class Clockwork(RowProbe):
     """A model that takes what a function says, and whose rows are the same together as alone up to some number."""
 
-    def __init__(self, seconds: Callable[[int], float], equal: int = MAX_BATCH) -> None:
-        self._function = seconds
+    def __init__(self, run_seconds: Callable[[int], float], equal: int = MAX_BATCH) -> None:
+        self._run_seconds = run_seconds
         self._equal = equal
         self.noise: list[float] = []
         """Factors of the next measurements."""
 
-    def seconds(self, rows: int, in_place: bool, deadline: float) -> list[float]:
+    def time_runs(self, rows: int, in_place: bool, deadline: float) -> list[float]:
         factor = self.noise.pop(0) if self.noise else 1.0
-        return [factor * self._function(rows)] * 3
+        return [factor * self._run_seconds(rows)] * 3
 
-    def difference(self, rows: int, deadline: float) -> str | None:
+    def find_difference(self, rows: int, deadline: float) -> str | None:
         return "no" if rows > self._equal else None
 
 
-def choose(trial: Clockwork, bound: int = MAX_BATCH, *, in_place: bool = True, longest: float = 1e3) -> Batching:
-    return batching._Sizes(trial, in_place, longest).choose(bound)
+def choose(probe: Clockwork, bound: int = MAX_BATCH, *, in_place: bool = True, max_seconds: float = 1e3) -> Batching:
+    return batching._Sizes(probe, in_place, max_seconds).choose(bound)
 
 
 def test_more_rows_for_as_long_as_each_gets_quicker() -> None:
@@ -309,9 +309,9 @@ def test_a_batch_makes_nobody_wait_longer_on_average() -> None:
 
 
 def test_a_batch_is_no_longer_than_it_may_be() -> None:
-    trial = Clockwork(lambda rows: 1 + 0.1 * rows)
-    assert choose(trial, longest=3.0) == Batching(16, "up to 16 rows: 32 rows take 4.2e+03 ms")
-    assert choose(trial, longest=1.0) == Batching(1, "a row takes 1.1e+03 ms")
+    probe = Clockwork(lambda rows: 1 + 0.1 * rows)
+    assert choose(probe, max_seconds=3.0) == Batching(16, "up to 16 rows: 32 rows take 4.2e+03 ms")
+    assert choose(probe, max_seconds=1.0) == Batching(1, "one row takes 1.1e+03 ms")
 
 
 def test_fewer_equal_rows_than_pay_have_to_pay_themselves() -> None:
@@ -321,24 +321,24 @@ def test_fewer_equal_rows_than_pay_have_to_pay_themselves() -> None:
 
 
 def test_a_busy_machine_makes_a_size_look_slow() -> None:
-    trial = Clockwork(lambda rows: 1 + 0.01 * rows)
-    trial.noise = [1.0, 9.0]  # the second one
-    assert choose(trial).rows == MAX_BATCH
-    trial.noise = [1.0, 0.1, 9.0]  # the third, after the second looked quick
-    assert choose(trial, in_place=False).rows == MAX_BATCH
+    probe = Clockwork(lambda rows: 1 + 0.01 * rows)
+    probe.noise = [1.0, 9.0]  # the second one
+    assert choose(probe).rows == MAX_BATCH
+    probe.noise = [1.0, 0.1, 9.0]  # the third, after the second looked quick
+    assert choose(probe, in_place=False).rows == MAX_BATCH
 
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_busy_machine_does_not_make_slow_batches_look_quick(in_place: bool) -> None:
     """While one row was measured it was busy, and then no more."""
-    trial = Clockwork(lambda rows: float(rows))
-    trial.noise = [99.0]
-    assert choose(trial, in_place=in_place).rows == 1
+    probe = Clockwork(lambda rows: float(rows))
+    probe.noise = [99.0]
+    assert choose(probe, in_place=in_place).rows == 1
 
 
 def test_one_lucky_asynchronous_run_in_three_does_not_count() -> None:
     class Lucky(Clockwork):
-        def seconds(self, rows: int, in_place: bool, deadline: float) -> list[float]:
+        def time_runs(self, rows: int, in_place: bool, deadline: float) -> list[float]:
             return [0.1 if rows == 1 else 1.0, 1.0, 1.0]
 
     assert choose(Lucky(float), in_place=False).rows == MAX_BATCH

@@ -111,8 +111,8 @@ def _negate_if(condition: ov.Node, x: ov.Node) -> ov.Node:
 @pytest.mark.parametrize("limit", [5e3, 1e6, 1e30])
 def test_rows_that_depend_on_the_largest_of_all(core: ov.Core, tmp_path: Path, limit: float) -> None:
     model = compiled(core, build(tmp_path, lambda x: _clip(x, limit)))
-    for wanted in (2, 8):
-        assert rows_of(model, wanted) == Batching(1, OTHERS)
+    for requested in (2, 8):
+        assert rows_of(model, requested) == Batching(1, OTHERS)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_rows_that_depend_on_an_extreme_one_before(
     core: ov.Core, tmp_path: Path, name: str, condition: Callable[[ov.Node], ov.Node]
 ) -> None:
     model = compiled(core, build(tmp_path, lambda x: _negate_if(condition(x), x)))
-    for wanted in (2, 8):
-        assert rows_of(model, wanted) == Batching(1, OTHERS), name
+    for requested in (2, 8):
+        assert rows_of(model, requested) == Batching(1, OTHERS), name
 
 
 def test_fewer_rows_than_were_seen_to_mix_may_mix_too(core: ov.Core, tmp_path: Path) -> None:
@@ -166,6 +166,6 @@ def test_integer_rows_that_depend_on_a_row_of_ones(core: ov.Core, tmp_path: Path
 )
 def test_outputs_that_have_other_rows(core: ov.Core, tmp_path: Path, function: Build) -> None:
     model = compiled(core, build(tmp_path, function))
-    for wanted in (None, 8):
-        assert rows_of(model, wanted).rows == 1
+    for requested in (None, 8):
+        assert rows_of(model, requested).rows == 1
     assert rows_of(model).why in (NOT_ROWS, "output 'y' has no dynamic first axis")

@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 
 from headrace.server.core.specs import MAX_BATCH
-from headrace.server.engine.probing.sample_inputs import Draw, Poison, poison_row, poisoned_rows
+from headrace.server.engine.probing.sample_inputs import Poison, SampleInputs, poison_row, poisoned_rows
 from headrace.wire.dtypes import numpy_dtype
 from tests import models
 from tests.server.engine.probing.rows import (
@@ -20,7 +20,7 @@ from tests.server.engine.probing.rows import (
 
 def test_a_draw_is_the_same_however_it_is_asked_for(core: ov.Core, tmp_path: Path) -> None:
     spec = compiled(core, models.add_multiply(tmp_path)).spec
-    one, other = (Draw(spec.inputs, spec.outputs, 8, large=True) for _ in range(2))
+    one, other = (SampleInputs(spec.inputs, spec.outputs, 8, large=True) for _ in range(2))
     for count in range(9):
         one.rows(count)
     for left, right in zip(one.rows(8), other.rows(8), strict=True):
@@ -32,7 +32,7 @@ def test_a_draw_is_the_same_however_it_is_asked_for(core: ov.Core, tmp_path: Pat
 @pytest.mark.parametrize("large", [False, True])
 def test_integers_are_0_and_1(core: ov.Core, tmp_path: Path, type_name: str, large: bool) -> None:
     ports = compiled(core, models.identity(tmp_path, type_name)).spec.inputs
-    (values,) = Draw(ports, ports, MAX_BATCH, large=large).rows(MAX_BATCH)
+    (values,) = SampleInputs(ports, ports, MAX_BATCH, large=large).rows(MAX_BATCH)
     assert set(values.view(numpy_dtype(ports[0].datatype)).ravel().tolist()) == {0, 1}
 
 
@@ -43,7 +43,7 @@ def test_floats_are_poisoned_with_what_is_extreme(core: ov.Core, tmp_path: Path,
     values = [(Poison.INFINITY, math.inf), (Poison.MINUS_INFINITY, -math.inf), (Poison.NAN, math.nan)]
     for poison, value in values:
         np.testing.assert_array_equal(poison_row(port, poison).view(dtype).astype(float), [value])
-    (largest,) = poison_row(port, Poison.LARGEST).view(dtype)
+    (largest,) = poison_row(port, Poison.LARGEST_FINITE).view(dtype)
     assert np.isfinite(largest)
     with np.errstate(over="ignore"):
         assert np.isinf(np.nextafter(largest, dtype.type(math.inf)))

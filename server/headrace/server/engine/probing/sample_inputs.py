@@ -1,4 +1,4 @@
-"""Rows of inputs for models to be tried on: ordinary, large and extreme ones."""
+"""Sample inputs on which a model's rows are probed: ordinary, large and extreme ones."""
 
 from __future__ import annotations
 
@@ -14,86 +14,87 @@ from headrace.server.engine.ports import row_bytes, row_shape
 from headrace.wire.dtypes import Datatype, numpy_dtype
 
 SEED = 1
+LARGE_FACTOR = 1e3
 
 FLOATS = {Datatype.FP16, Datatype.FP32, Datatype.FP64, Datatype.BF16}
-Bytes = npt.NDArray[np.uint8]
-"""Of a tensor: [rows, bytes of a row]. So NaNs are compared by their bits, and bfloat16 is as good as any."""
+Rows = npt.NDArray[np.uint8]
+"""The bytes of a tensor: [rows, bytes of a row]. Bytes compare NaNs by their bits, and need no NumPy type of
+bfloat16."""
 
 
-class Draw:
-    """Rows of inputs at random, the same ones each time, and what each gives alone.
+class SampleInputs:
+    """Random rows for each input, the same each time, and the results that each row gives when it runs alone.
 
-    Numbers are normally distributed, `large` ones a thousand times as far. Integers are 0 or 1, because they may be
-    indices: one half of them each, and if `large` a share that is each row's own.
+    Floats are normally distributed, scaled by a thousand if `large`. Integers are 0 or 1, because they may be indices:
+    1 with a probability of one half, or if `large` with a probability that each row draws.
     """
 
-    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], most: int, *, large: bool) -> None:
-        self.most = most
-        self.alone = [np.empty((most, row_bytes(port)), np.uint8) for port in outputs]
-        self.known = 0
-        """Of so many rows `alone` is known."""
+    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], max_rows: int, *, large: bool) -> None:
+        self.max_rows = max_rows
+        self.alone = [np.empty((max_rows, row_bytes(port)), np.uint8) for port in outputs]
+        """For each output, the result of each row that ran alone."""
+        self.rows_run_alone = 0
         self._inputs = inputs
         self._large = large
-        self._values = [np.empty((most, row_bytes(port)), np.uint8) for port in inputs]
-        self._drawn = 0
+        self._values = [np.empty((max_rows, row_bytes(port)), np.uint8) for port in inputs]
+        self._rows_drawn = 0
         self._random = np.random.default_rng(SEED + large)
 
-    def rows(self, count: int) -> list[Bytes]:
-        """The first rows of each input. They are drawn when they are first asked for: most may never be."""
-        for row in range(self._drawn, count):
+    def rows(self, count: int) -> list[Rows]:
+        """The first `count` rows of each input. Rows are drawn on first use, since most may never be needed."""
+        for row in range(self._rows_drawn, count):
             for port, values in zip(self._inputs, self._values, strict=True):
                 values[row] = self._row(port).view(np.uint8)
-        self._drawn = max(self._drawn, count)
+        self._rows_drawn = max(self._rows_drawn, count)
         return [values[:count] for values in self._values]
 
     def _row(self, port: Port) -> npt.NDArray[np.generic]:
         size = math.prod(row_shape(port))
         if port.datatype in FLOATS:
-            numbers = self._random.standard_normal(size, np.float32) * np.float32(1e3 if self._large else 1)
+            numbers = self._random.standard_normal(size, np.float32) * np.float32(LARGE_FACTOR if self._large else 1)
             return numbers.astype(numpy_dtype(port.datatype))
-        share = self._random.random() if self._large else 0.5
-        return (self._random.random(size, np.float32) < share).astype(numpy_dtype(port.datatype))
+        probability = self._random.random() if self._large else 0.5
+        return (self._random.random(size, np.float32) < probability).astype(numpy_dtype(port.datatype))
 
 
 class Poison(Enum):
-    """What is in a row that others must not feel."""
+    """What fills a row that must not affect the others."""
 
     NAN = auto()
     INFINITY = auto()
     MINUS_INFINITY = auto()
-    LARGEST = auto()
-    """The largest finite number."""
-    LARGE = auto()
-    """A row of the large draw."""
+    LARGEST_FINITE = auto()
+    LARGE_SAMPLE = auto()
+    """A row of the large sample inputs."""
 
 
-def poisoned_rows(rows: int, positions: np.random.Generator) -> Iterator[dict[int, Poison]]:
-    """Which rows to poison, once for each run.
+def poisoned_rows(rows: int, random: np.random.Generator) -> Iterator[dict[int, Poison]]:
+    """Which rows to poison with what, once for each run.
 
-    Of two rows each is poisoned with everything, in case only the one depends on the other (a cumulative sum). Beyond
-    that it is about kernels that compute a number of rows at once.
+    Of two rows each is poisoned with everything, in case only one of them depends on the other (as in a cumulative
+    sum). With more rows the question is only whether a kernel that computes several rows at once mixes them.
     """
     if rows == 2:
         for poison in Poison:
             yield {0: poison}
             yield {1: poison}
     else:
-        first, second = positions.permutation(rows)[:2].tolist()
+        first, second = random.permutation(rows)[:2].tolist()
         _, *others = Poison
         yield {first: Poison.NAN, second: others[rows % len(others)]}
 
 
-def poison_row(port: Port, poison: Poison) -> Bytes:
-    """The bytes of a row; integers are all 1 for what is large, else all 0."""
+def poison_row(port: Port, poison: Poison) -> Rows:
+    """The bytes of a poisoned row. Integers are all 1 for large numbers, and otherwise all 0."""
     dtype = numpy_dtype(port.datatype)
     size = math.prod(row_shape(port))
     if port.datatype not in FLOATS:
-        return np.full(size, poison in (Poison.INFINITY, Poison.LARGEST), dtype).view(np.uint8)
+        return np.full(size, poison in (Poison.INFINITY, Poison.LARGEST_FINITE), dtype).view(np.uint8)
     infinity = np.array(math.inf, dtype)
     values = {
         Poison.NAN: np.array(math.nan, dtype),
         Poison.INFINITY: infinity,
         Poison.MINUS_INFINITY: -infinity,
-        Poison.LARGEST: np.nextafter(infinity, np.array(0, dtype)),
+        Poison.LARGEST_FINITE: np.nextafter(infinity, np.array(0, dtype)),
     }
     return np.full(size, values[poison], dtype).view(np.uint8)
