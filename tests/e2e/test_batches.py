@@ -31,8 +31,8 @@ async def infer_all(address: str) -> tuple[list[bytes], int]:
 @pytest.mark.parametrize(
     ("options", "says", "most_runs"),
     [
-        ([], "64 rows at most", COUNT // 4),
-        (["--batch=4"], "4 rows at most", COUNT // 2),
+        ([], "up to 64 rows", COUNT // 4),
+        (["--batch=4"], "up to 4 rows", COUNT // 2),
         (["--batch=off"], None, COUNT),
     ],
 )

@@ -76,7 +76,7 @@ async def test_strings(address: str) -> None:
         assert (await server.infer("strings", {"x": many}))["same"].tolist() == [word.encode() for word in many]
         with pytest.raises(hc.InvalidArgument, match=r"'x' has shape \[0\]"):
             await server.infer("strings", {"x": np.zeros(0, object)})
-        with pytest.raises(hc.InvalidArgument, match=r"'x': element 1 ends in NUL"):
+        with pytest.raises(hc.InvalidArgument, match=r"'x': element 1 ends in a NUL byte"):
             await (await stream.submit("strings", {"x": np.array([b"a", b"b\0"], object)}))
         with pytest.raises(hc.InvalidArgument, match="neither str nor bytes"):
             await stream.submit("strings", {"x": np.array([1.5], object)})

@@ -180,7 +180,7 @@ async def test_who_comes_while_it_is_loaded_is_told_so() -> None:
     ("error", "told"),
     [
         (FailedPrecondition("model 'a' cannot be read from '/secret/a.xml'"), "the server's log says why"),
-        (NotFound("model 'a': there is no '/secret/a.xml'"), "its file is not there"),
+        (NotFound("model 'a': file '/secret/a.xml' does not exist"), "its file is not there"),
         (MemoryError("/secret"), "the server's log says why"),
     ],
 )

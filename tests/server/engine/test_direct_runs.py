@@ -20,7 +20,7 @@ from headrace.server.engine.direct_runs import (
     THREAD_HOP_SECONDS,
     RunTimes,
 )
-from headrace.server.engine.inputs import REMEMBERED
+from headrace.server.engine.inputs import MAX_CACHED_BYTES
 from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.slots import Slot
 from tests import models
@@ -171,11 +171,11 @@ def test_batches_of_every_size_have_run_before_anybody_waits_for_one(tmp_path: P
     assert not in_place_at_once(model, rows)
 
 
-@pytest.mark.parametrize(("most", "remembered"), [(REMEMBERED, 2 * 4), (2 * 64, 2 * 2), (0, 0)])
+@pytest.mark.parametrize(("max_bytes", "cached"), [(MAX_CACHED_BYTES, 2 * 4), (2 * 64, 2 * 2), (0, 0)])
 def test_the_memory_of_small_batches_stays_for_the_next_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, remembered: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, cached: int
 ) -> None:
-    monkeypatch.setattr(inputs, "REMEMBERED", most)
+    monkeypatch.setattr(inputs, "MAX_CACHED_BYTES", max_bytes)
     model = compile_model(ov.Core(), "m", "1", models.add_multiply(tmp_path), Compilation(run="direct", batch=1))
     spec = replace(model.spec, batch=4)
     slot = Slot(replace(model, spec=spec), lambda _: None)
@@ -188,5 +188,5 @@ def test_the_memory_of_small_batches_stays_for_the_next_ones(
         sent, _, _ = slot.read()
         slot.end()
         assert [[a[0, 0] for a in arrays(tensors)] for tensors in sent] == [[2 * n, n * n] for n in given]
-    assert len(slot._inputs._known) == remembered
+    assert len(slot._inputs._cached) == cached
     slot.close()

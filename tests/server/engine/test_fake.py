@@ -158,11 +158,11 @@ def test_a_part_that_the_function_raises_for_fails_the_whole_batch() -> None:
 
 def test_what_a_batch_must_not_be() -> None:
     bench, other = Bench(Script()), Bench(Script())
-    with pytest.raises(AssertionError, match="a run without parts"):
+    with pytest.raises(AssertionError, match="the run has no parts"):
         bench.start_of()
     with pytest.raises(AssertionError, match="too many rows"):
         bench.start_of(bench.piece(1, 2, 3), bench.piece(4, 5))
-    with pytest.raises(AssertionError, match="of another model"):
+    with pytest.raises(AssertionError, match="belongs to another model"):
         bench.start_of(bench.piece(1), other.piece(2))
     assert not bench.engine.started
     bench.start_of(bench.piece(1, 2, 3, 4, 5))
@@ -262,7 +262,7 @@ def test_a_run_ends_once() -> None:
 def test_a_model_is_unloaded_once_and_when_nothing_of_it_runs() -> None:
     bench = Bench(Script(held=True))
     run = bench.start(1)
-    with pytest.raises(AssertionError, match="model 'double' runs"):
+    with pytest.raises(AssertionError, match="model 'double' is running"):
         bench.engine.unload(bench.spec)
     bench.engine.finish(run)
     bench.engine.collect()

@@ -124,7 +124,7 @@ def test_properties_win_over_the_hint() -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         load(tmp_path / "none.xml")
-    assert caught.value.message == f"model 'm': there is no '{tmp_path}/none.xml'"
+    assert caught.value.message == f"model 'm': file '{tmp_path}/none.xml' does not exist"
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:

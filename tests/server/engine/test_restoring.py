@@ -69,12 +69,12 @@ def test_a_run_after_one_that_failed(driver: Driver, tmp_path: Path) -> None:
 def test_a_cancelled_run_goes_on_unless_that_takes_longer_than_replacing(driver: Driver, spec: ModelSpec) -> None:
     run = make(spec, {"x": LARGE})
     slot = driver.slot(spec)
-    slot._patience = 100
+    slot._replacement_seconds = 100
     assert driver.engine.start(run) is None
     driver.engine.cancel(run)
     (ended,) = driver.wait()
     assert (ended.error, ended.restoring, ended.sent) == (None, False, ())
-    slot._patience = 0
+    slot._replacement_seconds = 0
     assert driver.engine.start(run) is None
     driver.engine.cancel(run)
     (ended,) = driver.wait()
@@ -148,7 +148,7 @@ def test_cleansing_that_takes_longer_than_replacing(driver: Driver, tmp_path: Pa
     """Large inputs are lent to the runtime until it lets go."""
     spec = driver.load(save(gathered(), tmp_path))
     slot = driver.slot(spec)
-    slot._patience = 0
+    slot._replacement_seconds = 0
     assert isinstance(driver.run(make(spec, gathering(1_000_000, 99))).error, RuntimeError)
     assert (array(driver.infer(spec, gathering(3, 1)).sent[0]) == np.full((3, 3), 2)).all()
     assert driver.slot(spec) is not slot
@@ -202,8 +202,8 @@ def test_what_cannot_be_replaced_tells_each_ticket_and_is_tried_again(
     driver: Driver, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = array(driver.infer(spec, {"x": SMALL}).sent[0])
-    broken = Broken(CompiledModel.another)
-    monkeypatch.setattr(CompiledModel, "another", lambda model: broken(model))
+    broken = Broken(CompiledModel.recompiled)
+    monkeypatch.setattr(CompiledModel, "recompiled", lambda model: broken(model))
     run = make(spec, {"x": LARGE})
     driver.engine.start(run)
     now(driver, run)
@@ -235,18 +235,18 @@ def test_whatever_raises_while_one_slot_is_restored_others_are(
 def test_a_model_that_is_unloaded_meanwhile(driver: Driver, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, go_on = threading.Event(), threading.Event()
     closed: list[Slot] = []
-    another, close = CompiledModel.another, Slot.close
+    recompiled, close = CompiledModel.recompiled, Slot.close
 
     def slowly(model: CompiledModel) -> CompiledModel:
         compiling.set()
         assert go_on.wait(20)
-        return another(model)
+        return recompiled(model)
 
     def noted(slot: Slot) -> None:
         close(slot)
         closed.append(slot)
 
-    monkeypatch.setattr(CompiledModel, "another", slowly)
+    monkeypatch.setattr(CompiledModel, "recompiled", slowly)
     monkeypatch.setattr(slots.Slot, "close", noted)
     old = driver.slot(spec)
     run = make(spec, {"x": LARGE})

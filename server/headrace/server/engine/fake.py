@@ -1,6 +1,6 @@
-"""An engine without a runtime, for tests of what stands above it.
+"""An engine without a runtime, for tests of the layers above it.
 
-Models are functions, and a test says when runs end.
+Models are functions, and tests decide when runs end.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from headrace.wire.tensors import from_wire, to_wire
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Function = Callable[[dict[str, npt.NDArray[Any]]], Arrays]
-"""From inputs to outputs, by the names of the ports. What it raises is what the run fails with."""
+"""Computes outputs from inputs, by the names of the ports. An exception makes the run fail with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How the runs of a model go: they complete when they start, or as this says.
+    """When the runs of a model end: as soon as they start, or as follows.
 
-    `held`: not before `finish` or `fail`. `polls`: during that poll after the start, counting from
-    1. `ignores_cancel`: a cancelled run ends when it would have ended anyhow. `spoils`: a run that fails spoils its
-    slot, until `restore`.
+    `held`: not before `finish` or `fail`. `polls`: during that poll after the start, counting from 1. `ignores_cancel`:
+    a cancelled run ends when it would have ended anyway. `spoils`: a run that fails spoils its slot, until `restore`.
     """
 
     held: bool = False
@@ -49,15 +48,15 @@ class _Running:
 
 
 class FakeEngine:
-    """A `ports.Engine` that reports as the real one: completions wake, failures wait for a poll.
+    """An `engine_api.Engine` that reports like the real one: completions wake the caller, failures wait for a poll.
 
-    It asserts what an engine may expect: no run starts in a slot that has one or is being restored, and a run has
-    all of its inputs.
+    It asserts what an engine may expect: no run starts in a slot that is running or being restored, and a run has all
+    of its inputs.
     """
 
     def __init__(self) -> None:
         self.started: list[Run] = []
-        """Every run, in the order of their starts."""
+        """Every run, in the order of the starts."""
         self._models: dict[int, tuple[ModelSpec, Function, Script]] = {}
         self._running: dict[Run, _Running] = {}
         self._ended: dict[Run, Ended] = {}
@@ -77,7 +76,7 @@ class FakeEngine:
         return list(self._running)
 
     def finish(self, run: Run) -> None:
-        """Complete a run with what its model's function returns; with nothing if cancelled."""
+        """Complete a run with the result of its model's function, or without one if it was cancelled."""
         state = self._undecided(run)
         try:
             ended = Ended(run) if state.cancelled else result_of(run, state.function)
@@ -88,7 +87,7 @@ class FakeEngine:
             self._wake()
 
     def fail(self, run: Run, error: Exception) -> None:
-        """Have a run fail. Nobody is woken."""
+        """Make a run fail, without waking the caller."""
         spoils = self._undecided(run).script.spoils
         self._ended[run] = Ended(run, error=error, restoring=spoils)
         if spoils:
@@ -101,44 +100,44 @@ class FakeEngine:
         self._wake()
 
     def restored(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that were restored since the last call."""
+        """The slots that have been restored since the last call."""
         restored, self._restored = self._restored, []
         return restored
 
     def on_ended(self, wake: Callable[[], None]) -> None:
-        """Say who is to be woken."""
+        """Set the function that wakes the caller."""
         self._wake = wake
 
     def start(self, run: Run) -> None:
-        """Begin a run. AssertionError when it breaks the contract."""
+        """Start a run. Raises AssertionError when it breaks the contract."""
         spec, function, script = self._models[id(run.spec)]
         assert 0 <= run.slot < spec.slots, f"model {spec.name!r} has no slot {run.slot}"
         assert (id(spec), run.slot) not in self.spoiled, f"slot {run.slot} of model {spec.name!r} is spoiled"
         for other in self._running:
             same = other.spec is spec and other.slot == run.slot
             assert not same, f"slot {run.slot} of model {spec.name!r} has a run"
-        assert run.parts, "a run without parts"
-        assert len(run.parts) == 1 or sum(part.rows for part in run.parts) <= spec.batch, "a batch of too many rows"
+        assert run.parts, "the run has no parts"
+        assert len(run.parts) == 1 or sum(part.rows for part in run.parts) <= spec.batch, "the batch has too many rows"
         for part in run.parts:
             assert part.plan is not None
-            assert part.plan.spec is spec, "a part of another model"
-            assert len(part.inline) == len(part.plan.inline), "inline inputs and plan differ"
-            assert len(part.references) == len(part.plan.references), "references and plan differ"
+            assert part.plan.spec is spec, "a part belongs to another model"
+            assert len(part.inline) == len(part.plan.inline), "the inline inputs differ from the plan"
+            assert len(part.references) == len(part.plan.references), "the references differ from the plan"
         self.started.append(run)
         self._running[run] = _Running(script, function)
         if not (script.held or script.polls):
             self.finish(run)
 
     def follow(self, run: Run) -> None:
-        """Nothing is done in place here."""
+        """Never runs in place."""
 
     def unload(self, spec: ModelSpec) -> None:
-        """Forget a model. AssertionError when something of it runs."""
-        assert not any(run.spec is spec for run in self._running), f"model {spec.name!r} runs"
+        """Remove a model. Raises AssertionError when a run of it is in progress."""
+        assert not any(run.spec is spec for run in self._running), f"model {spec.name!r} is running"
         del self._models[id(spec)]
 
     def cancel(self, run: Run) -> None:
-        """Cancel a run: the next poll reports it, unless it has completed or ignores that."""
+        """Cancel a run: the next poll reports it, unless it has completed or ignores being cancelled."""
         state = self._running.get(run)
         if state is None:
             return
@@ -178,7 +177,7 @@ class FakeEngine:
 
 
 def result_of(run: Run, function: Function) -> Ended:
-    """What a run comes to whose model is this function."""
+    """The end of a run whose model is this function."""
     results = [_of_part(part, function) for part in run.parts]
     return Ended(run, [sent for sent, _ in results], [kept for _, kept in results])
 

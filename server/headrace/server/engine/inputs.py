@@ -1,4 +1,4 @@
-"""What a slot reads: memory of its own for small inputs and for batches, the caller's memory for large ones."""
+"""The inputs of a slot: memory of its own for small inputs and for batches, the caller's memory for large ones."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from headrace.server.engine.tensors import MAX_COPIED_BYTES
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer
 
-REMEMBERED = 16 << 10
-"""Bytes up to which the memory of a batch stays there for the next one of as many rows. Another one takes 5 us, and 30
-after other work, as long as the run of a small model."""
+MAX_CACHED_BYTES = 16 << 10
+"""The memory of a batch of at most this size is kept for the next batch of as many rows. Making new memory takes 5 us,
+and 30 us after other work, which is as long as the run of a small model."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(slots=True)
-class _Staged:
-    """Memory of the slot's own that is set as an input, for inputs to be copied to."""
+class _Staging:
+    """Memory of the slot that is set as an input, and that inputs are copied to."""
 
     shape: Shape
     memory: memoryview
@@ -38,27 +38,28 @@ class _Staged:
 
 
 class Inputs:
-    """The inputs of one InferRequest. What was set stays set, so every input is written or set before each run."""
+    """The inputs of one InferRequest. A tensor stays set until another is, so each input is written or set before a
+    run."""
 
     def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
         self._request = request
         self._types = [port.get_element_type() for port in model.runtime.inputs]
-        self._staged: list[_Staged | None] = [None] * len(self._types)
+        self._staged: list[_Staging | None] = [None] * len(self._types)
         self._row_shapes = [row_shape(port) for port in model.spec.inputs]
-        self._most_rows = model.spec.batch
-        self._known: dict[tuple[int, Shape], _Staged] = {}
-        """By port and shape: what was set before, of models that have batches."""
+        self._max_rows = model.spec.batch
+        self._cached: dict[tuple[int, Shape], _Staging] = {}
+        """By port and shape, for models that run in batches: at most one entry per input and number of rows."""
         self._in_use: list[npt.NDArray[np.uint8]] = []
         self._plan: Plan | None = None
-        """Of the last run, if all of its inputs are in memory of the slot's own and the next one's will be too."""
+        """The plan of the last run, if the inputs of each run of this plan are in memory of the slot."""
         self._inline: Sequence[memoryview] = ()
         self._references: Sequence[memoryview] = ()
-        """That memory, as the plan has its inputs."""
+        """That memory, in the order of the plan's inputs."""
 
     def feed(self, part: Part) -> None:
-        """Make the data of a part the inputs. Its memory may be anywhere and of any alignment.
+        """Make the data of a part the inputs. It may have any alignment.
 
-        Raises ValueError when bytes do not fit a shape.
+        Raises ValueError when the bytes of an input do not match its shape.
         """
         plan = part.plan
         assert plan is not None
@@ -67,14 +68,13 @@ class Inputs:
                 memory[:] = data
             for memory, tensor in zip(self._references, part.references, strict=True):
                 memory[:] = tensor.read()
-            return  # what was zero is zero
+            return  # the zeros are still zero
         self._plan = None
         for port, shape, data in inputs_of(part):
             if port.datatype is Datatype.BYTES:
                 self._request.set_input_tensor(port.index, string_input(port.name, data, shape))
             elif len(data) <= MAX_COPIED_BYTES:
-                # Raises ValueError when the sizes differ.
-                self._memory(port, shape)[:] = data
+                self._memory(port, shape)[:] = data  # raises ValueError when the sizes differ
             else:
                 self._set(port, shape, data)
         if plan.fixed and None not in self._staged:
@@ -84,12 +84,13 @@ class Inputs:
             self._plan = plan
 
     def feed_batch(self, parts: Sequence[Part], rows: int) -> None:
-        """Join the data of parts, which have so many rows in all. Raises as `feed`."""
+        """Join the data of parts, which have this number of rows in total. Raises as `feed` does."""
         self._plan = None
         for port, column in columns(parts):
             self._rows(port, rows)[:] = b"".join(column)
 
     def feed_zeros(self, shapes: Mapping[Port, Shape]) -> None:
+        """Make zeros of these shapes the inputs."""
         self._plan = None
         for port, shape in shapes.items():
             nbytes = math.prod(shape) * ITEMSIZE[port.datatype]
@@ -98,39 +99,39 @@ class Inputs:
             else:
                 self._set(port, shape, np.zeros(nbytes, np.uint8).data)
 
-    def let_go(self) -> None:
-        """The run is over: what was lent to it is the caller's again."""
+    def release(self) -> None:
+        """The run is over: give memory that was lent to it back to the caller."""
         self._in_use.clear()
 
     def close(self) -> None:
-        """Let go of the InferRequest, even if the traceback of an error still knows of this."""
+        """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
         del self._request
 
     def _set(self, port: Port, shape: Shape, data: Buffer) -> None:
         array = np.frombuffer(data, np.uint8)
-        # The runtime does not check it and would read beyond the end.
+        # The runtime does not check the size and would read beyond the end.
         if array.size != math.prod(shape) * ITEMSIZE[port.datatype]:
-            raise ValueError(f"{array.size} bytes for input {port.name!r} of shape {list(shape)}")
+            raise ValueError(f"input {port.name!r} of shape {list(shape)} cannot have {array.size} bytes")
         self._request.set_input_tensor(port.index, ov.Tensor(array, shape, self._types[port.index]))
         self._staged[port.index] = None
         self._in_use.append(array)
 
     def _rows(self, port: Port, rows: int) -> memoryview:
-        """Memory that is set as an input of so many rows."""
+        """Memory that is set as an input of this number of rows."""
         return self._memory(port, (rows, *self._row_shapes[port.index]))
 
     def _memory(self, port: Port, shape: Shape) -> memoryview:
         """Memory that is set as an input of this shape."""
         staged = self._staged[port.index]
         if staged is None or staged.shape != shape:
-            staged = self._known.get((port.index, shape)) or self._make(port, shape)
+            staged = self._cached.get((port.index, shape)) or self._make(port, shape)
             self._request.set_input_tensor(port.index, staged.tensor)
             self._staged[port.index] = staged
         return staged.memory
 
-    def _make(self, port: Port, shape: Shape) -> _Staged:
+    def _make(self, port: Port, shape: Shape) -> _Staging:
         memory = np.empty(math.prod(shape) * ITEMSIZE[port.datatype], np.uint8)
-        staged = _Staged(shape, memory.data, ov.Tensor(memory, shape, self._types[port.index]))
-        if self._most_rows > 1 and shape[0] <= self._most_rows and memory.nbytes <= REMEMBERED:
-            self._known[port.index, shape] = staged
+        staged = _Staging(shape, memory.data, ov.Tensor(memory, shape, self._types[port.index]))
+        if self._max_rows > 1 and shape[0] <= self._max_rows and memory.nbytes <= MAX_CACHED_BYTES:
+            self._cached[port.index, shape] = staged
         return staged

@@ -1,4 +1,4 @@
-"""A model's file, read and compiled, and what the server makes of it."""
+"""Loads a model: reads its file, guards its graph, compiles it, and probes how it may run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
-from headrace.server.engine.probing import direct
 from headrace.server.engine.probing.batching import probe_batching
+from headrace.server.engine.probing.direct import compile_direct, weight_bytes
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
-LONGEST = 20e-3
-"""Seconds that a batch may take, unless the operator says how many rows it has: the first ticket waits for the last."""
-LONGEST_IN_PLACE = THREAD_HOP_SECONDS / 2
-"""The same for direct runs: a batch is none if it takes so long that it is handed over."""
-COPIES = 1 << 30
+MAX_BATCH_SECONDS = 20e-3
+"""How long a batch may take unless the operator sets its number of rows: the first ticket waits for the last one."""
+MAX_DIRECT_BATCH_SECONDS = THREAD_HOP_SECONDS / 2
+"""The same for direct runs: a batch that took longer would be handed over instead."""
+MAX_COPIED_WEIGHT_BYTES = 1 << 30
 """Bytes of weights that the compiled models of one dynamic model may have together: each slot has a copy."""
-MOST_PATIENCE = 0.5
-"""Seconds for which a run that nobody wants goes on at most, where stopping it would spoil its compiled model."""
+MAX_REPLACEMENT_SECONDS = 0.5
+"""How long an abandoned run goes on at most, where stopping it would spoil its compiled model."""
 logger = logging.getLogger(__name__)
 
 
@@ -39,9 +39,10 @@ logger = logging.getLogger(__name__)
 class CompiledModel:
     """A model that can run.
 
-    `passed` are the outputs that are inputs passed through, by index, and the input of each. `implied` says which sizes
-    of outputs are sizes of inputs. `compile` makes another `runtime`, where a run that raises spoils it so that each
-    slot needs its own; that takes about `patience` seconds. It is None where one is for all.
+    `passed` maps each output that is an input passed through to that input, both by index. `implied` says which sizes
+    of outputs equal sizes of inputs. `compile` makes another `runtime`, for models that a failing run spoils, so that
+    each slot needs a `runtime` of its own; that takes about `replacement_seconds`. It is None where all slots share
+    one.
     """
 
     spec: ModelSpec
@@ -49,17 +50,18 @@ class CompiledModel:
     passed: Mapping[int, int]
     implied: ImpliedSizes
     compile: Callable[[], ov.CompiledModel] | None = None
-    patience: float = 0.0
-    takes: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
-    """Whether shape inference takes inputs of these shapes, by their index: then a run of zeros in them may cleanse
-    `runtime` instead. None where shapes inside depend on data."""
+    replacement_seconds: float = 0.0
+    accepts: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
+    """Whether shape inference accepts inputs of these shapes, by index; then a run of zeros in them may cleanse
+    `runtime`. None where shapes inside depend on data."""
 
     @property
-    def fragile(self) -> bool:
+    def is_fragile(self) -> bool:
+        """Whether a failing run spoils the compiled model."""
         return self.compile is not None
 
-    def another(self) -> CompiledModel:
-        """The same with a `runtime` that nobody has used. Raises what the runtime raises."""
+    def recompiled(self) -> CompiledModel:
+        """The same model with an unused `runtime`. Raises what the runtime raises."""
         assert self.compile is not None, f"model {self.spec.name!r} has one compiled model for all of its slots"
         return replace(self, runtime=self.compile())
 
@@ -74,17 +76,17 @@ def compile_model(
 ) -> CompiledModel:
     """Read and compile a model in a format that the runtime reads: IR, ONNX, TensorFlow and so on.
 
-    Raises NotFound when there is no such file, and FailedPrecondition when it cannot be read,
-    compiled or served, with the runtime's exception as its cause.
+    Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served,
+    with the runtime's exception as its cause.
     """
     where = quote(str(path), 1000)
     if not path.exists():
-        raise NotFound(f"model {quote(name)}: there is no {where}")
+        raise NotFound(f"model {quote(name)}: file {where} does not exist")
     try:
         model = core.read_model(path)
     except Exception as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}") from error
-    # Of the model as read: compiling adds names, and changes which of them comes first.
+    # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)
     spec = ModelSpec(name, version, inputs, outputs, bool(model.get_variables()), 1, labels=labels)
@@ -98,7 +100,7 @@ def compile_model(
 
 
 def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, ...]:
-    """The inputs with the sizes that are admitted, after the model was guarded, in place."""
+    """Guard the model, in place. Returns the inputs with the sizes that are admitted."""
     try:
         return guard_model(model, inputs)
     except FailedPrecondition as error:
@@ -106,81 +108,88 @@ def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, 
 
 
 def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compilation) -> CompiledModel:
-    """Compile a model and try what it is good for. `spec` is what is known before. Raises what the runtime raises."""
+    """Compile a model and probe it, completing what `spec` says. Raises what the runtime raises."""
     passed = _separate_outputs(model)
-    tried = direct.compile_direct(core, model, spec.inputs, spec.outputs, compilation)
-    in_place = tried is not None
-    if tried is None:
-        tried = core.compile_model(model, compilation.device, compilation.configuration)
+    probed = compile_direct(core, model, spec.inputs, spec.outputs, compilation)
+    in_place = probed is not None
+    if probed is None:
+        probed = core.compile_model(model, compilation.device, compilation.configuration)
     batch = 1
     if not spec.has_variables and not passed and _may_batch(spec.name, model):
-        batch = _batch(spec, tried, compilation, in_place)
+        batch = _max_batch(spec, probed, compilation, in_place)
     spec = replace(spec, direct=in_place, batch=batch)
     implied = ImpliedSizes(model, spec.outputs)
     if not (compilation.on_cpu and shapes.are_dynamic(model)):
-        slots = compilation.slots or 2 * tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        return CompiledModel(replace(spec, slots=slots), tried, passed, implied)
-    slots, configuration = _separate_slots(tried, direct.weight_bytes(model), compilation, in_place)
+        slots = compilation.slots or 2 * probed.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        return CompiledModel(replace(spec, slots=slots), probed, passed, implied)
+    slots, configuration = _separate_slots(probed, weight_bytes(model), compilation, in_place)
 
     def compile() -> ov.CompiledModel:
         return core.compile_model(model, compilation.device, configuration)
 
     began = perf_counter()
-    runtime = compile()  # what was tried may have been spoiled by that
-    patience = min(perf_counter() - began, MOST_PATIENCE)
-    takes = partial(shapes.are_accepted, model) if shapes.follow(model, spec.inputs) else None
-    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, patience, takes)
+    runtime = compile()  # a new one, because probing may have spoiled the other
+    replacement_seconds = min(perf_counter() - began, MAX_REPLACEMENT_SECONDS)
+    accepts = partial(shapes.are_accepted, model) if shapes.follow(model, spec.inputs) else None
+    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, replacement_seconds, accepts)
 
 
 def _separate_slots(
-    tried: ov.CompiledModel, weights: int, compilation: Compilation, in_place: bool
+    probed: ov.CompiledModel, weights: int, compilation: Compilation, in_place: bool
 ) -> tuple[int, dict[str, str]]:
-    """How many slots to make with a compiled model each, and how to compile these, so that together they use what one
-    for all would.
+    """How many slots to make with a compiled model each, and how to compile those, so that together they use as much of
+    the processor as a common one would.
 
-    One more than there would be streams: while one hands over, the others use its share of the processor. In a row of
-    three models, with two streams on two cores, that made 0.8 to 1.0 times as many inferences as two requests for each
-    stream of a common one; without it 0.8, and pinned to cores 0.4 to 0.6.
+    There is one slot more than there would be streams: while one hands over, the others use its share of the processor.
+    For three models in a row, with two streams on two cores, that made 0.8 to 1.0 times as many inferences as two
+    requests for each stream of a common compiled model; without the additional slot it made 0.8 times as many, and
+    pinned to cores 0.4 to 0.6.
     """
-    streams = tried.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    streams = probed.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     slots = compilation.slots or (2 * streams if in_place else streams + 1)
-    slots = min(slots, max(1, COPIES // max(1, weights)))
+    slots = min(slots, max(1, MAX_COPIED_WEIGHT_BYTES // max(1, weights)))
     if in_place:
         return slots, compilation.direct_configuration
     if compilation.device != "CPU":
         return slots, compilation.configuration
-    threads = tried.get_property("INFERENCE_NUM_THREADS")
+    threads = probed.get_property("INFERENCE_NUM_THREADS")
     return slots, compilation.one_stream(max(1, threads // min(streams, slots)))
 
 
 def _may_batch(name: str, model: ov.Model) -> bool:
-    """Whether one ticket's data cannot fail a run, which would fail for all."""
+    """Whether one ticket's data cannot fail a run, which would fail for every ticket in the batch."""
     unsafe = why_unsafe(model)
     if unsafe is not None:
-        logger.info("model %s: no batches: %s", quote(name), unsafe)
+        logger.info("model %s does not run in batches: %s", quote(name), unsafe)
     return unsafe is None
 
 
-def _batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compilation, in_place: bool) -> int:
-    """How many rows a run may have that tickets share."""
+def _max_batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compilation, in_place: bool) -> int:
+    """The maximum number of rows of a run that tickets share."""
     if compilation.batch == 1:
         return 1
-    longest = LONGEST_IN_PLACE if in_place else LONGEST
     batching = probe_batching(
-        compiled, spec.inputs, spec.outputs, requested=compilation.batch, in_place=in_place, max_seconds=longest
+        compiled,
+        spec.inputs,
+        spec.outputs,
+        requested=compilation.batch,
+        in_place=in_place,
+        max_seconds=MAX_DIRECT_BATCH_SECONDS if in_place else MAX_BATCH_SECONDS,
     )
-    logger.info("model %s: batches of %d rows at most: %s", quote(spec.name), batching.rows, batching.why)
+    if batching.rows > 1:
+        logger.info("model %s runs in batches of %s", quote(spec.name), batching.why)
+    else:
+        logger.info("model %s does not run in batches: %s", quote(spec.name), batching.why)
     return batching.rows
 
 
 def _separate_outputs(model: ov.Model) -> dict[int, int]:
-    """Give each output a tensor of its own, but return those that are inputs passed through.
+    """Give each output a tensor of its own. Returns the outputs that are inputs passed through, and their inputs.
 
-    The runtime has one tensor for a Result and its source, so setting it for one Result sets it for
-    others of the same source. Where the source is an input, setting the output replaces the input,
-    and the run would read what nobody wrote: such outputs must never be set. An operation between
-    would keep them apart, but the CPU plugin computes 64-bit elements in 32 bits, and what is only
-    passed through would change.
+    The runtime has one tensor for a Result and its source, so setting it for one Result sets it for the others of the
+    same source. Where the source is an input, setting the output replaces the input, and the run would read memory that
+    holds no input: such outputs must never be set. An operation in between would keep the two apart, but the CPU plugin
+    computes 64-bit elements in 32 bits, which would change what is only passed through.
     """
     inputs = {node.output(0): index for index, node in enumerate(model.get_parameters())}
     passed: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What a slot writes: scratch tensors of its own, and how results get out of them."""
+"""The outputs of a slot: scratch tensors of its own, and how results get out of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from headrace.wire.dtypes import Datatype
 _NOTHING: Sequence[Tensor] = ()
 _Small = tuple[Datatype, npt.NDArray[np.generic]]
 Results = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]]
-"""For each part the tensors of `plan.outputs`, and those of `keep`."""
+"""For each part the tensors of `plan.outputs`; then for each part those of `keep`."""
 
 
 class Outputs:
-    """The outputs of one InferRequest. What was set stays set, so what a run writes to is always the slot's own.
+    """The outputs of one InferRequest. A tensor stays set until another is, and only scratch tensors are ever set.
 
-    After the run a small output is copied out; a large one takes the scratch tensor with it, and the slot makes
-    another. What nobody asked for is not read. Thus no later run writes to what was given out.
+    After a run a small output is copied out; a large one takes the scratch tensor with it, and the slot makes another.
+    Outputs that were not requested are not read. So no later run writes to memory that was given out.
     """
 
     def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
@@ -45,14 +45,14 @@ class Outputs:
         self._scratch: dict[int, ov.Tensor] = {}
         self._copied: dict[int, npt.NDArray[np.generic]] = {}
         self._plan: Plan | None = None
-        """Of an earlier run, if all that it sends and keeps is among what is copied: these."""
+        """The plan of an earlier run, if all outputs that it sends and keeps are copied: these."""
         self._sent: Sequence[_Small] = ()
         self._kept: Sequence[_Small] = ()
         for port in computed:
             self._renew(port.index)
 
     def prepare(self, parts: Sequence[Part]) -> None:
-        """Before a run: what it will be asked for must not be larger than it is."""
+        """Before a run: replace scratch tensors of requested outputs that may be larger than the result will be."""
         if self._oversized:
             for part in parts:
                 assert part.plan is not None
@@ -61,15 +61,18 @@ class Outputs:
                         self._renew(port.index)
 
     def unread(self) -> None:
-        """A run that nobody reads may have written outputs of any size."""
+        """Note that a run whose outputs are not read may have written outputs of any size."""
         self._oversized.update(self._dynamic)
 
     def close(self) -> None:
-        """Let go of the InferRequest, even if the traceback of an error still knows of this."""
+        """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
         del self._request
 
     def read(self, parts: Sequence[Part]) -> Results:
-        """The results of the run that has completed, in memory that no later run writes to."""
+        """The results of the completed run, in memory that no later run writes to.
+
+        Raises RuntimeError when an output has a shape that does not belong to the inputs.
+        """
         if len(parts) > 1:
             return self._read_batch(parts)
         (part,) = parts
@@ -87,11 +90,11 @@ class Outputs:
             if port.index not in taken:
                 taken[port.index] = self._take(port, part)
         if self._dynamic:
-            self._leave(taken)
+            self._skip_others(taken)
         return [[taken[port.index] for port in outputs]], [[taken[port.index] for port in kept]]
 
     def _learn(self, plan: Plan) -> None:
-        """See whether all that runs of a plan send and keep is small and of a shape that never changes."""
+        """Note whether all outputs that runs of this plan send and keep are small and have static shapes."""
         ports = (*plan.outputs, *plan.keep)
         if not self._dynamic and len({*ports}) == len(ports) and all(port.index in self._copied for port in ports):
             self._sent = [(port.datatype, self._copied[port.index]) for port in plan.outputs]
@@ -99,16 +102,16 @@ class Outputs:
             self._plan = plan
 
     def _read_batch(self, parts: Sequence[Part]) -> Results:
-        """Each output is read as a whole and cut.
+        """Read each output as a whole and cut it.
 
-        The parts are copies, so that nobody holds more memory than is charged.
+        Each part gets a copy, so that no ticket holds more memory than it is charged for.
         """
         plan = parts[0].plan
         assert plan is not None
         rows = [part.rows for part in parts]
         if any(part.keep or part.plan is not plan for part in parts):
             return self._read_mixed(parts, rows)
-        self._leave({port.index for port in plan.outputs})
+        self._skip_others({port.index for port in plan.outputs})
         columns = [_cut(port, rows, self._whole(port)) for port in plan.outputs]
         sent: Sequence[Sequence[Tensor]] = [*zip(*columns, strict=True)] if columns else [_NOTHING] * len(parts)
         return sent, [_NOTHING] * len(parts)
@@ -127,11 +130,11 @@ class Outputs:
             taken = {port.index: columns[port.index][number] for port in (*plan.outputs, *keeps)}
             sent.append([taken[port.index] for port in plan.outputs])
             kept.append([taken[port.index] for port in keeps])
-        self._leave(columns)
+        self._skip_others(columns)
         return sent, kept
 
-    def _leave(self, read: Container[int]) -> None:
-        """What was not looked at may have grown beyond what a later, smaller output should pin."""
+    def _skip_others(self, read: Container[int]) -> None:
+        """Note that outputs that were not read may have grown beyond what a later, smaller output should pin."""
         self._oversized.update([index for index in self._dynamic if index not in read])
 
     def _take(self, port: Port, part: Part) -> Tensor:
@@ -151,7 +154,7 @@ class Outputs:
         return OutputTensor(port.datatype, shape, data)
 
     def _check(self, index: int, shape: tuple[int, ...], part: Part) -> None:
-        """Raises RuntimeError when an output cannot be that of a part."""
+        """Raises RuntimeError when an output has sizes that do not belong to the inputs of the part."""
         if index in self._implied:
             self._implied.check(index, shape, shapes_of(part))
 
@@ -164,13 +167,13 @@ class Outputs:
         return array.shape, as_bytes(array)
 
     def _pass(self, output: Port, part: Part) -> Tensor:
-        """An output that is an input, which the caller may have in memory that is not to stay."""
+        """A copy of an output that is an input passed through, because the caller's memory may not last."""
         inputs = {port.index: (shape, data) for port, shape, data in inputs_of(part)}
         shape, data = inputs[self._passed[output.index]]
         return OutputTensor(output.datatype, shape, bytes(data))
 
     def _renew(self, index: int) -> None:
-        """Have the runtime write this output to new memory from now on."""
+        """Give the runtime new memory for this output."""
         scratch = ov.Tensor(*self._presets[index])
         self._request.set_output_tensor(index, scratch)
         self._scratch[index] = scratch
@@ -192,13 +195,13 @@ def _copy(small: _Small) -> OutputTensor:
 def _cut(port: Port, rows: Sequence[int], whole: tuple[tuple[int, ...], Data]) -> list[OutputTensor]:
     """The parts of an output, each in memory of its own.
 
-    Raises RuntimeError when it does not have the rows of the inputs.
+    Raises RuntimeError when the output does not have as many rows as the inputs.
     """
     shape, data = whole
     count = len(rows)
     total = sum(rows)
     if shape[0] != total:
-        raise RuntimeError(f"output {port.name!r} of {total} rows has shape {list(shape)}")
+        raise RuntimeError(f"output {port.name!r} of a batch of {total} rows has shape {list(shape)}")
     size, rest = len(data) // total, shape[1:]
     if total == count and size:
         one = (1, *rest)
@@ -212,7 +215,7 @@ def _cut(port: Port, rows: Sequence[int], whole: tuple[tuple[int, ...], Data]) -
 
 
 def _preset(port: Port) -> ov.Shape:
-    """The shape of new scratch tensors: dynamic dimensions start at 0, the runtime grows them."""
+    """The shape of new scratch tensors: dynamic dimensions start at 0, and the runtime grows them."""
     if port.shape is None:
         return ov.Shape([0])
     return ov.Shape([dimension.min if dimension.static else 0 for dimension in port.shape])

@@ -32,7 +32,7 @@ def shapes_of(part: Part) -> dict[int, tuple[int, ...]]:
 
 
 def joined_shapes(parts: Sequence[Part]) -> dict[Port, tuple[int, ...]]:
-    """The shape of every input of a run."""
+    """The shape of every input of a run, in which the parts are joined along the first axis."""
     plan = parts[0].plan
     assert plan is not None
     shapes = shapes_of(parts[0])
@@ -43,7 +43,7 @@ def joined_shapes(parts: Sequence[Part]) -> dict[Port, tuple[int, ...]]:
 
 
 def columns(parts: Sequence[Part]) -> Iterator[tuple[Port, Sequence[Buffer]]]:
-    """For each input what the parts have for it, in their order."""
+    """Each input of a run with the bytes that the parts have for it, in their order."""
     plan = parts[0].plan
     assert plan is not None
     if plan.references or plan.zeros or any(part.plan is not plan for part in parts):

@@ -1,4 +1,4 @@
-"""OpenVINO Runtime as the core's engine."""
+"""The engine on OpenVINO Runtime."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from headrace.wire.errors import FailedPrecondition, Unavailable, quote
 
 
 @dataclass(slots=True, eq=False)
-class _Loaded:
-    """A model and its slots; `running` counts the asynchronous runs that have not been seen to end."""
+class _LoadedModel:
+    """A model and its slots. `running` counts the asynchronous runs whose end has not been noticed."""
 
     model: CompiledModel
     slots: list[Slot]
@@ -29,28 +29,28 @@ class _Loaded:
 
 
 class OpenVinoEngine:
-    """Models and their slots: a `ports.Engine`.
+    """Models and their slots: an `engine_api.Engine`.
 
-    A run ends when it leaves `_running`, so it ends once, whoever notices first. Completions come
-    by callback alone: the callback notes the run and wakes, `collect` does the rest on the caller's
-    thread. The runtime's callback does not come when a run failed or was cancelled; `poll` finds
-    those. A callback may still be on its way when a run is cancelled: then the run has completed,
-    `collect` ends it without reading, and `poll` finds nothing wrong with it.
+    A run ends when it leaves `_running`, so it ends only once, whichever method notices first. Completions come by
+    callback alone: the callback notes the run and wakes the caller, whose thread does the rest in `collect`. The
+    runtime does not call back when a run has failed or was cancelled; `poll` finds those. A callback may still be on
+    its way when a run is cancelled: then the run has completed, `collect` ends it without reading, and `poll` finds no
+    failure.
 
-    A slot that a run has spoiled is restored by `Restorer`; nothing runs in it until then.
+    A slot that a run has spoiled is restored by `Restorer`, and not used until then.
     """
 
     def __init__(self) -> None:
         self._core = ov.Core()
-        # By identity, which the spec's presence keeps unique: comparing specs is slow, and the same
-        # version may be loaded anew while tickets of an older load are there.
-        self._models: dict[int, _Loaded] = {}
-        self._running: dict[Run, tuple[Slot, _Loaded]] = {}
+        # By identity, which is unique while the spec exists. Comparing specs is slow, and a version may be loaded again
+        # while tickets of its earlier load exist.
+        self._models: dict[int, _LoadedModel] = {}
+        self._running: dict[Run, tuple[Slot, _LoadedModel]] = {}
         self._completed: deque[Run] = deque()
         self._restorer = Restorer(self._on_restored)
         self._restored: deque[tuple[Slot, Slot | None]] = deque()
-        self._woken = False
-        self._wake: Callable[[], None] = _nobody
+        self._wake_pending = False
+        self._wake: Callable[[], None] = _ignore
 
     def load(
         self,
@@ -60,27 +60,26 @@ class OpenVinoEngine:
         compilation: Compilation | None = None,
         labels: Sequence[str] = (),
     ) -> ModelSpec:
-        """Read and compile a model, make its slots. Runs name it by the very spec that is returned.
+        """Read and compile a model, and make its slots. Runs refer to it by the very spec that is returned.
 
-        Takes seconds for a large model, and may be called on a thread of its own while others run.
-        Raises NotFound when there is no such file, and FailedPrecondition when it cannot be read,
-        compiled or served.
+        Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
+        Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
         """
         model = compile_model(self._core, name, version, path, compilation or Compilation(), labels)
         try:
             slots = [Slot(model, self._on_completed)]
             slots += [
-                Slot(model.another() if model.fragile else model, self._on_completed)
+                Slot(model.recompiled() if model.is_fragile else model, self._on_completed)
                 for _ in range(1, model.spec.slots)
             ]
         except Exception as error:
-            reason = f"its {model.spec.slots} slots cannot be made"
+            reason = f"the runtime cannot make its {model.spec.slots} slots"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
-        self._models[id(model.spec)] = _Loaded(model, slots)
+        self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec
 
     def unload(self, spec: ModelSpec) -> None:
-        """Free a model of which nothing runs."""
+        """Free a model that has no runs in progress."""
         slots = self._models[id(spec)].slots
         assert all(slot.run is None for slot in slots), f"{slots} of model {spec.name!r}"
         del self._models[id(spec)]
@@ -89,11 +88,11 @@ class OpenVinoEngine:
                 slot.close()
 
     def close(self) -> None:
-        """Stop everything and free the models. No end is reported.
+        """Stop all runs and free the models. The ends of the runs are not reported.
 
-        Blocks until the runtime lets go of what runs.
+        Blocks until the runtime has ended the runs.
         """
-        self._wake = _nobody
+        self._wake = _ignore
         for slot, _ in self._running.values():
             slot.cancel()
         self._restorer.close()
@@ -108,19 +107,19 @@ class OpenVinoEngine:
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
-        """Say who is to be woken, from any thread, when there is something to collect."""
+        """Set the function that wakes the caller, from any thread, when there is something to collect."""
         self._wake = wake
 
     def start(self, run: Run) -> Ended | None:
-        """Begin a run in a free slot; what is done in place, or cannot begin, has ended."""
+        """Start a run in a free slot. Returns its end if it was done in place or could not start."""
         try:
             loaded = self._models[id(run.spec)]
         except KeyError as error:
             return Ended(run, error=error)
         slot = loaded.slots[run.slot]
         if slot.spoiled:
-            # It could not be restored, and was given back so that somebody hears of it. Maybe it can be now.
-            why = f"model {quote(run.spec.name)} could not be restored after a failure; try again later"
+            # It could not be restored and was given back, so that its tickets learn about it. Try once more.
+            why = f"model {quote(run.spec.name)} could not be restored after a failed inference; try again later"
             return self._failed(run, slot, loaded, Unavailable(why))
         try:
             outcome = slot.start(run, alone=not loaded.running)
@@ -128,13 +127,13 @@ class OpenVinoEngine:
             return self._failed(run, slot, loaded, error)
         if outcome is not None:
             return Ended(run, *outcome)
-        # Its callback may have come by now, but only this thread collects.
+        # Its callback may already have come, but only this thread collects.
         self._running[run] = slot, loaded
         loaded.running += 1
         return None
 
     def follow(self, run: Run) -> Ended | None:
-        """Do a run in place, in the slot of one that was just done so; None when it must be started."""
+        """Do a run in place, in the slot of another run that was just done in place; None when it must be started."""
         loaded = self._models[id(run.spec)]
         slot = loaded.slots[run.slot]
         try:
@@ -144,15 +143,15 @@ class OpenVinoEngine:
         return None if outcome is None else Ended(run, *outcome)
 
     def cancel(self, run: Run) -> None:
-        """Ask the runtime to stop a run. It ends when the runtime lets go, and is not read."""
+        """Ask the runtime to stop a run. It ends when the runtime has stopped it, and its result is not read."""
         running = self._running.get(run)
         if running is not None:
             running[0].cancel()
 
     def collect(self) -> list[Ended]:
         """The runs that have completed since the last call."""
-        # Before looking: what comes after the last look must wake again.
-        self._woken = False
+        # Reset before looking: a run that completes after the last look must wake the caller again.
+        self._wake_pending = False
         ended: list[Ended] = []
         while self._completed:
             run = self._completed.popleft()
@@ -163,7 +162,7 @@ class OpenVinoEngine:
         return ended
 
     def poll(self) -> list[Ended]:
-        """The runs that failed or were cancelled, which call nobody back."""
+        """The runs that failed or were cancelled, for which the runtime does not call back."""
         ended: list[Ended] = []
         for run, (slot, loaded) in list(self._running.items()):
             try:
@@ -176,13 +175,13 @@ class OpenVinoEngine:
         return ended
 
     def restored(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that can be used again since the last call."""
+        """The slots that have been restored since the last call."""
         found: list[tuple[ModelSpec, int]] = []
         while self._restored:
             old, new = self._restored.popleft()
-            place = self._place(old)
-            if place is not None:
-                loaded, index = place
+            found_slot = self._find_slot(old)
+            if found_slot is not None:
+                loaded, index = found_slot
                 loaded.slots[index] = new or old
                 if new is old:
                     old.spoiled = False
@@ -191,16 +190,16 @@ class OpenVinoEngine:
                 new.close()
         return found
 
-    def _place(self, slot: Slot) -> tuple[_Loaded, int] | None:
-        """Where a slot is; None when its model was unloaded."""
+    def _find_slot(self, slot: Slot) -> tuple[_LoadedModel, int] | None:
+        """The model and the index of a slot; None when its model was unloaded."""
         for loaded in self._models.values():
             for index, each in enumerate(loaded.slots):
                 if each is slot:
                     return loaded, index
         return None
 
-    def _result(self, run: Run, slot: Slot, loaded: _Loaded) -> Ended:
-        """Read what a run that has completed was asked for, and free its slot."""
+    def _result(self, run: Run, slot: Slot, loaded: _LoadedModel) -> Ended:
+        """Read the requested outputs of a completed run, and free its slot."""
         if slot.stopping:
             slot.end(unread=True)
             return Ended(run)
@@ -212,28 +211,28 @@ class OpenVinoEngine:
         slot.end()
         return Ended(run, *outcome)
 
-    def _failed(self, run: Run, slot: Slot, loaded: _Loaded, error: Exception) -> Ended:
+    def _failed(self, run: Run, slot: Slot, loaded: _LoadedModel, error: Exception) -> Ended:
         if slot.spoiled:
             self._restorer.restore(loaded.model, slot)
         return Ended(run, error=error, restoring=slot.spoiled)
 
     def _on_restored(self, old: Slot, new: Slot | None) -> None:
-        """Called on the restorer's thread."""
+        """Called on the thread of the restorer."""
         self._restored.append((old, new))
         self._wake_once()
 
     def _on_completed(self, slot: Slot) -> None:
-        """Called on a thread of the runtime, before the InferRequest is done with its run."""
+        """Called on a thread of the runtime, while the InferRequest still counts as running."""
         assert slot.run is not None
         slot.completed()
         self._completed.append(slot.run)
         self._wake_once()
 
     def _wake_once(self) -> None:
-        if not self._woken:
-            self._woken = True
-            # An exception in a callback would make the run fail that has just completed. A wake
-            # fails when the loop has closed: nobody waits any more.
+        if not self._wake_pending:
+            self._wake_pending = True
+            # An exception in a callback would make the completed run fail. Waking fails when the event loop is closed,
+            # and then nothing waits for the run any more.
             with suppress(Exception):
                 self._wake()
 
@@ -243,5 +242,5 @@ class OpenVinoEngine:
         return f"<OpenVinoEngine {len(self._models)} models, {running}>"
 
 
-def _nobody() -> None:
-    """There is nobody to wake."""
+def _ignore() -> None:
+    """Wakes no caller, because none has been set."""

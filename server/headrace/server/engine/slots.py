@@ -18,57 +18,57 @@ from headrace.server.engine.outputs import Outputs
 from headrace.server.engine.ports import row_shape
 from headrace.server.engine.run_inputs import joined_shapes
 
-RELEASE = 10.0
-"""Seconds that the runtime's thread may take to let go of a callback that has returned."""
+CALLBACK_RELEASE_SECONDS = 10.0
+"""How long the runtime's thread may take to release a callback that has returned."""
 Outcome = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]], tuple[float, float, float]]
-"""`sent`, `kept` and `times` of `ports.Ended`."""
+"""`sent`, `kept` and `times` of `engine_api.Ended`."""
 
 
 class Slot:
-    """Runs one inference at a time. `on_completed` is called on a thread of the runtime's.
+    """Runs one inference at a time. `on_completed` is called on a thread of the runtime.
 
-    What was set on an InferRequest stays set, so inputs and outputs are seen to before each run. The InferRequest keeps
-    nothing alive but the slot's own memory: inputs in place are views that own nothing, so their memory goes when the
-    run has ended.
+    Tensors of an InferRequest stay set, so inputs and outputs are prepared before each run. The InferRequest keeps only
+    the slot's own memory alive: large inputs are views that own nothing, so their memory is freed when the run has
+    ended.
 
-    The slots of a dynamic model have a compiled model each. A run of it that raises, for whatever reason, has `spoiled`
-    that, and the slot with it (engine/restoring.py).
+    Each slot of a dynamic model has a compiled model of its own. A run that raises, for whatever reason, has `spoiled`
+    that compiled model and so the slot (see `restoring`).
     """
 
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
         self.stopping = False
         self.spoiled = False
-        self._suspect: Mapping[Port, Shape] = {}
-        """The shapes in which zeros may cleanse what a run has spoiled."""
+        self._failed_shapes: Mapping[Port, Shape] = {}
+        """The input shapes of the run that has spoiled the slot, in which zeros may cleanse it."""
         self._closed = False
         self._on_completed = on_completed
-        self._fragile = model.fragile
-        self._takes = model.takes
-        self._patience = model.patience
+        self._is_fragile = model.is_fragile
+        self._accepts = model.accepts
+        self._replacement_seconds = model.replacement_seconds
         self._interrupt_at = math.inf
         self._times = RunTimes() if model.spec.direct else None
         self._shapes: object = None
         self._input_seconds = 0.0
         self._began = self._completed = 0.0
-        """When the run that was handed over did so."""
+        """When the last run that was handed over began and completed."""
         self._has_variables = model.spec.has_variables
         self._request = model.runtime.create_infer_request()
         self._inputs = Inputs(model, self._request)
         self._outputs = Outputs(model, self._request)
-        self._released = self._call_back(on_completed)
+        self._callback_released = self._set_callback(on_completed)
         if self._times is not None:
             self._warm(model, self._times)
 
-    def another(self, model: CompiledModel) -> Slot:
-        """A slot to take the place of this one, which is closed, with a compiled model that nobody has used."""
-        return Slot(model.another(), self._on_completed)
+    def replacement(self, model: CompiledModel) -> Slot:
+        """A slot with an unused compiled model, to take the place of this one. Raises what the runtime raises."""
+        return Slot(model.recompiled(), self._on_completed)
 
-    def _call_back(self, on_completed: Callable[[Slot], None]) -> Event:
-        """Have the runtime call. The event is set when it has let go of the callback."""
+    def _set_callback(self, on_completed: Callable[[Slot], None]) -> Event:
+        """Make the runtime call `on_completed`. The event is set when the runtime has released the callback."""
 
         def completed(_: object) -> None:
-            if not self.spoiled:  # or it has just been cleansed
+            if not self.spoiled:  # a spoiled slot only completes the run that cleanses it
                 on_completed(self)
 
         released = Event()
@@ -77,7 +77,7 @@ class Slot:
         return released
 
     def _warm(self, model: CompiledModel, times: RunTimes) -> None:
-        """Run batches of every size, so that none has its slow first run when somebody waits."""
+        """Run batches of every size, so that no ticket waits for the slow first run of a size."""
         self._outputs.unread()
         for rows in range(2, model.spec.batch + 1):
             self._inputs.feed_zeros({port: (rows, *row_shape(port)) for port in model.spec.inputs})
@@ -87,21 +87,21 @@ class Slot:
             times.record_async(rows, perf_counter() - began)
 
     def start(self, run: Run, *, alone: bool) -> Outcome | None:
-        """Begin; the outcome when the run has been done in place. `alone`: nothing else of this model runs.
+        """Start a run. Returns its outcome if it was done in place. `alone`: no other run of this model is in progress.
 
-        Raises what the runtime raises, and ValueError when bytes do not fit a shape.
+        Raises what the runtime raises, and ValueError when the bytes of an input do not match its shape.
         """
-        assert self.run is None, f"{self!r} has a run already"
+        assert self.run is None, f"{self!r} already has a run"
         self.run = run
         entered = perf_counter()
-        asked = False
+        reached_runtime = False
         try:
             self._prepare(run)
-            # A direct run would wait for one that is under way: a model compiled for direct runs has one thread.
+            # A model compiled for direct runs has one thread, so a direct run would wait for a run in progress.
             times = self._times if alone else None
             in_place = times is not None and times.may_run_in_place(self._shapes)
             began = perf_counter()
-            asked = True
+            reached_runtime = True
             if times is None or not in_place:
                 self._began, self._input_seconds = began, began - entered
                 self._request.start_async()
@@ -112,35 +112,35 @@ class Slot:
             sent, kept = self._outputs.read(run.parts)
             read = perf_counter()
         except BaseException:
-            self.end(unread=True, raised=asked)
+            self.end(unread=True, raised=reached_runtime)
             raise
         self.end()
         return sent, kept, (began - entered, completed - began, read - completed)
 
     def follow(self, run: Run) -> Outcome | None:
-        """Do a run in place, right after another that was. None when it must be started: then it has not begun.
+        """Do a run in place, right after another one in place. None when it must be started instead: it has not begun.
 
-        Raises as `start`. There are thousands a second, in a chain.
+        Raises as `start` does. In a chain there are thousands of such runs per second.
         """
         entered = perf_counter()
-        asked = False
+        reached_runtime = False
         try:
             self._prepare(run)
             times = self._times
             if times is None or not times.is_fast(self._shapes):
                 return None
             began = perf_counter()
-            asked = True
+            reached_runtime = True
             infer_in_place(self._request)
             completed = perf_counter()
             sent, kept = self._outputs.read(run.parts)
             return sent, kept, (began - entered, completed - began, perf_counter() - completed)
         except BaseException:
             self._outputs.unread()
-            self.spoiled = self._fragile and asked
+            self.spoiled = self._is_fragile and reached_runtime
             raise
         finally:
-            self._inputs.let_go()
+            self._inputs.release()
 
     def _prepare(self, run: Run) -> None:
         parts = run.parts
@@ -158,92 +158,96 @@ class Slot:
             self._request.reset_state()
 
     def completed(self) -> None:
-        """The runtime has called. Called on a thread of its own."""
+        """Note the time of a completion. Called on a thread of the runtime."""
         self._completed = perf_counter()
         if self._times is not None:
             self._times.record_async(self._shapes, self._completed - self._began)
 
     def cancel(self) -> None:
-        """Have the run end soon. The result will not be read, even if it is there by now.
+        """Make the run end soon. Its result will not be read, even if it has completed by now.
 
-        Where stopping it would spoil the slot, it may go on for as long as making another one takes.
+        Where stopping the run would spoil the slot, it may go on for as long as replacing the slot would take.
         """
         self.stopping = True
-        if self._fragile:
-            self._interrupt_at = perf_counter() + self._patience
+        if self._is_fragile:
+            self._interrupt_at = perf_counter() + self._replacement_seconds
         else:
             self._request.cancel()
 
     def check(self) -> None:
-        """Raises what the run failed with; does nothing while it runs and when it has completed."""
+        """Raise the error that the run failed with; do nothing while it runs and after it has completed."""
         if self._interrupt_at <= perf_counter():
             self._interrupt_at = math.inf
             self._request.cancel()
         self._request.wait_for(0)
 
     def read(self) -> Outcome:
-        """The outcome of a run that was handed over and has completed."""
+        """The outcome of a run that was handed over and has completed. Raises RuntimeError for one of wrong sizes."""
         assert self.run is not None
         entered = perf_counter()
         sent, kept = self._outputs.read(self.run.parts)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
 
     def end(self, *, unread: bool = False, raised: bool = False, cleansable: bool = False) -> None:
-        """The run is over: let go of it and its inputs.
+        """The run is over: release it and its inputs.
 
-        `unread`: it may have written outputs. `raised`: the runtime did, or its result cannot be. `cleansable`: it was
-        the runtime, and nobody had stopped it.
+        `unread`: it may have written outputs that were not read. `raised`: the runtime raised, or the result has wrong
+        sizes. `cleansable`: the runtime raised although the run was not stopped.
         """
         if unread:
             self._outputs.unread()
-        if raised and cleansable and self._takes is not None and self.run is not None:
-            self._suspect = joined_shapes(self.run.parts)
+        if raised and cleansable and self._accepts is not None and self.run is not None:
+            self._failed_shapes = joined_shapes(self.run.parts)
         self.run = None
         self.stopping = False
-        self.spoiled = self._fragile and raised
+        self.spoiled = self._is_fragile and raised
         self._interrupt_at = math.inf
-        self._inputs.let_go()
+        self._inputs.release()
 
     def cleanse(self) -> bool:
-        """Run zeros in the shapes of the run that has failed. False when that cannot be or fails, too.
+        """Run zeros in the shapes of the failed run. False when that is impossible or fails as well.
 
-        Blocks for as long as making another compiled model would take. Not for the thread that starts runs.
+        Blocks for at most as long as compiling the model again would take. Not for the thread that starts runs.
         """
-        shapes, self._suspect = self._suspect, {}
-        # A Reshape that has failed for its shapes may not check them again: zeros would seem to be right.
-        if self._takes is None or not shapes or not self._takes({port.index: shape for port, shape in shapes.items()}):
+        shapes, self._failed_shapes = self._failed_shapes, {}
+        # A Reshape that has failed because of its shapes may not check them again: zeros would seem to succeed.
+        if (
+            self._accepts is None
+            or not shapes
+            or not self._accepts({port.index: shape for port, shape in shapes.items()})
+        ):
             return False
         try:
             self._inputs.feed_zeros(shapes)
             if self._has_variables:
                 self._request.reset_state()
             self._request.start_async()
-            if not self._request.wait_for(max(1, round(self._patience * 1e3))):
-                return False  # the runtime has the memory until it is closed
+            if not self._request.wait_for(max(1, round(self._replacement_seconds * 1e3))):
+                return False  # the runtime uses the inputs until the slot is closed
         except RuntimeError:
             return False
         self._outputs.unread()
-        self._inputs.let_go()
+        self._inputs.release()
         return True
 
     def close(self) -> None:
-        """Stop what runs and free the InferRequest. Blocks until the runtime lets go. Harmless when it is closed."""
+        """Stop the run, if any, and free the InferRequest. Blocks until the runtime has ended the run. Idempotent."""
         if self._closed:
             return
         self._closed = True
         self._request.cancel()
-        # wait() lets go of the GIL, which the callback needs; freeing an InferRequest does not.
+        # wait() releases the GIL, which the callback needs; freeing an InferRequest does not.
         with suppress(RuntimeError):
             self._request.wait()
         self.end(raised=self.spoiled)
-        # The InferRequest holds the callback and the slot, out of the garbage collector's sight.
+        # The InferRequest refers to the callback and so to the slot, which the garbage collector does not see.
         self._inputs.close()
         self._outputs.close()
         del self._request
-        # The runtime's thread may be about to let go of the callback, and needs the GIL for that.
-        # If the runtime were freed now, it would wait for that thread with the GIL in its hands; if
-        # the callback was the last to hold it, that thread would free it and wait for itself.
-        self._released.wait(RELEASE)
+        # The runtime's thread may be about to release the callback, and needs the GIL for that. If the runtime were
+        # freed now, it would wait for that thread while holding the GIL; if the callback held the last reference to
+        # it, that thread would free the runtime and wait for itself.
+        self._callback_released.wait(CALLBACK_RELEASE_SECONDS)
 
     def __repr__(self) -> str:
         state = "free" if self.run is None else "stopping" if self.stopping else "running"

@@ -1,4 +1,4 @@
-"""Outputs that have been computed, as bytes in memory that nobody writes to any more."""
+"""Outputs that have been computed, as bytes in memory that is no longer written to."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_COPIED_BYTES = 64 << 10
 def as_bytes(array: npt.NDArray[np.generic]) -> memoryview:
     """The bytes of a C-contiguous array, read-only, not copied. The view keeps the array alive.
 
-    By bytes, since memoryview knows no bfloat16 (which the runtime shows as float16), and no shape
-    with a zero in it.
+    They are viewed as uint8, because memoryview supports neither bfloat16 (which the runtime shows as float16) nor
+    shapes with a zero.
     """
     return array.reshape(-1).view(np.uint8).data.toreadonly()
 
@@ -28,10 +28,10 @@ Data = bytes | memoryview
 
 
 class OutputTensor:
-    """An output of a run: a `ports.Tensor` over `data`, its row-major bytes.
+    """An output of a run: an `engine_api.Tensor` over `data`, its row-major bytes.
 
-    `data` is bytes, or a read-only view over the memory that the runtime wrote to. Views that
-    `read` gives out keep that memory alive, with or without this object.
+    `data` is bytes, or a read-only view of the memory that the runtime wrote to. Views that `read` returns keep that
+    memory alive, with or without this object.
     """
 
     __slots__ = ("_data", "datatype", "nbytes", "shape")
@@ -43,10 +43,9 @@ class OutputTensor:
         self.nbytes = len(data)
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
-        """The bytes, whole or of the elements start..stop of each leading axis.
+        """The bytes of all elements, or of the elements start..stop along each leading axis.
 
-        `slices` lie inside the shape. What is contiguous in memory is a view; the rest is copied
-        once.
+        `slices` lie inside the shape. Returns a view where the elements are contiguous in memory, else a copy.
         """
         if not slices:
             return self._data
@@ -69,6 +68,6 @@ class OutputTensor:
 
 
 def _is_contiguous(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> bool:
-    """Whether the slice is one piece of memory: only the last axis that is cut may be wide."""
+    """Whether the slice is contiguous: all axes before the last one that is cut must be cut to one element or none."""
     cut = [axis for axis, (start, stop) in enumerate(slices) if stop - start != shape[axis]]
     return not cut or all(stop - start <= 1 for start, stop in slices[: cut[-1]])
