@@ -80,3 +80,11 @@ class Served:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def run_server(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A server that is not expected to start: what it says, and its exit code."""
+    command = [sys.executable, "-m", "headrace.server", *arguments]
+    # Wide, so that no sentence is broken over lines.
+    env = {**os.environ, "COLUMNS": "500"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)

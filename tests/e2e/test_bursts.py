@@ -21,22 +21,13 @@ from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
 from tests.e2e.conftest import Serve
 from tests.e2e.operating import SERVING, Operator, refused
+from tests.e2e.scale_requests import answer, request
 from tests.e2e.stubs import StubStream
 
 BURST = 3000
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 OWN = [("grpc.use_local_subchannel_pool", 1)]
 """A channel with a connection of its own."""
-
-
-def request(number: int) -> oip.ModelInferRequest:
-    tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1])
-    data = np.array([number], np.float32).tobytes()
-    return oip.ModelInferRequest(model_name="scale", inputs=[tensor], raw_input_contents=[data])
-
-
-def answer(number: int) -> bytes:
-    return np.array([2 * number + 1], np.float32).tobytes()
 
 
 @pytest.mark.parametrize("channels", [1, 8])

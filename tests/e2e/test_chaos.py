@@ -15,7 +15,7 @@ import pytest
 import headrace.client as hc
 from tests import models
 from tests.e2e.conftest import Serve
-from tests.e2e.test_endings import all_free
+from tests.e2e.held import until_nothing_is_held
 
 CLIENTS, ACTIONS = 8, 150
 
@@ -141,7 +141,7 @@ async def test_still_alive(serve: Serve, tmp_path: Path) -> None:
     assert all(task.result() > 20 for task in rampages)
     async with hc.connect(served.address) as server:
         async with asyncio.timeout(5):
-            await all_free(server)
+            await until_nothing_is_held(server)
         assert (await server.infer("scale", {"x": np.ones(1, np.float32)}))["y"].tolist() == [3.0]
         assert (await server.status()).streams == 0
     assert "AssertionError" not in served.log

@@ -12,8 +12,7 @@ import pytest
 import headrace.client as hc
 from tests import models
 from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
-from tests.e2e.test_server import run
+from tests.e2e.serving import Served, run_server
 
 DTYPES = ["boolean", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f16", "f32", "f64", "bf16"]
 
@@ -122,7 +121,7 @@ async def test_an_empty_input_never_gets_what_was_computed_before(address: str) 
 
 @pytest.mark.parametrize("type_name", ["i4", "u4", "nf4", "u1", "f8e4m3"])
 def test_what_has_no_bytes_of_its_own_is_refused(tmp_path: Path, type_name: str) -> None:
-    ended = run(f"small={models.of_type(tmp_path, type_name)}")
+    ended = run_server(f"small={models.of_type(tmp_path, type_name)}")
     assert ended.returncode == 3
     assert "'small'" in ended.stderr
     assert type_name in ended.stderr

@@ -14,6 +14,7 @@ import pytest
 import headrace.client as hc
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.e2e.held import until_nothing_is_held
 
 ONE = np.ones(1, np.float32)
 
@@ -50,11 +51,11 @@ async def test_a_deadline_stops_a_run(serve: Serve, tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             with pytest.raises(hc.DeadlineExceeded):
                 await (await stream.submit("slow", {"x": ONE}, timeout=0.1))
-            await all_free(server)
+            await until_nothing_is_held(server)
         with pytest.raises(hc.DeadlineExceeded):
             await server.infer("slow", {"x": ONE}, timeout=0.1)
         async with asyncio.timeout(5):
-            await all_free(server)
+            await until_nothing_is_held(server)
 
 
 async def test_a_failure_inside_the_runtime(serve: Serve, tmp_path: Path) -> None:
@@ -110,17 +111,8 @@ async def test_a_killed_client_leaves_nothing_behind(serve: Serve, tmp_path: Pat
         os.kill(doomed.pid, signal.SIGKILL)
         await doomed.wait()
         async with asyncio.timeout(1):
-            await all_free(server)
+            await until_nothing_is_held(server)
         for number in range(100):
             outputs = await (await stream.submit("scale", {"x": np.array([number], np.float32)}))
             assert outputs["y"].tolist() == [2 * number + 1]
         assert "Traceback" not in served.log
-
-
-async def all_free(server: hc.Server) -> None:
-    """Wait until nothing is held: every slot free, nothing kept, queued or in flight but our own stream."""
-    while True:
-        status = await server.status()
-        held = status.kept_bytes, status.queued_bytes, status.tickets_in_flight
-        if held == (0, 0, 0) and all(not model.slots_running + model.slots_stopping for model in status.models):
-            return

@@ -21,9 +21,9 @@ from headrace.wire.frames import parse_frame
 from tests import models
 from tests.e2e.conftest import F32
 from tests.e2e.faulty import BROKEN_TAG
+from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import Served
 from tests.e2e.stubs import Command, Event, StubStream
-from tests.e2e.test_bursts import answer, request
 
 FILES = (pb, oip, health_pb2, reflection_pb2)
 RPCS: dict[str, MethodDescriptor] = {

@@ -14,7 +14,7 @@ import pytest
 
 from tests import models
 from tests.e2e.conftest import Serve
-from tests.e2e.test_speech import SPEECH
+from tests.e2e.recording import SPEECH
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 RESNET = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.onnx"

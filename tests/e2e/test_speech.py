@@ -16,10 +16,9 @@ import openvino as ov
 import pytest
 
 import headrace.client as hc
+from tests.e2e.recording import SPEECH
 
 SCRIPT = Path(__file__).parents[2] / "client" / "examples" / "speech.py"
-SPEECH = ((0.80, 2.66), (3.42, 5.66), (6.43, 8.26))
-"""Seconds, as they were spoken."""
 
 
 @pytest.fixture(scope="module")

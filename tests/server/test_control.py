@@ -19,7 +19,7 @@ from headrace.server.repository.named import NamedModel
 from headrace.server.services.api import ModelState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
-from tests.server.dispatcher.test_dispatcher import ask, told
+from tests.server.dispatcher.single_infers import event_of, submit
 
 ONE = (Dimension(1, 1),)
 HELD = Script(held=True)
@@ -80,9 +80,9 @@ class House:
 
     async def runs_on(self, name: str = "a") -> ModelSpec:
         """What an inference runs on."""
-        stream = ask(self.dispatcher, self.spec(name), (1,), bytes(4))
+        stream = submit(self.dispatcher, self.spec(name), (1,), bytes(4))
         self.dispatcher.act()
-        assert isinstance(await told(stream), Done)
+        assert isinstance(await event_of(stream), Done)
         return self.engine.started[-1].spec
 
 
@@ -147,7 +147,7 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
     await house.control.load("a")
     old = house.spec()
     house.script = AT_ONCE
-    stream = ask(house.dispatcher, old, (1,), bytes(4))
+    stream = submit(house.dispatcher, old, (1,), bytes(4))
     house.dispatcher.act()
     (run,) = house.engine.running
     if replaced:
@@ -158,7 +158,7 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
         assert house.state() == ("UNLOADING", "unloaded")
     assert is_loaded(house, old)
     house.engine.finish(run)
-    assert isinstance(await told(stream), Done)
+    assert isinstance(await event_of(stream), Done)
     assert not is_loaded(house, old)
     assert house.state() == (("READY", "") if replaced else ("UNAVAILABLE", "unloaded"))
 

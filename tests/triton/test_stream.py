@@ -11,18 +11,15 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
 
 from tests.e2e.serving import Served
-from tests.triton.messages import ONES, Input, X, check_sentence, given, pair, refused, request
+from tests.triton.messages import ONES, X, check_sentence, given, pair, refused
+from tests.triton.requests import GOOD, ONE, SLOW, UNKNOWN
 from tests.triton.streams import CallbackStream, RawStream
-
-ONE = np.ones(1, np.float32)
-SLOW = request("slow", Input("x", [1], ONE.tobytes()), id="slow")
-GOOD = request("scale", Input("x", [1], ONE.tobytes()), id="good")
-UNKNOWN = request("nowhere", Input("x", [1], ONE.tobytes()), id="unknown")
 
 VANISHING = """
 import sys
+from tests.triton.requests import GOOD, ONE, SLOW, UNKNOWN
 from tests.triton.streams import RawStream
-from tests.triton.test_stream import GOOD, SLOW
+from tests.triton.requests import GOOD, SLOW
 stream = RawStream(sys.argv[1])
 stream.send(GOOD, *[SLOW] * 200)
 stream.receive()

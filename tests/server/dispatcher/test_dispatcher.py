@@ -15,20 +15,19 @@ import numpy.typing as npt
 import pytest
 
 from headrace.server.core.batching import IDLE_SECONDS, MAX_WAIT_SECONDS, MIN_PAUSE, WORTHWHILE
-from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Run
-from headrace.server.core.events import Done, Event, Failed
+from headrace.server.core.events import Done, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatcher.dispatcher import Dispatcher
-from headrace.server.dispatcher.handle import StreamHandle
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.wire.dtypes import Datatype
 from tests import models
-from tests.e2e.test_formats import WORDS, packaged
+from tests.packaged_models import WORDS, packaged
+from tests.server.dispatcher.single_infers import event_of, infer, submit
 
 
 class Gaps:
@@ -51,35 +50,6 @@ class Gaps:
         self.longest = max(self.longest, now - self._last)
         self._last = now
         self._handle = self._loop.call_soon(self._turn)
-
-
-def ask(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> StreamHandle:
-    """The stream of an Infer that asks for no output. The dispatcher has not acted."""
-    inputs = tuple(Inline(port.name, Datatype.FP32, shape) for port in spec.inputs)
-    core = dispatcher.core
-    handle = dispatcher.open(unary=True)
-    stream = handle.stream
-    core.define(stream, 1, Call(spec.name, "", inputs, (), False, ()), 100)
-    core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.charge(len(data)), dispatcher.now())
-    return handle
-
-
-async def told(handle: StreamHandle) -> Event:
-    """The only event of a stream."""
-    while not (events := handle.take()):
-        assert await handle.changed()
-    (event,) = events
-    handle.close()
-    return event
-
-
-async def infer(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> Done:
-    """One inference, of which nothing is asked for."""
-    stream = ask(dispatcher, spec, shape, data)
-    dispatcher.act()
-    event = await told(stream)
-    assert isinstance(event, Done), event
-    return event
 
 
 @pytest.mark.parametrize(
@@ -125,9 +95,9 @@ async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCapt
     dispatcher = Dispatcher(core, engine)
     with caplog.at_level(logging.INFO, "headrace.server.dispatcher.dispatcher"):
         values = np.array([1, -2, 3], np.float32)
-        streams = [ask(dispatcher, spec, (1,), value.tobytes()) for value in values]
+        streams = [submit(dispatcher, spec, (1,), value.tobytes()) for value in values]
         dispatcher.act()
-        events = [await told(stream) for stream in streams]
+        events = [await event_of(stream) for stream in streams]
     assert [len(run.parts) for run in engine.started] == [3, 1, 1, 1]
     assert [type(event) for event in events] == [Done, Failed, Done]
     (batch, incident) = caplog.records
@@ -152,15 +122,15 @@ async def test_a_model_is_freed_after_its_last_ticket(tmp_path: Path, run: Liter
     core = Core(Limits())
     core.models.add(old)
     dispatcher = Dispatcher(core, engine)
-    streams = [ask(dispatcher, old, (1, 16), bytes(64)) for _ in range(8)]
+    streams = [submit(dispatcher, old, (1, 16), bytes(64)) for _ in range(8)]
     dispatcher.act()
     core.models.add(new)
-    streams += [ask(dispatcher, new, (1, 16), bytes(64)) for _ in range(8)]
+    streams += [submit(dispatcher, new, (1, 16), bytes(64)) for _ in range(8)]
     core.models.remove("m", "1", "is unloaded")
-    late = ask(dispatcher, new, (1, 16), bytes(64))
+    late = submit(dispatcher, new, (1, 16), bytes(64))
     dispatcher.act()
-    assert [type(await told(stream)) for stream in streams] == [Done] * 16
-    refused = await told(late)
+    assert [type(await event_of(stream)) for stream in streams] == [Done] * 16
+    refused = await event_of(late)
     assert isinstance(refused, Failed)
     assert refused.error.message == "model 'm' is unloaded"
     dispatcher.act()
@@ -189,7 +159,7 @@ async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> No
     core = Core(Limits())
     core.models.add(spec)
     dispatcher = Dispatcher(core, engine)
-    stream = ask(dispatcher, spec, (1,), bytes(4))
+    stream = submit(dispatcher, spec, (1,), bytes(4))
     dispatcher.act()
     core.models.remove("m", "1", "is unloaded")
     stream.close()
@@ -227,16 +197,16 @@ async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neit
     core = Core(Limits())
     core.models.add(spec)
     dispatcher = Dispatcher(core, engine)
-    gone, stays = ask(dispatcher, spec, (1,), bytes(4)), ask(dispatcher, spec, (1,), bytes(4))
+    gone, stays = submit(dispatcher, spec, (1,), bytes(4)), submit(dispatcher, spec, (1,), bytes(4))
     dispatcher.act()
     first = await engine.begun.get()
     core.cancel(gone.stream, 1, dispatcher.now())
     engine.finish(first)
     second = await engine.begun.get()
     assert (second.slot, engine.running, engine.cancelled) == (first.slot, [second], [])
-    assert isinstance(await told(gone), Failed)
+    assert isinstance(await event_of(gone), Failed)
     engine.finish(second)
-    assert isinstance(await told(stays), Done)
+    assert isinstance(await event_of(stays), Done)
     assert engine.cancelled == []
     assert dispatcher.waits_for_clients()
     dispatcher.close()
