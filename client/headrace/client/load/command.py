@@ -23,6 +23,7 @@ from headrace.client.load.run import Arrivals, Mode, Protocol, Run
 from headrace.client.load.self_test.measure import costs
 from headrace.client.load.self_test.table import print_costs
 from headrace.client.terminal.usage_error import UsageError
+from headrace.wire.limits import MAX_PRIORITY
 
 BROKEN, INTERRUPTED = 3, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1
@@ -71,7 +72,7 @@ async def load(
     ] = None,
     keep: Annotated[Names, Parameter(help="Outputs to be kept, and released.")] = (),
     timeout: Annotated[Seconds | None, Parameter(help="Seconds that a request may take.")] = None,
-    priority: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=9), help="From 0 to 9.")] = 0,
+    priority: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MAX_PRIORITY), help="From 0 to 9.")] = 0,
     seed: Annotated[int, Parameter(validator=validators.Number(gte=0), help="Of inputs and arrivals.")] = 0,
     record: Annotated[Path | None, Parameter(help="File for all that is measured, for headrace report.")] = None,
     fail_if: Annotated[Names, Parameter(help="As 'p99>20ms' or 'errors>0': then the exit code is 3. Repeatable.")] = (),

@@ -8,12 +8,8 @@ from headrace.client.protocol.inputs import NormalInputs
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.frames import MAX_OVERHEAD, MAX_TENSORS
+from headrace.wire.limits import MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.lru import LruCache
-
-MAX_CALLS = 1024
-"""Numbers that a stream may define."""
-MAX_CALL_BYTES = 4 << 20
-"""Total size of the descriptions that the server remembers for a stream, in bytes, as serialized."""
 
 
 class CallCache:

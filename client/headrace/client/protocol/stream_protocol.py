@@ -23,12 +23,11 @@ from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable, rebuild
 from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
+from headrace.wire.limits import MAX_LAYOUTS
 from headrace.wire.tensors import Buffer
 
 MAX_UNSENT_BYTES = 64 << 20
 """Bytes waiting for the writer at which the window counts as full."""
-MAX_LAYOUTS = 1024
-"""Numbers that the server may define."""
 MAX_PINNED_RATIO = 4
 """A result keeps a message alive only if the message is at most this many times larger than the result."""
 

@@ -1,0 +1,10 @@
+"""Limits of the contract that client and server must agree on. Pure."""
+
+MAX_PRIORITY = 9
+"""The largest priority of an Infer; the smallest is 0."""
+MAX_CALLS = 1024
+"""Numbers of calls that a stream may define."""
+MAX_CALL_BYTES = 4 << 20
+"""Total size of the call descriptions that the server remembers for a stream, in bytes, as serialized."""
+MAX_LAYOUTS = 1024
+"""Numbers of layouts that the server may define on a stream."""
