@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import headrace.client as hc
-from headrace.client.load.calling import Answer, Inputs, Request
-from headrace.client.load.calling.opening import describe, open_callers
-from headrace.client.load.crew import Crew
-from headrace.client.load.orders import Job
-from headrace.client.load.run import ClosedLoop, Mode, OpenLoop, Outcome, Phase, Protocol
-from headrace.client.protocol.status import ModelStatus
+from headrace.client.load.callers.caller import Answer, Inputs, Request
+from headrace.client.load.callers.connect import connect_callers, describe_model
+from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
+from headrace.client.load.record.run import Mode, Outcome, Protocol
+from headrace.client.load.workers.messages import Job
+from headrace.client.load.workers.pool import WorkerPool
+from headrace.client.models import ModelStatus
 from headrace.wire.errors import Code, NotFound
 from tests import models
 from tests.e2e.conftest import Serve
@@ -24,14 +25,14 @@ from tests.e2e.serving import Served
 
 PROTOCOLS: list[Protocol] = ["headrace", "oip"]
 MODES: list[Mode] = ["stream", "unary"]
-WAYS = [(protocol, mode) for protocol in PROTOCOLS for mode in MODES]
+COMBINATIONS = [(protocol, mode) for protocol in PROTOCOLS for mode in MODES]
 UNKNOWN = 2
 """What every error in a stream of the Open Inference Protocol is."""
 
 INPUTS = {name: np.full((1, 16), 2, np.float32) for name in "xy"}
 MAX_MESSAGE_BYTES = 64 << 20
 
-ways = pytest.mark.parametrize(("protocol", "mode"), WAYS)
+ways = pytest.mark.parametrize(("protocol", "mode"), COMBINATIONS)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ async def answers(
     inputs: Inputs = INPUTS,
 ) -> Sequence[Answer]:
     """Of so many calls at once, on two callers."""
-    async with open_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
+    async with connect_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
         return await asyncio.gather(*(callers[number % 2].call(inputs) for number in range(count)))
 
 
@@ -74,7 +75,7 @@ def job_for(served: Served, protocol: Protocol, mode: Mode, *phases: Phase) -> J
 
 
 async def run(job: Job) -> list[Outcome]:
-    return await Crew(job, lambda _: None).run()
+    return await WorkerPool(job, lambda _: None).run()
 
 
 @ways
@@ -95,7 +96,7 @@ async def test_what_is_kept_is_released(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"add={models.add_multiply(tmp_path)}", "--keep-bytes=16KiB")
     request = Request("add", "", outputs=(), keep=("sum", "product"))
     # Less than fifty of them would keep.
-    async with open_callers(served.address, "headrace", "stream", 1, 8, request, MAX_MESSAGE_BYTES) as (caller,):
+    async with connect_callers(served.address, "headrace", "stream", 1, 8, request, MAX_MESSAGE_BYTES) as (caller,):
         for _ in range(50):
             assert (await caller.call(INPUTS)).message == ""
 
@@ -139,7 +140,7 @@ async def test_a_run_of_two_processes(served: Served, protocol: Protocol, mode: 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_both_protocols_describe_a_model_alike(served: Served, protocol: Protocol) -> None:
-    model, server = await describe(served.address, protocol, "add", "")
+    model, server = await describe_model(served.address, protocol, "add", "")
     assert (model.name, model.version) == ("add", "1")
     assert sorted(map(str, model.inputs)) == ["x FP32[?,16]", "y FP32[?,16]"]
     async with hc.connect(served.address) as own:

@@ -9,25 +9,28 @@ from typing import Any
 
 import pytest
 
-from headrace.client.load.report.page import html
-from headrace.client.load.run import Run
-from tests.page import runs
+from headrace.client.load.record.run import Run
+from headrace.client.load.report.page.html_page import render_page
+from tests.page import simulated_runs
 from tests.page.browser import Browser, Page, Scheme
 
 DESK, PHONE = 1280, 390
-TIMES = ["Latency percentiles", "Latency over time"]
+TIME_COLUMNS = ["Latency percentiles", "Latency over time"]
 RATES = "Rate and throughput over time"
 SWEEP = "Throughput against concurrency"
 WHERE = "Where the time went"
 
 PAGES: dict[str, tuple[Callable[[], list[Run]], list[str]]] = {
-    "stalled": (lambda: [runs.stalled()], [*TIMES, RATES, WHERE]),
-    "overloaded": (lambda: [runs.overloaded()], [*TIMES, RATES, WHERE]),
-    "sweep": (lambda: [runs.sweep()], [*TIMES, SWEEP, WHERE]),
-    "compared": (runs.compared, [*TIMES, RATES, WHERE]),
-    "sweeps": (lambda: [runs.sweep(name="old.jsonl"), runs.sweep(4.0, "new.jsonl")], [*TIMES, SWEEP, WHERE]),
-    "failed": (lambda: [runs.failed()], ["Latency over time", RATES]),
-    "hostile": (runs.hostile, [*TIMES, RATES, WHERE]),
+    "stalled": (lambda: [simulated_runs.stalled()], [*TIME_COLUMNS, RATES, WHERE]),
+    "overloaded": (lambda: [simulated_runs.overloaded()], [*TIME_COLUMNS, RATES, WHERE]),
+    "sweep": (lambda: [simulated_runs.sweep()], [*TIME_COLUMNS, SWEEP, WHERE]),
+    "compared": (simulated_runs.compared, [*TIME_COLUMNS, RATES, WHERE]),
+    "sweeps": (
+        lambda: [simulated_runs.sweep(name="old.jsonl"), simulated_runs.sweep(4.0, "new.jsonl")],
+        [*TIME_COLUMNS, SWEEP, WHERE],
+    ),
+    "failed": (lambda: [simulated_runs.failed()], ["Latency over time", RATES]),
+    "hostile": (simulated_runs.hostile, [*TIME_COLUMNS, RATES, WHERE]),
 }
 
 DRAWN = """[...document.querySelectorAll("figure.plot")].map(figure => [
@@ -57,7 +60,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def file(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / f"{name}.html"
-    file.write_text(html(PAGES[name][0]()), "utf-8")
+    file.write_text(render_page(PAGES[name][0]()), "utf-8")
     return file
 
 
@@ -130,7 +133,7 @@ def test_paper_is_light_and_plots_fit_on_it(browser: Browser, file: Path, name: 
 
 def test_a_press_hides_a_run_and_another_shows_it(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "compared.html"
-    file.write_text(html(runs.compared()), "utf-8")
+    file.write_text(render_page(simulated_runs.compared()), "utf-8")
     page = Page(browser, file, DESK)
     lines = "document.querySelectorAll('#plot-0 path.js-line').length"
     press = "document.querySelector('button[data-series=s1]').click()"
@@ -143,7 +146,7 @@ def test_a_press_hides_a_run_and_another_shows_it(browser: Browser, tmp_path: Pa
 
 def test_hostile_names_are_only_text(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "hostile.html"
-    file.write_text(html(runs.hostile()), "utf-8")
+    file.write_text(render_page(simulated_runs.hostile()), "utf-8")
     page = Page(browser, file, DESK)
     assert page.evaluate("document.querySelectorAll('script').length") == 3
     assert page.evaluate("document.querySelectorAll('img, main b b, main svg b, main a, svg a').length") == 0

@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when nothing else is to be done, and fake callers for it."""
+"""An event loop whose time passes only when there is nothing else to do, and fake callers for it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from headrace.client.load.attack import Part, attack
-from headrace.client.load.calling import Answer, Caller, Inputs
-from headrace.client.load.plan import WHOLE, Share
-from headrace.client.load.run import Phase
-from headrace.client.load.samples import Collector, Samples, Times
+from headrace.client.load.callers.caller import Answer, Caller, Inputs
+from headrace.client.load.planning.phases import Phase
+from headrace.client.load.planning.schedule import WHOLE, Share
+from headrace.client.load.record.samples import SampleCollector, Samples, ServerTimes
+from headrace.client.load.sending.run_phase import ShareResult, run_phase
 
 T = TypeVar("T")
 
-TURN = 1e-6
-"""Seconds that a turn of the loop takes."""
+TURN_SECONDS = 1e-6
+"""How long a turn of the loop takes."""
 
 
 class VirtualSelector(selectors.SelectSelector):
@@ -29,8 +29,8 @@ class VirtualSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
-            assert timeout is not None, "nothing will ever happen again"
-            self.passed += max(timeout, TURN)
+            assert timeout is not None, "the loop would wait forever"
+            self.passed += max(timeout, TURN_SECONDS)
         return ready
 
 
@@ -43,7 +43,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.selector.passed
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_virtually(coroutine: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)
 
@@ -53,36 +53,36 @@ def now() -> float:
 
 
 class FakeCaller:
-    """Answers each request after so many seconds, with a code: as a function of its number tells."""
+    """Answers each request after a time and with a code that `script` gives for its number."""
 
     def __init__(self, script: Callable[[int], tuple[float, int]] = lambda number: (0.0, 0)) -> None:
         self.script = script
         self.calls: list[Inputs] = []
-        self.in_flight = self.most = 0
+        self.in_flight = self.most_in_flight = 0
 
     async def call(self, inputs: Inputs) -> Answer:
         sent, number = now(), len(self.calls)
         self.calls.append(inputs)
         self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         seconds, code = self.script(number)
         try:
             await asyncio.sleep(seconds)
         finally:
             self.in_flight -= 1
         message = f"number {number} failed" if code else ""
-        return Answer(sent, now(), code, message, Times(queued=0.25, running=0.5))
+        return Answer(sent, now(), code, message, ServerTimes(queued=0.25, running=0.5))
 
 
-def taking(seconds: float) -> FakeCaller:
+def caller_taking(seconds: float) -> FakeCaller:
     return FakeCaller(lambda number: (seconds, 0))
 
 
-def numbered() -> Iterator[Inputs]:
+def numbered_inputs() -> Iterator[Inputs]:
     return ({"x": np.array(number)} for number in itertools.count())
 
 
-async def attacked(
+async def run_virtual_phase(
     phase: Phase,
     callers: Sequence[Caller],
     *,
@@ -92,25 +92,27 @@ async def attacked(
     stop_after: float = math.inf,
     late: float = -1.0,
     drained: list[Samples] | None = None,
-) -> tuple[Part, Samples]:
-    """The samples in the order of their intended times, but those that went to `drained`, every 0.1 s.
+) -> tuple[ShareResult, Samples]:
+    """The result and the samples, in the order of their intended times.
 
-    `stop_after`: when it is stopped, on the clock of the phase. `late`: how long after the warm-up should begin the
-    call is made.
+    If `drained` is given, samples are taken into it every 0.1 s. `stop_after`: when the phase is stopped, on its own
+    clock. `late`: how long after the start of the warm-up the phase is run.
     """
-    loop, stop, collector = asyncio.get_running_loop(), asyncio.Event(), Collector()
-    begin = now() + phase.warmup - late
+    loop, stop, collector = asyncio.get_running_loop(), asyncio.Event(), SampleCollector()
+    start = now() + phase.warmup - late
     if stop_after < math.inf:
-        loop.call_at(begin + stop_after, stop.set)
+        loop.call_at(start + stop_after, stop.set)
 
     async def drain(into: list[Samples]) -> None:
         for turn in itertools.count(1):
-            await asyncio.sleep(begin + turn / 10 - 0.005 - now())
+            await asyncio.sleep(start + turn / 10 - 0.005 - now())
             into.append(collector.take())
 
     draining = None if drained is None else asyncio.create_task(drain(drained))
-    part = await attack(phase, share, 1, begin, callers, window, numbered(), collector, patience, stop, now=now)
+    result = await run_phase(
+        phase, share, 1, start, callers, window, numbered_inputs(), collector, patience, stop, now=now
+    )
     if draining:
         draining.cancel()
     samples = collector.take()
-    return part, samples.where(np.argsort(samples.intended, kind="stable"))
+    return result, samples.select(np.argsort(samples.intended, kind="stable"))

@@ -1,10 +1,16 @@
-"""The load test: `headrace load` records what a server does under a load, `headrace report` reads it.
+"""The load test: `headrace load` records how a server behaves under load, `headrace report` reads the record.
 
-- plan: when requests are due (pure). pacer: waits for that, by a clock that it is given.
-- attack: a phase in one process, by open_loop or closed_loop; ledger: what it has in flight; places: its room.
-- calling/: how a request is made, in each protocol and mode. inputs: what is sent.
-- worker: a process that attacks. crew: all of them. orders: what they say to each other.
-- command, options: what a shell says. attended: a run that somebody looks at. live, progress: what is seen of it.
-- run, samples: what there is of a run (pure). record: it as a file. report/: figures, tables and pages (pure).
-- self_test/: what a request costs this client.
+From the command line down; each room imports only from those below it:
+
+- `command`: the two commands and their flags.
+- `watching/`: a run shown on the terminal, recorded, and stopped by Ctrl-C.
+- `self_test/`: what a request costs this client.
+- `workers/`: the processes that send, and the messages between them and their parent.
+- `sending/`: one phase in one process: open loop, closed loop, pacing. `inputs/`: the tensors to send.
+- `callers/`: how a request is made, in each protocol and mode. `report/`: figures, tables and pages.
+- `record/`: what is known about a run, in memory and as a file.
+- `planning/`: phases, and when their requests are due.
+- `formatting`: numbers as text.
+
+`planning/`, `record/` and `report/` are pure: they do not connect, start processes, or read a clock.
 """

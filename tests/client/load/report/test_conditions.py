@@ -1,4 +1,4 @@
-"""What `--fail-if` takes, what it refuses, and what it says."""
+"""What `--fail-if` accepts, what it refuses, and what it reports."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from headrace.client.load.report.conditions import Condition, broken, parse_condition
+from headrace.client.arguments import UsageError
+from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
+from headrace.client.load.report.conditions import Condition, failed_conditions, parse_condition
 from headrace.client.load.report.summary import Summary, summarise
-from headrace.client.load.run import ClosedLoop, OpenLoop
-from headrace.client.terminal.usage_error import UsageError
-from tests.client.load.made_runs import failed, outcome, overloaded, samples, stalled, sweep
+from tests.client.load.synthetic_runs import failed, outcome, overloaded, samples, stalled, sweep
 
 
 def mixed() -> Summary:
@@ -34,31 +34,31 @@ def mixed() -> Summary:
         ("plan<99%", Condition("plan", "<", Decimal(99), "%")),
     ],
 )
-def test_conditions_are_read(text: str, condition: Condition) -> None:
+def test_conditions_are_parsed(text: str, condition: Condition) -> None:
     assert parse_condition(text) == condition
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "cannot be read; write it as in p99>20ms"),
-        ("p99", "cannot be read"),
-        ("p99=20ms", "cannot be read"),
-        ("p99>20 minutes", "cannot be read"),
-        ("p99>-1ms", "cannot be read"),
-        ("p99>1e3ms", "cannot be read"),
-        ("p99>20ms,errors>0", "cannot be read"),
-        ("p98>20ms", r"there is no figure 'p98'; there are p50, p90, .*, max, mean, min .*service\.p99.*throughput"),
-        ("service.errors>1", r"there is no figure 'service\.errors'"),
-        ("p99>20", "the unit of p99 is us or µs or ms or s$"),
-        ("p99>20%", "the unit of p99 is"),
-        ("errors>1ms", "the unit of errors is no unit or %$"),
-        ("plan<99", "the unit of plan is %$"),
-        ("throughput<500", "the unit of throughput is /s$"),
-        ("p" * 100_000 + ">1ms", "there is no figure 'ppp"),
+        ("", "is not a condition; examples: p99>20ms"),
+        ("p99", "is not a condition"),
+        ("p99=20ms", "is not a condition"),
+        ("p99>20 minutes", "is not a condition"),
+        ("p99>-1ms", "is not a condition"),
+        ("p99>1e3ms", "is not a condition"),
+        ("p99>20ms,errors>0", "is not a condition"),
+        ("p98>20ms", r"'p98' is not a figure; choose from p50, p90, .*, max, mean, min .*service\.p99.*throughput"),
+        ("service.errors>1", r"'service\.errors' is not a figure"),
+        ("p99>20", "the unit of p99 must be us or µs or ms or s$"),
+        ("p99>20%", "the unit of p99 must be"),
+        ("errors>1ms", "the unit of errors must be none or %$"),
+        ("plan<99", "the unit of plan must be %$"),
+        ("throughput<500", "the unit of throughput must be /s$"),
+        ("p" * 100_000 + ">1ms", "'ppp.* is not a figure"),
     ],
 )
-def test_what_is_no_condition(text: str, error: str) -> None:
+def test_invalid_conditions_are_usage_errors(text: str, error: str) -> None:
     with pytest.raises(UsageError, match=error) as caught:
         parse_condition(text)
     assert len(str(caught.value)) < 400
@@ -84,44 +84,44 @@ def test_what_is_no_condition(text: str, error: str) -> None:
         ("throughput<89/s", ""),
     ],
 )
-def test_what_is_broken_is_said(text: str, said: str) -> None:
-    assert broken([parse_condition(text)], [mixed()]) == ([f"{said} (100/s)"] if said else [])
+def test_failed_conditions_are_sentences(text: str, said: str) -> None:
+    assert failed_conditions([parse_condition(text)], [mixed()]) == ([f"{said} (100/s)"] if said else [])
 
 
 def test_a_limit_is_compared_to_the_nanosecond() -> None:
-    """5.1 - 5 and 0.1 are not the same float."""
+    """As floats, 5.1 - 5 and 0.1 are not equal."""
     found = summarise(outcome(OpenLoop(1, 1), samples(np.arange(1000), 0.1), 1000.0))
-    assert broken([parse_condition("max>100ms"), parse_condition("min<100ms")], [found]) == []
-    assert len(broken([parse_condition("max>=100ms"), parse_condition("p99<=0.1s")], [found])) == 2
+    assert failed_conditions([parse_condition("max>100ms"), parse_condition("min<100ms")], [found]) == []
+    assert len(failed_conditions([parse_condition("max>=100ms"), parse_condition("p99<=0.1s")], [found])) == 2
 
 
-def test_each_phase_is_asked() -> None:
+def test_each_phase_is_checked() -> None:
     summaries = [summarise(each) for each in sweep().outcomes]
-    assert broken([parse_condition("p99>10ms"), parse_condition("errors>0")], summaries) == [
+    assert failed_conditions([parse_condition("p99>10ms"), parse_condition("errors>0")], summaries) == [
         "p99 is 12 ms, which is > 10 ms (phase 5: 16 in flight)",
         "p99 is 20 ms, which is > 10 ms (phase 6: 32 in flight)",
     ]
 
 
-def test_a_latency_that_does_not_exist_keeps_no_promise() -> None:
-    found = broken([parse_condition("p99>20ms"), parse_condition("service.max<1s")], [summarise(failed())])
+def test_an_unknown_latency_fails_the_condition() -> None:
+    found = failed_conditions([parse_condition("p99>20ms"), parse_condition("service.max<1s")], [summarise(failed())])
     assert found == [
-        "there is no p99, since no request succeeded, and so it may be > 20 ms (10/s)",
-        "there is no service.max, since no request succeeded, and so it may be < 1 s (10/s)",
+        "p99 is unknown because no request succeeded, and so counts as > 20 ms (10/s)",
+        "service.max is unknown because no request succeeded, and so counts as < 1 s (10/s)",
     ]
 
 
-def test_nothing_measured_is_a_failure_too() -> None:
-    assert broken([parse_condition("errors>0")], []) == ["nothing was measured"]
-    assert broken([], []) == []
+def test_a_run_without_phases_fails_any_condition() -> None:
+    assert failed_conditions([parse_condition("errors>0")], []) == ["nothing was measured"]
+    assert failed_conditions([], []) == []
 
 
 def test_conditions_see_a_stall_and_an_overload() -> None:
     conditions = [parse_condition("p99>20ms"), parse_condition("service.p99>20ms"), parse_condition("throughput<450/s")]
-    assert broken(conditions[:2], [summarise(stalled()), summarise(outcome(ClosedLoop(1), samples([0.0], 0.001)))]) == [
-        "p99 is 1,311 ms, which is > 20 ms (phase 1: 100/s)"
-    ]
-    assert [sentence.split(" is ")[0] for sentence in broken(conditions, [summarise(overloaded())])] == [
+    assert failed_conditions(
+        conditions[:2], [summarise(stalled()), summarise(outcome(ClosedLoop(1), samples([0.0], 0.001)))]
+    ) == ["p99 is 1,311 ms, which is > 20 ms (phase 1: 100/s)"]
+    assert [sentence.split(" is ")[0] for sentence in failed_conditions(conditions, [summarise(overloaded())])] == [
         "p99",
         "service.p99",
         "throughput",

@@ -1,12 +1,13 @@
-"""Which phases belong together, and by how much they differ."""
+"""Which phases correspond, and by how much they differ."""
 
 from __future__ import annotations
 
 import pytest
 
-from headrace.client.load.report.differences import difference, rows
-from headrace.client.load.run import ClosedLoop, Run
-from tests.client.load.made_runs import run, steady
+from headrace.client.load.planning.phases import ClosedLoop
+from headrace.client.load.record.run import Run
+from headrace.client.load.report.differences import comparison_rows, difference
+from tests.client.load.synthetic_runs import run, steady
 
 
 def closed(*loads: int) -> Run:
@@ -17,7 +18,9 @@ def closed(*loads: int) -> Run:
     ("first", "other", "percent"),
     [(4, 5, 25), (4, 3, -25), (4, 4, 0), (0, 0, 0), (0, 1, None), (None, 1, None), (1, None, None), (0.001, 1, 99_900)],
 )
-def test_differences(first: float | None, other: float | None, percent: float | None) -> None:
+def test_differences_are_percentages_of_the_first(
+    first: float | None, other: float | None, percent: float | None
+) -> None:
     assert difference(first, other) == (percent if percent is None else pytest.approx(percent))
 
 
@@ -33,8 +36,8 @@ def test_differences(first: float | None, other: float | None, percent: float | 
         ([(1, 1), (1,)], [("1", "xx"), ("1", "x-")]),
     ],
 )
-def test_phases_of_the_same_load_are_a_row(runs: list[tuple[int, ...]], expected: list[tuple[str, str]]) -> None:
-    found = rows([closed(*loads) for loads in runs])
+def test_phases_of_the_same_load_share_a_row(runs: list[tuple[int, ...]], expected: list[tuple[str, str]]) -> None:
+    found = comparison_rows([closed(*loads) for loads in runs])
     assert [(row.load, "".join("x" if each else "-" for each in row.summaries)) for row in found] == [
         (f"{load} in flight", there) for load, there in expected
     ]

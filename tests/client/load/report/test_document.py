@@ -1,4 +1,4 @@
-"""The JSON of a report: it is what its schema says, and says what the samples say."""
+"""The JSON of a report: it matches its schema and the samples."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
+from headrace.client.load.record.run import Run
+from headrace.client.load.record.samples import NO_SAMPLES
 from headrace.client.load.report.document import document
-from headrace.client.load.run import ClosedLoop, OpenLoop, Run
-from headrace.client.load.samples import EMPTY
-from tests.client.load.made_runs import failed, outcome, overloaded, run, stalled, steady, sweep, with_statistics
+from tests.client.load.synthetic_runs import failed, outcome, overloaded, run, stalled, steady, sweep, with_statistics
 
 SCHEMA = json.loads(files("headrace.client.load.report").joinpath("report.schema.json").read_text())
 
 
 def checked(*runs: Run) -> Any:
-    """As a program reads it, which knows no NaN."""
+    """The document as a strict JSON parser reads it, checked against the schema."""
     found = json.loads(json.dumps(document(runs), allow_nan=False))
     Draft202012Validator(SCHEMA).validate(found)
     return found
 
 
-def test_the_schema_is_one_and_says_what_each_object_may_have() -> None:
+def test_the_schema_is_valid_and_describes_every_object_completely() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     objects = [each for each in every(SCHEMA) if each.get("type") == "object"]
     assert len(objects) > 10
@@ -42,7 +43,7 @@ def every(schema: Any) -> list[dict[str, Any]]:
     return [schema, *(found for each in schema.values() for found in every(each))]
 
 
-def test_every_duration_says_its_unit() -> None:
+def test_every_duration_has_its_unit_in_its_name() -> None:
     properties = {name for each in every(SCHEMA) for name in each.get("properties", ())}
     assert {name for name in properties if name.startswith(("p50", "queue", "elapsed", "timeout"))} == {
         "p50_ms",
@@ -53,7 +54,7 @@ def test_every_duration_says_its_unit() -> None:
     }
 
 
-def test_a_run() -> None:
+def test_the_document_of_a_run_has_settings_and_figures() -> None:
     found = checked(run(steady(), keep=("state",), outputs=("y",)))
     assert found["headrace-report"] == 1
     assert found["differences"] == []
@@ -78,14 +79,14 @@ def test_a_run() -> None:
     assert phase["warnings"] == []
 
 
-def test_a_stall() -> None:
+def test_the_document_of_a_stall_has_corrected_latencies() -> None:
     (phase,) = checked(run(stalled()))["runs"][0]["phases"]
     assert (phase["latency"]["p99_ms"], phase["service"]["p99_ms"]) == (1311, 1)
     assert (phase["late"], phase["plan_kept_percent"]) == (155, 84.5)
     assert (phase["where"]["queue_ms"], phase["where_slowest"]["inference_ms"]) == (None, None)
 
 
-def test_an_overload() -> None:
+def test_the_document_of_an_overload_has_growth_and_warnings() -> None:
     (phase,) = checked(run(overloaded()))["runs"][0]["phases"]
     assert phase["rate_planned_per_s"] == 500
     assert phase["throughput_per_s"] == pytest.approx(180)
@@ -93,26 +94,26 @@ def test_an_overload() -> None:
     assert len(phase["warnings"]) == 4
 
 
-def test_what_does_not_exist_is_null() -> None:
+def test_missing_values_are_null() -> None:
     (phase,) = checked(run(failed()))["runs"][0]["phases"]
     assert [phase[name] for name in ("latency", "service", "where", "where_slowest", "growth")] == [None] * 5
     assert phase["errors"] == [{"code": "UNAVAILABLE", "count": 99, "first_message": "connection refused\x1b[2J"}]
     assert phase["no_answer"] == 1
 
 
-def test_a_run_that_ended_before_it_began() -> None:
+def test_a_run_that_ended_before_it_started_has_a_document() -> None:
     for load in (OpenLoop(0.001, 5), ClosedLoop(1)):
-        (phase,) = checked(run(outcome(load, EMPTY, elapsed=0.0, interrupted=True)))["runs"][0]["phases"]
+        (phase,) = checked(run(outcome(load, NO_SAMPLES, elapsed=0.0, interrupted=True)))["runs"][0]["phases"]
         assert (phase["interrupted"], phase["sent"], phase["throughput_per_s"]) == (True, 0, 0)
 
 
-def test_means_of_a_server_that_counts() -> None:
+def test_means_from_server_statistics_are_in_the_document() -> None:
     (phase,) = checked(run(with_statistics(), mode="unary", protocol="oip", outputs=None))["runs"][0]["phases"]
     assert phase["where"]["queue_ms"] == 1
     assert phase["where_slowest"]["queue_ms"] is None
 
 
-def test_differences_are_to_the_first_run() -> None:
+def test_differences_are_relative_to_the_first_run() -> None:
     slower = sweep("slower.jsonl", slower=1.5)
     del slower.outcomes[0]
     found = checked(sweep(), slower)["differences"]

@@ -1,1 +1,1 @@
-"""From a run to what people and programs read of it. Nothing here runs, connects, or looks at a clock."""
+"""Turns runs into figures, and figures into text, JSON and pages. Pure, but for the page, which reads its own files."""

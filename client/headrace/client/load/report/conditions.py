@@ -1,4 +1,4 @@
-"""`--fail-if 'p99>20ms'`: what makes a run a failure, for CI. Pure."""
+"""`--fail-if 'p99>20ms'`: conditions under which a run fails, for CI. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.client.load.report.summary import Summary
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
-SECONDS = {"us": Decimal("1e-6"), "µs": Decimal("1e-6"), "ms": Decimal("1e-3"), "s": Decimal(1)}
+UNIT_SECONDS = {"us": Decimal("1e-6"), "µs": Decimal("1e-6"), "ms": Decimal("1e-3"), "s": Decimal(1)}
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -21,7 +21,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 DURATIONS = {name: name.replace(".", "_") for name in ("p50", "p90", "p95", "p99", "p99.9", "max", "mean", "min")}
 SERVICE = "service."
-"""Before the name of a duration: from when a request was sent, instead of when it was due."""
+"""A prefix of durations: measured from when a request was sent instead of when it was due."""
 COUNTS = ("errors", "late", "unsent")
 KNOWN = f"{', '.join(DURATIONS)} (also as service.p99), {', '.join(COUNTS)}, plan, throughput"
 EXAMPLES = "p99>20ms, errors>0, errors>1%, plan<99%, throughput<500/s"
@@ -30,7 +30,7 @@ SYNTAX = re.compile(r"\s*([a-z0-9._]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`limit` as it was written, in `unit`."""
+    """`figure operator limit`; the limit is as written, in `unit`."""
 
     figure: str
     operator: str
@@ -38,7 +38,7 @@ class Condition:
     unit: str
 
     def __str__(self) -> str:
-        space = " " if self.unit in SECONDS or self.unit == "%" else ""
+        space = " " if self.unit in UNIT_SECONDS or self.unit == "%" else ""
         return f"{self.operator} {self.limit:f}{space}{self.unit}"
 
 
@@ -46,19 +46,19 @@ def parse_condition(text: str) -> Condition:
     """Raises UsageError."""
     found = SYNTAX.fullmatch(text)
     if found is None:
-        raise UsageError(f"--fail-if {quote(text)} cannot be read; write it as in {EXAMPLES}")
+        raise UsageError(f"--fail-if {quote(text)} is not a condition; examples: {EXAMPLES}")
     figure, relation, limit, unit = found.groups()
     units = _units(figure)
     if not units:
-        raise UsageError(f"--fail-if {quote(text)}: there is no figure {quote(figure)}; there are {KNOWN}")
+        raise UsageError(f"--fail-if {quote(text)}: {quote(figure)} is not a figure; choose from {KNOWN}")
     if unit not in units:
-        known = " or ".join(each or "no unit" for each in units)
-        raise UsageError(f"--fail-if {quote(text)}: the unit of {figure} is {known}")
+        allowed = " or ".join(each or "none" for each in units)
+        raise UsageError(f"--fail-if {quote(text)}: the unit of {figure} must be {allowed}")
     return Condition(figure, relation, Decimal(limit), unit)
 
 
-def broken(conditions: Iterable[Condition], summaries: Sequence[Summary]) -> list[str]:
-    """A sentence for each condition that is true of a phase, which is what must not be."""
+def failed_conditions(conditions: Iterable[Condition], summaries: Sequence[Summary]) -> list[str]:
+    """A sentence for each condition that is true for a phase."""
     conditions = list(conditions)
     if conditions and not summaries:
         return ["nothing was measured"]
@@ -66,29 +66,29 @@ def broken(conditions: Iterable[Condition], summaries: Sequence[Summary]) -> lis
         f"{sentence} (phase {number}: {summary.load})" if len(summaries) > 1 else f"{sentence} ({summary.load})"
         for number, summary in enumerate(summaries, 1)
         for condition in conditions
-        if (sentence := _broken(condition, summary))
+        if (sentence := _failure(condition, summary))
     ]
 
 
 def _units(figure: str) -> tuple[str, ...]:
-    """In which a figure may be said; none of what is no figure."""
+    """The units a figure may have; empty if there is no such figure."""
     if figure.removeprefix(SERVICE) in DURATIONS:
-        return tuple(SECONDS)
+        return tuple(UNIT_SECONDS)
     return {"plan": ("%",), "throughput": ("/s",)}.get(figure, ("", "%") if figure in COUNTS else ())
 
 
-def _broken(condition: Condition, summary: Summary) -> str:
+def _failure(condition: Condition, summary: Summary) -> str:
     value = _value(condition, summary)
     if value is None:
-        return f"there is no {condition.figure}, since no request succeeded, and so it may be {condition}"
-    limit = condition.limit * SECONDS.get(condition.unit, 1)
+        return f"{condition.figure} is unknown because no request succeeded, and so counts as {condition}"
+    limit = condition.limit * UNIT_SECONDS.get(condition.unit, 1)
     if not OPERATORS[condition.operator](value, float(limit)):
         return ""
     return f"{condition.figure} is {_text(value, condition.unit)}, which is {condition}"
 
 
 def _value(condition: Condition, summary: Summary) -> float | None:
-    """In seconds, percent, requests or requests a second."""
+    """In seconds, percent, requests, or requests per second."""
     figure = condition.figure
     if figure == "plan":
         return summary.plan_kept
@@ -106,7 +106,7 @@ def _value(condition: Condition, summary: Summary) -> float | None:
 
 
 def _text(value: float, unit: str) -> str:
-    """In the unit of the condition, and exact enough to be compared with it."""
-    if unit in SECONDS:
-        return f"{value / float(SECONDS[unit]):,.6g} {unit}"
+    """A value in the unit of the condition, with enough digits to compare the two."""
+    if unit in UNIT_SECONDS:
+        return f"{value / float(UNIT_SECONDS[unit]):,.6g} {unit}"
     return f"{value:,.6g} %" if unit == "%" else f"{value:,.6g}{unit}"

@@ -1,6 +1,6 @@
-"""The JSON that `headrace report --json` prints: `report.schema.json` beside this file describes it. Pure.
+"""The JSON that `headrace report --json` prints, described by `report.schema.json` beside this file. Pure.
 
-Durations are milliseconds and end in `_ms`, rates `_per_s`, shares `_percent`. What does not exist is null.
+Durations are in milliseconds and end in `_ms`, rates end in `_per_s`, shares in `_percent`. Missing values are null.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from headrace.client.load.report.differences import difference, rows
+from headrace.client.load.planning.phases import Load, OpenLoop
+from headrace.client.load.record.run import Outcome, Run, RunSettings
+from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import Percentiles
-from headrace.client.load.report.summary import Growth, Summary, Where, code_name, load_text, summarise
-from headrace.client.load.run import Load, OpenLoop, Outcome, Run, Settings
+from headrace.client.load.report.summary import Growth, Summary, TimeBreakdown, code_name, load_text, summarise
 
 VERSION = 1
 DURATIONS = tuple(field.name for field in fields(Percentiles))
@@ -29,10 +30,10 @@ def _run(run: Run) -> Document:
     return {"name": run.name, "settings": _settings(run.settings), "phases": phases}
 
 
-def _settings(settings: Settings) -> Document:
-    said = asdict(settings)
-    timeout = said.pop("timeout")
-    return said | {
+def _settings(settings: RunSettings) -> Document:
+    document = asdict(settings)
+    timeout = document.pop("timeout")
+    return document | {
         "timeout_ms": _ms(timeout),
         "inputs": list(settings.inputs),
         "outputs": None if settings.outputs is None else list(settings.outputs),
@@ -63,8 +64,8 @@ def _phase(outcome: Outcome, summary: Summary) -> Document:
         "throughput_per_s": summary.throughput,
         "latency": _percentiles(summary.latency),
         "service": _percentiles(summary.service),
-        "where": _where(summary.where),
-        "where_slowest": _where(summary.slowest),
+        "where": _breakdown(summary.breakdown),
+        "where_slowest": _breakdown(summary.slowest),
         "growth": _growth(summary.growth),
         "warnings": summary.warnings,
     }
@@ -87,8 +88,8 @@ def _percentiles(durations: Percentiles | None) -> Document | None:
     return None if durations is None else {f"{name}_ms": _ms(getattr(durations, name)) for name in DURATIONS}
 
 
-def _where(where: Where | None) -> Document | None:
-    return None if where is None else {f"{name}_ms": _ms(time) for name, time in asdict(where).items()}
+def _breakdown(parts: TimeBreakdown | None) -> Document | None:
+    return None if parts is None else {f"{name}_ms": _ms(time) for name, time in asdict(parts).items()}
 
 
 def _growth(growth: Growth | None) -> Document | None:
@@ -98,10 +99,10 @@ def _growth(growth: Growth | None) -> Document | None:
 
 
 def _differences(runs: Sequence[Run]) -> list[Document]:
-    """Each phase of each run after the first, against the phase of the first that had the same load."""
+    """Each phase of each run after the first, compared with the first run's phase of the same load."""
     return [
         {"run": number, "load": row.load} | _difference(row.summaries[0], other)
-        for row in (rows(runs) if len(runs) > 1 else [])
+        for row in (comparison_rows(runs) if len(runs) > 1 else [])
         for number, other in enumerate(row.summaries[1:], 1)
         if other is not None and row.summaries[0] is not None
     ]
@@ -122,5 +123,5 @@ def _percentile_differences(first: Percentiles | None, other: Percentiles | None
 
 
 def _ms(seconds: float | None) -> float | None:
-    """To the nanosecond, since what is behind that is noise of floats."""
+    """Milliseconds, rounded to nanoseconds, beyond which there is only rounding error of floats."""
     return None if seconds is None else round(seconds * 1e3, 6)

@@ -1,4 +1,4 @@
-"""The figures of a phase: what was planned, what came of it, how long it took, and where the time went. Pure."""
+"""The figures of a phase: what was planned, what came of it, how long requests took, and where the time went. Pure."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.client.load.formatting import counted, duration_text, ms_text, rate_text, share_text
+from headrace.client.load.planning.phases import Load, OpenLoop
+from headrace.client.load.record.run import Outcome, ServerMeans
+from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
 from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
-from headrace.client.load.report.formats import counted, duration_text, ms_text, rate_text, share_text
-from headrace.client.load.run import Load, OpenLoop, Outcome, Server
-from headrace.client.load.samples import NO_ANSWER, Floats, Samples
-from headrace.client.terminal.printing import printable
+from headrace.client.tables import printable
 from headrace.wire.errors import Code, quote
 
-LATE = 1e-3
-"""Seconds. A request that is sent longer than that after it was due is late, ..."""
+LATE_SECONDS = 1e-3
+"""A request that is sent more than this after it was due is late ..."""
 LATE_SHARE = 0.1
-"""... unless requests are further apart on average than to notice it: then it is this part of their distance."""
-KEPT = 99.0
-"""Percent of a plan. What keeps less of it is no measurement of that plan."""
-HELD = 0.98
-"""Of the planned rate. A throughput below it is one that the server did not hold, if anything else says so too."""
-GREW = 2.0
-"""So many times what it was is growth, if the difference is more than LATE."""
-LEAST_GROWTH_SAMPLES = 50
-FOREIGN_CODES = {2: "UNKNOWN", 6: "ALREADY_EXISTS", 10: "ABORTED", 11: "OUT_OF_RANGE", 15: "DATA_LOSS"}
-"""The codes of gRPC that no Headrace server says."""
-CODES = {code.value: code.name for code in Code} | FOREIGN_CODES
-MESSAGE = 200
-"""Characters of a server's message in a warning."""
+"""... unless requests are so far apart that it does not matter: then the limit is this share of their mean distance."""
+PLAN_KEPT_PERCENT = 99.0
+"""A phase that keeps less of its plan has not measured that plan."""
+RATE_HELD_SHARE = 0.98
+"""A throughput below this share of the planned rate did not hold it, if something else indicates that as well."""
+GROWTH_FACTOR = 2.0
+"""Latency has grown if it is over this many times what it was, and the difference is more than LATE_SECONDS."""
+MIN_GROWTH_SAMPLES = 50
+OTHER_CODES = {2: "UNKNOWN", 6: "ALREADY_EXISTS", 10: "ABORTED", 11: "OUT_OF_RANGE", 15: "DATA_LOSS"}
+"""The gRPC codes that Headrace servers do not use."""
+CODES = {code.value: code.name for code in Code} | OTHER_CODES
+MAX_MESSAGE_CHARACTERS = 200
+"""How much of a server's message a warning quotes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Mean seconds of a request, which add up to its mean latency. A server that tells no times leaves None, and then
-    `network` is the server too.
+class TimeBreakdown:
+    """The mean seconds of a request, part by part; they add up to its mean latency.
+
+    If the server reports no times, `queue` and `inference` are None and `network` includes the server.
     """
 
     client: float
@@ -49,19 +51,19 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Median latency of the first and of the last fifth of the requests, in seconds."""
+    """The median latencies of the first and of the last fifth of the requests, in seconds."""
 
     first: float
     last: float
 
     @property
     def grew(self) -> bool:
-        return self.last > GREW * self.first and self.last - self.first > LATE
+        return self.last > GROWTH_FACTOR * self.first and self.last - self.first > LATE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a phase. Times are in seconds, and None when nothing succeeded; rates are per second."""
+    """The figures of a phase. Times are in seconds, and None if nothing succeeded; rates are per second."""
 
     load: str
     interrupted: bool
@@ -73,36 +75,37 @@ class Summary:
     no_room: int
     """Requests that waited in the client because the window was full."""
     plan_kept: float
-    """Percent of the planned requests that were sent, and not late. 0 when nothing was planned."""
+    """Percentage of the planned requests that were sent on time; 0 if none was planned."""
     ok: int
     errors: dict[str, int]
-    """Failures, by the name of their code."""
+    """The number of failures by the name of their code."""
     no_answer: int
     rate_planned: float | None
-    """None in a closed loop, which plans nothing."""
+    """None in a closed loop, which has no plan."""
     rate_sent: float
     throughput: float
     latency: Percentiles | None
     """From when a request was due."""
     service: Percentiles | None
     """From when it was sent."""
-    where: Where | None
-    slowest: Where | None
-    """The same of the slowest hundredth."""
+    breakdown: TimeBreakdown | None
+    """Of all successes."""
+    slowest: TimeBreakdown | None
+    """Of the slowest hundredth of them."""
     growth: Growth | None
-    """None of fewer successes than LEAST_GROWTH_SAMPLES."""
+    """None if there are fewer successes than MIN_GROWTH_SAMPLES."""
     warnings: list[str]
-    """Sentences that nobody must miss."""
+    """What the reader must know about this measurement, as sentences without a full stop."""
 
     @property
     def failed(self) -> int:
-        """Sent, and not a success."""
+        """Requests that were sent and did not succeed."""
         return sum(self.errors.values()) + self.no_answer
 
 
 def summarise(outcome: Outcome) -> Summary:
     samples, load = outcome.samples, outcome.phase.load
-    good = samples.where(samples.code == 0)
+    good = samples.select(samples.code == 0)
     late = int(np.count_nonzero(_seconds(samples.sent - samples.intended) > late_after(load)))
     latency = percentiles(_seconds(good.ended - good.intended))
     span = _span(outcome)
@@ -124,8 +127,8 @@ def summarise(outcome: Outcome) -> Summary:
         throughput=_rate(good.count, outcome.elapsed),
         latency=latency,
         service=percentiles(_seconds(good.ended - good.sent)),
-        where=_where(good, outcome.server),
-        slowest=_where(_slowest(good), None),
+        breakdown=_breakdown(good, outcome.server),
+        slowest=_breakdown(_slowest(good), None),
         growth=_growth(good),
         warnings=[],
     )
@@ -134,8 +137,8 @@ def summarise(outcome: Outcome) -> Summary:
 
 
 def curve(samples: Samples) -> list[tuple[float, float]]:
-    """Latency in seconds over p, for a 1/(1-p) axis: see `distribution.quantiles`."""
-    good = samples.where(samples.code == 0)
+    """The latency curve of the successes, in seconds: see `distribution.quantiles`."""
+    good = samples.select(samples.code == 0)
     return quantiles(_seconds(good.ended - good.intended))
 
 
@@ -149,17 +152,17 @@ def load_text(load: Load) -> str:
 
 
 def late_after(load: Load) -> float:
-    """Seconds. A closed loop plans nothing, so that only the client itself can be late."""
-    return max(LATE, LATE_SHARE * 2 / (load.first + load.last)) if isinstance(load, OpenLoop) else LATE
+    """Seconds after which a request is late. In a closed loop, which has no plan, only the client itself can be late."""
+    return max(LATE_SECONDS, LATE_SHARE * 2 / (load.first + load.last)) if isinstance(load, OpenLoop) else LATE_SECONDS
 
 
 def code_name(code: int) -> str:
-    """As gRPC calls it."""
+    """The gRPC name of a code."""
     return CODES.get(code, f"code {code}")
 
 
 def _seconds(durations: Floats) -> Floats:
-    """Without what subtracting floats adds to them: the clocks tell no more than nanoseconds."""
+    """Durations rounded to nanoseconds, beyond which there is only rounding error of floats."""
     return np.round(durations, 9)
 
 
@@ -168,7 +171,7 @@ def _rate(count: int, seconds: float) -> float:
 
 
 def _span(outcome: Outcome) -> float:
-    """Seconds in which requests were due; in a closed loop, all of the phase."""
+    """The seconds in which requests were due; in a closed loop, the whole phase."""
     load, phase = outcome.phase.load, outcome.phase
     if not isinstance(load, OpenLoop):
         return phase.duration if phase.duration and not outcome.interrupted else outcome.elapsed
@@ -182,31 +185,33 @@ def _errors(samples: Samples) -> dict[str, int]:
     return {code_name(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
 
 
-def _where(good: Samples, server: Server | None) -> Where | None:
-    """What the server says of each request, or else of all of them, or else nothing."""
+def _breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | None:
+    """From the server's times of each request, else from its means, else without them."""
     if not good.count:
         return None
     client = float((good.sent - good.intended).mean())
     service = good.ended - good.sent
-    # Unary calls wait for no other ticket, and say nothing of it.
+    # Unary calls do not wait for other tickets and report no such time.
     queue, inference = np.nan_to_num(good.waiting) + good.queued, good.running
     if not np.isfinite(queue + inference).all():
         if server is None or not server.count:
-            return Where(client, float(service.mean()), None, None)
+            return TimeBreakdown(client, float(service.mean()), None, None)
         queue, inference, service = (np.array([each]) for each in (server.queue, server.compute, service.mean()))
-    # No part is longer than what it is a part of, whatever the two clocks say, so that the parts add up.
+    # The two clocks may disagree. Clipped to the time they are part of, the parts add up.
     inference = np.minimum(inference, service)
     queue = np.minimum(queue, service - inference)
-    return Where(client, float((service - queue - inference).mean()), float(queue.mean()), float(inference.mean()))
+    return TimeBreakdown(
+        client, float((service - queue - inference).mean()), float(queue.mean()), float(inference.mean())
+    )
 
 
 def _slowest(good: Samples) -> Samples:
-    most = -(-good.count // 100)
-    return good.where(np.argsort(good.ended - good.intended, kind="stable")[good.count - most :])
+    count = -(-good.count // 100)
+    return good.select(np.argsort(good.ended - good.intended, kind="stable")[good.count - count :])
 
 
 def _growth(good: Samples) -> Growth | None:
-    if good.count < LEAST_GROWTH_SAMPLES:
+    if good.count < MIN_GROWTH_SAMPLES:
         return None
     latency = _seconds(good.ended - good.intended)[np.argsort(good.intended, kind="stable")]
     fifth = len(latency) // 5
@@ -216,24 +221,26 @@ def _growth(good: Samples) -> Growth | None:
 def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
     warnings = []
     if summary.interrupted:
-        warnings.append(f"interrupted after {duration_text(summary.elapsed)}: the figures are of that part")
+        warnings.append(f"interrupted after {duration_text(summary.elapsed)}: the figures cover that part only")
     if not summary.sent:
-        warnings.append("nothing was measured: no request was sent")
+        warnings.append("nothing was measured, as no request was sent")
     warnings += _plan_warnings(summary)
     if summary.errors:
-        failed = counted(sum(summary.errors.values()), "request")
-        warnings.append(f"{failed} of {summary.sent:,} failed: {_failures(summary, outcome)}")
+        failed = sum(summary.errors.values())
+        warnings.append(f"{failed:,} of {counted(summary.sent, 'request')} failed: {_failures(summary, outcome)}")
     if summary.no_answer:
-        warnings.append(f"{counted(summary.no_answer, 'request')} had no answer when the run was over")
+        warnings.append(f"{counted(summary.no_answer, 'request')} had not been answered when the phase ended")
     if summary.growth and summary.growth.grew:
         first, last = ms_text(summary.growth.first), ms_text(summary.growth.last)
-        warnings.append(f"latency grew from {first} to {last} ms between the first and the last fifth of the run")
+        warnings.append(f"latency grew from {first} to {last} ms between the first and the last fifth of the phase")
     return warnings
 
 
 def _failures(summary: Summary, outcome: Outcome) -> str:
     """`10 UNAVAILABLE ('draining'), 2 INTERNAL`."""
-    messages = {code_name(code): quote(printable(text), MESSAGE) for code, text in outcome.messages.items()}
+    messages = {
+        code_name(code): quote(printable(text), MAX_MESSAGE_CHARACTERS) for code, text in outcome.messages.items()
+    }
     return ", ".join(
         f"{count:,} {name} ({messages[name]})" if name in messages else f"{count:,} {name}"
         for name, count in summary.errors.items()
@@ -243,31 +250,31 @@ def _failures(summary: Summary, outcome: Outcome) -> str:
 def _plan_warnings(summary: Summary) -> list[str]:
     warnings = []
     if summary.rate_planned is None:
-        if summary.sent and summary.plan_kept < KEPT:
+        if summary.sent and summary.plan_kept < PLAN_KEPT_PERCENT:
             share = share_text(100 * summary.late / summary.sent)
-            warnings.append(f"this client is too slow: {share} % of its requests were sent over 1 ms after their turn")
+            warnings.append(f"this client is too slow: it sent {share} % of the requests over 1 ms late")
         return warnings
-    if summary.planned and summary.plan_kept < KEPT:
-        never = f" and {summary.unsent:,} never" if summary.unsent else ""
+    if summary.planned and summary.plan_kept < PLAN_KEPT_PERCENT:
+        never = f" and {summary.unsent:,} were never sent" if summary.unsent else ""
         late = f"of {counted(summary.planned, 'request')}, {summary.late:,} were sent late{never}"
         warnings.append(f"only {share_text(summary.plan_kept)} % of the plan was kept: {late}")
         warnings.append(_why_late(summary))
     elif summary.unsent:
-        warnings.append(f"{counted(summary.unsent, 'request')} of {summary.planned:,} that were due were never sent")
+        warnings.append(f"{summary.unsent:,} of {counted(summary.planned, 'planned request')} were never sent")
     grew = summary.growth is not None and summary.growth.grew
-    if summary.throughput < HELD * summary.rate_planned and (summary.unsent or summary.failed or grew):
+    if summary.throughput < RATE_HELD_SHARE * summary.rate_planned and (summary.unsent or summary.failed or grew):
         held, planned = rate_text(summary.throughput), rate_text(summary.rate_planned)
-        who = "this client sent" if _client_is_slow(summary) else "the server held"
-        warnings.append(f"{who} {held} of the {planned} that were planned")
+        limit = "this client sent only" if _client_is_slow(summary) else "the server handled only"
+        warnings.append(f"{limit} {held} of the planned {planned}")
     return warnings
 
 
 def _client_is_slow(summary: Summary) -> bool:
-    """Most of what was sent late did not have to wait for answers."""
+    """Most of the late requests did not wait for room in the window."""
     return summary.late > 2 * summary.no_room
 
 
 def _why_late(summary: Summary) -> str:
     if _client_is_slow(summary):
-        return "this client was too slow: see --processes and --self-test"
-    return f"{counted(summary.no_room, 'request')} had to wait, with as many in flight as the window allows"
+        return "this client was too slow: try more --processes, and see --self-test"
+    return f"{counted(summary.no_room, 'request')} had to wait because the window was full"

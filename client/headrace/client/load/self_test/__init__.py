@@ -1,1 +1,1 @@
-"""`headrace load --self-test`: what a request costs this client, so that its users know the tool's limit."""
+"""Measures what a request costs this client: `headrace load --self-test` tells users the limits of the tool."""

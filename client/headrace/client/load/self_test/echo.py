@@ -1,6 +1,6 @@
-"""A server that runs nothing: whatever is asked, in either protocol, is done at once and has no outputs.
+"""A server that runs nothing: it answers every request, in either protocol, at once and without outputs.
 
-It is as little work as a server can have, so that what is measured with it is the client.
+It does as little work as a server can, so that measuring with it measures the client.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Echo(grpc.GenericRpcHandler):
-    """The four ways to infer; nothing else is there."""
+    """Serves the four ways to infer and nothing else."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        ways: dict[str, Any] = {
+        handlers: dict[str, Any] = {
             "/headrace.v1.Inference/Stream": grpc.stream_stream_rpc_method_handler(_stream),
             "/headrace.v1.Inference/Infer": grpc.unary_unary_rpc_method_handler(_nothing),
             "/inference.GRPCInferenceService/ModelStreamInfer": grpc.stream_stream_rpc_method_handler(_oip_stream),
             "/inference.GRPCInferenceService/ModelInfer": grpc.unary_unary_rpc_method_handler(_nothing),
         }
-        return ways.get(details.method)
+        return handlers.get(details.method)
 
 
 async def _stream(_: object, context: Context) -> None:
@@ -54,12 +54,12 @@ async def _oip_stream(_: object, context: Context) -> None:
 
 
 async def _nothing(_message: bytes, _context: object) -> bytes:
-    """A message of either protocol without any field."""
+    """An answer without any field, in either protocol."""
     return b""
 
 
 def serve(parent: Connection) -> None:
-    """Say where it listens, and serve until the parent says or is gone. The main function of a process."""
+    """Send the address to the parent, and serve until it sends anything or is gone. The main function of a process."""
     asyncio.run(_serve(parent))
 
 
@@ -68,7 +68,7 @@ async def _serve(parent: Connection) -> None:
     server.add_generic_rpc_handlers((Echo(),))
     parent.send(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
     await server.start()
-    over = asyncio.Event()
-    asyncio.get_running_loop().add_reader(parent.fileno(), over.set)
-    await over.wait()
+    parent_is_done = asyncio.Event()
+    asyncio.get_running_loop().add_reader(parent.fileno(), parent_is_done.set)
+    await parent_is_done.wait()
     await server.stop(0)

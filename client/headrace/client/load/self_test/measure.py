@@ -1,4 +1,6 @@
-"""Measures the client against an echo: first one in the process, without a transport, then one over gRPC each way."""
+"""Measures the client against an echo: first in the process, without a transport, then over gRPC in each protocol and
+mode.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.client.load.attack import attack
-from headrace.client.load.calling import Answer, Caller, Inputs, Request
-from headrace.client.load.calling.opening import open_callers
-from headrace.client.load.pacer import precise_loop
-from headrace.client.load.plan import WHOLE
-from headrace.client.load.run import ClosedLoop, Mode, Phase, Protocol
-from headrace.client.load.samples import Collector, Times
+from headrace.client.load.callers.caller import Answer, Caller, Inputs, Request
+from headrace.client.load.callers.connect import connect_callers
+from headrace.client.load.planning.phases import ClosedLoop, Phase
+from headrace.client.load.planning.schedule import WHOLE
+from headrace.client.load.record.run import Mode, Protocol
+from headrace.client.load.record.samples import SampleCollector, ServerTimes
 from headrace.client.load.self_test.echo import MAX_MESSAGE_BYTES, serve
+from headrace.client.load.sending.pacer import precise_event_loop
+from headrace.client.load.sending.run_phase import run_phase
 from headrace.wire.errors import Internal
 
 CONCURRENCY = 64
-SECONDS, WARMUP = 1.0, 0.3
-WAYS: Sequence[tuple[Protocol, Mode]] = (
+MEASURED_SECONDS, WARMUP_SECONDS = 1.0, 0.3
+COMBINATIONS: Sequence[tuple[Protocol, Mode]] = (
     ("headrace", "stream"),
     ("headrace", "unary"),
     ("oip", "stream"),
@@ -35,9 +38,9 @@ REQUEST = Request("echo", "", outputs=None)
 
 
 class Cost(NamedTuple):
-    """Seconds of processor time that a request costs one client process."""
+    """The processor time in seconds that a request costs one client process."""
 
-    what: str
+    name: str
     seconds: float
 
 
@@ -47,25 +50,25 @@ class EchoCaller:
     async def call(self, inputs: Inputs) -> Answer:
         sent = time.perf_counter()
         await asyncio.sleep(0)
-        return Answer(sent, time.perf_counter(), 0, "", Times())
+        return Answer(sent, time.perf_counter(), 0, "", ServerTimes())
 
 
-def costs() -> list[Cost]:
-    """Takes about eight seconds. Everything happens in processes of its own, as in a load test. Raises Internal."""
+def measure_costs() -> list[Cost]:
+    """Measure for about eight seconds, in processes of their own as in a load test. Raises Internal."""
     context = multiprocessing.get_context("spawn")
-    echo, of_echo = context.Pipe()
-    results, of_measuring = context.Pipe()
-    serving = context.Process(target=serve, args=(of_echo,), daemon=True)
+    echo, echo_end = context.Pipe()
+    results, measuring_end = context.Pipe()
+    serving = context.Process(target=serve, args=(echo_end,), daemon=True)
     serving.start()
-    measuring = context.Process(target=_measure, args=(of_measuring, echo.recv()), daemon=True)
+    measuring = context.Process(target=_measure, args=(measuring_end, echo.recv()), daemon=True)
     measuring.start()
-    # Ours are closed, so that the end of a process is the end of its pipe.
-    of_echo.close()
-    of_measuring.close()
+    # With our copies closed, a pipe ends when its process does.
+    echo_end.close()
+    measuring_end.close()
     try:
         found: list[Cost] = results.recv()
     except EOFError:
-        raise Internal("the self-test has failed: the process that measures ended before it was done") from None
+        raise Internal("the self-test failed: the measuring process ended early") from None
     finally:
         measuring.join()
         echo.close()
@@ -74,25 +77,25 @@ def costs() -> list[Cost]:
 
 
 def _measure(parent: Connection, target: str) -> None:
-    with asyncio.Runner(loop_factory=precise_loop) as runner:
+    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
         parent.send(runner.run(_costs(target)))
 
 
 async def _costs(target: str) -> list[Cost]:
-    found = [Cost("planning and recording, without a transport", await _cost([EchoCaller()]))]
-    for protocol, mode in WAYS:
-        way = open_callers(target, protocol, mode, 1, CONCURRENCY, REQUEST, MAX_MESSAGE_BYTES)
-        async with way as callers:
-            found.append(Cost(f"all, --protocol {protocol} --mode {mode}", await _cost(callers)))
+    found = [Cost("planning and recording, no transport", await _cost([EchoCaller()]))]
+    for protocol, mode in COMBINATIONS:
+        connecting = connect_callers(target, protocol, mode, 1, CONCURRENCY, REQUEST, MAX_MESSAGE_BYTES)
+        async with connecting as callers:
+            found.append(Cost(f"everything, --protocol {protocol} --mode {mode}", await _cost(callers)))
     return found
 
 
 async def _cost(callers: Sequence[Caller]) -> float:
-    phase = Phase(ClosedLoop(CONCURRENCY), WARMUP, SECONDS)
-    collector, inputs, stop = Collector(), itertools.repeat(INPUTS), asyncio.Event()
-    begin = time.perf_counter() + WARMUP
-    running = asyncio.create_task(attack(phase, WHOLE, 0, begin, callers, CONCURRENCY, inputs, collector, 1.0, stop))
-    await asyncio.sleep(max(begin - time.perf_counter(), 0))
+    phase = Phase(ClosedLoop(CONCURRENCY), WARMUP_SECONDS, MEASURED_SECONDS)
+    collector, inputs, stop = SampleCollector(), itertools.repeat(INPUTS), asyncio.Event()
+    start = time.perf_counter() + WARMUP_SECONDS
+    running = asyncio.create_task(run_phase(phase, WHOLE, 0, start, callers, CONCURRENCY, inputs, collector, 1.0, stop))
+    await asyncio.sleep(max(start - time.perf_counter(), 0))
     collector.take()
     spent = -time.process_time()
     await running
@@ -100,5 +103,5 @@ async def _cost(callers: Sequence[Caller]) -> float:
     samples = collector.take()
     failed = int(np.count_nonzero(samples.code))
     if failed or not samples.count:
-        raise RuntimeError(f"{failed} of {samples.count} requests to the echo have failed")
+        raise RuntimeError(f"{failed} of {samples.count} requests to the echo failed")
     return spent / samples.count

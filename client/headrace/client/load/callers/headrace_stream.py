@@ -1,0 +1,109 @@
+"""headrace.v1, stream: through the client library."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import headrace.client as hc
+from headrace.client.load.callers.caller import Answer, Inputs, Request
+from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
+from headrace.client.session import Stream
+from headrace.client.tickets import Ticket
+from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
+
+STREAM_CLOSED = Cancelled("the load test closed the stream")
+"""A stream that is left with an exception does not wait for answers."""
+
+
+def callers(
+    target: str, request: Request, streams: int, window: int, max_message_bytes: int
+) -> Sequence[HeadraceStream]:
+    return [HeadraceStream(target, request, window, max_message_bytes) for _ in range(streams)]
+
+
+class HeadraceStream:
+    """A stream on a connection of its own. After it has ended, the next call opens a new one."""
+
+    def __init__(self, target: str, request: Request, window: int, max_message_bytes: int) -> None:
+        self._server = hc.connect(target, max_message_bytes=max_message_bytes)
+        self._request = request
+        self._window = asyncio.Semaphore(window)
+        self._stream: Stream | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> HeadraceStream:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if self._stream is not None:
+            await self._stream.__aexit__(Cancelled, STREAM_CLOSED, None)
+        await self._server.close()
+
+    async def call(self, inputs: Inputs) -> Answer:
+        async with self._window:
+            sent, ticket = 0.0, None
+            try:
+                ticket = await self._submit(inputs)
+                sent = time.perf_counter()
+                await ticket
+            except HeadraceError as error:
+                ended = time.perf_counter()
+                return Answer(sent or ended, ended, int(error.code), error.message, UNKNOWN_TIMES)
+            except asyncio.CancelledError:
+                if ticket is not None:
+                    ticket.cancel()
+                raise
+            ended = time.perf_counter()
+            if ticket.keep:
+                ticket.release()
+            return Answer(sent, ended, 0, "", _times(ticket))
+
+    async def _submit(self, inputs: Inputs) -> Ticket:
+        stream = self._stream
+        assert stream is not None
+        try:
+            return await self._submit_to(stream, inputs)
+        except Unavailable:
+            return await self._submit_to(await self._reopen(stream), inputs)
+
+    async def _submit_to(self, stream: Stream, inputs: Inputs) -> Ticket:
+        request = self._request
+        return await stream.submit(
+            request.model,
+            inputs,
+            outputs=request.outputs,
+            keep=request.keep,
+            version=request.version or None,
+            timeout=request.timeout,
+            priority=request.priority,
+        )
+
+    async def _reopen(self, ended: Stream) -> Stream:
+        """A stream that replaces `ended`. Concurrent calls share one attempt. Raises Unavailable."""
+        if self._stream is ended:
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.create_task(self._open())
+            await asyncio.shield(self._opening)
+        assert self._stream is not None
+        return self._stream
+
+    async def _open(self) -> None:
+        stream = self._server.stream()
+        await stream.__aenter__()
+        self._stream = stream
+
+
+def _times(ticket: Ticket) -> ServerTimes:
+    if ticket.times is None:
+        return UNKNOWN_TIMES
+    waiting, queued, running = ticket.times
+    return ServerTimes(waiting / 1e6, queued / 1e6, running / 1e6)

@@ -1,0 +1,27 @@
+"""headrace.v1, unary: `Infer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.client.load.callers.caller import Inputs, Request
+from headrace.client.load.callers.request_cache import RequestCache
+from headrace.client.load.callers.unary import UnaryCaller
+from headrace.client.load.record.samples import ServerTimes
+from headrace.client.transport import path
+from headrace.client.unary import infer_answer, infer_request
+
+
+def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:
+    def encode(inputs: Inputs) -> bytes:
+        return infer_request(request.model, request.version, inputs, request.outputs, request.timeout, request.priority)
+
+    def read(answer: bytes) -> ServerTimes:
+        inferred = infer_answer(answer, request.outputs)
+        return ServerTimes(0.0, inferred.queued / 1e6, inferred.running / 1e6)
+
+    requests = RequestCache(encode)
+    return [
+        UnaryCaller(target, path("Infer"), requests, read, request.timeout, window, max_message_bytes)
+        for _ in range(streams)
+    ]

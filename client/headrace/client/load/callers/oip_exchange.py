@@ -1,0 +1,111 @@
+"""One ModelStreamInfer call: writes requests, and matches the answers to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from headrace.client.transport import StreamCall, cancelled_from_outside, status_of
+from headrace.oip import open_inference_pb2 as pb
+from headrace.wire.errors import Code
+
+STREAM_ERROR_CODE = grpc.StatusCode.UNKNOWN.value[0]
+"""The code of an error within a stream, as the protocol does not give one."""
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """A request without an answer. `end` gives a gRPC code and a message; `sent` is 0 until the request is written."""
+
+    id: str
+    message: bytes
+    end: asyncio.Future[tuple[int, str]]
+    sent: float = 0.0
+
+
+class OipExchange:
+    """What it holds is bounded by its callers: each waits for the end of its request, or abandons it."""
+
+    def __init__(self, call: StreamCall, target: str) -> None:
+        self.ended = False
+        self._call = call
+        self._target = target
+        self._asked: dict[str, PendingRequest] = {}
+        self._unsent: deque[PendingRequest] = deque()
+        self._has_unsent = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+
+    def send(self, request_id: str, message: bytes) -> PendingRequest:
+        pending = self._asked[request_id] = PendingRequest(request_id, message, self._loop.create_future())
+        self._unsent.append(pending)
+        self._has_unsent.set()
+        return pending
+
+    def abandon(self, pending: PendingRequest) -> None:
+        """Stop tracking a request. If it has not been written, it will not be."""
+        if self._asked.pop(pending.id, None) is not None and not pending.sent:
+            self._unsent.remove(pending)
+
+    async def close(self) -> None:
+        self._call.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                while self._unsent:
+                    pending = self._unsent.popleft()
+                    pending.sent = time.perf_counter()
+                    await self._call.write(pending.message)
+                self._has_unsent.clear()
+                await self._has_unsent.wait()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The call has ended; the reader learns why.
+            return
+
+    async def _read(self) -> None:
+        code, why = int(Code.CANCELLED), "the stream was closed"
+        try:
+            while isinstance(message := await self._call.read(), bytes):
+                self._handle(message)
+            code, why = int(Code.UNAVAILABLE), f"{self._target} ended the stream"
+        except grpc.aio.AioRpcError as error:
+            status, why = status_of(error)
+            code = status.value[0]
+        except DecodeError:
+            code, why = int(Code.INTERNAL), "the server sent bytes that are not a ModelStreamInferResponse"
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                raise
+        finally:
+            self._fail_all(code, why)
+
+    def _handle(self, message: bytes) -> None:
+        """Match an answer to its request. Further answers to the same request are ignored. Raises DecodeError."""
+        response = pb.ModelStreamInferResponse.FromString(message)
+        request_id = response.infer_response.id
+        if not request_id and self._asked:
+            # A server that does not return the id answers in order.
+            request_id = next(iter(self._asked))
+        pending = self._asked.pop(request_id, None)
+        if pending is not None and not pending.end.done():
+            pending.end.set_result((STREAM_ERROR_CODE, response.error_message) if response.error_message else (0, ""))
+
+    def _fail_all(self, code: int, why: str) -> None:
+        self.ended = True
+        self._call.cancel()
+        self._tasks[1].cancel()
+        self._unsent.clear()
+        for pending in self._asked.values():
+            if not pending.end.done():
+                pending.end.set_result((code, why))
+        self._asked.clear()

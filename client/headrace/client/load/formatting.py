@@ -1,0 +1,56 @@
+"""Numbers as text for people: three significant digits, thousands separators, and a unit unless the context has it."""
+
+from __future__ import annotations
+
+import math
+
+DIGITS = 3
+MAX_DECIMALS = 3
+"""The clocks resolve a thousandth of a millisecond."""
+
+
+def number_text(value: float, digits: int = DIGITS) -> str:
+    """`0.412`, `4.12`, `41.2`, `412`, `4,120`."""
+    rounded = float(f"{value:.{digits - 1}e}")
+    if not rounded:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{min(max(decimals, 0), MAX_DECIMALS)}f}"
+
+
+def ms_text(seconds: float | None) -> str:
+    """Milliseconds without the unit; `-` for None."""
+    return "-" if seconds is None else number_text(seconds * 1e3)
+
+
+def duration_text(seconds: float) -> str:
+    """`31.2 ms`, `1,300 ms`, `4 ms`, and `12 s` from ten seconds on: for use in a sentence."""
+    if seconds >= 10:
+        return f"{_trimmed(number_text(seconds))} s"
+    return f"{_trimmed(number_text(seconds * 1e3))} ms"
+
+
+def rate_text(per_second: float) -> str:
+    return f"{_trimmed(number_text(per_second))}/s"
+
+
+def share_text(percent: float) -> str:
+    """A percentage without the sign, rounded down, so that only the whole is 100."""
+    return "100" if percent >= 100 else _trimmed(f"{math.floor(percent * 10) / 10:.1f}")
+
+
+def change_text(percent: float | None) -> str:
+    """`+12 %`, `-3.4 %`, `0 %`; `-` for None."""
+    if percent is None:
+        return "-"
+    text = _trimmed(f"{percent:+.1f}" if abs(percent) < 10 else f"{percent:+,.0f}")
+    return "0 %" if text in ("+0", "-0") else f"{text} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 request`, `1,200 requests`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,1 @@
+"""What a run will do: its phases, and when each request is due. Pure."""

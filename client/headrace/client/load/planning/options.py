@@ -1,0 +1,67 @@
+"""Turns command-line options into phases and counts, with the defaults of what was left out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.client.arguments import UsageError
+from headrace.client.load.formatting import counted
+from headrace.client.load.planning.parsing import parse_rate, parse_sweep
+from headrace.client.load.planning.phases import Arrivals, ClosedLoop, OpenLoop, Phase
+
+DEFAULT_DURATION = 10.0
+"""Seconds of a phase, if neither a duration nor a count is given."""
+DEFAULT_WINDOW = 256
+"""Requests of an open loop in flight per stream."""
+
+
+def choose_phases(
+    rate: str | None,
+    arrivals: Arrivals,
+    concurrency: int | None,
+    sweep: str | None,
+    warmup: float,
+    duration: float | None,
+    count: int | None,
+) -> tuple[Phase, ...]:
+    """The phases of a run; one request at a time if no load is given. Raises UsageError."""
+    loads = {"--rate": rate, "--concurrency": concurrency, "--sweep": sweep}
+    given = [name for name, value in loads.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} cannot be combined: choose one load")
+    if duration is not None and count is not None:
+        raise UsageError("--duration and --count cannot be combined: choose one")
+    if duration is None and count is None:
+        duration = DEFAULT_DURATION
+    if rate is not None:
+        return (Phase(OpenLoop(*parse_rate(rate), arrivals), warmup, duration, count),)
+    points = [concurrency or 1] if sweep is None else parse_sweep(sweep)
+    return tuple(Phase(ClosedLoop(point), warmup, duration, count) for point in points)
+
+
+def choose_window(window: int | None, streams: int, phases: Sequence[Phase]) -> int:
+    """The window of each stream, by default just what the loads need.
+
+    Raises UsageError if the given window is too small.
+    """
+    concurrency = max((phase.load.concurrency for phase in phases if isinstance(phase.load, ClosedLoop)), default=0)
+    needed = -(-concurrency // streams)
+    if window is None:
+        return needed or DEFAULT_WINDOW
+    if window < needed:
+        raise UsageError(
+            f"{counted(streams, 'stream')} with a window of {window} cannot keep {concurrency} requests in flight"
+        )
+    return window
+
+
+def choose_streams(streams: int | None, processes: int) -> int:
+    """The number of streams of all processes together, by default one per process.
+
+    Raises UsageError if there are fewer streams than processes.
+    """
+    if streams is None:
+        return processes
+    if streams < processes:
+        raise UsageError(f"--streams is {streams}, but each of {processes} processes needs at least one stream")
+    return streams

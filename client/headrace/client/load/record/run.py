@@ -1,0 +1,83 @@
+"""A run: what it was asked to do and what came of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from headrace.client.load.planning.phases import Phase
+from headrace.client.load.record.samples import NO_SAMPLES, Samples
+
+Protocol = Literal["headrace", "oip"]
+Mode = Literal["stream", "unary"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run was asked to do, as far as the reader of a report needs it."""
+
+    target: str
+    model: str
+    version: str
+    protocol: Protocol
+    mode: Mode
+    streams: int
+    window: int
+    processes: int
+    inputs: tuple[str, ...]
+    """Each as text: `x FP32[1,16] random`."""
+    outputs: tuple[str, ...] | None
+    """None means all outputs."""
+    keep: tuple[str, ...]
+    timeout: float | None
+    priority: int
+    seed: int
+    started: str
+    """ISO 8601, UTC."""
+    client: str
+    """The version of this package."""
+    server: str
+    """The server's name and version, as it reports them."""
+    cpus: int
+    """CPUs of the client's machine."""
+
+
+@dataclass(slots=True)
+class ServerMeans:
+    """Mean times per request over a phase, in seconds, from the statistics that a server keeps (ModelStatistics).
+
+    They include the requests of every client of that server.
+    """
+
+    count: int
+    queue: float
+    compute: float
+    """Input, inference and output together."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a phase."""
+
+    phase: Phase
+    planned: int
+    """Requests that were due; in a closed loop, which has no plan, the requests that were sent."""
+    unsent: int = 0
+    """Requests that were due but not sent before the phase ended."""
+    elapsed: float = 0.0
+    """Seconds from the beginning of the measured part to the last answer, and at least to the end of the plan."""
+    samples: Samples = NO_SAMPLES
+    messages: dict[int, str] = field(default_factory=dict)
+    """The first error message of each code."""
+    server: ServerMeans | None = None
+    interrupted: bool = False
+    no_room: int = 0
+    """Requests that waited in the client because the window was full."""
+
+
+@dataclass(slots=True)
+class Run:
+    settings: RunSettings
+    outcomes: list[Outcome]
+    name: str = ""
+    """The file it was read from."""

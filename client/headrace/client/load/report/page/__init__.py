@@ -1,0 +1,1 @@
+"""The report as an HTML page with plots, complete in one file."""

@@ -1,0 +1,111 @@
+"""The table of all figures of a page: a column per phase, with differences from the first run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from headrace.client.load.formatting import number_text, share_text
+from headrace.client.load.report.page.markup import Better, change, swatch, text
+from headrace.client.load.report.page.series import PageContent, Series
+from headrace.client.load.report.summary import Summary
+
+PERCENTILES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+PARTS = ("client", "network", "queue", "inference")
+
+
+class Row(NamedTuple):
+    name: str
+    value: Callable[[Summary], float | None]
+    better: Better
+    format: Callable[[float], str] = number_text
+
+
+class Group(NamedTuple):
+    name: str
+    rows: list[Row]
+
+
+def table(content: PageContent) -> str:
+    heads = "".join(
+        f'<th scope="col" title="{text(each.label)}">{swatch(each.colour)} {text(each.label)}</th>'
+        for each in content.side_by_side
+    )
+    body = "".join(_group(content, group) for group in _groups())
+    caption = '<p class="beside">Small numbers: the difference from the first run.</p>' if len(content.runs) > 1 else ""
+    single = ' class="single"' if len(content.series) == 1 else ""
+    head = f'<thead><tr><th scope="col"></th>{heads}</tr></thead>'
+    return (
+        f'<section class="card"><p class="kicker">Figures</p><h2>Everything in numbers</h2>{caption}'
+        f'<div class="scroll" tabindex="0"><table{single}>{head}{body}</table></div></section>'
+    )
+
+
+def _groups() -> list[Group]:
+    return [
+        Group(
+            "Rate and throughput",
+            [
+                Row("planned, /s", lambda summary: summary.rate_planned, "neither"),
+                Row("sent, /s", lambda summary: summary.rate_sent, "neither"),
+                Row("throughput, /s", lambda summary: summary.throughput, "more"),
+            ],
+        ),
+        Group(
+            "Requests",
+            [
+                Row("planned", lambda summary: summary.planned, "neither", _count),
+                Row("sent", lambda summary: summary.sent, "neither", _count),
+                Row("never sent", lambda summary: summary.unsent, "less", _count),
+                Row("sent late", lambda summary: summary.late, "less", _count),
+                Row("waited for the window", lambda summary: summary.no_room, "less", _count),
+                Row("plan kept, %", lambda summary: summary.plan_kept, "more", share_text),
+                Row("succeeded", lambda summary: summary.ok, "neither", _count),
+                Row("failed", lambda summary: sum(summary.errors.values()), "less", _count),
+                Row("not answered", lambda summary: summary.no_answer, "less", _count),
+            ],
+        ),
+        Group("Latency, ms", list(_durations("latency"))),
+        Group("Service time, ms", list(_durations("service"))),
+        Group("Where the time went, mean ms", list(_parts("breakdown"))),
+        Group("Where the time of the slowest 1 % went, mean ms", list(_parts("slowest"))),
+    ]
+
+
+def _durations(which: str) -> Iterator[Row]:
+    for field, name in PERCENTILES.items():
+        yield Row(name, partial(_ms, which, field), "less")
+
+
+def _parts(which: str) -> Iterator[Row]:
+    for part in PARTS:
+        yield Row(part, partial(_ms, which, part), "less")
+
+
+def _ms(figures: str, field: str, summary: Summary) -> float | None:
+    seconds = getattr(getattr(summary, figures), field, None)
+    return None if seconds is None else seconds * 1e3
+
+
+def _group(content: PageContent, group: Group) -> str:
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{len(content.series) + 1}">{group.name}</th></tr>'
+    rows = (
+        f'<tr><th scope="row">{row.name}</th>{"".join(_cell(content, each, row) for each in content.side_by_side)}</tr>'
+        for row in group.rows
+        if any(row.value(each.summary) is not None for each in content.series)
+    )
+    inside = "".join(rows)
+    return f"<tbody>{head}{inside}</tbody>" if inside else ""
+
+
+def _cell(content: PageContent, each: Series, row: Row) -> str:
+    value, base = row.value(each.summary), content.baseline(each)
+    if value is None:
+        return "<td>-</td>"
+    beside = change(row.value(base.summary), value, row.better) if base else ""
+    return f"<td>{row.format(value)}{beside}</td>"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"

@@ -1,0 +1,158 @@
+"""The findings of a page in words: the sentence at its top and the titles of its plots. Pure."""
+
+from __future__ import annotations
+
+from headrace.client.load.formatting import change_text, counted, duration_text, number_text, rate_text, share_text
+from headrace.client.load.report.differences import difference
+from headrace.client.load.report.page.series import PageContent, Series
+from headrace.client.load.report.summary import LATE_SECONDS, PLAN_KEPT_PERCENT, RATE_HELD_SHARE, Summary
+from headrace.client.load.report.timeline import time_buckets
+
+HIDDEN_RATIO = 1.5
+"""A latency of more than this many times the service time is one that service time hides."""
+SAME_PERCENT = 2.0
+"""Smaller differences are called none."""
+
+
+def headline(content: PageContent) -> str:
+    """The main finding of all runs."""
+    if not any(each.summary.latency for each in content.series):
+        return "No request succeeded."
+    if len(content.runs) > 1:
+        return " ".join(filter(None, (_compared(content, each) for each in content.best_phases))) or _different(content)
+    (best,) = content.best_phases
+    if content.phased:
+        return f"Throughput was highest at {best.load}: {rate_text(best.summary.throughput)}, {_tail(best.summary)}."
+    summary = best.summary
+    if summary.rate_planned is None:
+        return f"With {best.load}, the server answered {rate_text(summary.throughput)}, {_tail(summary)}."
+    planned = rate_text(summary.rate_planned)
+    if summary.plan_kept < PLAN_KEPT_PERCENT or summary.throughput < RATE_HELD_SHARE * summary.rate_planned:
+        return f"The plan of {planned} was not kept: {rate_text(summary.throughput)} were answered, {_tail(summary)}."
+    return f"The plan of {planned} was kept, {_tail(summary)}."
+
+
+def percentiles(content: PageContent) -> str:
+    if len(content.runs) > 1:
+        phrases = (
+            f"{duration_text(each.summary.latency.p99)} in {each.label}"
+            for each in content.best_phases
+            if each.summary.latency
+        )
+        return f"p99 is {_listed(list(phrases))}"
+    (best,) = content.best_phases
+    summary = best.summary
+    if summary.latency is None or summary.service is None:
+        return "No request succeeded"
+    for name in ("p99", "p99_9", "p95", "p90", "p50"):
+        latency_value, service = getattr(summary.latency, name), getattr(summary.service, name)
+        if latency_value > HIDDEN_RATIO * service and latency_value - service > LATE_SECONDS:
+            label = name.replace("_", ".")
+            return f"{label} is {duration_text(latency_value)}; service time would show {duration_text(service)}"
+    at = f" at {best.load}" if content.phased else ""
+    return f"99 % of the requests took up to {duration_text(summary.latency.p99)}{at}"
+
+
+def latency(content: PageContent) -> str:
+    worst = max((each for each in content.series if each.summary.latency), key=_maximum, default=None)
+    failed = sum(each.summary.failed for each in content.series)
+    errors = f"; {counted(failed, 'request')} failed" if failed else ""
+    if worst is None:
+        return f"No request succeeded{errors}"
+    grew = worst.summary.growth
+    if len(content.series) == 1 and grew and grew.grew:
+        return f"Latency grew from {duration_text(grew.first)} to {duration_text(grew.last)}{errors}"
+    bucket = max(time_buckets(worst.outcome), key=lambda bucket: bucket.max or 0.0)
+    moment = number_text(worst.offset + bucket.start + bucket.width / 2)
+    name = f" of {worst.name}" if len(content.runs) > 1 else ""
+    return f"The slowest request took {duration_text(_maximum(worst))}, {moment} s into the run{name}{errors}"
+
+
+def rates(content: PageContent) -> str:
+    opened = [each for each in content.series if each.summary.rate_planned]
+    missed = [each for each in opened if each.summary.throughput < RATE_HELD_SHARE * (each.summary.rate_planned or 0.0)]
+    if not missed:
+        kept = min(each.summary.plan_kept for each in opened)
+        if kept < PLAN_KEPT_PERCENT:
+            return f"{share_text(kept)} % of the plan was sent on time"
+        return "The planned rate was sent and answered"
+    phrases = (
+        f"{rate_text(each.summary.throughput)} of {rate_text(each.summary.rate_planned or 0.0)} planned"
+        + (f" ({each.label})" if len(opened) > 1 else "")
+        for each in missed
+    )
+    return f"Answered: {_listed(list(phrases))}"
+
+
+def sweep(content: PageContent) -> str:
+    phrases = (
+        f"{rate_text(each.summary.throughput)} at {each.load}" + (f" ({each.name})" if len(content.runs) > 1 else "")
+        for each in content.best_phases
+        if each.closed
+    )
+    return f"Highest throughput: {_listed(list(phrases))}"
+
+
+def time_breakdown(content: PageContent) -> str:
+    compared = (
+        content.best_phases if len(content.runs) > 1 else [content.series[0], content.series[-1]][: len(content.series)]
+    )
+    phrases = [(each, *_largest(each)) for each in compared if each.summary.breakdown]
+    names = {name for _, name, _ in phrases}
+    preposition = "in" if len(content.runs) > 1 else "at"
+    if len(phrases) == 1 and not content.phased:
+        return f"{names.pop().capitalize()} is the largest part of the time: {phrases[0][2]:.0f} %"
+    if len(names) == 1:
+        shares = _listed([f"{share:.0f} % {preposition} {each.label}" for each, _, share in phrases])
+        return f"{names.pop().capitalize()} is the largest part of the time: {shares}"
+    parts = [f"{name} {preposition} {each.label} ({share:.0f} %)" for each, name, share in phrases]
+    return f"Most of the time: {_listed(parts)}"
+
+
+def _largest(each: Series) -> tuple[str, float]:
+    parts = each.summary.breakdown
+    assert parts is not None
+    known = {name: getattr(parts, name) or 0.0 for name in ("client", "network", "queue", "inference")}
+    name = max(known, key=lambda name: known[name])
+    label = "network and server" if name == "network" and parts.queue is None else name
+    return label, 100 * known[name] / parts.total if parts.total else 0.0
+
+
+def _tail(summary: Summary) -> str:
+    times = summary.latency
+    return (
+        f"half within {duration_text(times.p50)} and 99 % within {duration_text(times.p99)}"
+        if times
+        else "none successfully"
+    )
+
+
+def _compared(content: PageContent, each: Series) -> str:
+    """A run compared with the first, at its best load."""
+    base = content.baseline(each)
+    if base is None or not each.summary.latency or not base.summary.latency:
+        return ""
+    slower = difference(base.summary.latency.p99, each.summary.latency.p99) or 0.0
+    faster = difference(base.summary.throughput, each.summary.throughput) or 0.0
+    times = f"p99 is {_than(slower, 'higher', 'lower')}"
+    at = f" at {each.load}" if content.phased else ""
+    return f"{each.name} against {base.name}{at}: {times}, throughput is {_than(faster, 'higher', 'lower')}."
+
+
+def _than(percent: float, more: str, less: str) -> str:
+    if abs(percent) < SAME_PERCENT:
+        return "the same"
+    return f"{change_text(abs(percent)).lstrip('+')} {more if percent > 0 else less}"
+
+
+def _different(content: PageContent) -> str:
+    return f"{len(content.runs)} runs without a common load."
+
+
+def _maximum(each: Series) -> float:
+    return each.summary.latency.max if each.summary.latency else 0.0
+
+
+def _listed(texts: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

@@ -1,0 +1,164 @@
+"""The content of a page: each phase of each run, with a unique name and a colour. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import NamedTuple
+
+from headrace.client.load.planning.phases import ClosedLoop
+from headrace.client.load.record.run import Outcome, Run
+from headrace.client.load.report.summary import Summary, summarise
+from headrace.client.tables import printable
+
+MAX_NAME_CHARACTERS = 60
+
+
+class Colour(NamedTuple):
+    """A colour on a light and on a dark background."""
+
+    light: str
+    dark: str
+
+
+# Distinct for colour-blind readers too (after Okabe and Ito), with a contrast of at least 3:1 to the background.
+DISTINCT_COLOURS = (
+    Colour("#0072b2", "#56b4e9"),
+    Colour("#c85000", "#ff9047"),
+    Colour("#00805a", "#2fc99b"),
+    Colour("#a6428a", "#e69acb"),
+    Colour("#8a6d00", "#f0c84b"),
+    Colour("#46586a", "#aebecb"),
+)
+# For growing loads: darker for more, which everyone can see. On a dark background, lighter for more.
+GRADIENT_COLOURS = (
+    Colour("#d58a1c", "#7f7af0"),
+    Colour("#c24a6a", "#d06ad0"),
+    Colour("#80309a", "#fb9270"),
+    Colour("#221a78", "#ffe08a"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    run: int
+    name: str
+    """The name of the run."""
+    load: str
+    """The load of the phase, made unique within its run."""
+    label: str
+    """The name, the load, or both: what distinguishes it from the others."""
+    offset: float
+    """Seconds from the beginning of the run to this phase."""
+    colour: int
+    """Its index in `PageContent.colours`."""
+    outcome: Outcome
+    summary: Summary
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self.outcome.phase.load, ClosedLoop)
+
+
+@dataclass(frozen=True, slots=True)
+class PageContent:
+    runs: Sequence[Run]
+    series: list[Series]
+    colours: list[Colour]
+
+    @property
+    def phased(self) -> bool:
+        """Whether a run has several phases."""
+        return len(self.series) > len(self.runs)
+
+    @property
+    def groups(self) -> list[str]:
+        """The name of each colour."""
+        labels = {each.colour: each.name if self.by_run else each.label for each in self.series}
+        return [labels[colour] for colour in sorted(labels)]
+
+    @property
+    def by_run(self) -> bool:
+        """Whether a colour stands for a run, as all phases of all runs would be too many to tell apart."""
+        return self.phased and len(self.runs) > 1
+
+    @property
+    def best_phases(self) -> list[Series]:
+        """The phase with the highest throughput of each run."""
+        best: dict[int, Series] = {}
+        for each in self.series:
+            other = best.get(each.run)
+            if other is None or each.summary.throughput > other.summary.throughput:
+                best[each.run] = each
+        return list(best.values())
+
+    @property
+    def side_by_side(self) -> list[Series]:
+        """All series, with those of the same load next to each other."""
+        loads = list(dict.fromkeys(each.load for each in self.series)) if self.phased else []
+        return sorted(self.series, key=lambda each: loads.index(each.load) if loads else 0)
+
+    def baseline(self, other: Series) -> Series | None:
+        """The series of the first run with the same load; None for a series of the first run, or if there is none."""
+        if not other.run:
+            return None
+        same = (each for each in self.series if not each.run and (not self.phased or each.load == other.load))
+        return next(same, None)
+
+
+def page_content(runs: Sequence[Run]) -> PageContent:
+    """The content for these runs. A run without phases has no series, but counts as a run."""
+    names = _unique(_name(run.name) or f"run {place}" for place, run in enumerate(runs, 1))
+    phased = any(len(run.outcomes) > 1 for run in runs)
+    lengths = [
+        max((run.outcomes[at].elapsed for run in runs if at < len(run.outcomes)), default=0.0)
+        for at in range(_most(runs))
+    ]
+    series: list[Series] = []
+    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+        summaries = [summarise(outcome) for outcome in run.outcomes]
+        loads = _unique(summary.load for summary in summaries)
+        for at, (outcome, summary, load) in enumerate(zip(run.outcomes, summaries, loads, strict=True)):
+            label = load if len(runs) == 1 else f"{name}, {load}" if phased else name
+            colour = place if len(runs) > 1 else at
+            series.append(Series(place, name, load, label, sum(lengths[:at]), colour, outcome, summary))
+    return PageContent(runs, series, _colours(1 + max((each.colour for each in series), default=0), len(runs) == 1))
+
+
+def _colours(count: int, growing: bool) -> list[Colour]:
+    """`count` colours: a gradient for the phases of a run, distinct ones for runs."""
+    if count <= 2 or (count <= len(DISTINCT_COLOURS) and not growing):
+        return list(DISTINCT_COLOURS[:count])
+    return [
+        Colour(*(_between([stop[at] for stop in GRADIENT_COLOURS], place / (count - 1)) for at in (0, 1)))
+        for place in range(count)
+    ]
+
+
+def _between(stops: Sequence[str], share: float) -> str:
+    at = min(int(share * (len(stops) - 1)), len(stops) - 2)
+    rest = share * (len(stops) - 1) - at
+    pairs = zip(bytes.fromhex(stops[at][1:]), bytes.fromhex(stops[at + 1][1:]), strict=True)
+    return "#" + bytes(round(one + rest * (other - one)) for one, other in pairs).hex()
+
+
+def _most(runs: Sequence[Run]) -> int:
+    return max((len(run.outcomes) for run in runs), default=0)
+
+
+def _name(path: str) -> str:
+    """The name of a file without its suffix."""
+    name = printable(PurePath(path).name)
+    name = name.removesuffix(PurePath(name).suffix)
+    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: MAX_NAME_CHARACTERS - 1]}…"
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names made unique: `a`, `b`, `a (2)`."""
+    found: dict[str, int] = {}
+    unique = []
+    for name in names:
+        found[name] = found.get(name, 0) + 1
+        unique.append(f"{name} ({found[name]})" if found[name] > 1 else name)
+    return unique

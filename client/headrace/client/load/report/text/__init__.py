@@ -1,0 +1,1 @@
+"""The report as text in a terminal or a log. Pure."""

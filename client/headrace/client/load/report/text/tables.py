@@ -1,0 +1,133 @@
+"""The tables of the text report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from headrace.client.load.formatting import change_text, ms_text, number_text, share_text
+from headrace.client.load.report.differences import NOTABLE_PERCENT, ComparisonRow, difference
+from headrace.client.load.report.distribution import Percentiles
+from headrace.client.load.report.summary import PLAN_KEPT_PERCENT, Summary, TimeBreakdown
+
+FIGURE_HEADINGS = (
+    "LOAD",
+    "THROUGHPUT\nper s",
+    "PLAN\n%",
+    "P50\nms",
+    "P90\nms",
+    "P99\nms",
+    "P99.9\nms",
+    "MAX\nms",
+    "ERRORS",
+)
+BREAKDOWN_HEADINGS = (
+    "WHERE THE TIME WENT\nmean ms",
+    "CLIENT\n░",
+    "NETWORK\n▒",
+    "QUEUE\n▓",
+    "INFERENCE\n█",
+    "LATENCY",
+    "",
+)
+PERCENTILES = ("p50", "p90", "p99", "p99_9", "max")
+BAR_CHARACTERS = 15
+"""Characters."""
+FILLS = {"░": "yellow", "▒": "blue", "▓": "magenta", "█": "green"}
+BAD, GOOD, QUIET = "red", "green", "dim"
+
+
+def _table(headings: Sequence[str]) -> Table:
+    """A table whose first column is text and may wrap; the others are numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for at, heading in enumerate(headings):
+        justify: Literal["left", "right"] = "right" if at and heading else "left"
+        table.add_column(heading, justify=justify, no_wrap=at > 0, overflow="fold")
+    return table
+
+
+def figures_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Table:
+    """A row for each phase of each run, with differences from the first run, and service times if there is one load.
+
+    `marks` are the beginnings of each run's rows.
+    """
+    table = _table(FIGURE_HEADINGS)
+    for row in together:
+        base = row.summaries[0]
+        for mark, summary in zip(marks, row.summaries, strict=True):
+            if summary is None:
+                continue
+            table.add_row(f"{mark}{summary.load}", *_phase_cells(summary))
+            if len(together) == 1:
+                cells = _percentile_texts(summary.service)
+                table.add_row(f"{' ' * len(mark)}service time", "", "", *cells, "", style=QUIET)
+            if base is not None and summary is not base:
+                table.add_row(f"{mark}against {marks[0].strip()}", *_changes(base, summary))
+    return table
+
+
+def _phase_cells(summary: Summary) -> list[Text]:
+    kept = "-" if summary.rate_planned is None else share_text(summary.plan_kept)
+    cells = [
+        Text(number_text(summary.throughput)),
+        Text(kept, BAD if kept != "-" and summary.plan_kept < PLAN_KEPT_PERCENT else ""),
+    ]
+    cells += map(Text, _percentile_texts(summary.latency))
+    return [*cells, Text(f"{summary.failed:,}", f"bold {BAD}" if summary.failed else "")]
+
+
+def _percentile_texts(durations: Percentiles | None) -> list[str]:
+    return [ms_text(_percentile(durations, name)) for name in PERCENTILES]
+
+
+def _percentile(durations: Percentiles | None, name: str) -> float | None:
+    return None if durations is None else float(getattr(durations, name))
+
+
+def _changes(base: Summary, summary: Summary) -> list[Text]:
+    """More throughput is better, more latency is worse; small differences have no colour."""
+    cells = [_change(difference(base.throughput, summary.throughput), 1), Text()]
+    for name in PERCENTILES:
+        change = difference(_percentile(base.latency, name), _percentile(summary.latency, name))
+        cells.append(_change(change, -1))
+    return cells
+
+
+def _change(percent: float | None, better: int) -> Text:
+    noticed = percent is not None and abs(percent) >= NOTABLE_PERCENT
+    colour = (GOOD if (percent or 0) * better > 0 else BAD) if noticed else ""
+    return Text(change_text(percent), colour)
+
+
+def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Table:
+    """Where the time went, in numbers and as a bar. Without rows if nothing succeeded."""
+    table = _table(BREAKDOWN_HEADINGS)
+    for row in together:
+        for mark, summary in zip(marks, row.summaries, strict=True):
+            if summary is None or summary.breakdown is None:
+                continue
+            alone = len(together) == 1 and not mark
+            table.add_row("all requests" if alone else f"{mark}{summary.load}", *_breakdown_cells(summary.breakdown))
+            if len(together) == 1 and summary.slowest and summary.slowest.queue is not None:
+                table.add_row(f"{' ' * len(mark)}slowest 1 %", *_breakdown_cells(summary.slowest))
+    return table
+
+
+def _breakdown_cells(breakdown: TimeBreakdown) -> list[str | Text]:
+    parts = (breakdown.client, breakdown.network, breakdown.queue, breakdown.inference)
+    return [*map(ms_text, parts), ms_text(breakdown.total), _bar([part or 0.0 for part in parts])]
+
+
+def _bar(parts: Sequence[float]) -> Text:
+    """A bar in which each part has its share of the characters."""
+    whole = sum(parts) or 1.0
+    # Halves round up whatever the last digits of the floats, so that equal shares always look equal.
+    ends = [int(round(BAR_CHARACTERS * end / whole, 6) + 0.5) for end in accumulate(parts)]
+    bar = Text()
+    for (fill, colour), start, end in zip(FILLS.items(), [0, *ends], ends, strict=False):
+        bar.append(fill * (end - start), colour)
+    return bar

@@ -1,0 +1,65 @@
+"""Waits until each request is due, precisely and without lowering the rate."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Awaitable, Callable
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[object]]
+
+YIELD_EVERY = 16
+"""After this many moments that had already passed, the rest of the event loop gets a turn."""
+MIN_SPIN_SECONDS, MAX_SPIN_SECONDS = 50e-6, 500e-6
+"""Bounds of the spin: the time before a moment that is not slept through."""
+SPIN_DECAY = 0.9
+"""How much of the spin is kept after a sleep that would have needed less."""
+
+
+class Pacer:
+    """Waits for moments of a clock.
+
+    A sleep takes up to a millisecond or more longer than asked. So the pacer sleeps until shortly before the moment and
+    spins the event loop for the rest; how long to spin is learnt from how late the sleeps return.
+
+    A moment that has passed is returned at once, and none is skipped: the caller sees from the moment how late it is.
+    """
+
+    def __init__(self, now: Clock = time.perf_counter, sleep: Sleep = asyncio.sleep) -> None:
+        self.now = now
+        self._sleep = sleep
+        self._spin = MIN_SPIN_SECONDS
+        self._since_yield = 0
+
+    async def wait_until(self, moment: float) -> None:
+        """Return when `now()` has reached the moment, never before."""
+        ahead = moment - self.now()
+        if ahead <= 0:
+            await self.maybe_yield()
+            return
+        self._since_yield = 0
+        asked = ahead - self._spin
+        if asked > 0:
+            await self._sleep(asked)
+            overslept = self._spin - (moment - self.now())
+            self._spin = min(max(overslept, self._spin * SPIN_DECAY, MIN_SPIN_SECONDS), MAX_SPIN_SECONDS)
+        while self.now() < moment:
+            await self._sleep(0)
+
+    async def maybe_yield(self) -> None:
+        """Yield to the event loop every few calls. A loop that never waits otherwise must call this often."""
+        self._since_yield += 1
+        if self._since_yield >= YIELD_EVERY:
+            self._since_yield = 0
+            await self._sleep(0)
+
+
+def precise_event_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose sleeps are exact to about 0.1 ms, so that little time is spent spinning.
+
+    The default loop rounds every sleep up to a whole millisecond. This one is for few file descriptors: gRPC polls its
+    own and shows the loop only one.
+    """
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())

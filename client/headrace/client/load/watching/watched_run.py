@@ -1,0 +1,141 @@
+"""Runs a job while showing it, recording it, and letting Ctrl-C end it early."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TextIO
+
+from headrace.client.arguments import UsageError
+from headrace.client.load.formatting import counted
+from headrace.client.load.record.record_file import RecordWriter
+from headrace.client.load.record.run import Run, RunSettings
+from headrace.client.load.watching.live_view import LiveView
+from headrace.client.load.workers.messages import (
+    Job,
+    PhaseFinished,
+    PhaseStarted,
+    RunDescription,
+    RunEvent,
+    SampleBatch,
+)
+from headrace.client.load.workers.pool import WorkerPool
+
+REFRESH_SECONDS = 0.1
+
+
+async def run_watched(job: Job, record: Path | None) -> Run | None:
+    """Run a job; Ctrl-C interrupts its last phase. None if it came before any phase had started.
+
+    Raises HeadraceError and UsageError.
+    """
+    with ExitStack() as stack:
+        watcher = _Watcher(job, record, stack)
+        pool = WorkerPool(job, watcher.on_event)
+        async with _stopped_by_interrupt(pool), _refreshing(watcher.view):
+            outcomes = await pool.run()
+        return Run(watcher.settings, outcomes) if watcher.settings is not None and outcomes else None
+
+
+class _Watcher:
+    """Passes the events of a run on to the live view and the record."""
+
+    def __init__(self, job: Job, record: Path | None, stack: ExitStack) -> None:
+        self._job = job
+        self._file = None if record is None else stack.enter_context(_open_for_appending(record))
+        self._writer: RecordWriter | None = None
+        self.view = stack.enter_context(LiveView(len(job.phases)))
+        self.settings: RunSettings | None = None
+
+    def on_event(self, event: RunEvent) -> None:
+        writer = self._writer
+        match event:
+            case RunDescription():
+                self.settings = run_settings(self._job, event)
+                if self._file is not None:
+                    self._file.truncate(0)
+                    self._writer = RecordWriter(self._file, self.settings)
+            case PhaseStarted(number, start):
+                self.view.start_phase(number, self._job.phases[number], start)
+                if writer is not None:
+                    writer.begin_phase(self._job.phases[number])
+            case SampleBatch(number, samples):
+                self.view.add(samples)
+                if writer is not None:
+                    writer.add(number, samples)
+            case PhaseFinished(number, outcome, warmup_failures):
+                if writer is not None:
+                    writer.end_phase(number, outcome)
+                if warmup_failures:
+                    self.view.print_message(f"{counted(warmup_failures, 'request')} failed during the warm-up")
+
+
+def _open_for_appending(record: Path) -> TextIO:
+    """An old record stays intact until there is something to write, so that a server that is down does not cost it."""
+    try:
+        return record.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{record} cannot be written: {error.strerror or error}") from None
+
+
+@asynccontextmanager
+async def _stopped_by_interrupt(pool: WorkerPool) -> AsyncIterator[None]:
+    """The first Ctrl-C ends the run, and what was measured is reported; a second one ends the command."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        pool.stop()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+@asynccontextmanager
+async def _refreshing(view: LiveView) -> AsyncIterator[None]:
+    async def refresh() -> None:
+        while True:
+            view.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    task = asyncio.create_task(refresh())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def run_settings(job: Job, description: RunDescription) -> RunSettings:
+    """The settings of a run that starts now."""
+    request, model = job.request, description.model
+    return RunSettings(
+        target=job.target,
+        model=model.name,
+        version=model.version,
+        protocol=job.protocol,
+        mode=job.mode,
+        streams=job.streams,
+        window=job.window,
+        processes=job.processes,
+        inputs=description.inputs,
+        outputs=request.outputs,
+        keep=request.keep,
+        timeout=request.timeout,
+        priority=request.priority,
+        seed=job.seed,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        client=version("headrace"),
+        server=description.server,
+        cpus=os.cpu_count() or 1,
+    )
