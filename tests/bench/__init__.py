@@ -1,1 +1,1 @@
-"""`make bench`: Headrace beside what limits it, as ratios measured in one run on one machine."""
+"""`make bench`: Headrace compared with its limits, as ratios measured in one run on one machine."""

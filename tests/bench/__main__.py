@@ -24,16 +24,16 @@ from tests.e2e.serving import Served
 
 ROUNDS = 3
 SHORT_ROUNDS = 11
-"""Of what is measured beside an echo: where the scheduler puts the threads of a connection makes it take 70 or 130 us a
-message, for as long as the connection lasts."""
-ECHO = bytes(2 * 64 + 32)
-"""As large as an add/multiply request: two tensors and what names them."""
+"""For comparisons with an echo: depending on where the scheduler puts the threads of a connection, a message takes 70
+or 130 us for as long as the connection lasts."""
+ECHO_MESSAGE = bytes(2 * 64 + 32)
+"""As large as an add/multiply request: two tensors and their names."""
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 
 
 @dataclass
 class Case:
-    """`must` and `aim` are ratios; `less` says that less is better, so that a ratio must not be over them."""
+    """A comparison. `must` and `aim` are the ratios required and hoped for: lower bounds, or upper bounds if `less`."""
 
     case: str
     ours: float
@@ -54,7 +54,7 @@ def case(
     less: bool = False,
     note: str = "",
 ) -> Case:
-    """The medians of interleaved rounds of (ours, reference)."""
+    """A case from interleaved rounds of (ours, reference), of which the medians count."""
     ours, reference = (median(figures) for figures in zip(*rounds, strict=True))
     ratio = ours / reference
     met = must is None or (ratio <= must if less else ratio >= must)
@@ -68,19 +68,19 @@ def interleaved(
 
 
 def small_models(target: str, echo: str, folder: Path) -> Iterator[Case]:
-    """Many tiny inferences: what sharing a frame is for."""
+    """Many tiny inferences, which frames are for."""
 
     def rate(workers: int, count: int) -> Callable[[], float]:
         return lambda: asyncio.run(work.coroutines(target, workers, count))[0]
 
     def echoed() -> float:
-        return asyncio.run(messages_per_second(echo, ECHO, 5000))[0]
+        return asyncio.run(messages_per_second(echo, ECHO_MESSAGE, 5000))[0]
 
     yield case("add/multiply, 256 coroutines / echo", 6, 10, interleaved(rate(256, 25_000), echoed, SHORT_ROUNDS))
     yield case("add/multiply, 32 coroutines / echo", 2, 3.5, interleaved(rate(32, 10_000), echoed, SHORT_ROUNDS))
     latency = interleaved(
         lambda: asyncio.run(work.coroutines(target, 1, 3000))[1],
-        lambda: asyncio.run(messages_per_second(echo, ECHO, 3000, window=1))[1],
+        lambda: asyncio.run(messages_per_second(echo, ECHO_MESSAGE, 3000, window=1))[1],
     )
     yield case("add/multiply, window 1: p50 / echo's p50", 2, 1.5, latency, less=True)
     app = BenchmarkApp(folder / "add_multiply.xml", "x[1,16],y[1,16]")
@@ -88,7 +88,7 @@ def small_models(target: str, echo: str, folder: Path) -> Iterator[Case]:
 
 
 def open_inference(target: str, echo: str) -> Iterator[Case]:
-    """The other protocol, which has one inference in each message."""
+    """The other protocol, with one inference per message."""
     request = add_multiply_request()
     stream, unary = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelStreamInfer", "ModelInfer"))
     rounds = interleaved(
@@ -106,7 +106,7 @@ def open_inference(target: str, echo: str) -> Iterator[Case]:
 
 
 def add_multiply_request() -> bytes:
-    """A ModelInferRequest of which the sum is asked for."""
+    """A ModelInferRequest for the output `sum`."""
     tensor = pb.ModelInferRequest.InferInputTensor
     return pb.ModelInferRequest(
         model_name="am",
@@ -117,7 +117,7 @@ def add_multiply_request() -> bytes:
 
 
 def large_models(target: str, folder: Path, resnet: Path) -> Iterator[Case]:
-    """Where the runtime is the limit."""
+    """Models for which the runtime is the limit."""
     image = {"gpu_0/data_0": np.random.default_rng(1).random((1, 3, 224, 224), np.float32)}
     app = BenchmarkApp(resnet, seconds=5)
     rounds = interleaved(
@@ -153,13 +153,13 @@ def chained(target: str, silero: Path) -> Iterator[Case]:
         lambda: asyncio.run(work.large_ends(target, 60, by_ticket=True)),
         lambda: asyncio.run(work.large_ends(target, 30, by_ticket=False)),
     )
-    yield case("the same, and 4 MB in and out", None, None, rounds)
+    yield case("two models through 4 MB, with 4 MB in and out", None, None, rounds)
 
 
 def memory(served: Served) -> Iterator[Case]:
     target, number = served.address, 1000
     rounds = [(asyncio.run(work.idle_streams(target, number, served.resident_bytes)), 1024.0) for _ in range(ROUNDS)]
-    # Later rounds find the memory of the first one; what a stream costs is what the first shows.
+    # Later rounds reuse the memory of the first, so only the first shows what a stream costs.
     yield case("an idle stream, KiB", 64, 32, rounds[:1], less=True)
     asyncio.run(work.coroutines(target, 256, 100_000))
     before = served.resident_bytes()
@@ -193,8 +193,10 @@ def measured() -> Iterator[Case]:
 
 def main() -> None:
     console = Console()
-    console.width = max(console.width, 130)  # a row for each case, also in a log
-    table = Table("case", "ours", "reference", "ratio", "must", "aim", "met", "", title="Headrace beside its limits")
+    console.width = max(console.width, 130)  # one line per case, in a log too
+    table = Table(
+        "case", "ours", "reference", "ratio", "must", "aim", "met", "", title="Headrace compared with its limits"
+    )
     cases: list[Case] = []
     with console.status("measuring") as status:
         for each in measured():

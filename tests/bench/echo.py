@@ -1,4 +1,4 @@
-"""The transport's limit: a plain grpc.aio echo, as its own process (`python -m tests.bench.echo`)."""
+"""The limit of the transport: a plain grpc.aio echo in a process of its own (`python -m tests.bench.echo`)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ WINDOW = 32
 async def messages_per_second(
     target: str, message: bytes, count: int, window: int = WINDOW, method: str = STREAM
 ) -> tuple[float, float]:
-    """Messages a second on a stream, and the median of their round trips in seconds."""
+    """Messages per second on a stream, and the median round trip in seconds."""
     async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
         start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
-        call, room = start(), asyncio.Semaphore(window)
+        call, window_slots = start(), asyncio.Semaphore(window)
         sent: list[float] = []
         took: list[float] = []
 
@@ -39,12 +39,12 @@ async def messages_per_second(
             for number in range(count):
                 await call.read()
                 took.append(time.perf_counter() - sent[number])
-                room.release()
+                window_slots.release()
 
         began = time.perf_counter()
         reader = asyncio.create_task(read())
         for _ in range(count):
-            await room.acquire()
+            await window_slots.acquire()
             sent.append(time.perf_counter())
             await call.write(message)
         await reader
@@ -54,7 +54,7 @@ async def messages_per_second(
 
 
 async def calls_per_second(target: str, message: bytes, count: int, method: str = UNARY) -> float:
-    """Unary calls a second, WINDOW at a time."""
+    """Unary calls per second, WINDOW at a time."""
     async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
 
@@ -71,7 +71,7 @@ async def calls_per_second(target: str, message: bytes, count: int, method: str 
 
 @contextmanager
 def echo_server() -> Iterator[str]:
-    """The address of an echo that runs inside the block."""
+    """Run an echo in the block and return its address."""
     command = [sys.executable, "-m", "tests.bench.echo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The runtime's limit: `benchmark_app` of the installed OpenVINO, and plain loops in this process."""
+"""The limit of the runtime: `benchmark_app` of the installed OpenVINO, and a plain loop in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 class BenchmarkApp:
-    """Inferences a second with `-hint throughput`, at the best of `-nireq` default, 4 and 16, chosen first."""
+    """Inferences per second with `-hint throughput`, at the best `-nireq` of default, 4 and 16, determined at first."""
 
     def __init__(self, model: Path, shape: str = "", seconds: int = 3) -> None:
         self._command = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(model), "-d", "CPU"]
@@ -37,7 +37,7 @@ class BenchmarkApp:
 
 
 class ChainLoop:
-    """Steps a second of one recurrent chain of Silero's model with `CompiledModel()`, in this process."""
+    """Steps per second of one recurrent chain of Silero's model, calling the compiled model in this process."""
 
     def __init__(self, model: Path) -> None:
         self._model = ov.Core().compile_model(model, "CPU", F32)

@@ -1,4 +1,4 @@
-"""What clients do in each case; each function returns a figure."""
+"""The work of the clients in each case; every function returns its figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = np.zeros((1, 576), np.float32)
 
 
 async def coroutines(target: str, workers: int, count: int) -> tuple[float, float]:
-    """Add/multiply: each coroutine submits and awaits. Inferences a second, and the median time of one in seconds."""
+    """Add/multiply; each coroutine submits and awaits. Inferences per second, and their median time in seconds."""
     took: list[float] = []
 
     async def work(stream: hc.Stream, share: int) -> None:
@@ -38,19 +38,19 @@ async def coroutines(target: str, workers: int, count: int) -> tuple[float, floa
 async def pipelined(
     target: str, model: str, inputs: dict[str, npt.NDArray[np.float32]], output: str, count: int, ahead: int
 ) -> float:
-    """Inferences a second of one stream with so many ahead."""
+    """Inferences per second of one stream with `ahead` of them in flight."""
     async with hc.connect(target) as server, server.stream() as stream:
         items = (inputs for _ in range(count + ahead))
         began, done = 0.0, 0
         async for _ in stream.map(model, items, outputs=[output], ahead=ahead):
             done += 1
             if done == ahead:
-                began = time.perf_counter()  # what came before has warmed up
+                began = time.perf_counter()  # those before were the warm-up
         return count / (time.perf_counter() - began)
 
 
 async def chains(target: str, number: int, steps: int, ahead: int) -> tuple[float, float]:
-    """Steps a second of so many Silero chains on one stream, and how fast the slowest is beside the fastest."""
+    """Steps per second of `number` Silero chains on one stream, and the time of the fastest over the slowest's."""
     ends: list[float] = []
 
     async def chain(stream: hc.Stream) -> None:
@@ -75,7 +75,9 @@ async def chains(target: str, number: int, steps: int, ahead: int) -> tuple[floa
 
 
 async def two_models(target: str, count: int, *, by_ticket: bool) -> float:
-    """Pairs a second of two models, the first of which gives the second 4 MB; small tensors go in and out. Window 1."""
+    """Pairs per second of two models, where the first passes 4 MB to the second; small inputs and outputs, one pair at
+    a time.
+    """
     async with hc.connect(target) as server, server.stream() as stream:
         began = time.perf_counter()
         for _ in range(count):
@@ -90,7 +92,7 @@ async def two_models(target: str, count: int, *, by_ticket: bool) -> float:
 
 
 async def large_ends(target: str, count: int, *, by_ticket: bool) -> float:
-    """The same where 4 MB go in, and stay on the server or come out."""
+    """The same with 4 MB as input, which stay on the server or are sent back."""
     x = np.ones(1 << 20, np.float32)
     async with hc.connect(target) as server, server.stream() as stream:
         began = time.perf_counter()
@@ -107,7 +109,7 @@ async def large_ends(target: str, count: int, *, by_ticket: bool) -> float:
 
 
 async def idle_streams(target: str, number: int, memory: object) -> float:
-    """Bytes of the server for each of so many open streams that do nothing."""
+    """Bytes of the server's memory per idle stream, with `number` of them open."""
     assert callable(memory)
     async with hc.connect(target) as server:
         async with server.stream() as stream:

@@ -17,16 +17,16 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 60.0
-"""Seconds for an answer."""
-# Chromium reads from descriptor 3 and writes to 4. A program of its own puts them there, after all others are closed.
+PATIENCE_SECONDS = 60.0
+"""How long to wait for an answer."""
+# Chromium reads from descriptor 3 and writes to 4. A separate program moves them there, after all others are closed.
 PLACE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
 FLAGS = (
     "--headless=new",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # it refuses to start as root with one, and only opens pages of ours
+    "--no-sandbox",  # it refuses to start as root with a sandbox, and opens only our pages
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -40,7 +40,7 @@ Scheme = Literal["light", "dark"]
 
 
 def chromium() -> str:
-    """The program: $CHROMIUM, or the first that PATH has."""
+    """The path of the program: $CHROMIUM, or the first on PATH."""
     named = os.environ.get("CHROMIUM")
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -50,7 +50,7 @@ def chromium() -> str:
 
 
 class Browser:
-    """Use it with `with`: the process and its folder are gone at the end."""
+    """A context manager that ends the process and removes its folder."""
 
     def __init__(self) -> None:
         program = chromium()
@@ -79,7 +79,7 @@ class Browser:
     ) -> None:
         try:
             self.call("Browser.close")
-            self._process.wait(PATIENCE)
+            self._process.wait(PATIENCE_SECONDS)
         finally:
             self._process.kill()
             self._process.wait()
@@ -88,7 +88,7 @@ class Browser:
             self._folder.cleanup()
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """The result of a command; events that come before it are kept."""
+        """The result of a command. Events that arrive before it are stored."""
         self._last += 1
         command = {"id": self._last, "method": method, "params": params}
         if session is not None:
@@ -105,16 +105,16 @@ class Browser:
                 return result
 
     def until(self, method: str, session: str) -> None:
-        """Returns when such an event has come."""
+        """Wait for an event of this kind."""
         while not any(event.get("method") == method and event.get("sessionId") == session for event in self.events):
             self.events.append(self._read())
 
     def _read(self) -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE_SECONDS
         while b"\0" not in self._unread:
             ready, _, _ = select.select([self._from], [], [], max(0.0, end - time.monotonic()))
             if not ready:
-                raise TimeoutError(f"Chromium has said nothing for {PATIENCE:.0f} s")
+                raise TimeoutError(f"Chromium has sent nothing for {PATIENCE_SECONDS:.0f} s")
             read = os.read(self._from, 1 << 20)
             if not read:
                 raise EOFError("Chromium has ended")
@@ -125,7 +125,7 @@ class Browser:
 
 
 class Page:
-    """A page that is open in a browser, with all that it has said and asked for since."""
+    """A page open in a browser, with its errors and requests since then."""
 
     def __init__(self, browser: Browser, file: Path, width: int, scheme: Scheme = "light") -> None:
         self._browser = browser
@@ -149,7 +149,7 @@ class Page:
         self._call("Emulation.setEmulatedMedia", media=kind, features=features)
 
     def settle(self) -> None:
-        """Returns when the plots have been drawn again after a change."""
+        """Wait until the plots have been redrawn after a change."""
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
 
     def evaluate(self, script: str) -> Any:
@@ -159,7 +159,7 @@ class Page:
         return result["result"].get("value")
 
     def screenshot(self, file: Path) -> None:
-        """The whole page, however long."""
+        """Take a screenshot of the whole page."""
         size = self._call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
@@ -169,20 +169,20 @@ class Page:
         printed = self._call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         file.write_bytes(base64.b64decode(printed["data"]))
 
-    def complaints(self) -> list[str]:
-        """Exceptions, what the console shows as error or warning, and what the browser itself has logged."""
-        told = []
+    def errors(self) -> list[str]:
+        """Exceptions, errors and warnings of the console, and the log of the browser itself."""
+        errors = []
         for method, params in self._events():
             if method == "Runtime.exceptionThrown":
-                told.append(str(params["exceptionDetails"]))
+                errors.append(str(params["exceptionDetails"]))
             elif method == "Log.entryAdded":
-                told.append(params["entry"]["text"])
+                errors.append(params["entry"]["text"])
             elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
-                told.append(str(params["args"]))
-        return told
+                errors.append(str(params["args"]))
+        return errors
 
     def requests(self) -> list[str]:
-        """The addresses of all that it asked for, itself the first. What an address itself holds is not asked for."""
+        """The URLs requested, the page itself first. URLs that carry their own content are left out."""
         asked = (params["request"]["url"] for method, params in self._events() if method == "Network.requestWillBeSent")
         return [url for url in asked if not url.startswith(("data:", "blob:"))]
 
@@ -195,7 +195,7 @@ class Page:
 
 
 def _pipe() -> tuple[int, int]:
-    """Reader and writer, above those that are about to be replaced."""
+    """A reader and a writer with descriptors above those that are replaced."""
     low = os.pipe()
     reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
     for end in low:

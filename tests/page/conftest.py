@@ -22,6 +22,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def pictures() -> Path:
-    """Where a person looks for the screenshots."""
+    """The folder of the screenshots."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     return PICTURES

@@ -1,4 +1,4 @@
-"""Runs as they come from real servers, from a queue that is computed: some slots, first come first served."""
+"""Runs that look like those of real servers, from a simulated queue: a few slots, first come first served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEADLINE_EXCEEDED = 4
 
 
 class Queue:
-    """A server with so many slots and a run of about so many milliseconds, which may stall once."""
+    """A server with a number of slots and runs of about `running` milliseconds, which may stall once."""
 
     def __init__(self, slots: int, running: float, stall: tuple[float, float] | None = None, seed: int = 1) -> None:
         self._free = [-math.inf] * slots
@@ -50,7 +50,7 @@ class Queue:
 def open_loop(
     rate: float, last: float, seconds: float, queue: Queue, window: int = 128, failing: tuple[float, float] = (0, 0)
 ) -> Outcome:
-    """`failing`: between these seconds one request in five fails."""
+    """An open loop. Between the two seconds `failing`, one request in five fails."""
     collector = SampleCollector()
     in_flight: list[float] = []
     at, planned, unsent, no_room = 0.0, 0, 0, 0
@@ -89,13 +89,13 @@ def closed_loop(concurrency: int, seconds: float, queue: Queue) -> Outcome:
 
 
 def stalled() -> Run:
-    """200/s for 20 s, with 1.4 s in which nothing happens, and some failures later."""
+    """200/s for 20 s, with a stall of 1.4 s, and some failures later."""
     outcome = open_loop(200, 200, 20, Queue(8, 6.0, stall=(8.0, 1.4)), window=32, failing=(15, 16))
     return Run(SETTINGS, [outcome], "stall.jsonl")
 
 
 def overloaded() -> Run:
-    """A rate that grows beyond what the server can do."""
+    """A rate that grows beyond what the server can handle."""
     return Run(SETTINGS, [open_loop(200, 2000, 15, Queue(8, 8.0), window=256)], "ramp.jsonl")
 
 
@@ -112,7 +112,7 @@ def compared() -> list[Run]:
 
 
 def failed() -> Run:
-    """Nothing succeeded: half were refused, half never answered."""
+    """No request succeeds: half are refused, half never answered."""
     count = 400
     intended = np.arange(count) / 100
     nothing = np.full(count, np.nan)
@@ -124,7 +124,7 @@ def failed() -> Run:
 
 
 def hostile() -> list[Run]:
-    """Every text that may come from elsewhere tries to get out."""
+    """Every untrusted text tries to break out of its place in the page."""
     settings = replace(
         SETTINGS,
         target=HOSTILE,

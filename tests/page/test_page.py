@@ -1,4 +1,4 @@
-"""The report as a real browser shows it. `make test-page`; the pictures are for people."""
+"""The report in a real browser (`make test-page`). The screenshots are for people to look at."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DRAWN = """[...document.querySelectorAll("figure.plot")].map(figure => [
   [...figure.querySelectorAll(".scatterlayer path.js-line, .scatterlayer path.point, .barlayer .point path")]
     .filter(path => { const box = path.getBoundingClientRect(); return box.width + box.height > 4; }).length,
 ])"""
-# Of each row of labels and headings in a plot: left and right end of each text, and of what holds them.
+# For each text in a row of labels and headings of a plot: its ends, and those of the plot.
 TEXTS = """[...document.querySelectorAll(".drawing")].flatMap(drawing =>
   ["g.xaxislayer-above", "g.yaxislayer-above", "g.infolayer"].flatMap(row =>
     [...drawing.querySelectorAll(row + " text")].filter(text => text.getBoundingClientRect().width).map(text => {
@@ -69,30 +69,30 @@ def page(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Page:
     return Page(browser, file, request.param)
 
 
-def test_shows_every_plot_without_complaint_or_request(page: Page, name: str, file: Path) -> None:
+def test_the_page_shows_every_plot_without_errors_or_requests(page: Page, name: str, file: Path) -> None:
     drawn = page.evaluate(DRAWN)
     assert [title for title, _ in drawn] == PAGES[name][1]
     assert all(count > 0 for _, count in drawn), drawn
-    assert page.complaints() == []
+    assert page.errors() == []
     assert page.requests() == [file.as_uri()]
 
 
-def test_figures_are_what_plotly_knows(page: Page) -> None:
-    # What a hidden axis would use is "unused", and colours are still names here.
+def test_plotly_accepts_all_figures(page: Page) -> None:
+    # Settings of a hidden axis count as "unused", and colours are still names here.
     unknown = """Object.values(JSON.parse(document.getElementById("figures").textContent))
       .flatMap(({data, layout}) => Plotly.validate(data, layout) || [])
       .filter(each => each.code !== "unused" && !/color$/.test(each.path.at(-1))).map(each => each.msg)"""
     assert page.evaluate(unknown) == []
 
 
-def test_fits_its_window(page: Page) -> None:
+def test_the_page_fits_its_window(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     outside = """[...document.querySelectorAll("main *")].filter(each => !each.closest(".scroll, .series, svg")
       && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))"""
     assert page.evaluate(outside) == []
 
 
-def test_labels_of_plots_neither_overlap_nor_leave_them(page: Page) -> None:
+def test_labels_do_not_overlap_or_leave_their_plot(page: Page) -> None:
     texts = page.evaluate(TEXTS)
     assert texts
     for _, text, left, right, *_, first, last in texts:
@@ -103,7 +103,7 @@ def test_labels_of_plots_neither_overlap_nor_leave_them(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_is_readable_by_day_and_by_night(page: Page, name: str, scheme: Scheme, pictures: Path) -> None:
+def test_the_page_is_readable_in_light_and_dark(page: Page, name: str, scheme: Scheme, pictures: Path) -> None:
     page.media("", scheme)
     page.settle()
     ground = page.evaluate(f"{LUMINANCE}(document.body, 'backgroundColor')")
@@ -116,7 +116,7 @@ def test_is_readable_by_day_and_by_night(page: Page, name: str, scheme: Scheme, 
     page.screenshot(pictures / f"{name}-{page.evaluate('innerWidth')}-{scheme}.png")
 
 
-def test_paper_is_light_and_plots_fit_on_it(browser: Browser, file: Path, name: str, pictures: Path) -> None:
+def test_printed_pages_are_light_and_plots_fit_on_them(browser: Browser, file: Path, name: str, pictures: Path) -> None:
     page = Page(browser, file, DESK, "dark")
     page.media("print", "dark")
     page.resize(680)
@@ -128,10 +128,10 @@ def test_paper_is_light_and_plots_fit_on_it(browser: Browser, file: Path, name: 
     assert all(600 < width < 680 for width in widths)
     page.media("", "dark")
     page.pdf(pictures / f"{name}.pdf")
-    assert page.complaints() == []
+    assert page.errors() == []
 
 
-def test_a_press_hides_a_run_and_another_shows_it(browser: Browser, tmp_path: Path) -> None:
+def test_a_button_hides_a_run_and_shows_it_again(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "compared.html"
     file.write_text(render_page(simulated_runs.compared()), "utf-8")
     page = Page(browser, file, DESK)
@@ -144,7 +144,7 @@ def test_a_press_hides_a_run_and_another_shows_it(browser: Browser, tmp_path: Pa
     assert page.evaluate(lines) == 4
 
 
-def test_hostile_names_are_only_text(browser: Browser, tmp_path: Path) -> None:
+def test_hostile_names_are_displayed_as_text(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "hostile.html"
     file.write_text(render_page(simulated_runs.hostile()), "utf-8")
     page = Page(browser, file, DESK)

@@ -60,10 +60,10 @@ def ended_samples(*latencies: float, code: int = 0) -> Samples:
     return collector.take()
 
 
-def outcome(load: Load, made: Samples, duration: float = 10.0, **fields: Any) -> Outcome:
-    elapsed = max(duration, float(made.ended.max(initial=0.0)))
-    all_fields: dict[str, Any] = {"planned": made.count, "elapsed": elapsed} | fields
-    return Outcome(Phase(load, 1.0, duration), samples=made, **all_fields)
+def outcome(load: Load, measured: Samples, duration: float = 10.0, **fields: Any) -> Outcome:
+    elapsed = max(duration, float(measured.ended.max(initial=0.0)))
+    all_fields: dict[str, Any] = {"planned": measured.count, "elapsed": elapsed} | fields
+    return Outcome(Phase(load, 1.0, duration), samples=measured, **all_fields)
 
 
 def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: float = np.inf) -> Outcome:
@@ -78,8 +78,8 @@ def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: flo
         sent[at] = max(intended[at], ended[at - window]) if at >= window else intended[at]
         no_room += bool(intended[at] < sent[at] < until)
         free = ended[at] = max(sent[at], free) + service
-    made = samples(intended, ended - intended, wait=sent - intended).select(sent < until)
-    return outcome(load, made, planned=len(services), unsent=len(services) - made.count, no_room=no_room)
+    measured = samples(intended, ended - intended, wait=sent - intended).select(sent < until)
+    return outcome(load, measured, planned=len(services), unsent=len(services) - measured.count, no_room=no_room)
 
 
 def stalled() -> Outcome:
@@ -95,8 +95,8 @@ def overloaded() -> Outcome:
 def steady(load: Load | None = None, latency: float = 0.004, count: int = 2000) -> Outcome:
     """Ten seconds; 0.1 ms in the client, 1 ms waiting and queued, 2 ms running, the rest on the network."""
     load = load or OpenLoop(count / 10, count / 10)
-    made = samples(np.arange(count) * 10 / count, latency, wait=0.0001, times=(0.0004, 0.0006, 0.002))
-    return outcome(load, made)
+    measured = samples(np.arange(count) * 10 / count, latency, wait=0.0001, times=(0.0004, 0.0006, 0.002))
+    return outcome(load, measured)
 
 
 def sweep(name: str = "sweep.jsonl", slower: float = 1.0) -> Run:
@@ -107,8 +107,8 @@ def sweep(name: str = "sweep.jsonl", slower: float = 1.0) -> Run:
 
 def failed() -> Outcome:
     """No request succeeds, and the last one has no answer."""
-    made = samples(np.arange(100) / 10, 0.002, code=[14] * 99 + [-1])
-    return outcome(OpenLoop(10, 10), made, messages={14: "connection refused\x1b[2J"})
+    measured = samples(np.arange(100) / 10, 0.002, code=[14] * 99 + [-1])
+    return outcome(OpenLoop(10, 10), measured, messages={14: "connection refused\x1b[2J"})
 
 
 def with_statistics() -> Outcome:

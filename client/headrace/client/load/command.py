@@ -65,7 +65,7 @@ async def load(
     streams: Annotated[
         Count | None, Parameter(help="Streams (or connections) in all; by default one per process.")
     ] = None,
-    window: Annotated[Count | None, Parameter(help="Most requests in flight per stream.")] = None,
+    window: Annotated[Count | None, Parameter(help="Maximum requests in flight per stream.")] = None,
     processes: Annotated[Processes, Parameter(help="Processes of this client.", show_default=True)] = 1,
     inputs: Annotated[
         Names,

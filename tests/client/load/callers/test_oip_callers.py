@@ -165,11 +165,11 @@ class TestCalls:
             assert (await pending).code == Code.CANCELLED
 
     async def test_options_that_the_protocol_lacks_are_usage_errors(self) -> None:
-        for request, said in (
+        for request, message in (
             (Request("echo", "", keep=("y",)), "--keep requires --protocol headrace and --mode stream"),
             (Request("echo", "", outputs=()), "cannot request no outputs"),
         ):
-            with pytest.raises(UsageError, match=said):
+            with pytest.raises(UsageError, match=message):
                 async with single_caller("127.0.0.1:1", "oip", "stream", request):
                     pass
         with pytest.raises(UsageError, match="--keep requires --protocol headrace and --mode stream"):

@@ -122,7 +122,7 @@ def test_a_model_without_inputs_gets_one_empty_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], "contains no lines"),
         ([[1]], "line 1 of in.jsonl is not an object of inputs"),
@@ -135,10 +135,10 @@ def test_a_model_without_inputs_gets_one_empty_set() -> None:
     ],
 )
 def test_invalid_json_lines_are_usage_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[object], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[object], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         of(jsonl=lines(Path("in.jsonl"), *rows))
 
 
@@ -147,13 +147,13 @@ def test_unreadable_json_lines_files_are_usage_errors(tmp_path: Path, monkeypatc
     Path("bytes.jsonl").write_bytes(b"\xff")
     Path("words.jsonl").write_text("{'x': 1}")
     Path("deep.jsonl").write_text("[" * 100_000)
-    for name, said in {
+    for name, message in {
         "none.jsonl": "none.jsonl cannot be read: No such file",
         "bytes.jsonl": "bytes.jsonl is not valid UTF-8",
         "words.jsonl": "line 1 of words.jsonl is not JSON",
         "deep.jsonl": "line 1 of deep.jsonl is not JSON",
     }.items():
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             of(jsonl=Path(name))
 
 

@@ -93,7 +93,7 @@ def test_a_ramp_has_the_right_rate_at_each_moment() -> None:
         Phase(OpenLoop(1000, 3000), 0.5, 6.0),
         Phase(OpenLoop(1000, 3000, "poisson"), 0.5, 6.0),
         Phase(OpenLoop(1000, 1000, "poisson"), 0.5, None, 2 * CHUNK_ARRIVALS + 5),
-        Phase(OpenLoop(5, 5), 0.5, None, 3),  # fewer than processes
+        Phase(OpenLoop(5, 5), 0.5, None, 3),  # fewer requests than processes
     ],
 )
 def test_all_processes_together_follow_the_one_plan(phase: Phase, number: int) -> None:
@@ -182,7 +182,7 @@ def test_a_closed_loop_has_no_plan() -> None:
     [
         (16, 100, [4, 4, 4, 4], [25, 25, 25, 25]),
         (6, 10, [2, 2, 1, 1], [3, 3, 2, 2]),
-        (2, 10, [1, 1, 0, 0], [5, 5, 0, 0]),  # processes without concurrency have nothing to send
+        (2, 10, [1, 1, 0, 0], [5, 5, 0, 0]),  # processes without concurrency send nothing
         (1, 3, [1, 0, 0, 0], [3, 0, 0, 0]),
         (8, 2, [2, 2, 2, 2], [1, 1, 0, 0]),
     ],

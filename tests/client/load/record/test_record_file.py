@@ -97,8 +97,8 @@ def rounded(whole: Run) -> Run:
 
 
 def test_times_are_rounded_to_the_nearest_microsecond(tmp_path: Path) -> None:
-    made = samples([0.0, 1.0000004, 3599.9999996], 0.001)
-    found = read_text(tmp_path, text_of(run(outcome(OpenLoop(1, 1), made)))).outcomes[0].samples
+    measured = samples([0.0, 1.0000004, 3599.9999996], 0.001)
+    found = read_text(tmp_path, text_of(run(outcome(OpenLoop(1, 1), measured)))).outcomes[0].samples
     assert found.intended.tolist() == [0.0, 1.0, 3600.0]
 
 
@@ -268,7 +268,7 @@ def test_a_file_without_newlines_is_not_read_to_its_end(tmp_path: Path) -> None:
 
 def test_a_million_samples_take_less_than_50_bytes_each(tmp_path: Path) -> None:
     count = 1_000_000
-    made = samples(np.arange(count) / 1e5, 0.001, wait=0.0001, times=(0.0, 0.0002, 0.0005))
-    text = text_of(run(outcome(OpenLoop(1e5, 1e5), made)))
+    measured = samples(np.arange(count) / 1e5, 0.001, wait=0.0001, times=(0.0, 0.0002, 0.0005))
+    text = text_of(run(outcome(OpenLoop(1e5, 1e5), measured)))
     assert len(text) < 50 * count
     assert read_text(tmp_path, text).outcomes[0].samples.count == count

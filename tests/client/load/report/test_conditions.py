@@ -15,11 +15,11 @@ from tests.client.load.synthetic_runs import failed, outcome, overloaded, sample
 
 
 def mixed() -> Summary:
-    """1,000 planned, 900 sent: 20 late, 9 failed; the shortest success took 10.01 ms, the longest 10.9 ms."""
-    made = samples(
+    """1,000 planned and 900 sent, of which 20 late and 9 failed; successes took 10.01 ms to 10.9 ms."""
+    measured = samples(
         np.arange(900) / 100, 0.01 + np.arange(1, 901) / 1e6, wait=[0.002] * 20 + [0.0] * 880, code=[8] * 9 + [0] * 891
     )
-    return summarise(outcome(OpenLoop(100, 100), made, planned=1000, unsent=100))
+    return summarise(outcome(OpenLoop(100, 100), measured, planned=1000, unsent=100))
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_conditions_are_parsed(text: str, condition: Condition) -> None:
         ("p99>-1ms", "is not a condition"),
         ("p99>1e3ms", "is not a condition"),
         ("p99>20ms,errors>0", "is not a condition"),
-        ("p98>20ms", r"'p98' is not a figure; choose from p50, p90, .*, max, mean, min .*service\.p99.*throughput"),
-        ("service.errors>1", r"'service\.errors' is not a figure"),
+        ("p98>20ms", r"unknown figure 'p98'; choose from p50, p90, .*, max, mean, min .*service\.p99.*throughput"),
+        ("service.errors>1", r"unknown figure 'service\.errors'"),
         ("p99>20", "the unit of p99 must be us or µs or ms or s$"),
         ("p99>20%", "the unit of p99 must be"),
         ("errors>1ms", "the unit of errors must be none or %$"),
         ("plan<99", "the unit of plan must be %$"),
         ("throughput<500", "the unit of throughput must be /s$"),
-        ("p" * 100_000 + ">1ms", "'ppp.* is not a figure"),
+        ("p" * 100_000 + ">1ms", "unknown figure 'ppp"),
     ],
 )
 def test_invalid_conditions_are_usage_errors(text: str, error: str) -> None:
@@ -65,7 +65,7 @@ def test_invalid_conditions_are_usage_errors(text: str, error: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("max>10.8ms", "max is 10.9 ms, which is > 10.8 ms"),
         ("max>=10.9ms", "max is 10.9 ms, which is >= 10.9 ms"),
@@ -84,8 +84,8 @@ def test_invalid_conditions_are_usage_errors(text: str, error: str) -> None:
         ("throughput<89/s", ""),
     ],
 )
-def test_failed_conditions_are_sentences(text: str, said: str) -> None:
-    assert failed_conditions([parse_condition(text)], [mixed()]) == ([f"{said} (100/s)"] if said else [])
+def test_failed_conditions_are_sentences(text: str, message: str) -> None:
+    assert failed_conditions([parse_condition(text)], [mixed()]) == ([f"{message} (100/s)"] if message else [])
 
 
 def test_a_limit_is_compared_to_the_nanosecond() -> None:

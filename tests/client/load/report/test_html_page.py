@@ -115,8 +115,14 @@ def test_plotly_is_imported_only_to_render_a_page() -> None:
 
 def test_the_page_shows_settings_and_warnings() -> None:
     text = Tags(render_page([simulated_runs.stalled()])).text
-    for told in ("resnet50 version 3", "localhost:8001", "headrace, stream", "2025-03-14 09:26 UTC", "headrace 0.1.0"):
-        assert told in text
+    for expected in (
+        "resnet50 version 3",
+        "localhost:8001",
+        "headrace, stream",
+        "2025-03-14 09:26 UTC",
+        "headrace 0.1.0",
+    ):
+        assert expected in text
     assert "UNAVAILABLE" in text
     assert "the server is draining" in text
     assert "x FP32[1,3,224,224] random" in text

@@ -13,7 +13,9 @@ TIMED = Phase(OpenLoop(10, 10), warmup=2, duration=8)
 COUNTED = Phase(ClosedLoop(4), warmup=2, duration=None, count=200)
 
 
-@pytest.mark.parametrize(("now", "fraction_done", "seconds_left"), [(-3, 0, 11), (-2, 0, 10), (3, 0.5, 5), (8, 1, 0), (9, 1, 0)])
+@pytest.mark.parametrize(
+    ("now", "fraction_done", "seconds_left"), [(-3, 0, 11), (-2, 0, 10), (3, 0.5, 5), (8, 1, 0), (9, 1, 0)]
+)
 def test_a_phase_with_a_duration_progresses_by_the_clock(now: float, fraction_done: float, seconds_left: float) -> None:
     progress = PhaseProgress(TIMED)
     assert progress.fraction_done(now) == fraction_done

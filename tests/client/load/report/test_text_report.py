@@ -52,10 +52,10 @@ def test_the_report_of_a_normal_run_is_one_screen() -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [run(steady()), run(stalled()), run(overloaded()), run(failed()), run(with_statistics()), sweep()]
+    "measured", [run(steady()), run(stalled()), run(overloaded()), run(failed()), run(with_statistics()), sweep()]
 )
-def test_every_report_fits_the_screen(made: Run) -> None:
-    lines = printed(made)
+def test_every_report_fits_the_screen(measured: Run) -> None:
+    lines = printed(measured)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
 

@@ -26,8 +26,8 @@ def test_a_stall_appears_in_its_bucket() -> None:
 
 
 def test_failures_are_counted_where_they_were_due_and_have_no_latency() -> None:
-    made = concatenated([samples(np.arange(20) / 20, 0.01), samples(np.arange(2, 12) / 10 + 1, 5.0, code=14)])
-    found = time_buckets(outcome(LOAD, made, 7.0), buckets=7)
+    measured = concatenated([samples(np.arange(20) / 20, 0.01), samples(np.arange(2, 12) / 10 + 1, 5.0, code=14)])
+    found = time_buckets(outcome(LOAD, measured, 7.0), buckets=7)
     assert [len(found), found[0].errors, sum(bucket.errors for bucket in found[1:])] == [6, 0, 10]
     assert (found[1].p50, found[1].p99, found[1].max) == (None, None, None)
     assert sum(bucket.throughput * bucket.width for bucket in found) == pytest.approx(20)

@@ -1,3 +1,5 @@
+"""A closed loop in virtual time: how many requests are in flight, and which are recorded."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""An open loop in virtual time: what is sent when, what is recorded, and what is left unsent."""
+
 import math
 
 import numpy as np
@@ -10,7 +12,7 @@ from headrace.client.load.sending.run_phase import ShareResult
 from tests.client.load.virtual_time import FakeCaller, caller_taking, run_virtual_phase, run_virtually
 
 TOLERANCE_SECONDS = 1e-3
-"""Virtual time passes by a microsecond for each turn of the loop."""
+"""In virtual time, each turn of the loop takes a microsecond."""
 
 
 def open_loop(rate: float, seconds: float, warmup: float = 0.0) -> Phase:
@@ -38,7 +40,7 @@ def test_requests_are_sent_when_they_are_due() -> None:
 
 
 def test_the_corrected_latency_shows_a_stall_that_the_service_time_hides() -> None:
-    # At 1 s the caller stalls for 1.4 s, and nothing else can be sent: what was due then goes out at 2.4 s.
+    # At 1 s the caller stalls for 1.4 s and nothing else can be sent: requests due meanwhile are sent at 2.4 s.
     result, samples = run_virtually(run_virtual_phase(open_loop(100, 4), [stalls_once(100, 1.4)], window=1))
     assert (result.planned, result.unsent, samples.count) == (400, 0, 400)
     latency, service = samples.ended - samples.intended, samples.ended - samples.sent
@@ -47,7 +49,7 @@ def test_the_corrected_latency_shows_a_stall_that_the_service_time_hides() -> No
     assert latency[241:] == pytest.approx(0, abs=TOLERANCE_SECONDS)
     assert service[100] == pytest.approx(1.4, abs=TOLERANCE_SECONDS)
     assert np.delete(service, 100) == pytest.approx(0, abs=TOLERANCE_SECONDS)
-    # Of 400, p99 is the fifth from above.
+    # Of 400, p99 is the fifth largest.
     assert percentile(latency, 99) == pytest.approx(1.36, abs=TOLERANCE_SECONDS)
     assert percentile(service, 99) == pytest.approx(0, abs=TOLERANCE_SECONDS)
 
@@ -60,7 +62,7 @@ def test_a_plan_is_kept_through_a_stall_if_the_window_allows() -> None:
 
 
 def test_a_rate_that_overloads_the_server_is_not_lowered() -> None:
-    # Two at a time of 20 ms each are 100/s, and 200/s are planned.
+    # Two at a time, of 20 ms each, make 100/s, but 200/s are planned.
     caller = caller_taking(0.02)
     result, samples = run_virtually(run_virtual_phase(open_loop(200, 3), [caller], window=2))
     assert caller.most_in_flight == 2
@@ -80,7 +82,7 @@ def test_requests_go_to_the_caller_with_the_fewest_in_flight() -> None:
     assert result.unsent == 0
     assert slow.most_in_flight <= 4
     assert len(slow.calls) + len(quick.calls) == 200
-    # The slow one gets one whenever it has none, as a tie is for who waited longest.
+    # The slow caller gets a request whenever it has none, as it has then been idle for longest.
     assert len(slow.calls) == pytest.approx(4, abs=1)
 
 
@@ -116,7 +118,7 @@ def test_unanswered_requests_are_recorded_when_patience_runs_out() -> None:
     assert unanswered.sent == pytest.approx(unanswered.intended, abs=TOLERANCE_SECONDS)
     assert unanswered.ended == pytest.approx(3.0, abs=0.02)
     assert (result.planned, result.unsent, samples.count) == (100, 0, 100)
-    assert result.elapsed == 1.0  # nobody has answered later
+    assert result.elapsed == 1.0  # no answer came later
     assert caller.in_flight == 0
 
 
@@ -138,7 +140,7 @@ def test_patience_starts_at_the_end_of_the_plan() -> None:
 
 
 def test_a_count_is_sent_completely_even_if_it_takes_a_little_longer() -> None:
-    # 100 at 100/s are 1 s; one at a time of 15 ms each they are 1.5 s.
+    # 100 at 100/s take 1 s; one at a time, of 15 ms each, they take 1.5 s.
     phase = Phase(OpenLoop(100, 100), 0.0, None, 100)
     result, samples = run_virtually(run_virtual_phase(phase, [caller_taking(0.015)], window=1, patience=2.0))
     assert (result.planned, result.unsent, samples.count) == (100, 0, 100)

@@ -1,3 +1,5 @@
+"""The pacer with a fake clock: when its waits end, and how much of the time it spins."""
+
 import asyncio
 from collections.abc import Sequence
 
@@ -15,14 +17,14 @@ TURN_SECONDS = 2e-6
 
 
 class FakeClock:
-    """Advances by what is slept, `oversleep` more each time, and by TURN when nothing is slept."""
+    """Advances by each sleep and `oversleep` on top, or by TURN_SECONDS if the sleep is 0."""
 
     def __init__(self, oversleep: float = 0.0) -> None:
         self.time = 0.0
         self.oversleep = oversleep
         self.slept: list[float] = []
         self.stall: tuple[float, float] | None = None
-        """At this moment at the earliest, a sleep takes so much longer, once."""
+        """(moment, seconds): the first sleep that ends after the moment takes that many seconds longer."""
 
     def now(self) -> float:
         return self.time
@@ -41,7 +43,7 @@ class FakeClock:
 
 
 async def lateness(clock: FakeClock, due: Sequence[float]) -> list[float]:
-    """How late each of them was given."""
+    """How late the wait for each moment ended."""
     pacer, late = Pacer(clock.now, clock.sleep), []
     for moment in due:
         await pacer.wait_until(moment)
@@ -79,7 +81,7 @@ async def test_a_stall_makes_the_next_moments_late_but_skips_none() -> None:
     late = await lateness(clock, every(0.01, 300))
     assert len(late) == 300
     assert max(late[:99]) <= TURN_SECONDS
-    # Due at 1.00, 1.01, 1.02 ... 1.49, and given at 1.5: each is late by its own measure.
+    # The moments 1.00, 1.01, 1.02 ... 1.49 are all reached at 1.5.
     expected = [0.5 - 0.01 * index for index in range(50)]
     assert late[99:149] == pytest.approx(expected, abs=0.0002)
     assert max(late[150:]) <= TURN_SECONDS
@@ -105,7 +107,7 @@ async def test_a_rate_that_is_too_fast_for_the_clock_is_not_lowered() -> None:
     pacer = Pacer(clock.now, clock.sleep)
     for moment in every(1e-5, 1000):
         await pacer.wait_until(moment)
-        clock.time += 3e-5  # what a request costs here
+        clock.time += 3e-5  # the cost of a request
     assert clock.turns * TURN_SECONDS == pytest.approx(clock.time - 1000 * 3e-5)
     assert clock.turns <= 1000 / YIELD_EVERY + 10
 

@@ -1,3 +1,5 @@
+"""Which caller gets the next request."""
+
 import asyncio
 import random
 

@@ -123,7 +123,7 @@ async def test_failures_are_samples_except_in_the_warmup_where_they_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "message"),
     [
         ({"request": Request("other", "")}, NotFound, "no model other"),
         ({"inputs": ("z=random",)}, UsageError, "model 'echo' has no input 'z'"),
@@ -134,10 +134,10 @@ async def test_a_job_that_cannot_start_is_an_error(
     server: ScriptedOipServer,
     changes: dict[str, Any],
     error: type[Exception],
-    said: str,
+    message: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         await run(job_for(server, **changes))
     assert server.count == 0
     assert children() == []

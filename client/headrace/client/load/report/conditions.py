@@ -50,7 +50,7 @@ def parse_condition(text: str) -> Condition:
     figure, relation, limit, unit = found.groups()
     units = _units(figure)
     if not units:
-        raise UsageError(f"--fail-if {quote(text)}: {quote(figure)} is not a figure; choose from {KNOWN}")
+        raise UsageError(f"--fail-if {quote(text)}: unknown figure {quote(figure)}; choose from {KNOWN}")
     if unit not in units:
         allowed = " or ".join(each or "none" for each in units)
         raise UsageError(f"--fail-if {quote(text)}: the unit of {figure} must be {allowed}")

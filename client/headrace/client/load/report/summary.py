@@ -152,7 +152,7 @@ def load_text(load: Load) -> str:
 
 
 def late_after(load: Load) -> float:
-    """Seconds after which a request is late. In a closed loop, which has no plan, only the client itself can be late."""
+    """Seconds after which a request is late. A closed loop has no plan, so there only the client itself can be late."""
     return max(LATE_SECONDS, LATE_SHARE * 2 / (load.first + load.last)) if isinstance(load, OpenLoop) else LATE_SECONDS
 
 
