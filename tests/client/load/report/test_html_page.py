@@ -315,6 +315,6 @@ def test_findings_describe_a_sweep() -> None:
     content = page_content([simulated_runs.sweep()])
     assert findings.sweep(content) == "Highest throughput: 1,290/s at 16 in flight"
     assert re.fullmatch(
-        r"Most of the time: inference at 1 in flight \(\d+ %\) and queue at 32 in flight \(\d+ %\)",
+        r"Largest part of the time: inference at 1 in flight \(\d+ %\) and queue at 32 in flight \(\d+ %\)",
         findings.time_breakdown(content),
     )

@@ -43,7 +43,7 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Raises UsageError."""
+    """Parse a condition such as `p99>20ms` or `errors>1%`. Raises UsageError."""
     found = SYNTAX.fullmatch(text)
     if found is None:
         raise UsageError(f"--fail-if {quote(text)} is not a condition; examples: {EXAMPLES}")

@@ -9,7 +9,7 @@ from headrace.client.load.record.run import Run
 from headrace.client.load.report.summary import Summary, summarise
 
 NOTABLE_PERCENT = 5.0
-"""Smaller differences are more likely chance."""
+"""Smaller differences are more likely to be chance."""
 
 
 class ComparisonRow(NamedTuple):

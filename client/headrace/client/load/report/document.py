@@ -22,6 +22,7 @@ Document = dict[str, Any]
 
 
 def document(runs: Sequence[Run]) -> Document:
+    """The report of one run, or of several compared with the first."""
     return {"headrace-report": VERSION, "runs": list(map(_run, runs)), "differences": _differences(runs)}
 
 

@@ -104,6 +104,7 @@ class Summary:
 
 
 def summarise(outcome: Outcome) -> Summary:
+    """Compute the figures and the warnings of a phase."""
     samples, load = outcome.samples, outcome.phase.load
     good = samples.select(samples.code == 0)
     late = int(np.count_nonzero(_seconds(samples.sent - samples.intended) > late_after(load)))

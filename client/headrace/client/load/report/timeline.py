@@ -36,6 +36,7 @@ class Bucket:
 
 
 def time_buckets(outcome: Outcome, buckets: int = MAX_BUCKETS) -> list[Bucket]:
+    """At most this many buckets of equal length; empty if nothing was sent."""
     samples = outcome.samples
     if not samples.count:
         return []

@@ -14,6 +14,7 @@ Value = tuple[str, str]
 
 
 def cards(content: PageContent) -> str:
+    """The numbers as HTML."""
     heads = content.best_phases
     values_by_card = {
         "Throughput": [_throughput(content, each) for each in heads],

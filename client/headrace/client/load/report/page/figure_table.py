@@ -28,6 +28,7 @@ class Group(NamedTuple):
 
 
 def table(content: PageContent) -> str:
+    """The table as HTML."""
     heads = "".join(
         f'<th scope="col" title="{text(each.label)}">{swatch(each.colour)} {text(each.label)}</th>'
         for each in content.side_by_side
@@ -69,7 +70,7 @@ def _groups() -> list[Group]:
         Group("Latency, ms", list(_durations("latency"))),
         Group("Service time, ms", list(_durations("service"))),
         Group("Where the time went, mean ms", list(_parts("breakdown"))),
-        Group("Where the time of the slowest 1 % went, mean ms", list(_parts("slowest"))),
+        Group("Slowest 1 %, mean ms", list(_parts("slowest"))),
     ]
 
 

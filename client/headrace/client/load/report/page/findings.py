@@ -11,7 +11,7 @@ from headrace.client.load.report.timeline import time_buckets
 HIDDEN_RATIO = 1.5
 """A latency of more than this many times the service time is one that service time hides."""
 SAME_PERCENT = 2.0
-"""Smaller differences are called none."""
+"""Smaller differences are reported as none."""
 
 
 def headline(content: PageContent) -> str:
@@ -106,7 +106,7 @@ def time_breakdown(content: PageContent) -> str:
         shares = _listed([f"{share:.0f} % {preposition} {each.label}" for each, _, share in phrases])
         return f"{names.pop().capitalize()} is the largest part of the time: {shares}"
     parts = [f"{name} {preposition} {each.label} ({share:.0f} %)" for each, name, share in phrases]
-    return f"Most of the time: {_listed(parts)}"
+    return f"Largest part of the time: {_listed(parts)}"
 
 
 def _largest(each: Series) -> tuple[str, float]:
