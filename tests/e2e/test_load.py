@@ -17,7 +17,7 @@ from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.run import Mode, Outcome, Protocol
 from headrace.client.load.workers.messages import Job
 from headrace.client.load.workers.pool import WorkerPool
-from headrace.client.models import ModelStatus
+from headrace.client.protocol.status import ModelStatus
 from headrace.wire.errors import Code, NotFound
 from tests import models
 from tests.e2e.conftest import Serve

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.planning.options import choose_phases, choose_streams, choose_window
 from headrace.client.load.planning.phases import Arrivals
@@ -24,6 +23,7 @@ from headrace.client.load.self_test.measure import measure_costs
 from headrace.client.load.self_test.table import print_costs
 from headrace.client.load.watching.watched_run import run_watched
 from headrace.client.load.workers.messages import Job
+from headrace.client.terminal.usage_error import UsageError
 
 CONDITION_FAILED, INTERRUPTED = 3, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1

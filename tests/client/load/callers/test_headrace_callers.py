@@ -14,8 +14,8 @@ from headrace.client.load.callers.connect import describe_model
 from headrace.client.load.record.run import Mode, Protocol
 from headrace.v1 import inference_pb2 as v1
 from headrace.wire.errors import Code, Unavailable
+from tests.client.aio.scripted_server import Context, ScriptedServer
 from tests.client.load.single_caller import INPUTS, answers, single_caller
-from tests.client.scripted_server import Context, ScriptedServer
 
 PROTOCOLS: list[Protocol] = ["headrace", "oip"]
 MODES: list[Mode] = ["stream", "unary"]

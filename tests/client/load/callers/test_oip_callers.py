@@ -10,16 +10,16 @@ import grpc
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.connect import connect_callers, connect_totals, describe_model
 from headrace.client.load.callers.model_totals import ModelTotals
 from headrace.client.load.record.run import Mode, ServerMeans
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, NotFound, Unimplemented
+from tests.client.aio.scripted_server import scripted_server
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.single_caller import ECHO, INPUTS, MAX_MESSAGE_BYTES, answers, single_caller
-from tests.client.scripted_server import scripted_server
 
 MODES: list[Mode] = ["stream", "unary"]
 modes = pytest.mark.parametrize("mode", MODES)

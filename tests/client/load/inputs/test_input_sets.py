@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.inputs import input_sets
 from headrace.client.load.inputs.input_sets import RequestInputs, request_inputs
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.usage_error import UsageError
 
 X = Port("x", "FP32", (None, 4), ("x", "alias"))
 Y = Port("y", "INT32", (2,), ("y",))

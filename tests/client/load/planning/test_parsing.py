@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.planning.parsing import parse_rate, parse_sweep
+from headrace.client.terminal.usage_error import UsageError
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.record_file import MAX_LINE_BYTES, RecordWriter, read_record
 from headrace.client.load.record.run import Outcome, Run, ServerMeans
 from headrace.client.load.record.samples import COLUMNS, NO_SAMPLES, Samples
+from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.synthetic_runs import SETTINGS, outcome, run, samples, steady, sweep
 
 MICROSECONDS = st.integers(0, 10**12)

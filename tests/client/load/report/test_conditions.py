@@ -7,10 +7,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
 from headrace.client.load.report.conditions import Condition, failed_conditions, parse_condition
 from headrace.client.load.report.summary import Summary, summarise
+from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.synthetic_runs import failed, outcome, overloaded, samples, stalled, sweep
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.run import Outcome, Run
 from headrace.client.load.record.samples import NO_ANSWER, NO_SAMPLES, Samples
@@ -20,6 +19,7 @@ from headrace.client.load.report.page import figures, findings, time_figures
 from headrace.client.load.report.page.drawing import Figure
 from headrace.client.load.report.page.html_page import render_page
 from headrace.client.load.report.page.series import PageContent, page_content
+from headrace.client.terminal.usage_error import UsageError
 from tests.page import simulated_runs
 
 

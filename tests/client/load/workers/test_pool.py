@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.run import Outcome, ServerMeans
@@ -32,6 +31,7 @@ from headrace.client.load.workers.messages import (
     WorkerFinished,
 )
 from headrace.client.load.workers.pool import WorkerPool, merge_results
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, Internal, NotFound
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.worker_jobs import ENDLESS, JOB

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Protocol as Interface
 
 import headrace.client as hc
-from headrace.client.arguments import UsageError
 from headrace.client.load.callers import headrace_stream, headrace_unary
 from headrace.client.load.callers.caller import Caller, Request
 from headrace.client.load.callers.model_totals import ReadTotals, no_totals
 from headrace.client.load.record.run import Mode, Protocol
-from headrace.client.models import Model
+from headrace.client.protocol.models import Model
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Unimplemented
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import headrace.client as hc
+from headrace.client.aio.stream import Stream
+from headrace.client.aio.ticket import Ticket
 from headrace.client.load.callers.caller import Answer, Inputs, Request
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
-from headrace.client.session import Stream
-from headrace.client.tickets import Ticket
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
 STREAM_CLOSED = Cancelled("the load test closed the stream")

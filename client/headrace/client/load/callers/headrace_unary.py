@@ -8,8 +8,8 @@ from headrace.client.load.callers.caller import Inputs, Request
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.callers.unary import UnaryCaller
 from headrace.client.load.record.samples import ServerTimes
-from headrace.client.transport import path
-from headrace.client.unary import infer_answer, infer_request
+from headrace.client.protocol.unary_infer import infer_request, infer_result
+from headrace.client.transport.channel import path
 
 
 def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:
@@ -17,8 +17,8 @@ def callers(target: str, request: Request, streams: int, window: int, max_messag
         return infer_request(request.model, request.version, inputs, request.outputs, request.timeout, request.priority)
 
     def read(answer: bytes) -> ServerTimes:
-        inferred = infer_answer(answer, request.outputs)
-        return ServerTimes(0.0, inferred.queued / 1e6, inferred.running / 1e6)
+        inferred = infer_result(answer, request.outputs)
+        return ServerTimes(0.0, inferred.queued_us / 1e6, inferred.running_us / 1e6)
 
     requests = RequestCache(encode)
     return [

@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from headrace.client.transport import StreamCall, cancelled_from_outside, status_of
+from headrace.client.transport.channel import StreamCall
+from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Code
 

@@ -8,11 +8,12 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
-from headrace.client.client import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
+from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
 from headrace.client.load.callers.model_totals import ModelTotals
 from headrace.client.load.callers.oip_requests import oip_path
-from headrace.client.models import Model, Port
-from headrace.client.transport import error_of, open_channel, reach
+from headrace.client.protocol.models import Model, Port
+from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.transport.rpc_errors import error_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Unimplemented
 

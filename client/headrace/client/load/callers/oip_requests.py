@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from headrace.client.call import microseconds
 from headrace.client.load.callers.caller import Inputs, Request
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.oip import open_inference_pb2 as pb

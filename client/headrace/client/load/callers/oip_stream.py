@@ -10,13 +10,13 @@ from types import TracebackType
 
 import grpc.aio
 
-from headrace.client.client import CONNECT_TIMEOUT
+from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.callers.caller import Answer, Inputs, Request
 from headrace.client.load.callers.oip_exchange import OipExchange, PendingRequest
 from headrace.client.load.callers.oip_requests import oip_path, request_cache, with_id
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES
-from headrace.client.transport import open_channel, reach
+from headrace.client.transport.channel import open_channel, wait_connected
 from headrace.wire.errors import Code
 
 

@@ -10,11 +10,12 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
-from headrace.client.client import CONNECT_TIMEOUT
+from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.callers.caller import Answer, Inputs
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
-from headrace.client.transport import cancelled_from_outside, open_channel, reach, status_of
+from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.wire.errors import Code, HeadraceError
 
 

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.client.arguments import MADE, Array, Asked, UsageError, asked_inputs, input_array
 from headrace.client.load.callers.caller import Inputs
 from headrace.client.load.formatting import counted
 from headrace.client.load.inputs.json_lines import read_json_lines
-from headrace.client.models import Model, Port
+from headrace.client.protocol.models import Model, Port
+from headrace.client.terminal.input_arguments import GENERATED, InputArgument, parse_input_arguments
+from headrace.client.terminal.input_arrays import Array, input_array
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 from headrace.wire.tensors import to_wire
 
@@ -50,8 +52,8 @@ def request_inputs(
 
     Raises UsageError, also for more than 1,024 sets or 256 MiB in all.
     """
-    named = asked_inputs(model, inputs, ())
-    asked = asked_inputs(model, inputs, shapes, otherwise="random")
+    named = parse_input_arguments(model, inputs, ())
+    asked = parse_input_arguments(model, inputs, shapes, default="random")
     sources: dict[Port, _Source] = {}
     if jsonl is not None:
         columns = read_json_lines(model, jsonl, MAX_SETS, MAX_TOTAL_BYTES)
@@ -75,7 +77,7 @@ def _source(port: Port, asked: InputArgument) -> _Source:
     if asked.value not in GENERATED and os.path.isdir(asked.value):
         arrays = _from_folder(port, Path(asked.value))
         return _Source(f"{counted(len(arrays), 'file')} of {asked.value}", arrays)
-    text = asked.value if asked.value in MADE or asked.value.endswith((".npy", ".json")) else "as given"
+    text = asked.value if asked.value in GENERATED or asked.value.endswith((".npy", ".json")) else "as given"
     return _Source(text, (input_array(port, asked, np.random.default_rng()),))
 
 
@@ -92,7 +94,7 @@ def _from_folder(port: Port, folder: Path) -> Sequence[Array]:
     return [input_array(port, InputArgument(str(file)), random) for file in files]
 
 
-def _random_bytes(asked: dict[Port, Asked], sources: dict[Port, _Source], seed: int) -> int:
+def _random_bytes(asked: dict[Port, InputArgument], sources: dict[Port, _Source], seed: int) -> int:
     """The size of the random inputs of one set."""
     random = np.random.default_rng(seed)
     return sum(_size(input_array(port, asked[port], random)) for port in asked if not sources[port].arrays)
@@ -116,7 +118,7 @@ def _set_count(sources: dict[Port, _Source], random_bytes: int) -> int:
 
 
 def _input_set(
-    number: int, model: Model, asked: dict[Port, Asked], sources: dict[Port, _Source], seed: int
+    number: int, model: Model, asked: dict[Port, InputArgument], sources: dict[Port, _Source], seed: int
 ) -> dict[str, Array]:
     random = np.random.default_rng([seed, number])
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.formatting import counted
 from headrace.client.load.planning.parsing import parse_rate, parse_sweep
 from headrace.client.load.planning.phases import Arrivals, ClosedLoop, OpenLoop, Phase
+from headrace.client.terminal.usage_error import UsageError
 
 DEFAULT_DURATION = 10.0
 """Seconds of a phase, if neither a duration nor a count is given."""

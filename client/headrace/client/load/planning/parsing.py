@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from headrace.client.arguments import UsageError
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}

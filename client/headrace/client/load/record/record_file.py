@@ -24,11 +24,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.decoding import decode
 from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans
 from headrace.client.load.record.samples import COLUMNS, NO_ANSWER, NO_SAMPLES, Floats, Integers, Samples, concatenated
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
 FORMAT = "headrace-load"

@@ -11,7 +11,7 @@ from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, ServerMeans
 from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
 from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
-from headrace.client.tables import printable
+from headrace.client.terminal.printing import printable
 from headrace.wire.errors import Code, quote
 
 LATE_SECONDS = 1e-3

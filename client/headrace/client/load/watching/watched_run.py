@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.formatting import counted
 from headrace.client.load.record.record_file import RecordWriter
 from headrace.client.load.record.run import Run, RunSettings
@@ -26,6 +25,7 @@ from headrace.client.load.workers.messages import (
     SampleBatch,
 )
 from headrace.client.load.workers.pool import WorkerPool
+from headrace.client.terminal.usage_error import UsageError
 
 REFRESH_SECONDS = 0.1
 

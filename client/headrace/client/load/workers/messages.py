@@ -15,7 +15,7 @@ from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.run import Mode, Outcome, Protocol, ServerMeans
 from headrace.client.load.record.samples import Samples
 from headrace.client.load.sending.run_phase import ShareResult
-from headrace.client.models import Model
+from headrace.client.protocol.models import Model
 
 PATIENCE_SECONDS = 10.0
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.callers.caller import Caller, Inputs
 from headrace.client.load.callers.connect import connect_callers, connect_totals, describe_model
 from headrace.client.load.callers.model_totals import ModelTotals, ReadTotals, no_totals
@@ -32,6 +31,7 @@ from headrace.client.load.workers.messages import (
     WorkerFinished,
     WorkerReady,
 )
+from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import HeadraceError, Internal
 
 BATCH_INTERVAL_SECONDS = 0.1

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import NamedTuple
 
-from headrace.client.arguments import UsageError
 from headrace.client.load.record.run import Run, RunSettings
 from headrace.client.load.report.page import figures, findings, time_figures
 from headrace.client.load.report.page.cards import cards
@@ -14,6 +13,7 @@ from headrace.client.load.report.page.drawing import Figure
 from headrace.client.load.report.page.figure_table import table
 from headrace.client.load.report.page.markup import data, sentence, swatch, text
 from headrace.client.load.report.page.series import PageContent, page_content
+from headrace.client.terminal.usage_error import UsageError
 
 PLOTLY_MISSING = "the HTML report needs plotly, which is not installed: pip install 'headrace[report]'"
 # Whatever a page contains, the browser fetches nothing and sends nothing.

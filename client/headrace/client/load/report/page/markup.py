@@ -9,7 +9,7 @@ from typing import Literal
 
 from headrace.client.load.formatting import change_text
 from headrace.client.load.report.differences import NOTABLE_PERCENT, difference
-from headrace.client.tables import printable
+from headrace.client.terminal.printing import printable
 
 Better = Literal["more", "less", "neither"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.record.run import Outcome, Run
 from headrace.client.load.report.summary import Summary, summarise
-from headrace.client.tables import printable
+from headrace.client.terminal.printing import printable
 
 MAX_NAME_CHARACTERS = 60
 

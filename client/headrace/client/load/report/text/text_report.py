@@ -16,7 +16,7 @@ from headrace.client.load.planning.phases import ClosedLoop, Phase
 from headrace.client.load.record.run import Run, RunSettings
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
 from headrace.client.load.report.text.tables import BAD, QUIET, breakdown_table, figures_table
-from headrace.client.tables import UNBROKEN, printable
+from headrace.client.terminal.printing import NO_WRAP_WIDTH, printable
 
 MIN_COLUMNS = 80
 """In fewer, the tables would lose columns; a narrower terminal breaks the lines instead."""
