@@ -231,7 +231,7 @@ def test_release_and_cancel_of_what_is_not_there_are_ignored(stream: StubStream)
     ("message", "named"),
     [
         (b"\xff" * 100, "100 bytes is not a frame"),
-        (b"\x0a\xff\xff\xff\xff\x0fabc", "no frame"),
+        (b"\x0a\xff\xff\xff\xff\x0fabc", "not a frame"),
         (b"\x0a\x00" * 1025, "1024"),
         (b"\x0a\x00" * (4 << 20), "1024"),
         (b"\x12\x00" * 20_000, "16384"),
