@@ -60,7 +60,7 @@ BAD_SECONDS = [
         (["{model}", "--property=nonsense"], 2, "nonsense"),
         (["{model}", "--nope"], 2, "--nope"),
         (["{model}", "--config=nowhere.toml"], 2, "nowhere.toml"),
-        (["{model}", "--config={text}"], 2, "no TOML"),
+        (["{model}", "--config={text}"], 2, "not valid TOML"),
         (["{model}", "--config={unknown}"], 2, "windows"),
         (["nowhere.onnx"], 3, "nowhere.onnx"),
         (["text={text}"], 3, "'text'"),

@@ -1,6 +1,6 @@
-"""The `headrace-server` command: flags, environment and file become settings.
+"""The `headrace-server` command: flags, environment variables and a file become settings.
 
-Its imports stay within the base install, so that it can say what is missing without the extra.
+Its imports stay within the base install, so that without the extra it can say what is missing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cyclopts import App, Parameter, config
 from headrace.server.settings import Settings
 from headrace.server.version import VERSION
 
-USAGE = 2
-"""Exit code: the command cannot run as it was called or installed."""
+USAGE_EXIT_CODE = 2
+"""The command cannot run as it was called or installed."""
 
 app = App(
     name="headrace-server",
@@ -31,20 +31,22 @@ app.meta.result_action = "return_value"
 
 
 def check_toml(_type: Any, file: Path | None) -> None:
-    """Raises ValueError for what cannot be read as TOML."""
+    """Raises ValueError for a file that cannot be read as TOML."""
     if file is None:
         return
     try:
         tomllib.loads(file.read_text())
     except OSError as error:
-        raise ValueError(f"It cannot be read: {error.strerror}") from None
+        raise ValueError(f"The file cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ValueError(f"It is no TOML: {error}") from None
+        raise ValueError(f"The file is not valid TOML: {error}") from None
 
 
 @app.default
 def serve(
-    *models: Annotated[str, Parameter(name="MODEL", help="IR (.xml) or ONNX file, or NAME=FILE.", required=True)],
+    *models: Annotated[
+        str, Parameter(name="MODEL", help="Model file (.xml, .onnx, ...), or NAME=FILE.", required=True)
+    ],
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> int:
     from headrace.server.server import run
@@ -72,6 +74,6 @@ def configured(
 
 def main() -> None:
     if find_spec("openvino") is None:
-        print("headrace-server needs its extra: pip install 'headrace[server]'", file=sys.stderr)
-        sys.exit(USAGE)
+        print("headrace-server needs its extra. Install it with: pip install 'headrace[server]'", file=sys.stderr)
+        sys.exit(USAGE_EXIT_CODE)
     sys.exit(app.meta())

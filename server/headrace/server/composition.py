@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from headrace.server.control import Control, Load
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Engine
-from headrace.server.core.limits import Limits
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.repository.named import NamedModel
 from headrace.server.services.call import Service
@@ -27,21 +26,6 @@ SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 """The services of inference: beside the models and the whole server, health reports their status."""
 MAX_PROBES = 256
 """Probes answered at once, and watches open at once, beside `--streams`."""
-
-
-def limits_of(settings: Settings) -> Limits:
-    return Limits(
-        window=settings.window,
-        max_message_bytes=settings.max_message_bytes,
-        queue_bytes=settings.queue_bytes,
-        unsent_bytes=settings.unsent_bytes,
-        keep_bytes=settings.keep_bytes,
-        keep_bytes_total=settings.keep_bytes_total,
-        keep_seconds=settings.keep_seconds,
-        grace=settings.grace,
-        batch_delay=settings.batch_delay,
-        coalesce=settings.coalesce == "auto",
-    )
 
 
 class Application:

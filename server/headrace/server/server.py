@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from headrace.server.composition import Application, limits_of
+from headrace.server.composition import Application
 from headrace.server.control import Load
 from headrace.server.core.core import Core
 from headrace.server.core.specs import ModelSpec
@@ -21,7 +21,7 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
-from headrace.server.settings import Settings, as_properties
+from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.transport.grpc_server import GrpcServer, grpc_server
 from headrace.wire.errors import HeadraceError
@@ -51,10 +51,11 @@ def run(models: Sequence[str], settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     keep_freed_memory()
-    properties = as_properties(settings.property)
-    compilation = Compilation(settings.device, settings.run, settings.hint, properties, settings.slots, settings.batch)
+    compilation = Compilation(
+        settings.device, settings.run, settings.hint, settings.properties(), settings.slots, settings.batch
+    )
     engine = OpenVinoEngine()
-    core = Core(limits_of(settings))
+    core = Core(settings.limits())
 
     def load(model: NamedModel) -> ModelSpec:
         return engine.load(model.name, model.version, model.path, compilation, labels_beside(model.path))

@@ -1,52 +1,40 @@
-"""Every option of the server, written once: flag, environment variable and setting in a file all come from here."""
+"""Every option of the server, written once: flag, environment variable and key of the file all come from here."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
 
+from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
+_DEFAULTS = Limits()
 
 
-def to_bytes(_type: Any, tokens: tuple[Token, ...]) -> int:
-    """`67108864` or `64MiB`. Raises ValueError."""
+def parse_size(_type: Any, tokens: tuple[Token, ...]) -> int:
+    """`67108864` or `64MiB`, in bytes. Raises ValueError."""
     text = tokens[0].value
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size; write bytes, or for example 64MiB")
+        raise ValueError(f"{text!r} is not a size: give a number of bytes, or a number with a unit, such as 64MiB")
     return int(match[1]) * _UNITS[(match[2] or "").upper()]
 
 
-def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
-    for each in properties:
-        if not re.fullmatch(r"[^=]+=.*", each):
-            raise ValueError(f"{each!r} is not KEY=VALUE")
-
-
-def show_bytes(size: int) -> str:
-    """`64MiB`, as `to_bytes` reads it."""
+def format_size(size: int) -> str:
+    """`64MiB`, as `parse_size` reads it."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size % unit == 0:
             return f"{size // unit}{name}"
     return str(size)
 
 
-Size = Annotated[int, Parameter(converter=to_bytes, validator=validators.Number(gte=1), show_default=show_bytes)]
-Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
-Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
-"""Seconds that are always waited."""
-Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
-"""`inf` is for ever."""
-
-
-def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
-    """`auto`, `off` or rows of 2 or more. Raises ValueError."""
+def parse_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
+    """`auto` (None), `off` (1), or a number of rows from 2 up. Raises ValueError."""
     text = tokens[0].value
     if text == "auto":
         return None
@@ -57,12 +45,27 @@ def to_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
     return int(text)
 
 
+def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
+    """Raises ValueError for a property that is not KEY=VALUE."""
+    for each in properties:
+        if not re.fullmatch(r"[^=]+=.*", each):
+            raise ValueError(f"{each!r} is not of the form KEY=VALUE")
+
+
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
+Size = Annotated[int, Parameter(converter=parse_size, validator=validators.Number(gte=1), show_default=format_size)]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
+Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
+"""Seconds that are always waited."""
+Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+"""`inf` means without limit."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Settings:
+    """The options. Those that the core enforces take their defaults from `Limits` and have its fields' names."""
+
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8001
@@ -70,50 +73,55 @@ class Settings:
     device: str = "CPU"
     """OpenVINO device."""
     run: Literal["auto", "direct", "async"] = "auto"
-    """Direct: quick runs in place; auto: for models measured to be quick."""
+    """Run in place (direct), on other threads (async), or as measured to be quicker (auto)."""
     hint: Literal["throughput", "latency", "none"] = "throughput"
-    """What models are compiled for that do not run directly."""
+    """What to compile models for that do not run directly."""
     property: Annotated[tuple[str, ...], Parameter(validator=check_properties, negative="")] = ()
-    """Plugin property KEY=VALUE; repeatable."""
+    """OpenVINO property KEY=VALUE; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
-    """Inferences of a model at once; 0: twice what the device calls optimal."""
-    batch: Annotated[int | None, Parameter(converter=to_rows, show_default=lambda _: "auto")] = None
-    """Rows of a run that tickets share: auto (where it pays), off, or up to 64."""
-    batch_delay: Pause = 0.0
-    """Seconds that a batch waits to be full."""
+    """Concurrent inferences per model; 0: twice what the device calls optimal."""
+    batch: Annotated[int | None, Parameter(converter=parse_rows, show_default=lambda _: "auto")] = None
+    """Rows of a run that tickets share: auto (where it pays off), off, or up to 64."""
+    batch_delay: Pause = _DEFAULTS.batch_delay
+    """Seconds that a batch waits to fill."""
     coalesce: Literal["auto", "off"] = "auto"
-    """Let single requests wait for each other (at most 2 ms) where many arrive."""
+    """Let single requests wait up to 2 ms for others under load, to share runs."""
     busy_poll: Pause = 200e-6
-    """Seconds of looking for messages before sleeping; 0: none."""
+    """Seconds to poll for messages before sleeping; 0: none."""
     streams: Count = 4096
-    """Streams and unary calls at once; more are refused."""
-    window: Count = 1024
-    """Tickets of a stream in flight."""
-    max_message_bytes: Size = 64 << 20
-    """Largest message taken."""
-    queue_bytes: Size = 1 << 30
-    """Input bytes that wait or run, in all."""
-    unsent_bytes: Size = 64 << 20
-    """Output bytes that wait for a stream's client."""
-    keep_bytes: Size = 256 << 20
-    """Kept outputs of a stream."""
-    keep_bytes_total: Size = 1 << 30
-    """Kept outputs in all."""
-    keep_seconds: Seconds = 300.0
-    """How long an output is kept after its last use; inf: until it is released."""
+    """Concurrent streams and unary calls; more are refused."""
+    window: Count = _DEFAULTS.window
+    """Tickets in flight per stream."""
+    max_message_bytes: Size = _DEFAULTS.max_message_bytes
+    """Largest message accepted."""
+    queue_bytes: Size = _DEFAULTS.queue_bytes
+    """Input bytes waiting or running, in total."""
+    unsent_bytes: Size = _DEFAULTS.unsent_bytes
+    """Output bytes waiting to be sent, per stream."""
+    keep_bytes: Size = _DEFAULTS.keep_bytes
+    """Kept outputs per stream."""
+    keep_bytes_total: Size = _DEFAULTS.keep_bytes_total
+    """Kept outputs in total."""
+    keep_seconds: Seconds = _DEFAULTS.keep_seconds
+    """Lifetime of a kept output after its last use; inf: until it is released."""
     drain_delay: Pause = 0.0
-    """Seconds to go on serving after the first SIGTERM, though not ready any more."""
-    grace: Seconds = 30.0
-    """Seconds to finish in after that."""
+    """Seconds to serve on after SIGTERM, while health checks report not ready."""
+    grace: Seconds = _DEFAULTS.grace
+    """Seconds after that for tickets in flight to finish."""
     model_control: Annotated[bool, Parameter(negative="")] = False
-    """Let clients load and unload models, and change the log's verbosity."""
+    """Let clients load and unload models, and change the log level."""
     compression: Literal["none", "gzip", "deflate"] = "none"
-    """How responses are compressed; requests may be anyhow."""
+    """Compression of responses; requests may use any."""
     shared_memory: Annotated[bool, Parameter(negative="")] = False
     """Let clients pass tensors in POSIX shared memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What goes to standard error."""
+    """Lowest level to log, on standard error."""
 
+    def limits(self) -> Limits:
+        """The options that the core enforces."""
+        values = {field.name: getattr(self, field.name) for field in fields(Limits)}
+        return Limits(**{**values, "coalesce": self.coalesce == "auto"})
 
-def as_properties(pairs: tuple[str, ...]) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in pairs)
+    def properties(self) -> dict[str, str]:
+        """The OpenVINO properties by key."""
+        return dict(pair.split("=", 1) for pair in self.property)

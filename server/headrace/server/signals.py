@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, and an end of the process that nothing holds up."""
+"""SIGTERM and SIGINT, and a way to end the process that nothing can block."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-HUNG = 1
-"""The exit code of a server that did not end in its time."""
+HUNG_EXIT_CODE = 1
+"""The server did not end in time."""
 LAST_SECONDS = 0.5
-"""From the second signal to the end."""
+"""How long the server may go on after the second signal."""
 _FLUSH_SECONDS = 0.1
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """The first signal asks the server to stop, the second one ends the process. So does the first, while it starts.
+    """The first signal asks the server to stop, the second one ends the process. So does the first during start-up.
 
-    A thread of its own waits for them, because the main thread may be anywhere: in the runtime, which loads a model, or
-    in an event loop that a run holds up.
+    A thread of its own waits for signals, because the main thread may be blocked: in the runtime, which loads a model,
+    or in the event loop, during a long run.
     """
 
     def __init__(self) -> None:
-        """From the main thread."""
+        """To be called on the main thread."""
         self._stop: Callable[[int], None] | None = None
         self._seconds = 0.0
-        self._received, told = socket.socketpair()
-        told.setblocking(False)
+        self._received, self._sent = socket.socketpair()
+        self._sent.setblocking(False)
         for number in _STOPPING:
-            # Something must be there for Python to note the number where the thread waits.
+            # Python writes the number to the socket only for signals that have a Python handler.
             signal.signal(number, lambda _number, _frame: None)
-        signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-        self._error_for = told
+        signal.set_wakeup_fd(self._sent.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def serve(self, stop: Callable[[int], None], seconds: float) -> None:
-        """Call `stop` from now on, with each signal; within so many seconds of the first the process is gone."""
+        """From now on call `stop` with each signal, and end the process if it is still there `seconds` after the
+        first."""
         self._seconds = seconds
         self._stop = stop
 
@@ -51,7 +51,7 @@ class Signals:
             leave(128 + first)
         self._stop(first)
         if self._seconds < threading.TIMEOUT_MAX:
-            late = threading.Timer(self._seconds, leave, (HUNG,))
+            late = threading.Timer(self._seconds, leave, (HUNG_EXIT_CODE,))
             late.daemon = True
             late.start()
         second = self._next()
@@ -67,8 +67,8 @@ class Signals:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process here and now, whatever its threads do."""
-    # Not by this thread: the lock of a stream may be held by one that writes to a pipe nobody reads.
+    """End the process at once, whatever its threads are doing."""
+    # On another thread: the lock of an output stream may be held by a thread that is stuck writing to a full pipe.
     flushing = threading.Thread(target=_flush, daemon=True)
     flushing.start()
     flushing.join(_FLUSH_SECONDS)

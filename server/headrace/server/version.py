@@ -1,4 +1,4 @@
-"""The version of the software, as installed."""
+"""The installed version."""
 
 from importlib.metadata import version
 

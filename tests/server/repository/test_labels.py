@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server.repository.labels import MAX_BYTES, labels_beside
+from headrace.server.repository.labels import MAX_LABEL_FILE_BYTES, labels_beside
 
 
 def test_there_are_none_without_a_file(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_models_own_come_first(tmp_path: Path) -> None:
     assert labels_beside(tmp_path / "other.onnx") == ("any",)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", bytes(MAX_BYTES + 1)])
-def test_what_is_no_such_file(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\xff\xfe", bytes(MAX_LABEL_FILE_BYTES + 1)])
+def test_a_file_that_cannot_be_read_as_labels_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
     assert labels_beside(tmp_path / "m.onnx") == ()

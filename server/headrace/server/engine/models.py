@@ -93,9 +93,9 @@ def compile_model(
     try:
         return _compile(core, model, spec, compilation)
     except Exception as error:
+        properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())
         raise FailedPrecondition(
-            f"model {quote(name)} from {where} cannot be compiled for {compilation.device}"
-            f" with {compilation.configuration}"
+            f"model {quote(name)} from {where} cannot be compiled for {compilation.device} with {properties}"
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""What is on disk."""
+"""The files of models on disk."""

@@ -1,21 +1,21 @@
-"""The labels of classes, in a file beside a model: one in each line."""
+"""Class labels, in a text file beside a model: one per line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-MAX_BYTES = 4 << 20
+MAX_LABEL_FILE_BYTES = 4 << 20
 
 
 def labels_beside(model: Path) -> tuple[str, ...]:
-    """The labels of a model; none where there is no file.
+    """The labels of a model, or an empty tuple if it has no file of labels.
 
-    For `resnet.onnx` they are in `resnet.labels.txt`, or else in `labels.txt`. What is longer than MAX_BYTES, or not
-    UTF-8, or cannot be read, is no such file.
+    For `resnet.onnx` the file is `resnet.labels.txt`, or else `labels.txt`. A file is ignored if it is larger than
+    MAX_LABEL_FILE_BYTES, is not UTF-8 or cannot be read.
     """
     for file in (model.with_name(f"{model.stem}.labels.txt"), model.with_name("labels.txt")):
         try:
-            if file.stat().st_size <= MAX_BYTES:
+            if file.stat().st_size <= MAX_LABEL_FILE_BYTES:
                 return tuple(file.read_text("utf-8").splitlines())
         except (OSError, UnicodeDecodeError):
             continue

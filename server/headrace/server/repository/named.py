@@ -1,4 +1,4 @@
-"""Models named on the command line: `path` or `name=path`."""
+"""Models named on the command line: `FILE` or `NAME=FILE`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PREFIX = re.compile(r"([^=/\\]*)=(.+)", re.DOTALL)
 
 
 class NamedModelError(Exception):
-    """A sentence for the operator."""
+    """An argument that does not name a model. The message is a sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class NamedModel:
 
 
 def named_models(arguments: Iterable[str]) -> list[NamedModel]:
-    """The models that arguments stand for; without a name, a model is called as its file without the ending.
+    """The models that the arguments name. A model without a name is named after its file, without the extension.
 
-    Raises NamedModelError for a name that cannot be one or is given twice, and for a file that is not there.
+    Raises NamedModelError for a name that is invalid or given twice, and for a file that does not exist.
     """
     models: dict[str, NamedModel] = {}
     for argument in arguments:
@@ -34,12 +34,14 @@ def named_models(arguments: Iterable[str]) -> list[NamedModel]:
         name = match[1] if match else path.stem
         if not _NAME.fullmatch(name):
             raise NamedModelError(
-                f"{name!r} cannot be the name of a model: letters, digits and _ . + - only, 128 at most. "
-                "Give it one: NAME=PATH"
+                f"{name!r} is not a valid model name: use up to 128 letters, digits, and the characters _ . + -, as in"
+                f" NAME={path}"
             )
         if not path.is_file():
-            raise NamedModelError(f"model {name!r}: there is no file {path}")
+            raise NamedModelError(f"model {name!r}: file {str(path)!r} does not exist")
         if name in models:
-            raise NamedModelError(f"two models are called {name!r}: {models[name].path} and {path}. Use NAME=PATH")
+            raise NamedModelError(
+                f"two models have the name {name!r}: {models[name].path} and {path}. Rename one with NAME={path}"
+            )
         models[name] = NamedModel(name, "1", path)
     return list(models.values())

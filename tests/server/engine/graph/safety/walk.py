@@ -1,12 +1,7 @@
-"""Runs the examples of a group on hostile data: `python -m tests.server.engine.graph.safety.walk GROUP`.
-
-A process of its own, because a mistake may end it. Prints a line of JSON before each example, so that the last one
-names what was tried, and one for whatever is wrong.
-"""
+"""Runs the examples of a group on hostile data: `python -m tests.server.engine.graph.safety.walk GROUP`."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 
@@ -19,35 +14,18 @@ from headrace.server.engine.guarding.out_of_bounds.guards import guard_bounds
 from tests.server.engine.example import Example
 from tests.server.engine.graph.safety.hostile import Array, empty, hostile, ordinary
 from tests.server.engine.graph.safety.registry import GROUPS
+from tests.server.engine.walks import asynchronous, direct, walk
 
-ALONE = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-TOGETHER = ALONE | {"INFERENCE_NUM_THREADS": 2}
 VARY = ("sums", "movement", "indexed", "recurrent")
 """Groups that have other kernels where shapes are not known beforehand; the first example of each is tried so too."""
 
 
-def say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
-
-
 class Both:
-    """A model as direct runs have it, and as asynchronous runs have it."""
+    """A model as direct runs and as asynchronous runs have it."""
 
     def __init__(self, core: ov.Core, model: ov.Model) -> None:
-        self._alone = core.compile_model(model, "CPU", ALONE).create_infer_request()
-        self._together = core.compile_model(model, "CPU", TOGETHER).create_infer_request()
-
-    def direct(self, data: list[Array]) -> list[Array]:
-        self._alone.infer(data)
-        return self._results(self._alone)
-
-    def asynchronous(self, data: list[Array]) -> list[Array]:
-        self._together.start_async(data)
-        self._together.wait()
-        return self._results(self._together)
-
-    def _results(self, request: ov.InferRequest) -> list[Array]:
-        return [np.array(tensor.data) for tensor in request.output_tensors]
+        self.direct = direct(core, model)
+        self.asynchronous = asynchronous(core, model)
 
 
 def differs(left: Array, right: Array) -> bool:
@@ -125,18 +103,22 @@ def follows_when(model: ov.Model, data: list[Array]) -> bool:
     return all(output.get_partial_shape().is_static for node in clone.get_ops() for output in node.outputs())
 
 
+def problems(core: ov.Core, key: str, index: int, example: Example) -> Iterator[dict[str, object]]:
+    for dynamic in (False, True) if index == 0 and sys.argv[1] in VARY else (False,):
+        for what, problem in wrong(core, key, example, dynamic):
+            yield {"dynamic": dynamic, "what": what, "problem": problem}
+    if key.split(".")[0] in FILLED:
+        for what, problem in wrong_when_empty(core, example):
+            yield {"what": what, "problem": problem}
+
+
 def main() -> None:
     core = ov.Core()
-    for key, examples in GROUPS[sys.argv[1]].items():
-        for index, example in enumerate(examples):
-            say(begins=key, example=index)
-            for dynamic in (False, True) if index == 0 and sys.argv[1] in VARY else (False,):
-                for what, problem in wrong(core, key, example, dynamic):
-                    say(operation=key, example=index, dynamic=dynamic, what=what, problem=problem)
-            if key.split(".")[0] in FILLED:
-                for what, problem in wrong_when_empty(core, example):
-                    say(operation=key, example=index, what=what, problem=problem)
-    say(ends=True)
+    walk(
+        (key, {"example": index}, problems(core, key, index, example))
+        for key, examples in GROUPS[sys.argv[1]].items()
+        for index, example in enumerate(examples)
+    )
 
 
 if __name__ == "__main__":

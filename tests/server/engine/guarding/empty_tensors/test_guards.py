@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from headrace.wire.errors import FailedPrecondition
 from tests.server.engine.example import whole
 from tests.server.engine.guarding.empty_tensors.case import Case, Given
 from tests.server.engine.guarding.empty_tensors.cases import CASES, RIGHT, ROWS
+from tests.server.engine.walks import take_walk
 
 LEFT_OVER = "may get an empty tensor from data, and the runtime answers that with an earlier run's result"
 
@@ -30,14 +28,7 @@ LEFT_OVER = "may get an empty tensor from data, and the runtime answers that wit
 @pytest.mark.timeout(240)
 def test_what_is_emptied_by_data_is_right() -> None:
     """Directly and asynchronously, again and again, between runs with ordinary data, which stay as they were."""
-    command = [sys.executable, "-m", "tests.server.engine.guarding.empty_tensors.walk"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    begun = [line["begins"] for line in lines if "begins" in line]
-    assert ended.returncode == 0, f"ended by {ended.returncode} in {begun[-1:]}: {ended.stderr}"
-    assert [line for line in lines if "problem" in line] == []
-    assert lines[-1] == {"ends": True}
-    assert begun == [*CASES, *RIGHT]
+    assert take_walk("tests.server.engine.guarding.empty_tensors.walk") == [*CASES, *RIGHT]
 
 
 def each_row(x: ov.Output) -> ov.Output:

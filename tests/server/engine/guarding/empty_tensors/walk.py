@@ -1,13 +1,8 @@
-"""Runs guarded models on data that empty a tensor: `python -m tests.server.engine.guarding.empty_tensors.walk`.
-
-A process of its own, because a mistake may end it. Prints a line of JSON before each model, so that the last one names
-what was tried, and one for whatever is wrong.
-"""
+"""Runs guarded models on data that empty a tensor: `python -m tests.server.engine.guarding.empty_tensors.walk`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import openvino as ov
@@ -16,53 +11,25 @@ from headrace.server.engine.graph.traversal import graphs
 from headrace.server.engine.guarding.empty_tensors.guards import guard_empty_tensors
 from headrace.server.engine.guarding.out_of_bounds.guards import guard_bounds
 from headrace.server.engine.ports import ports_of
-from tests.server.engine.guarding.empty_tensors.case import MOST, Array, Case
+from tests.server.engine.guarding.empty_tensors.case import MOST, Case
 from tests.server.engine.guarding.empty_tensors.cases import CASES, RIGHT
+from tests.server.engine.walks import asynchronous, direct, walk
 
-ALONE = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-TOGETHER = ALONE | {"INFERENCE_NUM_THREADS": 2}
 ALL, ONE, NONE = (np.arange(MOST) < count for count in (MOST, 1, 0))
 KEPT = (ALL, NONE, ONE, NONE, NONE, ALL, NONE)
 """What is kept in one run after the other."""
-
-Run = Callable[[list[Array]], list[Array]]
-
-
-def say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
-
-
-def direct(core: ov.Core, model: ov.Model) -> Run:
-    request = core.compile_model(model, "CPU", ALONE).create_infer_request()
-
-    def run(data: list[Array]) -> list[Array]:
-        request.infer(data)
-        return [np.array(tensor.data) for tensor in request.output_tensors]
-
-    return run
-
-
-def asynchronous(core: ov.Core, model: ov.Model) -> Run:
-    request = core.compile_model(model, "CPU", TOGETHER).create_infer_request()
-
-    def run(data: list[Array]) -> list[Array]:
-        request.start_async(data)
-        request.wait()
-        return [np.array(tensor.data) for tensor in request.output_tensors]
-
-    return run
 
 
 def size(model: ov.Model) -> int:
     return sum(len(graph.get_ops()) for graph in graphs(model))
 
 
-def wrong(core: ov.Core, case: Case, needed: bool) -> Iterator[str]:
+def wrong(core: ov.Core, case: Case, needs_guard: bool) -> Iterator[str]:
     model = case.model()
     guard_bounds(model)
     plain, before = direct(core, model), size(model)
     guard_empty_tensors(model, ports_of("case", "input", model.inputs))
-    if (size(model) > before) != needed:
+    if (size(model) > before) != needs_guard:
         yield f"had {before} operations and has {size(model)}"
     for way in (direct, asynchronous):
         run, random = way(core, model), np.random.default_rng(1)
@@ -81,12 +48,11 @@ def wrong(core: ov.Core, case: Case, needed: bool) -> Iterator[str]:
 
 def main() -> None:
     core = ov.Core()
-    for cases, needed in ((CASES, True), (RIGHT, False)):
-        for name, case in cases.items():
-            say(begins=name)
-            for problem in wrong(core, case, needed):
-                say(case=name, problem=problem)
-    say(ends=True)
+    walk(
+        (name, {}, ({"problem": problem} for problem in wrong(core, case, needs_guard)))
+        for cases, needs_guard in ((CASES, True), (RIGHT, False))
+        for name, case in cases.items()
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from headrace.wire.errors import FailedPrecondition
 from tests.server.engine.example import real, whole
 from tests.server.engine.guarding.mismatched_sizes.checked import REFUSED
 from tests.server.engine.guarding.mismatched_sizes.fitted import FITTED
+from tests.server.engine.walks import take_walk
 
 Shape = list[int]
 Build = Callable[..., Any]
@@ -53,14 +51,7 @@ UNKNOWN: dict[str, tuple[list[Shape], Build, str]] = {
 @pytest.mark.timeout(180)
 def test_shapes_that_do_not_fit_read_nothing_that_is_not_the_clients() -> None:
     """Neither where something is done about it, nor where the runtime is held to check them, as it does today."""
-    command = [sys.executable, "-m", "tests.server.engine.guarding.mismatched_sizes.walk"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    begun = [line["begins"] for line in lines if "begins" in line]
-    assert ended.returncode == 0, f"ended by {ended.returncode} in {begun[-1:]}: {ended.stderr}"
-    assert [line for line in lines if "problem" in line] == []
-    assert lines[-1] == {"ends": True}
-    assert begun == [*FITTED, *REFUSED]
+    assert take_walk("tests.server.engine.guarding.mismatched_sizes.walk") == [*FITTED, *REFUSED]
 
 
 @pytest.mark.parametrize("type_name", UNKNOWN)

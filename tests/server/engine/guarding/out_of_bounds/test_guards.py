@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from headrace.server.engine.models import compile_model
 from headrace.wire.errors import FailedPrecondition
 from tests.server.engine.example import Example, Input, f32, i32, i64, real, weights, whole
 from tests.server.engine.guarding.out_of_bounds.cases import CASES
+from tests.server.engine.walks import take_walk
 
 Build = Callable[..., Any]
 PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -104,14 +102,7 @@ def _recurrent(x: ov.Node) -> ov.Node:
 @pytest.mark.timeout(120)
 def test_hostile_data_reads_nothing_that_is_not_the_clients() -> None:
     """And what is right stays as it was."""
-    command = [sys.executable, "-m", "tests.server.engine.guarding.out_of_bounds.walk"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    begun = [line["begins"] for line in lines if "begins" in line]
-    assert ended.returncode == 0, f"ended by {ended.returncode} in {begun[-1:]}: {ended.stderr}"
-    assert [line for line in lines if "problem" in line] == []
-    assert lines[-1] == {"ends": True}
-    assert begun == [*CASES]
+    assert take_walk("tests.server.engine.guarding.out_of_bounds.walk") == [*CASES]
 
 
 @pytest.mark.parametrize("type_name", REFUSED)
