@@ -21,6 +21,8 @@ RUNS_PER_PROBE = 256
 """Asynchronous runs after which shapes that were too slow are tried in place once more, in case the machine was
 busy."""
 MAX_KNOWN_SHAPES = 1024
+"""When there are more, all are forgotten. Each run looks its shapes up, and keeping them in the order of their last use
+would double the time of that."""
 
 
 class RunTimes:
