@@ -24,6 +24,7 @@ TestCoreAgainstReference.settings = settings(
     stateful_step_count=STEPS,
     deadline=None,
     report_multiple_bugs=False,
+    print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
 
