@@ -1,1 +1,1 @@
-"""Good requests beside failing ones: no answer is another client's, whatever the runtime makes of a failure."""
+"""Good requests among failing ones: no answer is another client's, whatever the runtime does in a failure."""

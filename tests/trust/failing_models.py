@@ -1,4 +1,4 @@
-"""Small models with operations that fail for some data, and what they give for other data.
+"""Small models with operations that fail for some data, and their results for other data.
 
 Numbers are small integers, so that all of them are exact in f32.
 """
@@ -39,7 +39,7 @@ def numbers(random: Random, *shape: int) -> Array:
 
 
 def rows(random: Random) -> int:
-    """Few sizes, so that a later run often has the shapes of an earlier one."""
+    """One of a few sizes, so that a later run often has the shapes of an earlier one."""
     return int(random.choice([1, 2, 3, 5]))
 
 
@@ -56,7 +56,7 @@ def _model(inputs: list[ov.op.Parameter], y: ov.Node) -> ov.Model:
 
 
 def scatter_nd() -> FailingModel:
-    """Static. A row to replace that is not there fails."""
+    """Static. Replacing a row that does not exist fails."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [4, 2]), _input("i", [2, 1], "i64"), _input("u", [2, 2])]
@@ -75,7 +75,7 @@ def scatter_nd() -> FailingModel:
 
 
 def scatter() -> FailingModel:
-    """Static. The same by ScatterUpdate, behind other operations."""
+    """Static. The same with ScatterUpdate, among other operations."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [4, 2]), _input("i", [2], "i64"), _input("u", [2, 2])]
@@ -96,7 +96,7 @@ def scatter() -> FailingModel:
 
 
 def scatter_elements() -> FailingModel:
-    """Static. An element to replace that is not there fails."""
+    """Static. Replacing an element that does not exist fails."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [3, 4]), _input("i", [3, 2], "i64"), _input("u", [3, 2])]
@@ -115,7 +115,7 @@ def scatter_elements() -> FailingModel:
 
 
 def reverse() -> FailingModel:
-    """Static. A length that is longer than the sequence fails."""
+    """Static. A length greater than that of the sequence fails."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [3, 6]), _input("lengths", [3], "i32")]
@@ -135,7 +135,7 @@ def reverse() -> FailingModel:
 
 
 def sum_along() -> FailingModel:
-    """Static. CumSum along an axis that is not there fails."""
+    """Static. CumSum along an axis that does not exist fails."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [3, 4]), _input("axis", [], "i64")]
@@ -151,7 +151,7 @@ def sum_along() -> FailingModel:
 
 
 def gather_elements(*, static: bool) -> FailingModel:
-    """An element that is not there fails."""
+    """Gathering an element that does not exist fails."""
     first = 3 if static else -1
 
     def build() -> ov.Model:
@@ -170,7 +170,7 @@ def gather_elements(*, static: bool) -> FailingModel:
 
 
 def deep() -> FailingModel:
-    """Dynamic. It fails between operations that have nothing to do with that."""
+    """Dynamic. The same among other operations."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [-1, 4]), _input("i", [-1, 2], "i32")]
@@ -195,7 +195,7 @@ def deep() -> FailingModel:
 
 
 def mismatched() -> FailingModel:
-    """Dynamic. Rows that do not go together fail."""
+    """Dynamic. Numbers of rows that do not match fail."""
 
     def build() -> ov.Model:
         inputs = [_input("a", [-1, 4]), _input("b", [-1, 4])]
@@ -237,7 +237,7 @@ def reshape_by_data() -> FailingModel:
 
 
 def reshape() -> FailingModel:
-    """Dynamic. Other than 16 elements fail."""
+    """Dynamic. Any other number than 16 elements fails."""
 
     def build() -> ov.Model:
         x = _input("x", [-1])
@@ -275,7 +275,7 @@ def non_zero() -> FailingModel:
 
 
 def spread() -> FailingModel:
-    """Dynamic inside: as many columns as data say. Another number of rows fails."""
+    """Dynamic inside: data determine the number of columns. A wrong number of rows fails."""
 
     def build() -> ov.Model:
         inputs = [_input("x", [-1, 1]), _input("shape", [2], "i64")]

@@ -1,4 +1,4 @@
-"""Clients of a server that ask for good and for failing runs, by both protocols, and look at every answer."""
+"""Clients that request good and failing runs, by both protocols, and check every answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Failure(Exception):
 
 @dataclass(slots=True)
 class Answers:
-    """What came of the requests: how many were answered, and failed, as they should; and what was not as it should."""
+    """How many requests succeeded and failed as they should, and what went wrong with the others."""
 
     good: int = 0
     failed: int = 0
@@ -76,7 +76,7 @@ async def by_open_inference(target: str, model: str) -> AsyncIterator[Ask]:
 
 
 async def mix(target: str, name: str, model: FailingModel, good: int, bad: int, seed: int = 1) -> Answers:
-    """So many good and bad requests of all clients together, in an order by chance."""
+    """Send these numbers of good and bad requests from all clients together, in random order."""
     answers = Answers()
     kinds = iter(np.random.default_rng(seed).permutation([True] * good + [False] * bad).tolist())
     async with asyncio.TaskGroup() as tasks:

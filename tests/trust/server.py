@@ -1,4 +1,4 @@
-"""How the server is started on models that fail."""
+"""Command lines for a server of failing models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A share of `make test-trust`, which goes on for longer."""
+"""A short version of `make test-trust`."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ Kind = Literal["direct", "async"]
 
 
 def numbers(seed: int, rows: int, width: int = 16) -> Array:
-    """Small whole ones, which every order of adding gives the same sum of."""
+    """Small integers, whose sum does not depend on the order of adding."""
     return np.random.default_rng(seed).integers(-9, 9, (rows, width)).astype(np.float32)
 
 
 class Bench:
-    """`run="direct"`: what is asserted comes from runs in place."""
+    """With `run="direct"` every asserted result comes from a run in place."""
 
     def __init__(self, driver: Driver, run: Kind, path: Path) -> None:
         self.driver = driver
@@ -51,7 +51,7 @@ class Bench:
         return piece(self.spec, inputs, outputs, keep)
 
     def pieces(self, *rows: int, outputs: Sequence[str] | None = None, keep: Sequence[str] = ()) -> list[Piece]:
-        """Of `add_multiply`, each of other numbers; x of the first row of part 3 begins with 3."""
+        """Parts for `add_multiply`, each with numbers of its own."""
         inputs = [(numbers(part, count), numbers(part + 100, count)) for part, count in enumerate(rows)]
         one = self.piece({"x": inputs[0][0], "y": inputs[0][1]}, outputs, keep)
         # Of the same shapes they are inferences of one call, which has one plan.

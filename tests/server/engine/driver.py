@@ -1,4 +1,4 @@
-"""An engine driven as dispatch drives it, except that the test waits."""
+"""An engine driven as the dispatcher drives it, except that the test waits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 2000
 
 @dataclass(slots=True)
 class Piece:
-    """A `ports.Part`."""
+    """An `engine_api.Part`."""
 
     plan: Plan
     inline: Sequence[Buffer]
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Result:
-    """What a part of a run has come to: nothing when the run was cancelled or has failed."""
+    """The result of a part of a run: nothing when the run was cancelled or has failed."""
 
     sent: Sequence[Tensor] = ()
     kept: Sequence[Tensor] = ()
@@ -55,7 +55,7 @@ class Driver:
         self.polls = 0
         self.in_place = 0
         self.restoring: set[tuple[int, int]] = set()
-        """The identity of the spec and the number of each slot that nobody may use now."""
+        """The identity of the spec and the number of each slot that must not be used now."""
         self.engine.on_ended(self._wake)
 
     def _wake(self) -> None:
@@ -72,7 +72,7 @@ class Driver:
     ) -> ModelSpec:
         """Load a model that computes in f32, whatever the processor would prefer.
 
-        How many rows pay is not measured: what shares a run is the test's to say.
+        Batches are not measured: the tests decide which parts share a run.
         """
         properties = {"INFERENCE_PRECISION_HINT": "f32"}
         return self.engine.load("m", "1", path, Compilation("CPU", run, hint, properties, slots, batch=1))
@@ -170,7 +170,7 @@ def plan(
     outputs: Sequence[str] | None = None,
     keep: Sequence[str] = (),
 ) -> Plan:
-    """What a call with such inputs is bound to. No `outputs` means all of them."""
+    """The plan of a call with such inputs. Without `outputs` it requests all of them."""
     call = Call(
         model=spec.name,
         version="",
@@ -197,7 +197,7 @@ def piece(
     outputs: Sequence[str] | None = None,
     keep: Sequence[str] = (),
 ) -> Piece:
-    """A part of arrays (inline) and tensors (references) that keeps all that it may."""
+    """A part of arrays (inline) and tensors (references) that keeps all outputs in `keep`."""
     shapes = [value.shape for value in inputs.values()]
     return Piece(
         plan(spec, inputs, outputs, keep),
@@ -225,7 +225,7 @@ def make(
 
 
 def results(ended: Ended) -> list[Result]:
-    """What the parts of a run have come to. What was cancelled or has failed has nothing for any of them."""
+    """The results of the parts of a run. All are empty if the run was cancelled or has failed."""
     count = len(ended.run.parts)
     if not ended.sent:
         assert not ended.kept

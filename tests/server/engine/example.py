@@ -1,4 +1,4 @@
-"""An operation as small models show it: what goes in, and how the model is built."""
+"""Examples of operations: small models, by their inputs and how they are built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models for batches, besides those that others use as well."""
+"""Models for tests of batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openvino import opset15 as op
 
 
 def uneven(folder: Path) -> Path:
-    """a: f32[?,16], b: f32[?,4] -> wide: f32[?,16], narrow: f32[?,4]. Neither input can stand for the other."""
+    """a: f32[?,16], b: f32[?,4] -> wide: f32[?,16], narrow: f32[?,4]. Their widths differ."""
     a, b = _input([-1, 16]), _input([-1, 4])
     wide = op.subtract(a, op.reduce_sum(b, np.array([1]), keep_dims=True))
     narrow = op.subtract(op.multiply(b, np.float32(3)), op.reduce_max(a, np.array([1]), keep_dims=True))

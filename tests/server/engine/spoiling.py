@@ -1,6 +1,7 @@
-"""What a run that does not end leaves behind in plain OpenVINO: `python -m tests.server.engine.spoiling [NAME]`.
+"""How a run that does not complete spoils later ones in plain OpenVINO: `python -m tests.server.engine.spoiling
+[NAME]`.
 
-Of a dynamic model with one stream. Each line is a process of its own, since it may be the end of it.
+The models are dynamic and have one stream. Each case is a process of its own, because it may end the process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CONFIGURATION = {"NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
 
 
 def products(steps: int = 20) -> ov.Model:
-    """x: f32[?,256] -> y: f32[?,256], by a row of MatMuls between which a cancel is seen."""
+    """x: f32[?,256] -> y: f32[?,256], by a chain of MatMuls between which the runtime notices a cancel."""
     random = np.random.default_rng(0)
     x = y = op.parameter([-1, WIDTH], ov.Type.f32)
     for _ in range(steps):
@@ -32,7 +33,7 @@ def products(steps: int = 20) -> ov.Model:
 
 
 def gathered() -> ov.Model:
-    """x: f32[?,4], i: i32[?,2] -> y: f32[?,3], by GatherElements, which fails for an element that is not there."""
+    """x: f32[?,4], i: i32[?,2] -> y: f32[?,3], by GatherElements, which fails for an index out of range."""
     x, index = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 2], ov.Type.i32)
     found = op.gather_elements(op.relu(x), index, 1)
     return ov.Model([op.matmul(found, op.constant(np.ones((2, 3), np.float32)), False, False)], [x, index])
@@ -60,7 +61,7 @@ class Request:
 
 
 def cancelled(*, cleansed: bool = False) -> int:
-    """How many of 60 runs are wrong, each after a cancelled run of other rows, and the same rows before that."""
+    """How many of 60 runs are wrong, each of the same rows and after a cancelled run of another number of rows."""
     request = Request(products())
     random = np.random.default_rng(1)
     small, large = (random.standard_normal((rows, WIDTH)).astype(np.float32) for rows in (3, 3000))
@@ -76,7 +77,7 @@ def cancelled(*, cleansed: bool = False) -> int:
 
 
 def failed(*, cleansed: bool = False) -> int:
-    """How many of 60 runs are wrong, each after a run of other rows that failed, and the same rows before that."""
+    """How many of 60 runs are wrong, each of the same rows and after a failed run of another number of rows."""
     request = Request(gathered())
     small, large = np.ones((2, 4), np.float32), np.ones((50, 4), np.float32)
     there, missing = np.zeros((2, 2), np.int32), np.full((50, 2), 99, np.int32)

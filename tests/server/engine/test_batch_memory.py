@@ -1,4 +1,4 @@
-"""What a batch reads and writes: who holds which memory, and for how long."""
+"""The memory that batches read and write: what keeps it alive, and for how long."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.server.engine.driver import Array, address, array, of
 
 
 @pytest.mark.parametrize("rows", [(ROWS, 2, ROWS), (ROWS, ROWS, ROWS)], ids=["several calls", "one call"])
-def test_a_result_pins_nobody_elses(bench: Bench, rows: tuple[int, ...]) -> None:
-    """They may be of several streams, one of which may not read for long: a call, too, may be that of many streams."""
+def test_a_result_does_not_pin_another_tickets_memory(bench: Bench, rows: tuple[int, ...]) -> None:
+    """Parts may belong to different streams, of which one may read very slowly."""
     for result in bench.batch(*bench.pieces(*rows)):
         for tensor in result.sent:
             data = tensor.read()
@@ -25,7 +25,7 @@ def test_a_result_pins_nobody_elses(bench: Bench, rows: tuple[int, ...]) -> None
             assert len(data) == tensor.nbytes
 
 
-def test_what_is_kept_pins_nobody_elses(bench: Bench) -> None:
+def test_a_kept_output_does_not_pin_another_tickets_memory(bench: Bench) -> None:
     first, second = bench.pieces(ROWS, 2, outputs=["sum"])
     third = bench.piece({"x": numbers(1, 3), "y": numbers(2, 3)}, ["sum"], ["sum"])
     found = bench.batch(first, second, third)
@@ -50,7 +50,7 @@ def test_results_survive_later_runs(bench: Bench, rows: tuple[int, ...]) -> None
     assert [contents(result) for result in found] == before
 
 
-def test_outputs_that_nobody_asked_for_are_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_that_were_not_requested_are_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, ...]] = []
 
     def counted(datatype: Datatype, shape: tuple[int, ...], data: bytes | memoryview) -> OutputTensor:
@@ -67,9 +67,9 @@ def test_outputs_that_nobody_asked_for_are_not_read(bench: Bench, monkeypatch: p
 
 
 @pytest.mark.parametrize("rows", [(20_000, 1), (10_000, 10_000)], ids=["two calls", "one call"])
-def test_a_huge_batch_that_nobody_reads_pins_no_memory(bench: Bench, rows: tuple[int, int]) -> None:
+def test_a_huge_batch_that_is_not_read_pins_no_memory(bench: Bench, rows: tuple[int, int]) -> None:
     def grown() -> Array:
-        """Held, so that nothing else gets this memory."""
+        """The slot's scratch tensors, held so that their memory is not reused."""
         bench.driver.batch(of(*bench.pieces(*rows, outputs=[])))
         memory: Array = bench.driver.slot(bench.spec)._outputs._scratch[0].data
         assert memory.shape == (sum(rows), 16)
@@ -84,7 +84,7 @@ def test_a_huge_batch_that_nobody_reads_pins_no_memory(bench: Bench, rows: tuple
     assert address(result.sent[0].read()) != memory.ctypes.data + 64
 
 
-def test_inputs_are_let_go_when_the_run_has_ended(bench: Bench) -> None:
+def test_inputs_are_released_when_the_run_has_ended(bench: Bench) -> None:
     memory = numbers(1, ROWS)
     pieces = bench.pieces(ROWS, 1)
     pieces[0].inline = [memory.view(np.uint8).reshape(-1).data] * 2

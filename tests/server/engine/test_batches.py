@@ -1,4 +1,4 @@
-"""Runs of several parts: each gets what it would get alone."""
+"""Runs of several parts: each part gets the result that it would get alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.server.engine.driver import Array, Driver, Piece, Result, array, arra
 
 
 def expected(a: Array, b: Array) -> dict[str, Array]:
-    """What `uneven` makes of its inputs."""
+    """The outputs of `uneven` for these inputs."""
     return {"wide": a - b.sum(1, keepdims=True), "narrow": 3 * b - a.max(1, keepdims=True)}
 
 
@@ -43,7 +43,7 @@ def test_each_part_gets_what_it_gets_alone(bench: Bench, rows: tuple[int, ...]) 
 
 @pytest.mark.parametrize("outputs", [["sum"], ["product", "sum"], []])
 @pytest.mark.parametrize("keep", [[], ["sum"], ["product", "sum"]])
-def test_what_is_asked_for_and_kept(bench: Bench, outputs: list[str], keep: list[str]) -> None:
+def test_requested_and_kept_outputs(bench: Bench, outputs: list[str], keep: list[str]) -> None:
     pieces = bench.pieces(1, 1, 1, outputs=outputs, keep=keep)
     found = bench.batch(*pieces)
     for part, result in enumerate(found):
@@ -72,7 +72,7 @@ def test_parts_of_different_calls(driver: Driver, tmp_path: Path, run: Kind) -> 
             assert [a.tolist() for a in arrays(tensors)] == [values[name].tolist() for name in wanted]
 
 
-def test_parts_that_ask_for_different_outputs(bench: Bench) -> None:
+def test_parts_that_request_different_outputs(bench: Bench) -> None:
     asked: list[list[str]] = [["product"], ["sum"], [], ["sum", "product"]]
     pieces = [bench.pieces(*[1] * 4, outputs=names)[part] for part, names in enumerate(asked)]
     for part, result in enumerate(bench.batch(*pieces)):
@@ -149,7 +149,7 @@ def test_a_single_run_of_as_many_rows_comes_between(bench: Bench) -> None:
             assert set(array(bench.driver.infer(bench.spec, {"x": x, "y": x}).sent[0]).flat) == {14}
 
 
-def test_it_is_the_rows_that_are_known_to_be_quick(driver: Driver, tmp_path: Path) -> None:
+def test_quickness_is_known_by_the_number_of_rows(driver: Driver, tmp_path: Path) -> None:
     bench = Bench(driver, "direct", models.add_multiply(tmp_path))
     bench.batch(*bench.pieces(1, 1))
     before = driver.in_place
@@ -183,7 +183,7 @@ def results_of(bench: Bench, pieces: Sequence[Piece]) -> list[Result]:
 
 
 def test_a_run_that_fails(driver: Driver, tmp_path: Path, run: Kind) -> None:
-    """A batch of other than 16 elements fails in the runtime, one of 16 has other rows than its inputs."""
+    """A batch of other than 16 elements fails in the runtime; one of 16 elements has other rows than its inputs."""
     bench = Bench(driver, run, models.failing(tmp_path))
     for counts in ((7, 8), (8, 8)):
         pieces = [bench.piece({"x": np.ones(count, np.float32)}) for count in counts]
@@ -192,7 +192,7 @@ def test_a_run_that_fails(driver: Driver, tmp_path: Path, run: Kind) -> None:
         assert (array(driver.infer(bench.spec, {"x": x}).sent[0]) == x.reshape(2, 8)).all()
 
 
-def test_an_output_that_has_not_the_rows_of_the_inputs(driver: Driver, tmp_path: Path) -> None:
+def test_an_output_without_the_rows_of_the_inputs(driver: Driver, tmp_path: Path) -> None:
     bench = Bench(driver, "async", models.unique(tmp_path))
     same, other = bench.piece({"x": f32(1)}), bench.piece({"x": f32(2)})
     assert "has shape [1]" in str(bench.fails(same, same))
@@ -231,7 +231,7 @@ def test_a_cancel_after_completion_takes_the_result(driver: Driver, tmp_path: Pa
 
 
 def test_batches_and_single_runs_in_any_order(driver: Driver, tmp_path: Path, run: Kind) -> None:
-    """In two slots at once, of all sizes and calls: nobody gets what is another's."""
+    """In two slots at once, of all sizes and calls: no part gets another part's result."""
     spec = driver.load(models.add_multiply(tmp_path), run=run, slots=2)
     chance = random.Random(3)
     free = [0, 1]

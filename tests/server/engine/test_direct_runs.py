@@ -1,4 +1,4 @@
-"""Direct runs: only what is known to be quick runs in place, and it gives the same results."""
+"""Direct runs: only runs that are known to be quick are done in place, with the same results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_first_run_of_a_shape_is_handed_over() -> None:
     assert not times.may_run_in_place(B)
 
 
-def test_what_took_long_when_handed_over_is_not_tried() -> None:
+def test_a_run_that_took_long_asynchronously_is_not_tried_in_place() -> None:
     times = RunTimes()
     times.record_async(A, 2 * MAX_PROBED_SECONDS)
     assert not times.may_run_in_place(A)
@@ -45,7 +45,7 @@ def test_what_took_long_when_handed_over_is_not_tried() -> None:
     assert times.may_run_in_place(A)
 
 
-def test_what_is_slower_than_a_hop_is_handed_over_after_a_few_trials() -> None:
+def test_a_run_slower_than_a_hop_is_handed_over_after_a_few_probes() -> None:
     times = RunTimes()
     times.record_async(A, MAX_PROBED_SECONDS / 2)
     for _ in range(MAX_SLOW_PROBES):
@@ -61,7 +61,7 @@ def test_what_is_slower_than_a_hop_is_handed_over_after_a_few_trials() -> None:
 
 
 def test_one_quick_run_is_enough() -> None:
-    """A machine that is busy makes a quick run look slow, never a slow one quick."""
+    """A busy machine makes a quick run look slow, but never a slow one quick."""
     times = RunTimes()
     times.record_async(A, MAX_PROBED_SECONDS / 2)
     times.record_direct(A, 10 * THREAD_HOP_SECONDS)
@@ -71,7 +71,7 @@ def test_one_quick_run_is_enough() -> None:
     assert times.may_run_in_place(A)
 
 
-def test_the_memory_of_times_is_bounded() -> None:
+def test_the_number_of_known_shapes_is_bounded() -> None:
     times = RunTimes()
     for number in range(3 * MAX_KNOWN_SHAPES):
         times.record_async(number, THREAD_HOP_SECONDS)
@@ -113,8 +113,8 @@ def test_every_new_shape_and_every_huge_one_is_handed_over(driver: Driver, tmp_p
     assert driver.in_place == 0
 
 
-def test_nothing_waits_in_place_for_a_run_that_is_under_way(driver: Driver, tmp_path: Path) -> None:
-    """The model has one thread: in place, a small run would wait for a huge one with the event loop in its hands."""
+def test_no_run_waits_in_place_for_a_run_in_progress(driver: Driver, tmp_path: Path) -> None:
+    """The model has one thread: in place, a small run would block the event loop until a huge one ends."""
     spec = driver.load(models.add_multiply(tmp_path), run="auto", slots=2)
     small = {"x": row(1), "y": row(2)}
     driver.warm(spec, small, slot=1)
@@ -150,7 +150,7 @@ def test_variables_are_reset_before_direct_runs(driver: Driver, tmp_path: Path) 
 
 
 def in_place_at_once(model: CompiledModel, rows: int) -> bool:
-    """Whether the first batch that a slot is given, of parts of one row, is done in place."""
+    """Whether a slot does its first batch, of parts with one row each, in place."""
     slot = Slot(model, lambda _: None)
     parts = [piece(model.spec, {"x": row(part), "y": row(2)}) for part in range(rows)]
     outcome = slot.start(of(*parts), alone=True)
@@ -162,7 +162,7 @@ def in_place_at_once(model: CompiledModel, rows: int) -> bool:
 
 
 @pytest.mark.parametrize("rows", [2, 3, 4])
-def test_batches_of_every_size_have_run_before_anybody_waits_for_one(tmp_path: Path, rows: int) -> None:
+def test_batches_of_every_size_have_run_before_a_ticket_waits_for_one(tmp_path: Path, rows: int) -> None:
     model = compile_model(ov.Core(), "m", "1", models.add_multiply(tmp_path), Compilation(run="direct", batch=1))
     batches = replace(model, spec=replace(model.spec, batch=4))
     # On a busy machine one may look slow.

@@ -1,4 +1,4 @@
-"""The engine for tests behaves as the real one where dispatch can tell."""
+"""The fake engine behaves like the real one as far as the dispatcher can tell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANY = (Dimension(0, -1),)
 
 @dataclass
 class Piece:
-    """A `ports.Part`. That of the driver needs the runtime."""
+    """An `engine_api.Part`. The driver's needs the runtime."""
 
     plan: Plan
     inline: Sequence[bytes] = ()
@@ -40,7 +40,7 @@ def double(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
 class Bench:
     """A fake engine with one model of two slots, x: FP32[?] -> y: FP32[?], size: INT64[?].
 
-    Up to four rows are in a batch.
+    A batch has up to four rows.
     """
 
     def __init__(self, script: Script) -> None:
@@ -156,7 +156,7 @@ def test_a_part_that_the_function_raises_for_fails_the_whole_batch() -> None:
     assert [y(ended, part) for ended in bench.engine.collect() for part in (0, 1)] == [[2], [4]]
 
 
-def test_what_a_batch_must_not_be() -> None:
+def test_batches_that_break_the_contract() -> None:
     bench, other = Bench(Script()), Bench(Script())
     with pytest.raises(AssertionError, match="the run has no parts"):
         bench.start_of()
@@ -169,7 +169,7 @@ def test_what_a_batch_must_not_be() -> None:
     assert y(bench.engine.collect()[0]) == [2, 4, 6, 8, 10]
 
 
-def test_held_runs_end_in_the_order_that_the_test_says() -> None:
+def test_held_runs_end_in_the_order_of_the_test() -> None:
     bench = Bench(Script(held=True))
     first, second = bench.start(1), bench.start(2, slot=1)
     assert bench.engine.running == [first, second]
@@ -181,7 +181,7 @@ def test_held_runs_end_in_the_order_that_the_test_says() -> None:
     assert bench.engine.running == []
 
 
-def test_a_failure_wakes_nobody_and_is_polled() -> None:
+def test_a_failure_does_not_wake_and_is_found_by_polling() -> None:
     bench = Bench(Script(held=True))
     error = RuntimeError("no")
     run = bench.start(1)
@@ -190,7 +190,7 @@ def test_a_failure_wakes_nobody_and_is_polled() -> None:
     assert bench.reported() == [Ended(run, error=error)]
 
 
-def test_what_the_function_raises_is_a_failure() -> None:
+def test_an_exception_of_the_function_is_a_failure() -> None:
     bench = Bench(Script())
     bench.engine.add(bench.spec, lambda _: {})
     run = bench.start(1)

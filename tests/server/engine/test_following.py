@@ -44,7 +44,7 @@ def test_a_chain_in_place(driver: Driver, tmp_path: Path) -> None:
     assert [array(each)[0, 7] for each in sums] == [3 + sum(range(number)) for number in range(101)]
 
 
-def test_what_may_take_long_does_not_follow(driver: Driver, tmp_path: Path) -> None:
+def test_a_run_that_may_take_long_does_not_follow(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.add_multiply(tmp_path), run="auto")
     driver.warm(spec, {"x": row(1), "y": row(2)})
     two = np.ones((2, 16), np.float32)
@@ -61,8 +61,8 @@ def test_a_model_that_is_handed_over_has_no_followers(driver: Driver, tmp_path: 
     assert (array(driver.run(run).sent[0]) == 3).all()
 
 
-def test_what_has_only_failed_does_not_follow(driver: Driver, tmp_path: Path) -> None:
-    """In place the runtime would not raise, but leave in the output what was there."""
+def test_a_run_whose_shapes_have_only_failed_does_not_follow(driver: Driver, tmp_path: Path) -> None:
+    """In place the runtime would not raise, and would leave an earlier result in the output."""
     spec = driver.load(models.failing(tmp_path), run="direct")
     good, bad = np.arange(16, dtype=np.float32), np.arange(15, dtype=np.float32)
     run, failing = make(spec, {"x": good}), make(spec, {"x": bad})
@@ -76,7 +76,7 @@ def test_what_has_only_failed_does_not_follow(driver: Driver, tmp_path: Path) ->
         assert (array(results(ended)[0].sent[0]) == good.reshape(2, 8)).all()
 
 
-def test_bytes_that_do_not_fit_their_shape(driver: Driver, tmp_path: Path) -> None:
+def test_bytes_that_do_not_match_their_shape(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.add_multiply(tmp_path), run="auto")
     run = make(spec, {"x": row(1), "y": row(2)}, ["sum"])
     driver.warm_run(run)
@@ -102,7 +102,7 @@ def test_variables_are_reset(driver: Driver, tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", ["direct", "async"])
 @pytest.mark.parametrize("seed", range(5))
 def test_plans_take_turns_in_a_slot(driver: Driver, tmp_path: Path, run: str, seed: int) -> None:
-    """Each finds its own inputs and outputs, whatever the one before has left in the slot."""
+    """Each finds its own inputs and outputs, whatever the plan before has left in the slot."""
     spec = driver.load(models.add_multiply(tmp_path), run=run)  # type: ignore[arg-type]
     random = Random(seed)
     kept = driver.infer(spec, {"x": row(5), "y": row(6)}, [], keep=["sum"]).kept[0]

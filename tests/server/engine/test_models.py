@@ -51,7 +51,7 @@ def test_nameless_ports_are_numbered_around_given_names(tmp_path: Path) -> None:
     assert [port.names for port in spec.outputs] == [("output_0",)]
 
 
-def test_a_name_that_ports_share_is_the_first_ones(tmp_path: Path) -> None:
+def test_a_shared_name_belongs_to_the_first_port(tmp_path: Path) -> None:
     spec = load(models.passed_through(tmp_path))
     assert [port.names for port in spec.outputs] == [("x",), ("twice",), ("output_2",)]
 
@@ -127,7 +127,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     assert caught.value.message == f"model 'm': file '{tmp_path}/none.xml' does not exist"
 
 
-def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(FailedPrecondition) as caught:
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     [Compilation(device="ABACUS"), Compilation(properties={"NO_SUCH_PROPERTY": "1"})],
     ids=["device", "property"],
 )
-def test_what_cannot_be_compiled(tmp_path: Path, compilation: Compilation) -> None:
+def test_models_that_cannot_be_compiled(tmp_path: Path, compilation: Compilation) -> None:
     path = models.scale(tmp_path)
     with pytest.raises(FailedPrecondition) as caught:
         load(path, compilation)

@@ -1,4 +1,4 @@
-"""Nobody gets a slot whose compiled model a run has spoiled (engine/restoring.py says how)."""
+"""A slot whose compiled model a run has spoiled is not used before it is restored (see engine/restoring.py)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save(model: ov.Model, folder: Path) -> Path:
 
 
 def now(driver: Driver, run: Run) -> None:
-    """Cancel a run, and have the runtime stop it at once."""
+    """Cancel a run, and make the runtime stop it at once."""
     driver.engine.cancel(run)
     driver.slot(run.spec, run.slot)._interrupt_at = 0
 
@@ -96,8 +96,8 @@ def test_zeros_in_the_shapes_of_the_failed_run_cleanse(driver: Driver, tmp_path:
     assert driver.engine.collect() + driver.engine.poll() == []  # nobody is told of the zeros
 
 
-def test_what_fails_for_its_shapes_is_replaced(driver: Driver, tmp_path: Path) -> None:
-    """Zeros fail in them, too."""
+def test_a_slot_that_failed_for_its_shapes_is_replaced(driver: Driver, tmp_path: Path) -> None:
+    """A run of zeros in these shapes fails as well."""
     spec = driver.load(models.failing(tmp_path))
     slot = driver.slot(spec)
     assert isinstance(driver.run(make(spec, {"x": np.zeros(15, np.float32)})).error, RuntimeError)
@@ -106,8 +106,10 @@ def test_what_fails_for_its_shapes_is_replaced(driver: Driver, tmp_path: Path) -
     assert driver.slot(spec) is not slot
 
 
-def test_what_fails_for_its_shapes_is_replaced_although_zeros_seem_to_be_right(driver: Driver, tmp_path: Path) -> None:
-    """A Reshape to a pattern that is computed from shapes does not look at it again after it has failed."""
+def test_a_slot_that_failed_for_its_shapes_is_replaced_although_zeros_seem_to_succeed(
+    driver: Driver, tmp_path: Path
+) -> None:
+    """After it has failed, a Reshape to a pattern computed from shapes does not check the pattern again."""
     x, rows = op.parameter([-1], ov.Type.f32), op.parameter([-1], ov.Type.i32)
     pattern = op.concat([op.shape_of(rows), op.constant(np.array([4]))], 0)
     model = ov.Model([op.relu(op.reshape(x, pattern, special_zero=False))], [x, rows])
@@ -123,8 +125,8 @@ def test_what_fails_for_its_shapes_is_replaced_although_zeros_seem_to_be_right(d
         assert driver.slot(spec) is not slot
 
 
-def test_what_has_shapes_by_data_is_replaced(driver: Driver, tmp_path: Path) -> None:
-    """Zeros would give others."""
+def test_a_slot_with_shapes_that_depend_on_data_is_replaced(driver: Driver, tmp_path: Path) -> None:
+    """Zeros would give other shapes."""
     spec = driver.load(models.reshaping(tmp_path))
     slot = driver.slot(spec)
     x = np.arange(16, dtype=np.float32)
@@ -133,8 +135,8 @@ def test_what_has_shapes_by_data_is_replaced(driver: Driver, tmp_path: Path) -> 
     assert driver.slot(spec) is not slot
 
 
-def test_what_was_stopped_is_replaced(driver: Driver, spec: ModelSpec) -> None:
-    """To cleanse would take as long as to let it go on."""
+def test_a_slot_whose_run_was_stopped_is_replaced(driver: Driver, spec: ModelSpec) -> None:
+    """Cleansing it would take as long as letting the run go on."""
     slot = driver.slot(spec)
     run = make(spec, {"x": LARGE})
     driver.engine.start(run)
@@ -145,7 +147,7 @@ def test_what_was_stopped_is_replaced(driver: Driver, spec: ModelSpec) -> None:
 
 
 def test_cleansing_that_takes_longer_than_replacing(driver: Driver, tmp_path: Path) -> None:
-    """Large inputs are lent to the runtime until it lets go."""
+    """Large inputs stay lent to the runtime until it has ended the run."""
     spec = driver.load(save(gathered(), tmp_path))
     slot = driver.slot(spec)
     slot._replacement_seconds = 0
@@ -154,8 +156,8 @@ def test_cleansing_that_takes_longer_than_replacing(driver: Driver, tmp_path: Pa
     assert driver.slot(spec) is not slot
 
 
-def test_the_slot_of_a_static_model_goes_on(driver: Driver, tmp_path: Path) -> None:
-    """Its graph knows no shapes of earlier runs, and executes every node in each."""
+def test_the_slot_of_a_static_model_stays_usable(driver: Driver, tmp_path: Path) -> None:
+    """Its graph keeps no shapes of earlier runs, and every run executes every node."""
     spec = driver.load(models.scattering(tmp_path))
     slot = driver.slot(spec)
     good = {"x": np.ones((4, 2), np.float32), "i": np.array([[0], [3]]), "u": np.zeros((2, 2), np.float32)}
@@ -166,7 +168,7 @@ def test_the_slot_of_a_static_model_goes_on(driver: Driver, tmp_path: Path) -> N
     assert driver.slot(spec) is slot
 
 
-def test_what_never_reached_the_runtime_spoils_nothing(driver: Driver, spec: ModelSpec) -> None:
+def test_a_run_that_never_reached_the_runtime_spoils_nothing(driver: Driver, spec: ModelSpec) -> None:
     run = make(spec, {"x": SMALL})
     (part,) = run.parts
     assert isinstance(part, Piece)
@@ -185,7 +187,7 @@ def test_every_slot_has_a_compiled_model_of_its_own(driver: Driver, tmp_path: Pa
 
 
 class Broken:
-    """A model that compiles now and then: as often as `works` says."""
+    """A model that compiles only as many times as `works` says."""
 
     def __init__(self, real: Callable[[CompiledModel], CompiledModel]) -> None:
         self.works = 0
@@ -198,7 +200,7 @@ class Broken:
         raise MemoryError
 
 
-def test_what_cannot_be_replaced_tells_each_ticket_and_is_tried_again(
+def test_a_slot_that_cannot_be_replaced_fails_each_run_and_is_tried_again(
     driver: Driver, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = array(driver.infer(spec, {"x": SMALL}).sent[0])
@@ -217,7 +219,7 @@ def test_what_cannot_be_replaced_tells_each_ticket_and_is_tried_again(
     assert np.array_equal(array(driver.infer(spec, {"x": SMALL}).sent[0]), right)
 
 
-def test_whatever_raises_while_one_slot_is_restored_others_are(
+def test_an_error_while_restoring_one_slot_does_not_stop_restoring_others(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = driver.load(save(gathered(), tmp_path))
@@ -274,8 +276,8 @@ def test_an_engine_that_is_closed_meanwhile(tmp_path: Path) -> None:
     assert repr(driver.engine) == "<OpenVinoEngine 0 models, 0 running, 0 of them stopping>"
 
 
-def test_a_result_of_other_sizes_than_its_inputs_imply_is_nobodys(driver: Driver, tmp_path: Path) -> None:
-    """`unique` gives fewer elements than it takes; here it is believed to give as many, as `scale` does."""
+def test_a_result_of_sizes_that_its_inputs_rule_out_fails(driver: Driver, tmp_path: Path) -> None:
+    """`unique` returns fewer elements than it takes; here the engine expects an equal number, as with `scale`."""
     spec = driver.load(models.unique(tmp_path))
     scale = ov.Core().read_model(models.scale(tmp_path))
     driver.slot(spec)._outputs._implied = ImpliedSizes(scale, spec.outputs)

@@ -1,4 +1,4 @@
-"""How runs end: once each, whatever happens to them."""
+"""Every run ends exactly once, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def scattering(value: float, good: bool) -> dict[str, Array]:
 def test_every_run_ends_once(
     driver: Driver, tmp_path: Path, path: Callable[[Path], Path], chosen: Chosen, count: int
 ) -> None:
-    """Runs complete, fail and are cancelled at any moment, in slots that are used again as soon as they may be."""
+    """Runs complete, fail and are cancelled at any moment, in slots that are reused as soon as possible."""
     spec = driver.load(path(tmp_path), slots=3)
     chance = random.Random(2)
     free = [0, 1, 2]
@@ -215,7 +215,7 @@ def test_unloading(driver: Driver, tmp_path: Path) -> None:
     assert array(driver.infer(new, {"x": f32(1)}).sent[0]) == 3
 
 
-def test_closing_stops_what_runs(tmp_path: Path) -> None:
+def test_closing_stops_runs_in_progress(tmp_path: Path) -> None:
     driver = Driver()
     spec = driver.load(models.slow(tmp_path, steps=1000), slots=2)
     for slot in (0, 1):
@@ -227,8 +227,8 @@ def test_closing_stops_what_runs(tmp_path: Path) -> None:
     assert repr(driver.engine) == "<OpenVinoEngine 0 models, 0 running, 0 of them stopping>"
 
 
-def test_closing_does_not_wait_for_who_looks_at_an_error(tmp_path: Path) -> None:
-    """Its traceback knows everything that took part."""
+def test_closing_does_not_wait_for_the_holder_of_an_error(tmp_path: Path) -> None:
+    """The traceback of an error refers to everything that took part."""
     driver = Driver()
     spec = driver.load(models.static_add_multiply(tmp_path))
     part = piece(spec, {"x": row(1), "y": row(2)})
@@ -241,7 +241,7 @@ def test_closing_does_not_wait_for_who_looks_at_an_error(tmp_path: Path) -> None
 
 
 def test_engines_come_and_go_while_callbacks_return(tmp_path: Path) -> None:
-    """An engine that is freed too early hangs or aborts, since the runtime ends its threads."""
+    """An engine that is freed too early hangs or aborts, because the runtime ends its threads."""
     path = models.scale(tmp_path)
     for _ in range(30):
         driver = Driver()
@@ -252,7 +252,7 @@ def test_engines_come_and_go_while_callbacks_return(tmp_path: Path) -> None:
         del driver
 
 
-def test_what_an_engine_holds_shows(driver: Driver, tmp_path: Path) -> None:
+def test_the_repr_shows_what_an_engine_holds(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.slow(tmp_path))
     run = make(spec, {"x": f32(1)})
     assert repr(driver.slot(spec)) == "<Slot free>"

@@ -1,4 +1,4 @@
-"""What goes into a run and what comes out of it, through one slot unless said otherwise."""
+"""The inputs and outputs of runs, in one slot unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def input_address(slot: Slot, index: int = 0) -> int:
     return int(slot._request.get_input_tensor(index).data.ctypes.data)
 
 
-def test_outputs_come_in_the_order_asked_for(driver: Driver, tmp_path: Path) -> None:
+def test_outputs_come_in_the_requested_order(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.add_multiply(tmp_path))
     inputs = {"y": row(3), "x": row(4)}
     assert [a[0, 0] for a in arrays(driver.infer(spec, inputs).sent)] == [7, 12]
@@ -72,7 +72,7 @@ def test_a_small_kept_output_survives_later_runs(driver: Driver, tmp_path: Path)
     assert (array(kept) == 3).all()
 
 
-def test_outputs_that_nobody_asked_for_are_not_read(
+def test_outputs_that_were_not_requested_are_not_read(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = driver.load(models.wide(tmp_path))
@@ -150,7 +150,7 @@ def test_a_kept_output_does_not_pin_a_larger_ones_memory(
     assert address(kept.read()) != grown.ctypes.data
 
 
-def test_nor_does_it_when_only_outputs_of_a_static_shape_were_read(driver: Driver, tmp_path: Path) -> None:
+def test_a_kept_output_does_not_pin_one_that_was_not_read(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(row_models.total(tmp_path))
     assert array(driver.infer(spec, {"x": np.ones(1 << 20, np.float32)}, outputs=["total"]).sent[0]) == 1 << 20
     grown = driver.slot(spec)._outputs._scratch[0].data  # held, so that nothing else gets this memory
@@ -211,7 +211,7 @@ def test_every_datatype_bit_for_bit(driver: Driver, tmp_path: Path, type_name: s
 
 
 @pytest.mark.parametrize("count", [3, MAX_COPIED_BYTES])
-def test_what_is_passed_through_does_not_change(driver: Driver, tmp_path: Path, count: int) -> None:
+def test_inputs_passed_through_do_not_change(driver: Driver, tmp_path: Path, count: int) -> None:
     spec = driver.load(models.passed_through(tmp_path))
     firsts: list[Tensor] = []
     for value in (1 << 40, 3, -5):
@@ -288,7 +288,7 @@ def test_small_and_large_inputs_take_turns(driver: Driver, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("count", [4, LARGE])
-def test_bytes_that_do_not_fit_their_shape(driver: Driver, tmp_path: Path, count: int) -> None:
+def test_bytes_that_do_not_match_their_shape(driver: Driver, tmp_path: Path, count: int) -> None:
     spec = driver.load(models.scale(tmp_path))
     x = np.ones(count, np.float32)
     ended = driver.run(of(Piece(plan(spec, {"x": x}), [x.tobytes()[:-1]], [], (), count)))
@@ -296,7 +296,7 @@ def test_bytes_that_do_not_fit_their_shape(driver: Driver, tmp_path: Path, count
     assert (array(driver.infer(spec, {"x": x}).sent[0]) == 3).all()
 
 
-def test_inputs_are_let_go_when_the_run_has_ended(driver: Driver, tmp_path: Path) -> None:
+def test_inputs_are_released_when_the_run_has_ended(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.scale(tmp_path))
     memory = np.ones(LARGE, np.float32)
     run = of(Piece(plan(spec, {"x": memory}), [memory.view(np.uint8).data], [], (), LARGE))
@@ -311,7 +311,7 @@ def test_inputs_are_let_go_when_the_run_has_ended(driver: Driver, tmp_path: Path
     assert array(driver.infer(spec, {"x": f32(1)}).sent[0]) == 3
 
 
-def test_kept_memory_is_used_again_when_it_is_let_go(driver: Driver, tmp_path: Path) -> None:
+def test_kept_memory_is_reused_after_its_release(driver: Driver, tmp_path: Path) -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 

@@ -43,7 +43,7 @@ def test_a_slice_has_the_bytes_that_numpy_says(
     assert bytes(output.read(slices)) == expected.tobytes()
 
 
-def test_the_whole_is_not_copied() -> None:
+def test_a_whole_output_is_not_copied() -> None:
     data = np.arange(24, dtype=np.int32)
     output = OutputTensor(Datatype.INT32, (2, 3, 4), as_bytes(data))
     assert output.nbytes == 96
@@ -59,13 +59,13 @@ def test_the_whole_is_not_copied() -> None:
         ([(1, 2), (2, 3), (1, 3)], 84),
     ],
 )
-def test_a_slice_in_one_piece_is_a_view(slices: list[tuple[int, int]], offset: int) -> None:
+def test_a_contiguous_slice_is_a_view(slices: list[tuple[int, int]], offset: int) -> None:
     data = np.arange(24, dtype=np.int32)
     part = OutputTensor(Datatype.INT32, (2, 3, 4), as_bytes(data)).read(slices)
     assert address(part) == data.ctypes.data + offset
 
 
-def test_a_slice_in_pieces_is_copied() -> None:
+def test_another_slice_is_a_copy() -> None:
     output, elements = tensor((2, 3, 4))
     assert output.read([(0, 2), (1, 2)]) == elements[:, 1:2].tobytes()
 
@@ -79,7 +79,7 @@ def test_a_view_outlives_its_tensor() -> None:
     assert (np.frombuffer(view, np.float32) == 7).all()
 
 
-def test_nobody_can_write_to_an_output() -> None:
+def test_an_output_is_read_only() -> None:
     view = OutputTensor(Datatype.FP32, (4,), as_bytes(np.zeros(4, np.float32))).read()
     assert isinstance(view, memoryview)
     assert view.readonly

@@ -1,4 +1,4 @@
-"""How long a run has taken is said of each."""
+"""The times that are reported for each run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.server.engine.driver import Driver, f32, make, of, row
 
 
 def timed(driver: Driver, run: Run) -> tuple[Ended, float]:
-    """The end of a run, and the seconds until it was known."""
+    """The end of a run, and the seconds until it was reported."""
     began = perf_counter()
     ended = driver.engine.start(run) or driver.wait()[0]
     return ended, perf_counter() - began
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_of_a_run(bench: Bench, run: Kind, parts: int) -> None:
+def test_times_of_a_run(bench: Bench, run: Kind, parts: int) -> None:
     one = of(*bench.pieces(*[1] * parts))
     if bench.direct:
         bench.driver.warm_run(one)
@@ -30,7 +30,7 @@ def test_of_a_run(bench: Bench, run: Kind, parts: int) -> None:
     assert sum(ended.times) < whole
 
 
-def test_of_one_that_follows(driver: Driver, tmp_path: Path) -> None:
+def test_times_of_a_run_that_follows(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.add_multiply(tmp_path), run="auto")
     run = make(spec, {"x": row(1), "y": row(2)})
     driver.warm_run(run)
@@ -42,7 +42,7 @@ def test_of_one_that_follows(driver: Driver, tmp_path: Path) -> None:
     assert sum(ended.times) < whole
 
 
-def test_computing_is_what_takes_long(driver: Driver, tmp_path: Path) -> None:
+def test_computing_takes_most_of_the_time(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.slow(tmp_path))
     for _ in range(2):
         ended, whole = timed(driver, make(spec, {"x": f32(1)}))
@@ -53,7 +53,7 @@ def test_computing_is_what_takes_long(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_a_run_has_ended_when_the_runtime_calls(driver: Driver, tmp_path: Path) -> None:
-    """Not when somebody looks."""
+    """Not when it is collected."""
     run = make(driver.load(models.slow(tmp_path)), {"x": f32(1)})
     began = perf_counter()
     assert driver.engine.start(run) is None

@@ -1,4 +1,4 @@
-"""Sizes of outputs that shape inference knows to be sizes of inputs."""
+"""Sizes of outputs that must equal sizes of inputs, according to shape inference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_sizes_that_stay_the_same() -> None:
 
 
 def test_sizes_that_must_be_equal_for_the_model_to_run() -> None:
-    """The rows of GatherElements are those of both of its inputs."""
+    """GatherElements has as many rows as each of its inputs."""
     x, index = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 2], ov.Type.i32)
     found = implied(ov.Model([op.gather_elements(x, index, 1)], [x, index]))
     found.check(0, (3, 2), {0: (3, 4), 1: (3, 2)})
@@ -42,8 +42,8 @@ def test_sizes_that_must_be_equal_for_the_model_to_run() -> None:
             found.check(0, (3, 2), inputs)
 
 
-def test_sizes_that_may_be_others() -> None:
-    """By broadcasting, by data, joined, bounded or without a rank: nothing is said of these."""
+def test_sizes_that_may_differ() -> None:
+    """Broadcast, determined by data, concatenated, bounded or without a rank: none of these is implied."""
     x, y = op.parameter([-1], ov.Type.f32), op.parameter([-1], ov.Type.f32)
     anything = op.parameter(ov.PartialShape.dynamic(), ov.Type.f32)
     outputs = [op.add(x, y), op.relu(op.unique(x).output(0)), op.concat([x, x], 0), op.relu(anything)]
@@ -54,8 +54,8 @@ def test_sizes_that_may_be_others() -> None:
         found.check(output, shape, inputs)
 
 
-def test_sizes_that_are_spread_over_others() -> None:
-    """A single row goes with any number of rows, though shape inference takes the rows of `x` for those of the sum."""
+def test_sizes_that_are_broadcast() -> None:
+    """A single row matches any number of rows, although shape inference takes the rows of `x` for those of the sum."""
     x, y = op.parameter([-1, 4], ov.Type.f32), op.parameter([-1, 4], ov.Type.f32)
     twice = op.concat([y, y], 0)
     found = implied(ov.Model([op.add(twice, x), op.add(op.concat([x, x], 0), x)], [x, y]))
@@ -72,7 +72,7 @@ def test_bounds_do_not_matter() -> None:
         found.check(0, (4, 4), {0: (3, 4)})
 
 
-def test_a_static_model_has_nothing_to_look_at() -> None:
+def test_a_static_model_has_nothing_to_check() -> None:
     x = op.parameter([2, 4], ov.Type.f32)
     assert 0 not in implied(ov.Model([op.relu(x)], [x]))
 

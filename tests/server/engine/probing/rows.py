@@ -1,4 +1,4 @@
-"""Models of rows, and how many of them may share a run."""
+"""Models of rows, and how many rows may share a run."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def rows_of(
 
 
 def infer(request: ov.InferRequest, x: Array) -> Array:
-    """One run, of a tensor that is set.
+    """One run, with its input set.
 
-    A request that has none writes to whatever memory another one has set for an input with a dynamic shape, freed or
-    not: the runtime (2026.4) forgets that it is not its own.
+    A request that uses a tensor of its own may write to whatever memory another one has set for an input of dynamic
+    shape, even after that was freed: the runtime (openvino 2026.4) takes it for its own.
     """
     request.set_input_tensor(0, ov.Tensor(x, shared_memory=True))
     request.infer(share_outputs=True)

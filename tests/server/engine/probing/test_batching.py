@@ -1,4 +1,4 @@
-"""Batches: only models whose rows give the same bits together as alone, and only as many rows as pay."""
+"""Batches: only models whose rows give the same bits together as alone, and only sizes that pay off."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def test_a_model_of_independent_rows(core: ov.Core, tmp_path: Path, run: Literal
 
 
 @pytest.mark.parametrize(("requested", "rows"), [(2, 2), (5, 5), (MAX_BATCH, MAX_BATCH), (1000, MAX_BATCH)])
-def test_so_many_as_are_wanted(core: ov.Core, tmp_path: Path, requested: int, rows: int) -> None:
+def test_the_requested_number_of_rows(core: ov.Core, tmp_path: Path, requested: int, rows: int) -> None:
     assert rows_of(compiled(core, models.add_multiply(tmp_path)), requested) == Batching(rows, f"up to {rows} rows")
 
 
-def test_one_row_is_no_batch(core: ov.Core, tmp_path: Path) -> None:
+def test_one_row_is_not_a_batch(core: ov.Core, tmp_path: Path) -> None:
     assert rows_of(compiled(core, models.add_multiply(tmp_path)), 1) == Batching(1, "only one row is configured")
 
 
-def test_so_many_as_the_model_takes(core: ov.Core, tmp_path: Path) -> None:
+def test_at_most_the_rows_that_the_model_accepts(core: ov.Core, tmp_path: Path) -> None:
     path = build(tmp_path, lambda x: op.add(x, constant(1)), [ov.Dimension(1, 6), 16])
     assert rows_of(compiled(core, path)).rows == 6
     path = build(tmp_path, lambda x: op.slice(x, BATCH, np.array([4]), np.array([1])))  # y: f32[..4,16]
@@ -61,7 +61,7 @@ def test_so_many_as_the_model_takes(core: ov.Core, tmp_path: Path) -> None:
     assert rows_of(compiled(core, path)) == Batching(1, "the model accepts only one row")
 
 
-def test_so_many_as_fit_in_memory(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_the_rows_that_fit_in_memory(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = compiled(core, models.add_multiply(tmp_path))
     row = 4 * 16 * 4  # two inputs and two outputs
     monkeypatch.setattr(batching, "MAX_RUN_BYTES", 4 * row - 1)
@@ -89,8 +89,8 @@ def test_indices_are_in_range(core: ov.Core, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["direct", "async"])
-def test_rows_that_it_says_are_independent_are(core: ov.Core, tmp_path: Path, run: Literal["direct", "async"]) -> None:
-    """With other data than its own, in every run of as many rows as it says, at every position."""
+def test_rows_that_are_found_independent_are(core: ov.Core, tmp_path: Path, run: Literal["direct", "async"]) -> None:
+    """With data other than the samples, for every number of rows up to the limit, at every position."""
     random = np.random.default_rng(7)
     weights = [constant(random.standard_normal(shape)) for shape in ((16, 100), (100, 50), (50, 3))]
 
@@ -164,7 +164,7 @@ def test_a_real_model_with_a_static_batch(core: ov.Core) -> None:
 
 @pytest.mark.parametrize("limit", [1, 5])
 def test_results_that_change_with_the_number_of_rows(core: ov.Core, tmp_path: Path, limit: int) -> None:
-    """As where a kernel is chosen by it."""
+    """As with a kernel that is chosen by it."""
 
     def switch(x: ov.Node) -> ov.Node:
         return op.select(op.greater(count_rows(x), constant(limit, np.int64)), op.multiply(x, constant(1.0000001)), x)
@@ -174,7 +174,7 @@ def test_results_that_change_with_the_number_of_rows(core: ov.Core, tmp_path: Pa
 
 
 def _at_most_four(x: ov.Node) -> ov.Node:
-    """A run of more rows fails: there is nothing to add to the fifth."""
+    """A model whose run of more than four rows fails, because it has nothing to add to the fifth."""
     return op.add(x, op.slice(constant(np.ones((4, 16))), BATCH, op.unsqueeze(count_rows(x), BATCH), np.array([1])))
 
 
@@ -201,11 +201,11 @@ def test_checking_is_bounded(core: ov.Core, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is as good as new."""
+    """And the model still works afterwards."""
     unit = constant(np.eye(1024))
 
     def slow(x: ov.Node) -> ov.Node:
-        """x itself, after products of matrices of 1024x1024; a cancel is seen between them."""
+        """x itself, after products of 1024x1024 matrices, between which the runtime notices a cancel."""
         matrix = op.multiply(unit, op.reduce_max(x, np.array([0, 1]), keep_dims=True))
         for _ in range(24):
             matrix = op.matmul(matrix, unit, False, False)
@@ -243,10 +243,10 @@ def test_nothing_is_left_behind(core: ov.Core, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["direct", "async"])
-def test_rows_that_take_as_long_together_are_joined_only_on_demand(
+def test_rows_that_gain_nothing_together_are_joined_only_on_request(
     core: ov.Core, tmp_path: Path, run: Literal["direct", "async"]
 ) -> None:
-    """Each row is a product of matrices of its own: nothing is shared but a call of 10 us, beside milliseconds."""
+    """Each row is a product of matrices of its own: rows share only a call of 10 us, beside milliseconds."""
 
     def square(x: ov.Node) -> ov.Node:
         for _ in range(2):
@@ -271,7 +271,7 @@ def test_a_row_that_takes_longer_than_a_batch_may(core: ov.Core, tmp_path: Path)
 
 
 class Clockwork(RowProbe):
-    """A model that takes what a function says, and whose rows are the same together as alone up to some number."""
+    """A model whose times are given by a function, and whose rows give equal results up to some number of rows."""
 
     def __init__(self, run_seconds: Callable[[int], float], equal: int = MAX_BATCH) -> None:
         self._run_seconds = run_seconds
@@ -297,24 +297,24 @@ def test_more_rows_for_as_long_as_each_gets_quicker() -> None:
     assert choose(Clockwork(lambda rows: max(1.0, rows / 16))) == Batching(16, why)
 
 
-def test_a_size_that_is_no_power_of_two_ends_it() -> None:
+def test_the_last_size_need_not_be_a_power_of_two() -> None:
     assert choose(Clockwork(lambda rows: 1 + 0.01 * rows), 48) == Batching(48, "up to 48 rows")
 
 
-def test_a_batch_makes_nobody_wait_longer_on_average() -> None:
-    """Two rows one after another wait for 1.5 times a run on average."""
+def test_a_batch_does_not_make_tickets_wait_longer_on_average() -> None:
+    """Two rows, one after another, wait for 1.5 runs on average."""
     assert choose(Clockwork(lambda rows: (rows + 1) / 2), 8).rows == 8
     batch = choose(Clockwork(lambda rows: (rows + 1) / 2 + 0.1 * (rows - 1)), 8)
     assert batch == Batching(1, "2 rows take 1.6 times as long as one")
 
 
-def test_a_batch_is_no_longer_than_it_may_be() -> None:
+def test_a_batch_takes_at_most_the_time_allowed() -> None:
     probe = Clockwork(lambda rows: 1 + 0.1 * rows)
     assert choose(probe, max_seconds=3.0) == Batching(16, "up to 16 rows: 32 rows take 4.2e+03 ms")
     assert choose(probe, max_seconds=1.0) == Batching(1, "one row takes 1.1e+03 ms")
 
 
-def test_fewer_equal_rows_than_pay_have_to_pay_themselves() -> None:
+def test_fewer_rows_than_measured_must_pay_off_themselves() -> None:
     assert choose(Clockwork(lambda rows: 1 + 0.01 * rows, equal=5)) == Batching(5, "up to 5 rows: no")
     steps = Clockwork(lambda rows: 1.0 if rows in (1, 2, 4, 8) else 3.1, equal=5)
     assert choose(steps) == Batching(1, "5 rows take 3.1 times as long as one")
@@ -330,7 +330,7 @@ def test_a_busy_machine_makes_a_size_look_slow() -> None:
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_busy_machine_does_not_make_slow_batches_look_quick(in_place: bool) -> None:
-    """While one row was measured it was busy, and then no more."""
+    """It was busy only while one row was measured."""
     probe = Clockwork(lambda rows: float(rows))
     probe.noise = [99.0]
     assert choose(probe, in_place=in_place).rows == 1

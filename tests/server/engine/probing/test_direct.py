@@ -12,7 +12,7 @@ from tests.server.engine.driver import Driver, array, f32, make
 
 
 @pytest.mark.parametrize("steps", [1, 24])
-def test_a_model_that_is_not_quick_is_not_compiled_for_it(driver: Driver, tmp_path: Path, steps: int) -> None:
+def test_a_slow_model_is_not_compiled_for_direct_runs(driver: Driver, tmp_path: Path, steps: int) -> None:
     """A product of two matrices of 1024x1024 takes ten times as long as a hop."""
     spec = driver.load(models.slow(tmp_path, steps=steps), run="auto")
     for _ in range(3):
@@ -21,8 +21,8 @@ def test_a_model_that_is_not_quick_is_not_compiled_for_it(driver: Driver, tmp_pa
 
 
 @pytest.mark.parametrize("run", ["auto", "direct"])
-def test_what_may_fail_because_of_data_is_not_run_in_place(driver: Driver, tmp_path: Path, run: str) -> None:
-    """The runtime would not raise, and leave in the output what somebody else was given."""
+def test_a_model_that_may_fail_because_of_data_does_not_run_in_place(driver: Driver, tmp_path: Path, run: str) -> None:
+    """The runtime would not raise, and would leave another client's result in the output."""
     spec = driver.load(models.reshaping(tmp_path), run=run, hint="latency")  # type: ignore[arg-type]
     for number in range(5):
         x = np.full(16, number, np.float32)
@@ -33,7 +33,7 @@ def test_what_may_fail_because_of_data_is_not_run_in_place(driver: Driver, tmp_p
     assert driver.in_place == 0
 
 
-def test_nor_is_what_may_fail_inside_of_an_operation(driver: Driver, tmp_path: Path) -> None:
+def test_a_model_whose_body_may_fail_does_not_run_in_place(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.choosing(tmp_path), run="direct", hint="latency")
     for number in range(5):
         x = np.full(16, number, np.float32)

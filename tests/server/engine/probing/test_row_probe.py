@@ -1,4 +1,4 @@
-"""Rows that are not independent are found, whatever makes them so."""
+"""Rows that depend on each other are found, whatever the reason."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_rows_that_depend_on_others(core: ov.Core, tmp_path: Path, function: Bui
 
 
 @pytest.mark.usefixtures("patient")
-def test_rows_that_depend_on_others_are_found_without_a_wanted_number(core: ov.Core, tmp_path: Path) -> None:
+def test_rows_that_depend_on_others_are_found_without_a_requested_number(core: ov.Core, tmp_path: Path) -> None:
     assert rows_of(compiled(core, build(tmp_path, _add_the_sum)), None).rows == 1
 
 
@@ -96,13 +96,13 @@ def test_one_of_several_outputs_depends_on_others(core: ov.Core, tmp_path: Path)
 
 
 def _clip(x: ov.Node, limit: float) -> ov.Node:
-    """Scale all rows down when a number of any of them is above a limit."""
+    """Scale all rows down when a number in any of them exceeds a limit."""
     largest = op.reduce_max(op.abs(x), np.array([0, 1]), keep_dims=True)
     return op.divide(x, op.maximum(constant(1), op.divide(largest, constant(limit))))
 
 
 def _negate_if(condition: ov.Node, x: ov.Node) -> ov.Node:
-    """Negate every row from the first on that has a number for which the condition holds."""
+    """Negate every row from the first one that has a number for which the condition holds."""
     ones = op.convert(condition, "f32")
     count = op.cum_sum(op.reduce_sum(ones, np.array([1]), keep_dims=True), constant(0, np.int64))
     return op.select(op.greater(count, constant(0.5)), op.negative(x), x)
@@ -133,8 +133,8 @@ def test_rows_that_depend_on_an_extreme_one_before(
         assert rows_of(model, requested) == Batching(1, OTHERS), name
 
 
-def test_fewer_rows_than_were_seen_to_mix_may_mix_too(core: ov.Core, tmp_path: Path) -> None:
-    """One number in ten thousand is in the band, so two rows are not seen to mix. A batch of two would be wrong too."""
+def test_rows_that_mix_in_large_batches_are_not_batched_at_all(core: ov.Core, tmp_path: Path) -> None:
+    """One number in ten thousand is in the band, so two rows do not show it. A batch of two would be wrong as well."""
 
     def mix(x: ov.Node) -> ov.Node:
         band = op.logical_and(op.greater(x, constant(3800)), op.less(x, constant(1e6)))
@@ -147,7 +147,7 @@ def test_fewer_rows_than_were_seen_to_mix_may_mix_too(core: ov.Core, tmp_path: P
 
 @pytest.mark.parametrize("type_name", ["i64", "u8", "i32"])
 def test_integer_rows_that_depend_on_a_row_of_ones(core: ov.Core, tmp_path: Path, type_name: str) -> None:
-    """Like a mask with nothing masked."""
+    """As with a mask that masks nothing."""
 
     def mix(x: ov.Node) -> ov.Node:
         whole = op.reduce_max(op.reduce_min(x, np.array([1]), keep_dims=True), BATCH, keep_dims=True)

@@ -1,4 +1,4 @@
-"""The rows that models are tried on."""
+"""The sample inputs on which models are probed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.engine.probing.rows import (
 )
 
 
-def test_a_draw_is_the_same_however_it_is_asked_for(core: ov.Core, tmp_path: Path) -> None:
+def test_samples_are_the_same_in_whatever_steps_they_are_drawn(core: ov.Core, tmp_path: Path) -> None:
     spec = compiled(core, models.add_multiply(tmp_path)).spec
     one, other = (SampleInputs(spec.inputs, spec.outputs, 8, large=True) for _ in range(2))
     for count in range(9):
@@ -37,7 +37,7 @@ def test_integers_are_0_and_1(core: ov.Core, tmp_path: Path, type_name: str, lar
 
 
 @pytest.mark.parametrize("type_name", ["f16", "bf16", "f32", "f64"])
-def test_floats_are_poisoned_with_what_is_extreme(core: ov.Core, tmp_path: Path, type_name: str) -> None:
+def test_floats_are_poisoned_with_extreme_values(core: ov.Core, tmp_path: Path, type_name: str) -> None:
     port = compiled(core, models.identity(tmp_path, type_name)).spec.inputs[0]
     dtype = numpy_dtype(port.datatype)
     values = [(Poison.INFINITY, math.inf), (Poison.MINUS_INFINITY, -math.inf), (Poison.NAN, math.nan)]

@@ -1,4 +1,4 @@
-"""Operations that compute each element of the output from one of each of several inputs."""
+"""Operations that compute each output element from one element of each input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _typed(type_name: str, count: int) -> tuple[Input, ...]:
 
 
 def _divided(build: Build, type_name: str) -> Example:
-    """Integers are divided by constants only, floats by anything."""
+    """Divisions: of integers by constants only, of floats by anything."""
     if type_name == "f32":
         return Example(_typed(type_name, 2), (build,))
     number = np.int32 if type_name == "i32" else np.int64

@@ -1,4 +1,4 @@
-"""Data that nobody expects, and ordinary data."""
+"""Hostile data and ordinary data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WHOLE = (0, -1, 1, 5, -5, 100, 1 << 20, -(1 << 31), (1 << 31) - 1, 1 << 40, -(1
 
 
 def values(type_name: str) -> list[Any]:
-    """Zero, what is no number, what is infinite, the smallest and the largest, and what indices should not be."""
+    """Zero, NaN, infinities, the smallest and the largest numbers, and values that are out of range as indices."""
     dtype = _DTYPES[type_name]
     if dtype is np.bool_:
         return [False, True]
@@ -53,7 +53,7 @@ def ordinary(given: Input, seed: int) -> Array:
 
 
 def hostile(inputs: tuple[Input, ...]) -> Iterator[tuple[str, list[Array]]]:
-    """What is wrong with the data, and the data: each value in each input, and all values in all inputs."""
+    """A description of the data, and the data: each value in each input, then all values in all inputs."""
     for index, given in enumerate(inputs):
         for value in values(given.type_name):
             data = [ordinary(each, 3) for each in inputs]
@@ -66,7 +66,7 @@ def hostile(inputs: tuple[Input, ...]) -> Iterator[tuple[str, list[Array]]]:
 
 
 def empty(inputs: tuple[Input, ...]) -> Iterator[tuple[str, list[Array]]]:
-    """Ordinary data, but that an axis has no elements: of one input, and of one together with those of its size."""
+    """Ordinary data with an empty axis: of one input alone, and together with all axes of the same size."""
     for index, given in enumerate(inputs):
         for axis, size in enumerate(given.shape):
             for together in (False, True):

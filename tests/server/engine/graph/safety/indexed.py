@@ -16,7 +16,7 @@ KINDS = (f32, i32, i64)
 
 
 def _gathered(opset: Any) -> list[Example]:
-    """Rows and columns of a matrix, and numbers of a vector, which the runtime finds in ways of their own."""
+    """Rows and columns of a matrix, and numbers of a vector: the runtime has a kernel for each."""
     rows, columns = (lambda x, i, axis=axis: opset.gather(x, i, whole(axis)) for axis in (0, 1))
     return [
         example
@@ -31,7 +31,7 @@ def _gathered(opset: Any) -> list[Example]:
 
 
 def _embedding(i: ov.Node) -> ov.Node:
-    """Of a table of bytes with a scale for each row, which the runtime does not unpack beforehand."""
+    """A table of bytes with a scale per row, which the runtime does not decompress in advance."""
     table = _bytes(np.arange(5 * 64, dtype=np.uint8).reshape(5, 64))
     zero = opset1.convert(_bytes(np.full((5, 1), 8, np.uint8)), "f32")
     scaled = opset1.multiply(opset1.subtract(opset1.convert(table, "f32"), zero), real(np.full((5, 1), 0.5)))

@@ -1,4 +1,4 @@
-"""Operations that move elements, or choose those that are left."""
+"""Operations that move or select elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells, sequences, variables, and operations with models of their own."""
+"""Cells, sequences, variables, and operations with bodies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _matrices(gates: int, *directions: int) -> tuple[ov.Node, ov.Node, ov.Node]:
 
 
 def _sequence(kind: str, gates: int, direction: str) -> Build:
-    """Of four steps, of which the second row has three."""
+    """Sequences of four steps; the second row has three."""
     count = 2 if direction == "BIDIRECTIONAL" else 1
 
     def build(x: ov.Node, *states: ov.Node) -> Any:
@@ -58,7 +58,7 @@ def _chosen(sure: ov.Node, x: ov.Node) -> ov.Node:
 
 
 def looped(trips: ov.Node, x: ov.Node, going: ov.Node | None = None) -> ov.Node:
-    """x squared so often. `going` says whether to go on, in place of a constant."""
+    """x squared a number of times. `going` replaces the constant condition."""
     node = opset5.loop(trips, going or opset1.constant(np.array(True)))
     inside = opset1.parameter([3], np.float32)
     results = [opset1.result(opset1.constant(np.array(True))), opset1.result(opset1.multiply(inside, inside))]

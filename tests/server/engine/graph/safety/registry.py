@@ -1,4 +1,4 @@
-"""The examples of every operation that is held to be safe, in groups."""
+"""The examples of every operation on the list of safe ones, in groups."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ WINDOW = ([2, 2], [0, 0], [1, 1], [3, 3])
 
 
 def _reduced(*names: str) -> Examples:
-    """With the same number of axes left, and with fewer; of an axis inside, of the last one, and of all."""
+    """Reductions that keep the axes and that drop them; along an inner axis, the last one, and all."""
     found: Examples = {}
     for name in names:
         opset = opset4 if name in ("reduce_l1", "reduce_l2") else opset1

@@ -1,4 +1,4 @@
-"""Models that people serve stay direct or batched: nothing in them may fail because of data."""
+"""Models that people serve may run directly and in batches: no operation in them fails because of data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OF_PACKAGES = {
 
 
 def reason(model: ov.Model) -> str | None:
-    """As a server has it: guarded first."""
+    """Why the model is unsafe after it has been guarded, as in the server."""
     guard_bounds(model)
     guard_empty_tensors(model, without_empty_inputs(model, ports_of("model", "input", model.inputs)))
     return why_unsafe(model)
@@ -107,7 +107,7 @@ def test_models_of_tests(core: ov.Core, tmp_path: Path, build: Callable[[Path], 
 
 
 def layer(x: ov.Node, mask: ov.Node) -> ov.Node:
-    """Attention and a network behind it, as encoders have them."""
+    """Attention followed by a network, as in encoders."""
     shape = whole([0, 0, 2, 4])
     query, key, value = (
         opset8.transpose(
@@ -126,7 +126,7 @@ def layer(x: ov.Node, mask: ov.Node) -> ov.Node:
 
 
 def encoder() -> ov.Model:
-    """ids, mask: i64[?,?] -> f32[?,8]: embeddings of words and places, two layers, the mean of what is not masked."""
+    """ids, mask: i64[?,?] -> f32[?,8]: embeddings of words and positions, two layers, the mean of what is unmasked."""
     ids, mask = (opset8.parameter([-1, -1], np.int64, name) for name in ("ids", "mask"))
     length = opset8.gather(opset3.shape_of(ids), whole(1), whole(0))
     places = opset15.range(whole(0), length, whole(1), "i64")
@@ -143,7 +143,7 @@ def encoder() -> ov.Model:
 
 
 def test_an_encoder(core: ov.Core) -> None:
-    """Words that it does not know are zeros, and fail nobody."""
+    """Unknown words become zeros and fail no run."""
     model = encoder()
     count = len(model.get_ops())
     assert reason(model) is None

@@ -1,4 +1,4 @@
-"""What may fail because of its data is named, in the model itself and in bodies of its operations."""
+"""The reason for refusing names the operation that may fail, in the model or in a body."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def parameters(inputs: tuple[Input, ...]) -> list[ov.op.Parameter]:
 
 
 def in_if(body: ov.Model, inputs: tuple[Input, ...]) -> ov.Model:
-    """In the second of its two bodies."""
+    """An If with the operation in the second of its two bodies."""
     sure, outside, inside = opset1.parameter([], np.bool_), parameters(inputs), parameters(inputs)
     given = body.outputs[0]
     number = opset1.constant(np.array(0), given.get_element_type())
@@ -206,7 +206,7 @@ def test_a_loop_that_data_ends() -> None:
     assert why_unsafe(going) == f"Loop '{name(going, 'Loop')}' may fail because of its number of iterations"
 
 
-def test_what_follows_from_shapes_is_safe_where_data_is_not() -> None:
+def test_values_that_follow_from_shapes_are_safe_where_data_are_not() -> None:
     def shaped(x: ov.Node, y: ov.Node) -> ov.Node:
         return opset1.reshape(x, opset3.shape_of(y), False)
 

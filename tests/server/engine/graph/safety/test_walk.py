@@ -1,4 +1,4 @@
-"""Operations that are held to be safe do not fail, whatever their data, and no run answers with an earlier one's."""
+"""Operations on the list of safe ones do not fail, whatever their data, and no run returns an earlier run's result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AT_ONCE = 2
 
 @pytest.fixture(scope="module")
 def walks() -> Iterator[dict[str, Future[list[str]]]]:
-    """A process for each group of operations, some of them at a time."""
+    """A process for each group of operations, two at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {group: pool.submit(take_walk, "tests.server.engine.graph.safety.walk", group) for group in GROUPS}
 

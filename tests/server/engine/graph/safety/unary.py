@@ -1,4 +1,4 @@
-"""Operations that compute each element of the output from one of a single input."""
+"""Operations that compute each output element from one element of their only input."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ VARY = ("sums", "movement", "indexed", "recurrent")
 
 
 class Both:
-    """A model as direct runs and as asynchronous runs have it."""
+    """A model compiled for direct runs and for asynchronous runs."""
 
     def __init__(self, core: ov.Core, model: ov.Model) -> None:
         self.direct = direct(core, model)
@@ -29,7 +29,7 @@ class Both:
 
 
 def differs(left: Array, right: Array) -> bool:
-    """Whether they do in any bit, but that NaN is NaN."""
+    """Whether two results differ in any bit, except that every NaN equals every other."""
     if left.shape != right.shape:
         return True
     bits = f"u{left.itemsize}"
@@ -38,8 +38,8 @@ def differs(left: Array, right: Array) -> bool:
 
 
 def compare(both: Both, inputs: list[Array], others: tuple[list[Array], list[Array]]) -> str | None:
-    """What is wrong with a run on these inputs, after runs on others: each side another one, so that neither may
-    answer with what it computed before. Raises what an asynchronous run does."""
+    """What is wrong with a run on these inputs, after runs on others that differ between the two sides, so that neither
+    may pass with an earlier result. Raises what the asynchronous run raises."""
     both.asynchronous(others[0])
     expected = both.asynchronous(inputs)
     both.direct(others[1])
@@ -73,7 +73,7 @@ def wrong(core: ov.Core, key: str, example: Example, dynamic: bool) -> Iterator[
 
 
 def wrong_when_empty(core: ov.Core, example: Example) -> Iterator[tuple[str, str]]:
-    """Where the shapes follow although an axis is empty, and are accepted, so do the results."""
+    """Where shapes follow although an axis is empty, and are accepted, the results must be right."""
     model = example.model()
     try:
         model.reshape({port: ov.PartialShape([-1] * len(port.get_partial_shape())) for port in model.inputs})

@@ -1,4 +1,4 @@
-"""A model in which data decide whether a tensor is empty."""
+"""Models in which data decide whether a tensor is empty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MOST = 8
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An input of random numbers: floats from 1 to 2, whole numbers below `below`. What of `axis` is kept, data say."""
+    """An input of random numbers: floats from 1 to 2, integers below `below`. Data decide which part of `axis`
+    remains."""
 
     shape: tuple[int, ...]
     axis: int | None = None
@@ -33,8 +34,8 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`build` makes the outputs of what is kept of the inputs; `empty` says what they are if nothing is. `partly`:
-    whether a part may be kept."""
+    """`build` makes the outputs from what remains of the inputs; `empty` gives the outputs if nothing remains.
+    `partly`: whether only a part may remain."""
 
     inputs: tuple[Given, ...]
     build: Callable[..., Any]
@@ -42,7 +43,7 @@ class Case:
     partly: bool = True
 
     def model(self) -> ov.Model:
-        """Its last input says, by numbers that are not zero, what is kept."""
+        """The model. Its last input has a number other than zero for each element that remains."""
         parameters = [op.parameter(list(given.shape), given.dtype) for given in self.inputs]
         kept = op.parameter([MOST], np.int64)
         built = self.build(

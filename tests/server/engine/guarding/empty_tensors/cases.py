@@ -1,4 +1,4 @@
-"""Operations with empty inputs and outputs that are not, guarded ones and those that are right by themselves."""
+"""Operations that have empty inputs but outputs with elements: guarded ones, and those that are right by themselves."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _size(source: ov.Output) -> ov.Node:
 
 
 def _loop(x: ov.Output, state: ov.Output, count: ov.Output) -> list[ov.Output]:
-    """Adds the rows of x up, as often as `count` has elements, and the largest of x."""
+    """Sums the rows of x as many times as `count` has elements; also the maximum of x."""
     rows, sums = opset1.parameter([-1, 3], np.float32), opset1.parameter([1, 3], np.float32)
     more = op.add(op.add(sums, op.reduce_sum(op.exp(rows), whole([0]), True)), op.gather(rows, whole([0]), whole(0)))
     results = [op.result(more), op.result(op.constant(np.array(True)))]
@@ -117,7 +117,7 @@ def _boxes(boxes: ov.Output, scores: ov.Output) -> list[ov.Output]:
 
 
 def _reduced(x: ov.Output) -> list[ov.Node]:
-    """Each with something behind it that the runtime computes together with it."""
+    """Reductions with an operation behind them that the runtime fuses with them."""
     reduced = (op.reduce_sum, op.reduce_mean, op.reduce_prod, op.reduce_l1, op.reduce_l2)
     others = [op.exp(op.negative(op.reduce_max(x, whole([0]), True))), op.relu(op.reduce_max(x, whole([0]), False))]
     return [op.relu(op.add(op.multiply(each(x, whole([0]), True), real(2)), real(1))) for each in reduced] + others

@@ -1,4 +1,4 @@
-"""Data that leave nothing in a tensor show nobody what another run has computed."""
+"""Data that empty a tensor do not reveal what another run has computed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LEFT_OVER = "may get an empty tensor from data, and the runtime answers that wit
 
 
 @pytest.mark.timeout(240)
-def test_what_is_emptied_by_data_is_right() -> None:
-    """Directly and asynchronously, again and again, between runs with ordinary data, which stay as they were."""
+def test_results_are_right_when_data_empty_a_tensor() -> None:
+    """Directly and asynchronously, repeatedly, among runs with ordinary data, which are unaffected."""
     assert take_walk("tests.server.engine.guarding.empty_tensors.walk") == [*CASES, *RIGHT]
 
 
@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[tuple[Given, ...], Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize("type_name", REFUSED)
-def test_what_cannot_be_helped_is_refused(type_name: str) -> None:
+def test_models_that_cannot_be_guarded_are_refused(type_name: str) -> None:
     inputs, build = REFUSED[type_name]
     model = Case(inputs, build, list).model()
     nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == type_name]
@@ -88,7 +88,7 @@ def test_an_output_keeps_its_names() -> None:
     assert [output.get_names() for output in model.outputs] == [{"found", "row"}]
 
 
-def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
+def test_a_refused_model_does_not_load(tmp_path: Path) -> None:
     inputs, build = REFUSED["Unique"]
     model = Case(inputs, build, list).model()
     (name,) = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "Unique"]
@@ -99,8 +99,8 @@ def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
     assert caught.value.message == f"model 'm' cannot be served: Unique '{name}' {LEFT_OVER}"
 
 
-def test_sizes_of_inputs_leave_nothing_over_either(tmp_path: Path) -> None:
-    """What is behind the fifth row is nothing of three rows, and no data decide that."""
+def test_results_are_right_when_input_sizes_empty_a_tensor(tmp_path: Path) -> None:
+    """Three rows have nothing behind the fifth, and that depends on no data."""
 
     def sixth(x: ov.Node) -> ov.Node:
         rest = op.slice(x, whole([5]), whole([1 << 31]), whole([1]), whole([0]))

@@ -1,4 +1,4 @@
-"""Inputs without elements: taken where the result is right, refused where it would be an earlier one's."""
+"""Empty inputs: accepted where the result is right, refused where it would be an earlier run's."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def load(
     ],
     ids=["Gather", "TopK", "GatherND", "Unique"],
 )
-def test_what_would_be_left_over_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
+def test_an_empty_input_that_would_get_an_earlier_result_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
     shapes, _ = load(tmp_path, build, [-1, 3])
     assert shapes == [(NOT_EMPTY, Dimension(3, 3))]
 
 
-def test_also_where_only_one_of_several_axes_is_empty(tmp_path: Path) -> None:
-    """With both empty the result is: two rows of nothing."""
+def test_one_empty_axis_of_several_is_refused(tmp_path: Path) -> None:
+    """With both axes empty the result is empty as well: two rows of nothing."""
     shapes, _ = load(tmp_path, lambda x: op.gather(x, np.array([0, 0]), np.array(0)), [-1, -1])
     assert shapes == [(NOT_EMPTY, NOT_EMPTY)]
 
 
-def test_what_is_right_is_taken(tmp_path: Path) -> None:
+def test_an_empty_input_that_gets_the_right_result_is_accepted(tmp_path: Path) -> None:
     shapes, runtime = load(tmp_path, lambda x: op.reduce_sum(op.exp(x), np.array([0])), [-1, 3])
     assert shapes == [(ANY, Dimension(3, 3))]
     request = runtime.create_infer_request()
@@ -58,8 +58,8 @@ def test_what_is_right_is_taken(tmp_path: Path) -> None:
     assert request.infer([NOTHING])[0].tolist() == [0, 0, 0]
 
 
-def test_sizes_that_do_not_fit_each_other_say_nothing(tmp_path: Path) -> None:
-    """One input cannot be empty without the other, so it is enough that both may be."""
+def test_mismatched_sizes_do_not_count(tmp_path: Path) -> None:
+    """One input cannot be empty without the other, so only both together count."""
     shapes, runtime = load(tmp_path, lambda x, y: op.matmul(x, y, True, False), [-1, 3], [-1, 2])
     assert shapes == [(ANY, Dimension(3, 3)), (ANY, Dimension(2, 2))]
     request = runtime.create_infer_request()
@@ -74,7 +74,7 @@ def test_sizes_that_do_not_fit_each_other_say_nothing(tmp_path: Path) -> None:
         lambda x, y: op.scaled_dot_product_attention(x, y, y),
     ],
 )
-def test_nothing_to_attend_to_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
+def test_attention_without_keys_is_refused(tmp_path: Path, build: Callable[..., Any]) -> None:
     shapes, _ = load(tmp_path, build, [1, 2, 3, 8], [1, 2, -1, 8])
     assert shapes[1] == (Dimension(1, 1), Dimension(2, 2), NOT_EMPTY, Dimension(8, 8))
 
@@ -87,7 +87,7 @@ def test_tables_without_indices_are_refused(tmp_path: Path) -> None:
     assert indices == (NOT_EMPTY, Dimension(2, 2))
 
 
-def test_what_becomes_the_padding_of_a_convolution_is_refused(tmp_path: Path) -> None:
+def test_a_pad_that_is_fused_into_a_convolution_is_refused(tmp_path: Path) -> None:
     def build(x: ov.Node) -> ov.Node:
         padded = op.pad(x, np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), "constant", np.float32(0))
         return op.convolution(padded, np.ones((1, 1, 2, 2), np.float32), [1, 1], [0, 0], [0, 0], [1, 1])

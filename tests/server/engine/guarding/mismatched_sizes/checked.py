@@ -1,4 +1,4 @@
-"""Operations whose inputs have sizes that must go together, which the runtime checks."""
+"""Operations whose inputs must match, which the runtime checks."""
 
 from __future__ import annotations
 

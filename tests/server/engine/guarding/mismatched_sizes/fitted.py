@@ -1,4 +1,4 @@
-"""Operations whose inputs have sizes that must go together: models, shapes that fit, and shapes that do not."""
+"""Operations whose inputs must match: models, matching shapes, and mismatched shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILLED = 7
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An input: its shape when it fits, what it is filled with, and how many of its axes are known to the model."""
+    """An input: its matching shape, the value that fills it, and which of its axes are static in the model."""
 
     shape: Shape
     filled: float = FILLED
@@ -45,7 +45,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """`odd`: shapes that do not fit, for some inputs, by index. `within`: what may come of inputs filled with 7."""
+    """`odd`: mismatched shapes, for some inputs, by index. `within`: the range of results of inputs filled with 7."""
 
     given: tuple[Given, ...]
     odd: tuple[Mapping[int, Shape], ...]
@@ -101,13 +101,13 @@ def _weighted(x: ov.Node, transposed: bool = False) -> ov.Node:
 
 
 def _attended(q: ov.Node, k: ov.Node, v: ov.Node, mask: ov.Node) -> ov.Node:
-    """As exporters write it where there is no operation for it."""
+    """Attention as exporters write it where they have no operation for it."""
     scores = opset1.add(opset1.matmul(q, k, False, True), mask)
     return opset1.matmul(opset8.softmax(scores, -1), v, False, False)
 
 
 def _remembering(q: ov.Node, k: ov.Node, v: ov.Node, mask: ov.Node, order: ov.Node) -> tuple[ov.Node, list[ov.Node]]:
-    """With the keys and values of earlier runs."""
+    """Attention with the keys and values of earlier runs."""
     caches, assigned = [], []
     for name, new in (("keys", k), ("values", v)):
         info = ov.op.util.VariableInfo()
@@ -122,7 +122,7 @@ def _remembering(q: ov.Node, k: ov.Node, v: ov.Node, mask: ov.Node, order: ov.No
 
 
 def _in_a_body(x: ov.Node, i: ov.Node, u: ov.Node) -> ov.Node:
-    """Scattered in either of two bodies."""
+    """A scatter in each of two bodies."""
     sure = opset1.equal(opset1.reduce_max(x, whole([0, 1]), False), real(FILLED))
     node = opset8.if_op(sure.output(0))
     inside = [[opset1.parameter([-1, -1], kind) for kind in (ov.Type.f32, ov.Type.i32, ov.Type.f32)] for _ in range(2)]

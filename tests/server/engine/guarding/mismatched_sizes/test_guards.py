@@ -1,4 +1,4 @@
-"""Tensors that go together have sizes that go together, or their run fails, or their model is refused."""
+"""Inputs of an operation match, or the run fails, or the model is refused."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ UNKNOWN: dict[str, tuple[list[Shape], Build, str]] = {
 
 
 @pytest.mark.timeout(180)
-def test_shapes_that_do_not_fit_read_nothing_that_is_not_the_clients() -> None:
-    """Neither where something is done about it, nor where the runtime is held to check them, as it does today."""
+def test_mismatched_shapes_reveal_no_foreign_memory() -> None:
+    """Both where the server guards the operation and where it relies on the runtime to check, as it does today."""
     assert take_walk("tests.server.engine.guarding.mismatched_sizes.walk") == [*FITTED, *REFUSED]
 
 
 @pytest.mark.parametrize("type_name", UNKNOWN)
-def test_what_cannot_be_made_to_fit_is_refused(type_name: str) -> None:
+def test_models_that_cannot_be_guarded_are_refused(type_name: str) -> None:
     shapes, build, what = UNKNOWN[type_name]
     model = of(shapes, build)
     (node,) = [node for node in model.get_ops() if node.get_type_name() == type_name]
@@ -71,7 +71,7 @@ def of(shapes: list[Shape], build: Build) -> ov.Model:
 
 
 def attended(x: ov.Node) -> ov.Node:
-    """Queries, keys and values of one input, so that there are as many of each."""
+    """Queries, keys and values computed from one input, so that their numbers match."""
     queries, keys, values = (
         opset1.transpose(
             opset1.reshape(opset1.matmul(x, real(np.eye(16)), False, False), whole([0, 0, 2, 8]), True),
@@ -93,7 +93,7 @@ def attended(x: ov.Node) -> ov.Node:
         ([[-1, 4]], lambda x: opset3.scatter_elements_update(x, opset1.convert(x, "i32"), x, whole(1))),
     ],
 )
-def test_what_fits_as_it_is_stays_as_it_is(shapes: list[Shape], build: Build) -> None:
+def test_matching_models_are_left_unchanged(shapes: list[Shape], build: Build) -> None:
     model = of(shapes, build)
     before = [node.get_name() for node in model.get_ordered_ops()]
     declared = [str(port.get_partial_shape()) for port in (*model.inputs, *model.outputs)]
@@ -103,8 +103,8 @@ def test_what_fits_as_it_is_stays_as_it_is(shapes: list[Shape], build: Build) ->
     assert not any(each.has_symbol() for port in model.inputs for each in port.get_partial_shape())
 
 
-def test_a_cache_is_still_seen() -> None:
-    """Only what is new is cut, so the runtime still puts it behind what it remembers without copying that."""
+def test_the_runtime_still_recognises_a_cache() -> None:
+    """Only what is appended is cut, so the runtime still appends to its cache without copying it."""
     model = FITTED["ScaledDotProductAttention-13 that remembers"].model()
     before = layers(model)
     guard_sizes(model)
@@ -118,7 +118,7 @@ def layers(model: ov.Model) -> list[str]:
     return [node.get_rt_info()["layerType"].astype(str) for node in compiled.get_runtime_model().get_ops()]
 
 
-def test_a_model_that_is_fitted_loads(tmp_path: Path) -> None:
+def test_a_guarded_model_loads(tmp_path: Path) -> None:
     path = tmp_path / "weights.xml"
     ov.save_model(FITTED["MatMul-1 by weights"].model(), path)
     model = compile_model(ov.Core(), "m", "1", path, Compilation(run="async", batch=1))
@@ -131,7 +131,7 @@ def test_a_model_that_is_fitted_loads(tmp_path: Path) -> None:
         request.wait()
 
 
-def test_a_model_that_cannot_be_made_to_fit_does_not_load(tmp_path: Path) -> None:
+def test_a_refused_model_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "image.xml"
     shapes, build, _ = UNKNOWN["NV12toBGR"]
     ov.save_model(of(shapes, build), path)

@@ -24,7 +24,7 @@ def unchanged(core: ov.Core, case: Fitting, request: ov.InferRequest) -> Iterato
 
 
 def fitted(core: ov.Core, case: Fitting) -> Iterator[tuple[str, str]]:
-    """Nothing is found that is not in the data, and neither before nor after is another result changed."""
+    """Results contain only what the data contain, and results before and after are unaffected."""
     model = case.model()
     guard_bounds(model)
     guard_sizes(model)

@@ -1,4 +1,4 @@
-"""Operations that the runtime lets read or write anywhere: models, ordinary data, and what may come of any data."""
+"""Operations that the runtime lets read or write anywhere: models, ordinary data, and the results of any data."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _sequence(x: ov.Node, lengths: ov.Node) -> ov.Output:
 
 
 def _in_a_body(x: ov.Node, i: ov.Node) -> ov.Node:
-    """Where the sum of the indices is odd, and the same where it is not."""
+    """An operation in both bodies of an If, which depends on whether the sum of the indices is odd."""
     parameters = [[opset1.parameter([4, 8], np.float32), opset1.parameter([2, 2], np.int32)] for _ in range(2)]
     bodies = [ov.Model([opset1.result(opset8.gather_nd(*each, 0))], each, "body") for each in parameters]
     odd = opset1.equal(opset1.mod(opset1.reduce_sum(i, whole([0, 1])), opset1.constant(np.int32(2))), np.int32(1))

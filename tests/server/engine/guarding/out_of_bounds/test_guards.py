@@ -100,13 +100,13 @@ def _recurrent(x: ov.Node) -> ov.Node:
 
 
 @pytest.mark.timeout(120)
-def test_hostile_data_reads_nothing_that_is_not_the_clients() -> None:
-    """And what is right stays as it was."""
+def test_hostile_data_reveals_no_foreign_memory() -> None:
+    """And right results stay right."""
     assert take_walk("tests.server.engine.guarding.out_of_bounds.walk") == [*CASES]
 
 
 @pytest.mark.parametrize("type_name", REFUSED)
-def test_what_cannot_be_guarded_is_refused(type_name: str) -> None:
+def test_models_that_cannot_be_guarded_are_refused(type_name: str) -> None:
     inputs, build, what = REFUSED[type_name]
     model = Example(inputs, (build,)).model()
     with pytest.raises(FailedPrecondition) as caught:
@@ -161,7 +161,7 @@ def test_constants_out_of_range_are_refused(given: Input, build: Build) -> None:
         ((f32(4, 6), f32(2, 12)), lambda x, y: opset8.adaptive_avg_pool(spread(x), sizes(y))),
     ],
 )
-def test_what_is_safe_as_it_is_stays_as_it_is(inputs: tuple[Input, ...], build: Build) -> None:
+def test_safe_models_are_left_unchanged(inputs: tuple[Input, ...], build: Build) -> None:
     model = Example(inputs, (build,)).model()
     before = [node.get_name() for node in model.get_ordered_ops()]
     guard_bounds(model)
@@ -184,10 +184,10 @@ def sizes(y: ov.Node) -> ov.Node:
         (_recurrent, (2, 17), [(2, 5), (2, 0), (2, 40)]),
     ],
 )
-def test_what_meets_weights_has_their_size(
+def test_rows_must_have_the_width_of_the_weights(
     core: ov.Core, build: Build, good: tuple[int, ...], bad: list[tuple[int, ...]]
 ) -> None:
-    """The runtime would read what lies behind a tensor that is narrower."""
+    """The runtime would read beyond a narrower tensor."""
     model = Example((f32(*good),), (build,)).model()
     model.reshape({0: ov.PartialShape([-1, -1])})
     plain = core.compile_model(model, "CPU", PRECISE).create_infer_request()
@@ -200,8 +200,8 @@ def test_what_meets_weights_has_their_size(
             request.infer([np.ones(shape, np.float32)])
 
 
-def test_each_table_has_indices_of_its_own(core: ov.Core) -> None:
-    """The runtime would take what lies behind them for more."""
+def test_each_table_must_have_indices_of_its_own(core: ov.Core) -> None:
+    """The runtime would read beyond them for more."""
     model = Example((f32(2, 4, 3), i64(2, 2)), (lambda x, i: opset8.gather(x, i, whole(1), 1),)).model()
     model.reshape({0: ov.PartialShape([-1, 4, 3]), 1: ov.PartialShape([-1, 2])})
     guard_bounds(model)
@@ -217,7 +217,7 @@ def test_each_table_has_indices_of_its_own(core: ov.Core) -> None:
     assert (request.infer([tables, np.full((1, 2), 2)])[0] == tables[:, [2, 2]]).all()  # one row is for all
 
 
-def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
+def test_a_refused_model_does_not_load(tmp_path: Path) -> None:
     inputs, build, what = REFUSED["Roll"]
     path = tmp_path / "roll.xml"
     model = Example(inputs, (build,)).model()
@@ -228,7 +228,7 @@ def test_a_model_that_is_refused_does_not_load(tmp_path: Path) -> None:
     assert caught.value.message == f"model 'm' cannot be served: {named} {what}{UNCHECKED}"
 
 
-def test_a_model_that_is_guarded_loads(tmp_path: Path) -> None:
+def test_a_guarded_model_loads(tmp_path: Path) -> None:
     path = tmp_path / "gather.xml"
     ov.save_model(CASES["GatherND-8"].model(), path)
     model = compile_model(ov.Core(), "m", "1", path, Compilation(run="async", batch=1))
@@ -238,8 +238,8 @@ def test_a_model_that_is_guarded_loads(tmp_path: Path) -> None:
     assert request.infer([table, np.array([[100, 100], [-100, 2 * 10**8]])])[0].tolist() == [31, 7]
 
 
-def test_a_loop_ends_whatever_number_of_iterations_a_client_chooses() -> None:
-    """Nothing stops one that does not, and with its slot it would take a processor for ever."""
+def test_a_loop_ends_for_any_number_of_iterations() -> None:
+    """An endless loop could not be stopped, and would occupy its slot and a processor for ever."""
     x, count, inside = op_parameter([4]), op_parameter([], "i64"), op_parameter([4])
     doubled = opset15.multiply(inside, np.float32(2))
     body = ov.Model([opset15.result(opset15.constant(np.array(True))), opset15.result(doubled)], [inside], "body")

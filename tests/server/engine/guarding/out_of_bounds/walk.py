@@ -13,7 +13,7 @@ from tests.server.engine.walks import compile_request, run_prefilled, walk
 
 
 def hostile(case: Case) -> Iterator[tuple[str, list[Array]]]:
-    """Each value everywhere in an input, and in its last place only."""
+    """Each value in all elements of an input, and in its last element only."""
     for index, values in case.wild.items():
         for value in values:
             for everywhere in (True, False):
@@ -31,7 +31,7 @@ def hostile(case: Case) -> Iterator[tuple[str, list[Array]]]:
 
 
 def foreign(case: Case, found: Array) -> Array:
-    """What of a result cannot come from the data."""
+    """The elements of a result that cannot come from the data."""
     if case.within is not None:
         return found[~((found >= case.within[0]) & (found <= case.within[1]))]
     allowed = np.isin(found, case.among)
