@@ -10,6 +10,11 @@ FOR_EVER_US = (1 << 64) - 1
 _MAX_TIMEOUT_US = 2**63
 
 
+def microseconds(seconds: float) -> int:
+    """A duration for a message; FOR_EVER_US when it does not fit into 64 bits."""
+    return FOR_EVER_US if seconds * 1e6 >= FOR_EVER_US else max(0, round(seconds * 1e6))
+
+
 def timeout_us(seconds: float | None) -> int:
     """A timeout for a request, where 0 means none: a timeout that has already passed (0 or less) becomes 1.
 

@@ -6,5 +6,11 @@ MAX_CALLS = 1024
 """Numbers of calls that a stream may define."""
 MAX_CALL_BYTES = 4 << 20
 """Total size of the call descriptions that the server remembers for a stream, in bytes, as serialized."""
+MAX_PORTS = 1024
+"""Inputs, outputs or kept outputs that one call may name."""
+DEFAULT_MAX_MESSAGE_BYTES = 4 << 20
+"""The largest message to a client that has not said what it takes: gRPC's default."""
+MIN_MAX_MESSAGE_BYTES = 64 << 10
+"""The least that a client may say it takes."""
 MAX_LAYOUTS = 1024
 """Numbers of layouts that the server may define on a stream."""

@@ -7,9 +7,6 @@ from dataclasses import replace
 import pytest
 
 from headrace.server.core.calls import (
-    MAX_CALL_BYTES,
-    MAX_CALLS,
-    MAX_PORTS,
     MAX_ZERO_BYTES,
     Call,
     Inline,
@@ -20,6 +17,7 @@ from headrace.server.core.calls import (
 from headrace.server.core.specs import ModelSpec
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, NotFound
+from headrace.wire.limits import MAX_CALL_BYTES, MAX_CALLS, MAX_PORTS
 from tests.server.core.model_specs import add, model, port, step
 from tests.server.core.scenario import Scenario
 

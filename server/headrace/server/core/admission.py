@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.engine_api import Tensor
-from headrace.server.core.limits import MAX_PRIORITY
 from headrace.server.core.quotas import MessageCharge
 from headrace.server.core.state import Stream
 from headrace.wire.dtypes import ITEMSIZE, Datatype
@@ -17,6 +16,7 @@ from headrace.wire.errors import (
     Unavailable,
     quote,
 )
+from headrace.wire.limits import MAX_PRIORITY
 from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
 
 

@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from headrace.server.core.specs import ModelSpec, Port
 from headrace.wire.dtypes import datatype_from
 from headrace.wire.errors import InvalidArgument, quote
+from headrace.wire.limits import MAX_PORTS
 from headrace.wire.tensors import byte_count
 
-MAX_PORTS = 1024
-"""Inputs, outputs or kept outputs that one call may name."""
-MAX_CALLS = 1024
-"""Calls that one stream may define."""
-MAX_CALL_BYTES = 4 << 20
-"""Serialised descriptions of the calls of one stream."""
 MAX_ZERO_BYTES = 64 << 20
 """Inputs of zeros of one call: they occupy memory while they run, though no client has sent them."""
 _EVENT_BYTES = 64

@@ -38,7 +38,7 @@ from headrace.server.core.models import Models
 from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.references import find, resolve
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import MIN_MAX_MESSAGE_BYTES, DefinedCall, KeptOutput, Stream, Ticket
+from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     Cancelled,
@@ -48,6 +48,7 @@ from headrace.wire.errors import (
     NotFound,
     Unavailable,
 )
+from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import Buffer
 
 

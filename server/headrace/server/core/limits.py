@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_PRIORITY = 9
-"""A larger number starts sooner."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:

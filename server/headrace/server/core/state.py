@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.server.core.calls import MAX_CALL_BYTES, MAX_CALLS, Call, Plan
+from headrace.server.core.calls import Call, Plan
 from headrace.server.core.engine_api import Run, Tensor
 from headrace.server.core.events import Event
 from headrace.server.core.model_queue import ModelQueue
@@ -26,10 +26,8 @@ from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
 from headrace.wire.errors import InvalidArgument, ResourceExhausted
 from headrace.wire.frames import FRAME_BYTES, frame_items
+from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
-
-DEFAULT_MAX_MESSAGE_BYTES = 4 << 20
-MIN_MAX_MESSAGE_BYTES = 64 << 10
 
 
 class KeptOutput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from headrace.server.core.state import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES
+from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import MAX_RANK
 from tests.server.core.reference.ends import Ends
 from tests.server.core.reference.expected import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from headrace.server.core.state import MIN_MAX_MESSAGE_BYTES
+from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from tests.server.core.model_specs import FakeTensor
 from tests.server.core.reference.expected import ExpectedEvent, ExpectedStream, ExpectedTicket
 from tests.server.core.reference.shapes import fits

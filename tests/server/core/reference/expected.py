@@ -9,7 +9,8 @@ from headrace.server.core.calls import Call, Reference
 from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Event
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.core.state import DEFAULT_MAX_MESSAGE_BYTES, Stream, Ticket
+from headrace.server.core.state import Stream, Ticket
+from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES
 from tests.server.core.model_specs import FakeTensor
 from tests.server.core.reference.shapes import static_bytes
 

@@ -11,8 +11,8 @@ import pytest
 from headrace.server.core import batching
 from headrace.server.core import state as core_state
 from headrace.server.core.limits import Limits
-from headrace.server.core.state import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.errors import Internal
+from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from tests.server.core.reference.comparison import Comparison
 from tests.server.core.reference.drawn import CHAINS, MAX_CALLS, MAX_STREAMS, WINDOW, Command, Infer, pick
 from tests.server.core.reference.expected import ExpectedStream

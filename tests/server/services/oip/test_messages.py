@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.calls import MAX_PORTS
 from headrace.server.services.oip.messages import (
     MAX_DESCRIBED_BYTES,
     MAX_FIELDS,
@@ -18,6 +17,7 @@ from headrace.server.services.oip.messages import (
     split_request,
 )
 from headrace.wire.errors import InvalidArgument
+from headrace.wire.limits import MAX_PORTS
 from headrace.wire.varints import varint
 
 Input = pb.ModelInferRequest.InferInputTensor

@@ -6,11 +6,9 @@ from headrace.client.load.callers.caller import Inputs, Request
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.durations import timeout_us
+from headrace.wire.limits import MAX_PRIORITY
 from headrace.wire.tensors import to_wire
 from headrace.wire.varints import varint
-
-MAX_PRIORITY = 9
-"""Our highest priority, which is 1 in the Open Inference Protocol: there, smaller is more urgent and 0 the default."""
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _ID = bytes([pb.ModelInferRequest.ID_FIELD_NUMBER << 3 | 2])
@@ -28,6 +26,7 @@ def request_cache(request: Request) -> RequestCache:
         if request.timeout is not None:
             message.parameters["timeout"].int64_param = timeout_us(request.timeout)
         if request.priority:
+            # In this protocol 1 is the highest priority, larger numbers are less urgent, and 0 is the default.
             message.parameters["priority"].uint64_param = MAX_PRIORITY + 1 - request.priority
         for name, array in inputs.items():
             datatype, shape, data = to_wire(array)

@@ -10,14 +10,13 @@ from headrace.server.core.specs import Port
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
-from headrace.wire.durations import FOR_EVER_US
+from headrace.wire.durations import microseconds
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import join_frame
+from headrace.wire.limits import MAX_LAYOUTS
 from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
-
-MAX_LAYOUTS = 1024
 
 _FAILED, _FETCHED, _LAYOUT, _HELLO, _DRAINING = (
     pb.Event.FAILED,
@@ -134,11 +133,6 @@ def _tail(layout: int, waiting: float, queued: float, running: float) -> bytes:
 
 def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor:
     return pb.Tensor(name=port.name, datatype=pb.Datatype.ValueType(datatype), shape=shape)
-
-
-def microseconds(seconds: float) -> int:
-    """As messages have it; what does not fit into 64 bits is for ever."""
-    return FOR_EVER_US if seconds * 1e6 >= FOR_EVER_US else max(0, round(seconds * 1e6))
 
 
 def _failure(error: HeadraceError) -> pb.Failure:

@@ -10,10 +10,11 @@ from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.native.commands import to_call
-from headrace.server.services.native.encoder import microseconds, to_tensor
+from headrace.server.services.native.encoder import to_tensor
 from headrace.server.services.single import ANY_SIZE, single
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import microseconds
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 

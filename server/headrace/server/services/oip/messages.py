@@ -12,8 +12,8 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.calls import MAX_PORTS
 from headrace.wire.errors import HeadraceError, InvalidArgument
+from headrace.wire.limits import MAX_PORTS
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import read_varint
 

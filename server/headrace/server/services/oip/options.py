@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.limits import MAX_PRIORITY
 from headrace.wire.errors import InvalidArgument, quote
+from headrace.wire.limits import MAX_PRIORITY
 
 _INTEGERS = ("int64_param", "uint64_param")
 _KINDS = {
