@@ -354,3 +354,13 @@ def test_nobody_holds_what_is_forgotten() -> None:
     client.cancel(2)
     assert client.hears() == ["done 1", "failed 2 CANCELLED"]
     assert world.core.keep.used == 0
+
+
+def test_nothing_follows_while_a_ticket_of_another_model_waits_for_a_decision() -> None:
+    world = Scenario(step(), add())
+    client, run = chained(world)
+    ended = done(world, run).ended
+    assert tag_of(world.core.follower(ended)) == 2
+    client.infer(9, "add")  # it may have its turn before the follower
+    assert world.core.follower(ended) is None
+    assert world.starts() == [9]
