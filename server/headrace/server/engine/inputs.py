@@ -22,8 +22,8 @@ from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer
 
 MAX_CACHED_BYTES = 16 << 10
-"""The memory of a batch of at most this size is kept for the next batch of as many rows. Making new memory takes 5 us,
-and 30 us after other work, which is as long as the run of a small model."""
+"""The memory of a batch of at most this size is kept for the next batch with as many rows. Making new memory takes 5
+us, and 30 us after other work, which is as long as the run of a small model."""
 
 Shape = tuple[int, ...]
 
