@@ -88,7 +88,7 @@ def reshaping(folder: Path) -> Path:
 
 
 def late_failing(folder: Path, steps: int = 24) -> Path:
-    """x: f32[1], shape: i64[2] -> y: f32[?,?], 16 times x, after as many products as in `slow`.
+    """x: f32[1], shape: i64[2] -> y: f32[?,?], 16 times x, after `steps` products as in `slow`.
 
     A run whose shape has other than 16 elements fails after them.
     """
@@ -159,7 +159,7 @@ def stubborn(folder: Path) -> Path:
 
 
 def repeated(folder: Path) -> Path:
-    """x: f32[?], times: i64[1] -> y: f32[?,?], x so many times: a shape that depends on data."""
+    """x: f32[?], times: i64[1] -> y: f32[?,?], x repeated: a shape that depends on data."""
     x, times = _input("x", [-1]), _input("times", [1], "i64")
     y = op.tile(op.unsqueeze(x, np.array([0])), op.concat([times, np.array([1])], 0))
     return _save(folder, "repeated", [x, times], {"y": y})

@@ -1,4 +1,4 @@
-"""Inferences that wait for the same model share runs, and nobody can tell by their results."""
+"""Inferences that wait for the same model share runs, which does not show in their results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_tickets_share_runs(tmp_path: Path, options: Sequence[str], says: 
 
 
 @pytest.mark.parametrize("value", ["1", "65", "many", "-2"])
-def test_what_no_batch_can_be(value: str) -> None:
+def test_a_batch_size_that_cannot_be_is_refused(value: str) -> None:
     command = [sys.executable, "-m", "headrace.server", f"--batch={value}", "model.xml"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode != 0

@@ -31,7 +31,7 @@ OWN = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @pytest.mark.parametrize("channels", [1, 8])
-async def test_a_burst_within_the_limit(serve: Serve, tmp_path: Path, channels: int) -> None:
+async def test_a_burst_within_the_limit_is_served(serve: Serve, tmp_path: Path, channels: int) -> None:
     served = serve(str(models.scale(tmp_path)))
     async with AsyncExitStack() as stack:
         opened = [
@@ -43,7 +43,7 @@ async def test_a_burst_within_the_limit(serve: Serve, tmp_path: Path, channels: 
     assert [response.raw_output_contents[0] for response in responses] == [answer(each) for each in range(BURST)]
 
 
-async def test_a_burst_of_the_other_protocol(serve: Serve, tmp_path: Path) -> None:
+async def test_a_burst_of_the_native_protocol_is_served(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)))
     async with hc.connect(served.address) as server:
         asked = [server.infer("scale", {"x": np.array([number], np.float32)}) for number in range(BURST)]
@@ -51,8 +51,8 @@ async def test_a_burst_of_the_other_protocol(serve: Serve, tmp_path: Path) -> No
     assert [each["y"].tobytes() for each in answers] == [answer(each) for each in range(BURST)]
 
 
-async def test_a_burst_beyond_the_limit(serve: Serve, tmp_path: Path) -> None:
-    """Who is not served is told so, in words that say that it may be later; not with gRPC's bare CANCELLED."""
+async def test_calls_beyond_the_limit_are_refused_retryably(serve: Serve, tmp_path: Path) -> None:
+    """A refusal says that the call may succeed later; it is not gRPC's bare CANCELLED."""
     served = serve(str(models.slow(tmp_path, steps=2)), "--streams=20", "--slots=1")
     one = np.ones(1, np.float32)
     async with hc.connect(served.address) as server:
@@ -67,7 +67,7 @@ async def test_a_burst_beyond_the_limit(serve: Serve, tmp_path: Path) -> None:
         assert (await server.infer("slow", {"x": one}))["y"].tolist() == [1]
 
 
-def test_probes_of_a_server_that_is_full(serve: Serve, tmp_path: Path) -> None:
+def test_a_full_server_answers_probes(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)), "--streams=2")
     operator = Operator(served.address)
     with operator.channel, StubStream(served.address), StubStream(served.address):
@@ -87,7 +87,7 @@ def test_probes_of_a_server_that_is_full(serve: Serve, tmp_path: Path) -> None:
             next(native.Stream(iter(()), timeout=5))
 
 
-async def test_a_burst_of_probes_of_a_server_that_is_full(serve: Serve, tmp_path: Path) -> None:
+async def test_a_full_server_answers_a_burst_of_probes(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)), "--streams=1")
     with StubStream(served.address):
         async with grpc.aio.insecure_channel(served.address) as channel:
@@ -99,7 +99,7 @@ async def test_a_burst_of_probes_of_a_server_that_is_full(serve: Serve, tmp_path
             assert (await check(health_pb2.HealthCheckRequest(), timeout=5)).status == SERVING
 
 
-def test_watches_are_bounded_and_leave_room_for_the_others(serve: Serve, tmp_path: Path) -> None:
+def test_watches_are_bounded_and_leave_room_for_others(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)), "--streams=1")
     operator = Operator(served.address)
     with operator.channel, ExitStack() as stack:

@@ -126,7 +126,7 @@ async def garbage(address: str, seed: int) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_still_alive(serve: Serve, tmp_path: Path) -> None:
+async def test_a_server_survives_wild_clients(serve: Serve, tmp_path: Path) -> None:
     served = serve(
         f"scale={models.scale(tmp_path)}",
         f"slow={models.slow(tmp_path, steps=3)}",

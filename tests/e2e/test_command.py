@@ -62,7 +62,7 @@ def headrace(tmp_path: Path) -> Headrace:
     return run
 
 
-def test_models(served: Served, headrace: Headrace) -> None:
+def test_models_are_listed(served: Served, headrace: Headrace) -> None:
     lines = [line.split() for line in headrace("models", served.address).stdout.splitlines()]
     assert lines[0] == ["MODEL", "VERSION", "SLOTS", "PORT", "NAME", "TENSOR"]
     first = lines.index(["add_multiply", "1", lines[1][2], "in", "x", "FP32[?,16]"])
@@ -78,7 +78,7 @@ def test_models(served: Served, headrace: Headrace) -> None:
     assert found[1]["inputs"][0]["shape"] == [{"min": 2, "max": 8}, 16]
 
 
-def test_status(served: Served, headrace: Headrace) -> None:
+def test_status_is_shown(served: Served, headrace: Headrace) -> None:
     text = headrace("status", served.address).stdout
     assert f"at {served.address}, serving" in text
     assert "tickets in flight 0" in text
@@ -94,7 +94,7 @@ def infer(headrace: Headrace, *arguments: str) -> dict[str, Any]:
     return {output["name"]: output for output in document["outputs"]}
 
 
-def test_inputs_of_every_kind(served: Served, headrace: Headrace, tmp_path: Path) -> None:
+def test_inputs_of_every_kind_are_taken(served: Served, headrace: Headrace, tmp_path: Path) -> None:
     x = np.arange(32, dtype=np.float32).reshape(2, 16)
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "y.json").write_text(json.dumps(np.full((2, 16), 3).tolist()))
@@ -112,7 +112,7 @@ def test_inputs_of_every_kind(served: Served, headrace: Headrace, tmp_path: Path
     assert outputs["same"]["data"] == [[True], [False]]
 
 
-def test_only_the_outputs_that_were_asked_for(served: Served, headrace: Headrace) -> None:
+def test_only_the_outputs_that_were_asked_for_are_shown(served: Served, headrace: Headrace) -> None:
     arguments = (served.address, "wide", "--input", "x=random")
     assert list(infer(headrace, *arguments, "--output", "small")) == ["small"]
     assert list(infer(headrace, *arguments, "--output", "large", "--output", "small")) == ["large", "small"]
@@ -122,7 +122,7 @@ def test_only_the_outputs_that_were_asked_for(served: Served, headrace: Headrace
     assert row.endswith(" ...")
 
 
-def test_random_inputs(served: Served, headrace: Headrace) -> None:
+def test_random_inputs_are_made(served: Served, headrace: Headrace) -> None:
     arguments = (served.address, "bounded_add_multiply", "--input", "x=random", "--input", "y=random", "--output=sum")
     first, second = (infer(headrace, *arguments, "--seed=1")["sum"] for _ in range(2))
     assert first["data"] == second["data"]
@@ -148,7 +148,7 @@ def test_saved_outputs_are_inputs_again(served: Served, headrace: Headrace, tmp_
     assert np.array_equal(np.load(tmp_path / outputs["same"]["file"]).reshape(-1), flat)
 
 
-def test_what_the_server_says(served: Served, headrace: Headrace, tmp_path: Path) -> None:
+def test_errors_of_the_server_are_sentences(served: Served, headrace: Headrace, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
     given = ("--input", "x=random", "--input", "y=random")
     target = served.address
@@ -163,7 +163,7 @@ def test_what_the_server_says(served: Served, headrace: Headrace, tmp_path: Path
         assert said in headrace("infer", target, *arguments, code=1).stderr
 
 
-def test_what_cannot_be_asked(served: Served, headrace: Headrace, tmp_path: Path) -> None:
+def test_wrong_arguments_are_sentences(served: Served, headrace: Headrace, tmp_path: Path) -> None:
     np.save(tmp_path / "doubles.npy", np.zeros((1, 16)))
     (tmp_path / "broken.json").write_text("[1,")
     (tmp_path / "taken").touch()
@@ -185,7 +185,7 @@ def test_what_cannot_be_asked(served: Served, headrace: Headrace, tmp_path: Path
         assert said in headrace(*arguments, code=2).stderr
 
 
-def test_nobody_answers(headrace: Headrace) -> None:
+def test_a_server_that_does_not_answer_is_a_sentence(headrace: Headrace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "UNAVAILABLE: no server answers" in headrace("models", f"127.0.0.1:{port}", code=1).stderr
@@ -221,7 +221,7 @@ def test_an_interrupt_is_quiet() -> None:
     assert process.returncode == 130
 
 
-def test_a_reader_that_has_seen_enough(served: Served) -> None:
+def test_a_closed_pipe_is_quiet(served: Served) -> None:
     arguments = ["infer", served.address, "wide", "--input", "x=random", "--json"]
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout

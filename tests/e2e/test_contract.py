@@ -79,7 +79,7 @@ def test_the_server_speaks_first(stream: StubStream) -> None:
     assert stream.hello.version
 
 
-def test_infer_keep_chain_and_fetch_in_one_frame(stream: StubStream) -> None:
+def test_infer_keep_chain_and_fetch_may_share_one_frame(stream: StubStream) -> None:
     stream.send(
         define(1, tensor("x"), tensor("y"), outputs=("sum",), keep=("product",)),
         define(2, reference("x", "product", take=True), tensor("y"), outputs=("product", "sum"), keep=("sum",)),
@@ -112,7 +112,7 @@ def test_infer_keep_chain_and_fetch_in_one_frame(stream: StubStream) -> None:
     good(stream, 8)
 
 
-def test_zeros_are_an_input_that_nobody_sends(stream: StubStream) -> None:
+def test_inputs_of_zeros_are_not_sent(stream: StubStream) -> None:
     zeros = pb.Input(name="y", zeros=pb.Zeros(datatype=pb.FP32, shape=[1, 16]))
     stream.send(
         define(1, tensor("x"), zeros, outputs=("sum", "product")),
@@ -159,7 +159,7 @@ CONTENT = [
 
 
 @pytest.mark.parametrize(("inputs", "arrays", "code", "named"), CONTENT, ids=[case[3] for case in CONTENT])
-def test_bad_inputs(
+def test_bad_inputs_fail(
     stream: StubStream,
     inputs: tuple[pb.Input, ...],
     arrays: list[npt.NDArray[Any]],
@@ -187,7 +187,7 @@ def test_bad_inputs(
         (pb.Call(model="am", inputs=[tensor("x")] * 2000), pb.INVALID_ARGUMENT, "2000 inputs"),
     ],
 )  # fmt: skip
-def test_bad_calls(stream: StubStream, call: pb.Call, code: pb.Code.ValueType, named: str) -> None:
+def test_bad_calls_fail(stream: StubStream, call: pb.Call, code: pb.Code.ValueType, named: str) -> None:
     data = [X.tobytes()] * 2
     stream.send(Command(kind=Command.DEFINE, call=1, define=call), Command(tag=5, call=1, tensors=2), tensors=data)
     assert len(failure(stream, 5, code, named).message) < 600
@@ -211,7 +211,9 @@ def test_bad_calls(stream: StubStream, call: pb.Call, code: pb.Code.ValueType, n
         (Command(kind=Command.Kind.ValueType(99), tag=3), 0, pb.UNIMPLEMENTED, "99"),
     ],
 )
-def test_bad_commands(stream: StubStream, command: pb.Command, tag: int, code: pb.Code.ValueType, named: str) -> None:
+def test_bad_commands_are_rejected_with_tag_zero(
+    stream: StubStream, command: pb.Command, tag: int, code: pb.Code.ValueType, named: str
+) -> None:
     zeros = [pb.Input(name=name, zeros=pb.Zeros(datatype=pb.FP32, shape=[1, 16])) for name in "xy"]
     stream.send(define(1, *zeros), define(2, reference("x", "sum"), zeros[1]), command)
     failure(stream, tag, code, named)
@@ -240,7 +242,9 @@ def test_release_and_cancel_of_what_is_not_there_are_ignored(stream: StubStream)
         (b"\x1a\x83\x80\x40" + b"a" * ((1 << 20) + 3), "besides its tensors"),
     ],
 )
-def test_bytes_that_are_no_frame(served: Served, message: bytes, named: str) -> None:
+def test_bytes_that_are_not_a_frame_are_rejected_and_the_stream_lives_on(
+    served: Served, message: bytes, named: str
+) -> None:
     with grpc.insecure_channel(served.address) as channel:
         before = served.resident_bytes()
         raw: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/headrace.v1.Inference/Stream")
@@ -256,7 +260,7 @@ def test_bytes_that_are_no_frame(served: Served, message: bytes, named: str) -> 
         assert served.resident_bytes() - before < 64 << 20
 
 
-def test_over_the_window_is_refused_and_nothing_of_it_happens(stream: StubStream) -> None:
+def test_an_infer_over_the_window_is_refused_without_any_effect(stream: StubStream) -> None:
     """All in one frame, so that none of them has ended when the last is read."""
     stream.send(
         define(1, tensor("x"), tensor("y"), outputs=("sum",), keep=("sum",)),
@@ -275,7 +279,7 @@ def test_over_the_window_is_refused_and_nothing_of_it_happens(stream: StubStream
     np.testing.assert_array_equal(outputs["sum"], X * 3)
 
 
-def test_an_event_over_the_largest_message_of_the_client(serve: Serve, tmp_path: Path) -> None:
+def test_an_event_over_the_largest_message_of_the_client_fails(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"wide={models.wide(tmp_path)}")
     with StubStream(served.address) as stream:
         stream.send(

@@ -1,4 +1,4 @@
-"""Models come and go under load, for those who may say so."""
+"""Models are loaded and unloaded under load, by clients that may do so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def operator(scale: Served) -> Iterator[Operator]:
         yield operator
 
 
-def test_without_the_flag_nothing_changes(serve: Serve, tmp_path: Path) -> None:
+def test_models_stay_as_they_are_without_model_control(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"m={models.scale(tmp_path)}")
     operator = Operator(served.address)
     with operator.channel:
@@ -57,7 +57,7 @@ def test_without_the_flag_nothing_changes(serve: Serve, tmp_path: Path) -> None:
             operator.log(log_file="/tmp/log")
 
 
-def test_unload_and_load(operator: Operator, scale: Served) -> None:
+def test_a_model_is_unloaded_and_loaded_again(operator: Operator, scale: Served) -> None:
     with blocking.connect(scale.address) as server:
         operator.unload("m")
         assert operator.index() == [("m", "1", "UNAVAILABLE", "unloaded"), ("other", "1", "READY", "")]
@@ -71,7 +71,7 @@ def test_unload_and_load(operator: Operator, scale: Served) -> None:
         assert server.infer("m", {"x": np.ones(1, np.float32)})["y"].tolist() == [3.0]
 
 
-def test_what_is_not_there_and_what_is_not_taken(operator: Operator) -> None:
+def test_unknown_models_and_parameters_are_refused(operator: Operator) -> None:
     for change in (operator.load, operator.unload):
         with refused(Code.NOT_FOUND, "'nope'"):
             change("nope")
@@ -91,7 +91,7 @@ def test_what_is_not_there_and_what_is_not_taken(operator: Operator) -> None:
     assert operator.index(ready=True) == [("m", "1", "READY", ""), ("other", "1", "READY", "")]
 
 
-def test_a_model_is_read_anew(serve: Serve, tmp_path: Path) -> None:
+def test_a_model_is_read_anew_when_it_is_loaded(serve: Serve, tmp_path: Path) -> None:
     path = models.scale(tmp_path)
     weights, broken = path.with_suffix(".bin"), tmp_path / "broken"
     served = serve(f"m={path}", "--model-control")
@@ -130,7 +130,7 @@ def test_a_model_is_read_anew(serve: Serve, tmp_path: Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """As files of models that are in use are to be replaced: nobody ever sees half of one."""
+    """As files of models that are in use are to be replaced: no reader ever sees half of one."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
     new.rename(path)
@@ -170,7 +170,7 @@ class User:
         tickets[-1].release()
 
 
-def test_nobody_gets_a_wrong_answer_while_models_come_and_go(scale: Served, operator: Operator) -> None:
+def test_no_client_gets_a_wrong_answer_while_models_come_and_go(scale: Served, operator: Operator) -> None:
     end = threading.Event()
     users = [User(scale.address, number) for number in range(20)]
     with ThreadPoolExecutor(len(users)) as threads:
@@ -228,7 +228,7 @@ def heavy(folder: Path, nbytes: int) -> Path:
     return path
 
 
-def test_the_verbosity_of_the_log(operator: Operator, scale: Served) -> None:
+def test_the_verbosity_of_the_log_changes(operator: Operator, scale: Served) -> None:
     def on(*names: str) -> dict[str, bool | int | str]:
         kinds = ("log_info", "log_warning", "log_error")
         shown: dict[str, bool | int | str] = {"log_file": "", "log_format": "default"}

@@ -52,7 +52,7 @@ async def test_every_numeric_datatype_comes_back_bit_by_bit(address: str) -> Non
     assert served["bf16"].inputs[0].dtype == ml_dtypes.bfloat16
 
 
-async def test_scalars(address: str) -> None:
+async def test_scalars_are_served(address: str) -> None:
     async with hc.connect(address) as server, server.stream() as stream:
         for x in (np.float32(41), np.array(41, np.float32)):
             outputs = await (await stream.submit("scalar", {"x": x}, keep=["next"]))
@@ -60,7 +60,7 @@ async def test_scalars(address: str) -> None:
             assert outputs["next"] == 42
 
 
-async def test_strings(address: str) -> None:
+async def test_strings_are_served(address: str) -> None:
     words = np.array(["water", "", "mühle", b"\x00\xff", "x" * 100_000], object)
     expected = [b"water", b"", "mühle".encode(), b"\x00\xff", b"x" * 100_000]
     async with hc.connect(address) as server, server.stream() as stream:
@@ -83,7 +83,7 @@ async def test_strings(address: str) -> None:
             await (await stream.submit("strings", {"x": np.zeros(1, np.float32)}))
 
 
-async def test_bounded_dimensions(address: str) -> None:
+async def test_bounded_dimensions_are_checked(address: str) -> None:
     async with hc.connect(address) as server, server.stream() as stream:
         (model,) = [model for model in await server.models() if model.name == "bounded_add_multiply"]
         assert model.inputs[0].shape == ((2, 8), 16)
@@ -97,7 +97,7 @@ async def test_bounded_dimensions(address: str) -> None:
                 await (await stream.submit("bounded_add_multiply", {"x": x, "y": x}))
 
 
-async def test_shapes_that_depend_on_data(address: str) -> None:
+async def test_shapes_that_depend_on_data_are_served(address: str) -> None:
     async with hc.connect(address) as server, server.stream() as stream:
         for times in (1, 0, 40_000, 3):
             x = np.arange(5, dtype=np.float32)
@@ -120,7 +120,7 @@ async def test_an_empty_input_never_gets_what_was_computed_before(address: str) 
 
 
 @pytest.mark.parametrize("type_name", ["i4", "u4", "nf4", "u1", "f8e4m3"])
-def test_what_has_no_bytes_of_its_own_is_refused(tmp_path: Path, type_name: str) -> None:
+def test_a_datatype_without_whole_bytes_is_refused(tmp_path: Path, type_name: str) -> None:
     ended = run_server(f"small={models.of_type(tmp_path, type_name)}")
     assert ended.returncode == 3
     assert "'small'" in ended.stderr
@@ -128,7 +128,7 @@ def test_what_has_no_bytes_of_its_own_is_refused(tmp_path: Path, type_name: str)
     assert "Traceback" not in ended.stderr
 
 
-async def test_an_output_larger_than_any_message(serve: Serve, tmp_path: Path) -> None:
+async def test_an_output_larger_than_any_message_is_fetched_in_slices(serve: Serve, tmp_path: Path) -> None:
     """300 MB, kept and fetched by the library in slices, with bounded memory on both sides."""
     served = serve(f"repeated={models.repeated(tmp_path)}", "--keep-bytes=400MiB")
     x = np.arange(1000, dtype=np.float32)

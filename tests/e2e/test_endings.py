@@ -19,7 +19,7 @@ from tests.e2e.held import until_nothing_is_held
 ONE = np.ones(1, np.float32)
 
 
-async def test_a_hundred_good_answers_around_three_bad_ones(serve: Serve, tmp_path: Path) -> None:
+async def test_a_hundred_good_answers_survive_three_bad_requests(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"slow={models.slow(tmp_path)}", f"am={models.add_multiply(tmp_path)}", "--slots=1", "--window=200")
     async with hc.connect(served.address) as server, server.stream() as stream:
         running = await stream.submit("slow", {"x": ONE})
@@ -58,7 +58,7 @@ async def test_a_deadline_stops_a_run(serve: Serve, tmp_path: Path) -> None:
             await until_nothing_is_held(server)
 
 
-async def test_a_failure_inside_the_runtime(serve: Serve, tmp_path: Path) -> None:
+async def test_a_failure_inside_the_runtime_fails_its_ticket_alone(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"failing={models.failing(tmp_path)}", "--slots=1")
     async with hc.connect(served.address) as server, server.stream() as stream:
         for _ in range(3):

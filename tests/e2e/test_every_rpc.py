@@ -79,14 +79,14 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
         assert " ERROR " not in served.log
 
 
-def test_nothing_is_forgotten() -> None:
+def test_every_rpc_is_tested_here() -> None:
     assert len(RPCS) == 28
     assert {*IN_BAND, REFLECTION} <= RPCS.keys()
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if rpc not in IN_BAND])
-def test_bytes_that_are_no_message(channel: grpc.Channel, rpc: str, garbage: str) -> None:
+def test_bytes_that_are_not_a_message_are_refused_by_every_rpc(channel: grpc.Channel, rpc: str, garbage: str) -> None:
     data = GARBAGE[garbage]
     kind = GetMessageClass(RPCS[rpc].input_type)
     if garbage == "no UTF-8" and is_message(kind, data):
@@ -107,7 +107,7 @@ def is_message(kind: Any, data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_a_stream_lives_on_after_bytes_that_are_no_frame(channel: grpc.Channel, garbage: str) -> None:
+def test_a_stream_lives_on_after_bytes_that_are_not_a_frame(channel: grpc.Channel, garbage: str) -> None:
     cancel = pb.ClientFrame(commands=[Command(kind=Command.CANCEL, tag=7)]).SerializeToString()
     tag_0 = pb.ClientFrame(commands=[Command(tag=0)]).SerializeToString()
     ended = call(channel, STREAM, GARBAGE[garbage], cancel, tag_0)
@@ -118,7 +118,9 @@ def test_a_stream_lives_on_after_bytes_that_are_no_frame(channel: grpc.Channel, 
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_a_stream_of_the_other_protocol_lives_on(channel: grpc.Channel, garbage: str) -> None:
+def test_a_stream_of_the_other_protocol_lives_on_after_bytes_that_are_not_a_message(
+    channel: grpc.Channel, garbage: str
+) -> None:
     ended = call(channel, TRITON, GARBAGE[garbage], request(1).SerializeToString())
     assert ended.code is grpc.StatusCode.OK
     bad, good = map(oip.ModelStreamInferResponse.FromString, ended.messages)
@@ -131,7 +133,7 @@ def faulty(where: str, folder: Path) -> Served:
     return Served([where, str(models.scale(folder)), "--model-control", F32], folder / "log", module="tests.e2e.faulty")
 
 
-def test_handlers_that_fail(tmp_path: Path) -> None:
+def test_a_handler_that_fails_gives_an_incident(tmp_path: Path) -> None:
     """Each is an incident: INTERNAL with an id, under which the log has it once."""
     with faulty("handlers", tmp_path) as served, grpc.insecure_channel(served.address) as channel:
         ids: list[str] = []
@@ -173,18 +175,22 @@ def neighbour(broken: Served) -> Iterator[StubStream]:
 class TestStreamsThatFail:
     """The stream ends, or where it can be told apart its one request does. Others lose nothing."""
 
-    def test_the_reader_in_the_middle_of_a_frame(self, broken: Served, neighbour: StubStream) -> None:
+    def test_a_reader_that_fails_in_the_middle_of_a_frame_ends_its_stream(
+        self, broken: Served, neighbour: StubStream
+    ) -> None:
         with StubStream(broken.address) as stream:
             infer(stream, 1, keep=True, more=[Command(kind=Command.CANCEL, tag=BROKEN_TAG), Command(tag=3, call=1)])
             check_incident(broken, stream)
 
-    def test_the_writer(self, broken: Served, neighbour: StubStream) -> None:
+    def test_a_writer_that_fails_ends_its_stream(self, broken: Served, neighbour: StubStream) -> None:
         with StubStream(broken.address) as stream:
             stream.send(Command(kind=Command.FETCH, tag=BROKEN_TAG, fetch=pb.Fetch(source=9)), Command(tag=0))
             stream.send(Command(tag=BROKEN_TAG, call=1, tensors=0))
             check_incident(broken, stream)
 
-    def test_requests_of_the_other_protocol(self, broken: Served, neighbour: StubStream) -> None:
+    def test_requests_of_the_other_protocol_that_fail_give_an_incident(
+        self, broken: Served, neighbour: StubStream
+    ) -> None:
         """One that cannot be read and one whose response cannot be written; the stream goes on."""
         requests = [request(number) for number in range(4)]
         requests[1].id, requests[2].id = "broken request", "broken response"
@@ -203,7 +209,7 @@ class TestStreamsThatFail:
                 assert alone.code is grpc.StatusCode.INTERNAL
                 assert INCIDENT.fullmatch(alone.details)
 
-    def test_what_admits_them(self, broken: Served, neighbour: StubStream) -> None:
+    def test_an_admission_that_fails_gives_an_incident(self, broken: Served, neighbour: StubStream) -> None:
         """What had been admitted is not known then, so the stream ends."""
         bad = request(1)
         bad.parameters["priority"].uint64_param = 7  # 3 of ours

@@ -42,14 +42,14 @@ def graph_address(serve: Serve, tmp_path: Path) -> str:
     return serve(str(tmp_path / "models" / "scale.xml"), str(tmp_path / "models" / "join.xml")).address
 
 
-def test_graph(graph_address: str) -> None:
+def test_the_graph_example_runs(graph_address: str) -> None:
     printed = run("graph.py", graph_address)
     assert "the sum is that of NumPy: True" in printed
     assert "640,000 bytes were sent; 640,000 of sum and 128 of product came back" in printed
     assert "2,560,000 bytes, never left the server; it kept 1,280,000 bytes at the end" in printed
 
 
-def test_script(graph_address: str) -> None:
+def test_the_script_example_runs(graph_address: str) -> None:
     assert run("script.py", graph_address).splitlines() == [
         "join 1: x FP32[?,16], y FP32[?,16] -> sum FP32[?,16], product FP32[?,16]",
         "scale 1: x FP32[?,16] -> y FP32[?,16]",
@@ -60,7 +60,7 @@ def test_script(graph_address: str) -> None:
     ]
 
 
-def test_pipelined(serve: Serve, tmp_path: Path) -> None:
+def test_the_pipelined_example_runs(serve: Serve, tmp_path: Path) -> None:
     address = serve(f"resnet50={RESNET}").address
     noise = run("pipelined.py", address).splitlines()
     assert [line.split(":")[0] for line in noise[:-1]] == [f"noise {i}" for i in range(32)]
@@ -75,7 +75,7 @@ def test_pipelined(serve: Serve, tmp_path: Path) -> None:
     assert last.startswith("2 images")
 
 
-def test_recurrent(serve: Serve) -> None:
+def test_the_recurrent_example_runs(serve: Serve) -> None:
     *seconds, last = run("recurrent.py", serve(f"speech={silero()}").address).splitlines()
     assert last == "282 chunks, whose states of 1 KiB each stayed on the server"
     assert len(seconds) == 9
@@ -86,7 +86,7 @@ def test_recurrent(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("example", ["graph.py", "recurrent.py", "pipelined.py", "script.py"])
-def test_a_server_without_the_model_is_one_line(serve: Serve, tmp_path: Path, example: str) -> None:
+def test_a_server_without_the_model_of_an_example_is_one_line(serve: Serve, tmp_path: Path, example: str) -> None:
     printed = run(example, serve(f"other={models.scalar(tmp_path)}").address, code=1)
     assert printed.startswith("NOT_FOUND: there is no model")
     assert printed.count("\n") == 1

@@ -49,7 +49,7 @@ async def test_a_packaged_model_equals_openvino_alone(
             np.testing.assert_allclose(outputs[port.name], array, atol=1e-4)
 
 
-async def test_tensorflow(serve: Serve, tmp_path: Path) -> None:
+async def test_a_tensorflow_model_is_served(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "add.pbtxt"
     path.write_text(GRAPH)
     served = serve(f"add={path}")

@@ -41,17 +41,17 @@ def test_health_follows_the_models(operator: Operator) -> None:
         assert operator.check(service) == SERVING
     with refused(grpc.StatusCode.NOT_FOUND, "'nope'"):
         operator.check("nope")
-    whole, model, nobody = (operator.watch(service) for service in ("", "m", "nope"))
+    whole, model, unknown = (operator.watch(service) for service in ("", "m", "nope"))
     with_company = operator.watch("m")
-    assert [next(watch) for watch in (whole, model, nobody, with_company)] == [SERVING, SERVING, UNKNOWN, SERVING]
-    # One of those that watch the same leaves, the other goes on.
+    assert [next(watch) for watch in (whole, model, unknown, with_company)] == [SERVING, SERVING, UNKNOWN, SERVING]
+    # One of two watches of the same model ends, the other goes on.
     with_company.call.cancel()
     operator.unload("m")
     assert next(model) == NOT_SERVING
     assert (operator.check("m"), operator.check("other"), operator.check("")) == (NOT_SERVING, SERVING, SERVING)
     operator.load("m")
     assert next(model) == SERVING
-    for watch in (whole, model, nobody):
+    for watch in (whole, model, unknown):
         watch.call.cancel()
 
 

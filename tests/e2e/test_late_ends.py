@@ -38,7 +38,7 @@ async def nothing_is_held(server: hc.Server) -> hc.ModelStatus:
     raise AssertionError(f"still held: {status}")
 
 
-async def test_a_late_failure_ends_its_ticket_and_the_slot_goes_on(server: hc.Server) -> None:
+async def test_a_late_failure_ends_its_ticket_and_its_slot_goes_on(server: hc.Server) -> None:
     async with server.stream() as stream:
         for _ in range(3):
             began = time.monotonic()
@@ -55,7 +55,7 @@ async def test_a_late_failure_ends_its_ticket_and_the_slot_goes_on(server: hc.Se
 
 @pytest.mark.parametrize("shape", [GOOD, BAD], ids=["completes", "fails"])
 @pytest.mark.parametrize("end", ["cancel", "deadline", "vanish"])
-async def test_a_run_that_nobody_wants_gives_its_slot_back(server: hc.Server, end: str, shape: np.ndarray) -> None:
+async def test_a_stopped_run_gives_its_slot_back(server: hc.Server, end: str, shape: np.ndarray) -> None:
     for _ in range(3):
         stream = server.stream()
         async with asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""The load test against a real server, each of the four ways: its figures are those that the server itself counts."""
+"""The load test against a real server, each of the four ways: its figures equal those of the server itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def answers(
     count: int,
     inputs: Inputs = INPUTS,
 ) -> Sequence[Answer]:
-    """Of so many calls at once, on two callers."""
+    """The outputs of `count` calls at once, on two callers."""
     async with connect_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
         return await asyncio.gather(*(callers[number % 2].call(inputs) for number in range(count)))
 
@@ -92,7 +92,7 @@ async def test_every_request_is_an_inference(served: Served, protocol: Protocol,
             assert 0 <= queued + running < answer.ended - answer.sent
 
 
-async def test_what_is_kept_is_released(serve: Serve, tmp_path: Path) -> None:
+async def test_kept_outputs_are_released(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"add={models.add_multiply(tmp_path)}", "--keep-bytes=16KiB")
     request = Request("add", "", outputs=(), keep=("sum", "product"))
     # Less than fifty of them would keep.
@@ -102,7 +102,7 @@ async def test_what_is_kept_is_released(serve: Serve, tmp_path: Path) -> None:
 
 
 @ways
-async def test_errors_are_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
+async def test_errors_are_recorded_as_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
     in_band = (protocol, mode) == ("oip", "stream")
     unknown = Request("other", "")
     for answer in await answers(served, protocol, mode, unknown, 3):
@@ -115,7 +115,7 @@ async def test_errors_are_answers(served: Served, protocol: Protocol, mode: Mode
 
 
 @ways
-async def test_timeouts_are_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
+async def test_timeouts_are_recorded_as_answers(served: Served, protocol: Protocol, mode: Mode) -> None:
     inputs = {"x": np.ones(1, np.float32)}
     for answer in await answers(served, protocol, mode, Request("slow", "", timeout=0.05), 2, inputs):
         # The timer of the client and that of the server are a race, and only one of them has a code here.
@@ -125,7 +125,7 @@ async def test_timeouts_are_answers(served: Served, protocol: Protocol, mode: Mo
 
 
 @ways
-async def test_a_run_of_two_processes(served: Served, protocol: Protocol, mode: Mode) -> None:
+async def test_a_run_may_have_two_processes(served: Served, protocol: Protocol, mode: Mode) -> None:
     open_loop, closed_loop = Phase(OpenLoop(200, 400), 0.0, 0.5), Phase(ClosedLoop(8), 0.0, None, 100)
     first, second = await run(job_for(served, protocol, mode, open_loop, closed_loop))
     assert (first.planned, first.unsent, first.samples.count) == (150, 0, 150)
@@ -148,7 +148,7 @@ async def test_both_protocols_describe_a_model_alike(served: Served, protocol: P
 
 
 @ways
-async def test_a_model_that_is_not_there(served: Served, protocol: Protocol, mode: Mode) -> None:
+async def test_a_model_that_is_not_there_is_an_error(served: Served, protocol: Protocol, mode: Mode) -> None:
     job = job_for(served, protocol, mode, Phase(ClosedLoop(1), 0.0, 1.0))
     with pytest.raises(NotFound, match="other"):
         await run(replace(job, request=Request("other", "")))

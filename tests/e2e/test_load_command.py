@@ -162,7 +162,7 @@ async def test_an_interrupt_reports_what_there_is() -> None:
 
 
 async def test_an_interrupt_before_anything_was_sent_says_nothing() -> None:
-    """Nobody answers at this address, so that it is still trying to connect."""
+    """No server answers at this address, so it is still trying to connect."""
     ended = await headrace("load", "192.0.2.1:8001", *OIP, interrupted_after=2)
     assert ended == (130, "", "")
 

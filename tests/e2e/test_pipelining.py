@@ -14,7 +14,7 @@ from tests.e2e.conftest import Serve
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-async def test_ten_thousand_inferences_on_one_stream(serve: Serve, tmp_path: Path, ordered: bool) -> None:
+async def test_ten_thousand_inferences_share_one_stream(serve: Serve, tmp_path: Path, ordered: bool) -> None:
     served = serve(f"am={models.add_multiply(tmp_path)}", "--window=64")
     y = np.arange(16, dtype=np.float32).reshape(1, 16)
     ends: list[int] = []
@@ -41,7 +41,7 @@ async def test_ten_thousand_inferences_on_one_stream(serve: Serve, tmp_path: Pat
         assert ends == sorted(ends)
 
 
-async def test_an_ordered_stream_waits_for_the_slow_one(serve: Serve, tmp_path: Path) -> None:
+async def test_an_ordered_stream_waits_for_the_slow_infer(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"slow={models.slow(tmp_path, steps=4)}", f"scale={models.scale(tmp_path)}")
     ends: list[str] = []
 
@@ -82,7 +82,7 @@ async def test_clients_that_share_a_model_never_see_each_others_data(serve: Serv
             tasks.create_task(client(number))
 
 
-async def test_a_model_with_variables_starts_anew_for_everyone(serve: Serve, tmp_path: Path) -> None:
+async def test_a_model_with_variables_starts_anew_for_every_ticket(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"counter={models.counter(tmp_path)}", "--slots=1")
     async with hc.connect(served.address) as server, server.stream() as stream:
         for value in (1.0, 1.0, 5.0, 1.0):

@@ -17,7 +17,7 @@ from tests.e2e.serving import run_server
 from tests.e2e.stubs import Command, Event, StubStream
 
 
-def test_one_line_on_standard_output(serve: Serve, tmp_path: Path) -> None:
+def test_one_line_is_on_standard_output(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"first={models.scale(tmp_path)}", str(models.onnx_add(tmp_path)))
     assert served.process.stdout is not None
     assert "(2 models)" in f"({len(described(served.address))} models)"
@@ -69,7 +69,9 @@ BAD_SECONDS = [
         (["{model}", "--device=WARP"], 3, "'scale'"),
     ],
 )
-def test_exit_codes_and_sentences(tmp_path: Path, arguments: list[str], code: int, named: str) -> None:
+def test_errors_at_start_are_sentences_with_exit_codes(
+    tmp_path: Path, arguments: list[str], code: int, named: str
+) -> None:
     text = tmp_path / "text.xml"
     text.write_text("this is no model")
     unknown = tmp_path / "unknown.toml"
@@ -82,7 +84,7 @@ def test_exit_codes_and_sentences(tmp_path: Path, arguments: list[str], code: in
     assert "Traceback" not in ended.stderr
 
 
-def test_a_taken_port(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

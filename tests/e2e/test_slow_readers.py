@@ -64,7 +64,7 @@ def infers(stream: StubStream, count: int) -> None:
 
 
 def stalled(flood: Flood, work: Callable[[], None]) -> None:
-    """Return when the flood has come to a stand: no frame more while somebody else got his work done."""
+    """Return when the flood has come to a stand: no further frame comes while another client is served."""
     for _ in range(100):
         before = flood.sent
         work()
@@ -79,7 +79,7 @@ def served(serve: Serve, tmp_path: Path) -> Served:
     return serve(f"wide={wide}", f"am={am}", "--unsent-bytes=16MiB", "--window=64", "--slots=2")
 
 
-def test_refusals_that_nobody_reads(served: Served) -> None:
+def test_refusals_that_are_not_read_do_not_pile_up(served: Served) -> None:
     """A reader that always reads, with a peer that never does, would fill the memory with answers."""
     with StubStream(served.address) as other:
         infers(other, 200)
@@ -93,7 +93,7 @@ def test_refusals_that_nobody_reads(served: Served) -> None:
         infers(other, 200)
 
 
-def test_large_outputs_that_nobody_reads(served: Served) -> None:
+def test_large_outputs_that_are_not_read_do_not_pile_up(served: Served) -> None:
     """60 tickets of 4 MiB each: while more than the budget is unsent, nothing starts but the oldest."""
     open_ = Command(kind=Command.OPEN, open=pb.Open(max_message_bytes=64 * MIB))
     with StubStream(served.address) as other, Trickle(served.address, free=4096) as slow:
@@ -112,7 +112,7 @@ def test_large_outputs_that_nobody_reads(served: Served) -> None:
 
 
 def settled(served: Served, work: Callable[[], None]) -> pb.ModelStatus:
-    """The status of the model `wide`, when it stays the same and somebody is stuck in it."""
+    """The status of the model `wide`, once it stays the same while a ticket is stuck in it."""
     with grpc.insecure_channel(served.address) as channel:
         seen = pb.ModelStatus()
         for _ in range(100):

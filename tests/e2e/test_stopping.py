@@ -89,9 +89,9 @@ def wait_until_it_computes(served: Served, before: float) -> None:
 
 
 class TestIdle:
-    """With nothing in flight and nothing kept the server ends at once, whoever is connected, and tells all."""
+    """With nothing in flight and nothing kept the server ends at once, and tells every client."""
 
-    def test_streams_watches_and_silence(self, serve: Serve, tmp_path: Path) -> None:
+    def test_idle_streams_and_watches_end_at_once(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), LONG)
         host, port = served.address.split(":")
         operator = Operator(served.address)
@@ -111,7 +111,7 @@ class TestIdle:
                 ends = [status_of(call) for call in (watch.call, triton, reflection, stream.events)]
                 assert ends == [STOPPING] * 4
 
-    async def test_a_client_that_has_nothing_in_flight_leaves_quietly(self, serve: Serve, tmp_path: Path) -> None:
+    async def test_a_client_with_nothing_in_flight_leaves_quietly(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), LONG)
         async with hc.connect(served.address) as server, server.stream() as stream:
             assert (await (await stream.submit("scale", {"x": ONE})))["y"].tolist() == [3]
@@ -128,7 +128,7 @@ class TestIdle:
 
 
 class TestInFlight:
-    async def test_everything_is_answered_or_fails_retryably(self, serve: Serve, tmp_path: Path) -> None:
+    async def test_everything_in_flight_is_answered_or_fails_retryably(self, serve: Serve, tmp_path: Path) -> None:
         """A window full of Infers is on its way when the signal comes, and more come until the client hears of it."""
         served = serve(str(models.slow(tmp_path, steps=1)), "--slots=1", "--window=200", LONG)
         async with hc.connect(served.address) as server:
@@ -153,7 +153,7 @@ class TestInFlight:
                     assert error.retryable
             assert answered >= admitted > 0
 
-    def test_kept_outputs_hold_it_until_they_are_released(self, serve: Serve, tmp_path: Path) -> None:
+    def test_kept_outputs_hold_the_server_until_they_are_released(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), LONG)
         with blocking.connect(served.address) as server, server.stream() as stream:
             ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
@@ -165,7 +165,7 @@ class TestInFlight:
             with ends_within(AT_ONCE, served, 0):
                 ticket.release()
 
-    def test_new_streams_and_calls_are_told(self, serve: Serve, tmp_path: Path) -> None:
+    def test_new_streams_and_calls_are_told_that_the_server_stops(self, serve: Serve, tmp_path: Path) -> None:
         """While others finish: on the same connection, and on new ones."""
         served = serve(str(models.scale(tmp_path)), LONG)
         with blocking.connect(served.address) as server, server.stream() as stream:
@@ -186,7 +186,7 @@ class TestInFlight:
 
 
 class TestDelay:
-    def test_not_ready_while_it_still_serves(self, serve: Serve, tmp_path: Path) -> None:
+    def test_a_delayed_server_is_not_ready_while_it_still_serves(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), "--drain-delay=4", LONG)
         operator = Operator(served.address)
         with operator.channel, blocking.connect(served.address) as server, server.stream() as stream:
@@ -210,7 +210,7 @@ class TestDelay:
             assert time.monotonic() - began >= 4
         assert served.process.wait(10) == 0
 
-    def test_a_second_signal_does_not_wait_for_it(self, serve: Serve, tmp_path: Path) -> None:
+    def test_a_second_signal_does_not_wait_for_the_delay(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), "--drain-delay=60")
         operator = Operator(served.address)
         with operator.channel:
@@ -225,8 +225,8 @@ class TestDelay:
 class TestWhatHangs:
     """A second signal ends the process, and so does the end of the grace period."""
 
-    def test_a_model_that_is_loading(self, serve: Serve, tmp_path: Path) -> None:
-        """With nothing in flight nobody waits for it: its caller is told."""
+    def test_a_model_that_is_loading_does_not_hold_up_the_end(self, serve: Serve, tmp_path: Path) -> None:
+        """With nothing in flight the server does not wait for it: its caller is told."""
         path = models.scale(tmp_path)
         served = serve(str(path), "--model-control", LONG)
         os.mkfifo(path.with_name("scale.labels.txt"))  # as a file system that does not answer
@@ -241,7 +241,7 @@ class TestWhatHangs:
                 for call in (load, waits):
                     assert (call.code(), call.details()) == STOPPING
 
-    def test_a_model_that_loads_while_it_starts(self, tmp_path: Path) -> None:
+    def test_a_model_that_loads_at_start_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
         path = models.scale(tmp_path)
         pipe = path.with_name("scale.labels.txt")
         os.mkfifo(pipe)
@@ -255,7 +255,7 @@ class TestWhatHangs:
         os.close(end)
 
     @pytest.mark.parametrize("how", ["second signal", "grace"])
-    def test_a_client_that_does_not_read(self, serve: Serve, tmp_path: Path, how: str) -> None:
+    def test_a_client_that_does_not_read_does_not_hold_up_the_end(self, serve: Serve, tmp_path: Path, how: str) -> None:
         served = serve(str(models.wide(tmp_path)), LONG if how == "second signal" else "--grace=0.5")
         with grpc.insecure_channel(served.address, [("grpc.max_receive_message_length", -1)]) as channel:
             stub = GRPCInferenceServiceStub(channel)
@@ -276,7 +276,9 @@ class TestWhatHangs:
             operator.channel.close()
 
     @pytest.mark.parametrize("how", ["second signal", "grace"])
-    def test_a_run_that_the_runtime_does_not_stop(self, serve: Serve, tmp_path: Path, how: str) -> None:
+    def test_a_run_that_the_runtime_does_not_stop_does_not_hold_up_the_end(
+        self, serve: Serve, tmp_path: Path, how: str
+    ) -> None:
         grace = LONG if how == "second signal" else "--grace=0.1"
         served = serve(str(models.stubborn(tmp_path)), "--run=async", "--slots=1", grace)
         with StubStream(served.address) as stream:
@@ -293,7 +295,7 @@ class TestWhatHangs:
                     assert (failed.tag, failed.failure.code, failed.failure.retryable) == (1, pb.UNAVAILABLE, True)
                     assert status_of(stream.events) == STOPPING
 
-    def test_an_event_loop_that_is_held_up(self, serve: Serve, tmp_path: Path) -> None:
+    def test_an_event_loop_that_is_held_up_does_not_hold_up_the_end(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.stubborn(tmp_path)), "--run=direct", "--slots=1", LONG)
         with StubStream(served.address) as stream:
             submit(stream, "stubborn")
@@ -306,7 +308,7 @@ class TestWhatHangs:
                 served.process.send_signal(signal.SIGTERM)
                 served.process.send_signal(signal.SIGINT)
 
-    def test_a_log_that_nobody_reads(self, tmp_path: Path) -> None:
+    def test_a_log_that_is_not_read_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
         """Standard error is a pipe that is full: nothing can be said of the end."""
         reading, writing = os.pipe()
         command = [sys.executable, "-m", "headrace.server", str(models.scale(tmp_path)), "--port=0", "--grace=0"]
@@ -319,7 +321,7 @@ class TestWhatHangs:
         os.close(reading)
         os.close(writing)
 
-    def test_a_log_that_nobody_reads_while_it_starts(self, tmp_path: Path) -> None:
+    def test_a_log_that_is_not_read_at_start_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
         """Standard error is a pipe that is full, so the main thread waits in the middle of a message."""
         reading, writing = os.pipe()
         fill(writing)
@@ -364,7 +366,7 @@ def waits_to_write(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("option", ["--grace=inf", "--grace=1e300", "--keep-seconds=inf", "--keep-seconds=1e300"])
-def test_for_ever(serve: Serve, tmp_path: Path, option: str) -> None:
+def test_an_infinite_grace_period_waits(serve: Serve, tmp_path: Path, option: str) -> None:
     served = serve(str(models.scale(tmp_path)), option)
     with blocking.connect(served.address) as server, server.stream() as stream:
         ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
@@ -393,8 +395,8 @@ def wide() -> oip.ModelInferRequest:
     return oip.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[bytes(64)])
 
 
-async def test_a_server_that_is_killed_while_it_is_written_to(serve: Serve, tmp_path: Path) -> None:
-    """Whoever notices first, a write or a read: the connection is lost, and the same may succeed later."""
+async def test_a_server_that_is_killed_while_it_is_written_to_is_noticed(serve: Serve, tmp_path: Path) -> None:
+    """Whether a write or a read notices it first: the connection is lost, and the same may succeed later."""
     large = np.zeros(1 << 20, np.float32)
     for _ in range(3):
         served = serve(str(models.scale(tmp_path)))

@@ -25,7 +25,7 @@ def request(model: str, size: int) -> pb.ModelInferRequest:
     )
 
 
-async def test_models_and_counters(serve: Serve, tmp_path: Path) -> None:
+async def test_both_protocols_share_models_and_counters(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"scale={models.scale(tmp_path)}", f"failing={models.failing(tmp_path)}")
     async with hc.connect(served.address) as server, server.stream() as stream:
         with grpc.insecure_channel(served.address) as channel:
@@ -51,7 +51,7 @@ async def test_models_and_counters(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["none", "../scale", "s" * 300])
-async def test_errors(serve: Serve, tmp_path: Path, model: str) -> None:
+async def test_both_protocols_give_the_same_errors(serve: Serve, tmp_path: Path, model: str) -> None:
     served = serve(f"scale={models.scale(tmp_path)}")
     with grpc.insecure_channel(served.address) as channel, pytest.raises(grpc.RpcError) as theirs:
         GRPCInferenceServiceStub(channel).ModelInfer(request(model, 4))

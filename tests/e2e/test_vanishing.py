@@ -1,4 +1,4 @@
-"""Clients that vanish while they are being written to: nobody's fault, so nothing is in the log."""
+"""Clients that vanish while they are being written to. This is not an error of the server, so nothing is in the log."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", ["is killed", "cancels"])
-def test_a_client_that_is_written_to(serve: Serve, tmp_path: Path, how: str) -> None:
+def test_a_client_may_vanish_while_it_is_written_to(serve: Serve, tmp_path: Path, how: str) -> None:
     served = serve(str(models.wide(tmp_path)))
     for _ in range(4):
         command = [sys.executable, "-c", CLIENT, served.address, how]

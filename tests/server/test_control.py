@@ -1,4 +1,4 @@
-"""Models come and go, whoever asks for it and however loading ends."""
+"""Models are loaded and unloaded, whichever client asks for it and however loading ends."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ async def test_without_permission_nothing_changes() -> None:
     assert house.changes == []
 
 
-async def test_only_models_of_the_command_line() -> None:
+async def test_only_models_of_the_command_line_are_controlled() -> None:
     house = House()
     for change in (house.control.load, house.control.unload):
         with pytest.raises(NotFound, match="there is no model 'nope'"):
             await change("nope")
 
 
-async def test_unload_and_load_again() -> None:
+async def test_a_model_is_unloaded_and_loaded_again() -> None:
     house = House()
     old = house.spec()
     await house.control.unload("a")
@@ -125,7 +125,7 @@ def is_loaded(house: House, spec: ModelSpec) -> bool:
     return id(spec) in house.engine._models
 
 
-async def test_the_old_one_serves_until_the_new_one_is_there() -> None:
+async def test_the_old_model_serves_until_the_new_one_is_loaded() -> None:
     house = House()
     old = house.spec()
     loading = await house.behind_the_gate()
@@ -141,7 +141,7 @@ async def test_the_old_one_serves_until_the_new_one_is_there() -> None:
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
+async def test_tickets_in_flight_end_on_the_old_model(replaced: bool) -> None:
     house = House()
     house.script = HELD
     await house.control.load("a")
@@ -163,7 +163,7 @@ async def test_tickets_in_flight_end_on_the_old_one(replaced: bool) -> None:
     assert house.state() == (("READY", "") if replaced else ("UNAVAILABLE", "unloaded"))
 
 
-async def test_who_comes_while_it_is_loaded_is_told_so() -> None:
+async def test_a_request_for_a_model_that_is_loading_says_so() -> None:
     house = House()
     await house.control.unload("a")
     loading = await house.behind_the_gate()
@@ -184,7 +184,9 @@ async def test_who_comes_while_it_is_loaded_is_told_so() -> None:
         (MemoryError("/secret"), "the server's log says why"),
     ],
 )
-async def test_a_load_that_fails(loaded: bool, error: Exception, told: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_load_that_fails_leaves_the_old_model(
+    loaded: bool, error: Exception, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
     house = House()
     old = house.spec()
     if not loaded:
@@ -210,7 +212,7 @@ async def test_a_load_that_fails(loaded: bool, error: Exception, told: str, capl
     assert await house.runs_on() is house.spec() is not old
 
 
-async def test_load_and_unload_take_turns() -> None:
+async def test_loads_and_unloads_take_turns() -> None:
     house = House()
     loading = await house.behind_the_gate()
     unloading = asyncio.create_task(house.control.unload("a"))
@@ -224,7 +226,7 @@ async def test_load_and_unload_take_turns() -> None:
     assert len(house.engine._models) == 1
 
 
-async def test_nothing_new_is_loaded_while_the_server_drains() -> None:
+async def test_nothing_is_loaded_while_the_server_drains() -> None:
     house = House()
     loading = await house.behind_the_gate()
     waiting = asyncio.create_task(house.control.load("a"))
@@ -237,7 +239,7 @@ async def test_nothing_new_is_loaded_while_the_server_drains() -> None:
     assert house.state() == ("READY", "")
 
 
-async def test_a_load_ends_though_its_client_has_gone() -> None:
+async def test_a_load_goes_on_though_its_client_has_vanished() -> None:
     house = House()
     old = house.spec()
     loading = await house.behind_the_gate()
@@ -249,14 +251,14 @@ async def test_a_load_ends_though_its_client_has_gone() -> None:
     assert house.state() == ("READY", "loading")
     house.gate.set()
     await last
-    # One load was begun. Those that waited have left nothing.
+    # One load was begun. The calls that waited have left nothing.
     assert house.changes == [("a", True), ("a", False)]
     assert not is_loaded(house, old)
     assert len(house.engine._models) == 1
     assert repr(house.control) == "<Control 1 of 2 models loaded, 0 loading>"
 
 
-async def test_a_failure_that_nobody_waits_for_is_in_the_index(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_that_no_client_waits_for_is_in_the_index(caplog: pytest.LogCaptureFixture) -> None:
     house = House()
     loading = await house.behind_the_gate()
     loading.cancel()

@@ -1,4 +1,4 @@
-"""Counted: what is not asked for is not read, copied or sent; what comes in is used where it lies."""
+"""Outputs that are not asked for are not read, copied or sent; inputs are used where they lie. Counted."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def address(data: Buffer) -> int:
     return int(np.frombuffer(data, np.uint8).ctypes.data)
 
 
-def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> None:
+def test_a_large_input_is_used_where_the_message_lies(large: Desk) -> None:
     data = np.arange(LARGE, dtype=np.float32)
     message = large.receive(define((LARGE,), ("y",)), Command(tag=1, call=1, tensors=1), tensors=(data.tobytes(),))
     assert len(message) > SCAN_FROM
@@ -117,7 +117,7 @@ def test_an_input_of_megabytes_is_used_where_the_message_lies(large: Desk) -> No
     np.testing.assert_array_equal(np.frombuffer(tensors[0], np.float32), 2 * data + 1)
 
 
-def test_an_output_that_nobody_asked_for_is_not_read(wide: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_was_not_asked_for_is_not_read(wide: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[tuple[int, ...]] = []
     slots = [slot for loaded in wide.engine._models.values() for slot in loaded.slots]
 

@@ -13,7 +13,7 @@ from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import FakeEngine
 
 
-async def test_memory_is_given_back_once_each_time_it_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_given_back_once_after_each_burst(monkeypatch: pytest.MonkeyPatch) -> None:
     given_back: list[int] = []
     rounds = asyncio.Queue[None]()
 

@@ -1,4 +1,4 @@
-"""Servers for a client that nobody here wrote.
+"""Servers for a client that is not ours.
 
 These tests run in a process of their own (`pytest tests/triton`): protobuf knows each symbol of package `inference`
 once per process, and here they are those of tritonclient.

@@ -1,4 +1,4 @@
-"""Requests: as tritonclient's classes write them, and piece by piece for those that they would not write."""
+"""Requests: as tritonclient's classes write them, and piece by piece where they would not write them."""
 
 from __future__ import annotations
 

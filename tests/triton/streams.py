@@ -53,7 +53,7 @@ class CallbackStream:
 
 
 class RawStream:
-    """ModelStreamInfer without a serialiser: what is no message can be sent, too."""
+    """ModelStreamInfer without a serialiser: bytes that are not a message can be sent, too."""
 
     def __init__(self, address: str, metadata: Metadata = ()) -> None:
         # As tritonclient has it: messages of any size.

@@ -22,26 +22,26 @@ async def client(served: Served) -> AsyncIterator[InferenceServerClient]:
         yield client
 
 
-async def test_questions(client: InferenceServerClient) -> None:
+async def test_questions_are_answered(client: InferenceServerClient) -> None:
     assert await client.is_server_ready()
     assert await client.is_model_ready("scale")
     assert not await client.is_model_ready("nowhere")
     assert (await client.get_model_metadata("scale")).name == "scale"
 
 
-async def test_many_at_once(client: InferenceServerClient) -> None:
+async def test_many_requests_run_at_once(client: InferenceServerClient) -> None:
     rows = [np.full((1, 16), number, np.float32) for number in range(100)]
     results = await asyncio.gather(*[client.infer("add_multiply", pair(row, ONES)) for row in rows])
     for row, result in zip(rows, results, strict=True):
         np.testing.assert_array_equal(result.as_numpy("sum"), row + 1)
 
 
-async def test_an_error(client: InferenceServerClient) -> None:
+async def test_an_error_is_raised(client: InferenceServerClient) -> None:
     with refused("INVALID_ARGUMENT", "'y'"):
         await client.infer("add_multiply", [given("x", X)])
 
 
-async def test_a_stream(client: InferenceServerClient) -> None:
+async def test_a_stream_is_answered(client: InferenceServerClient) -> None:
     async def requests() -> AsyncIterator[dict[str, Any]]:
         for number in range(100):
             model = "nowhere" if number == 50 else "scale"
@@ -58,7 +58,7 @@ async def test_a_stream(client: InferenceServerClient) -> None:
             assert result.as_numpy("y") == [2 * number + 1]
 
 
-async def test_a_stream_that_is_cancelled(client: InferenceServerClient) -> None:
+async def test_a_stream_may_be_cancelled(client: InferenceServerClient) -> None:
     async def requests() -> AsyncIterator[dict[str, Any]]:
         for _ in range(100):
             yield {"model_name": "slow", "inputs": [given("x", ONE)]}

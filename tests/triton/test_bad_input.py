@@ -1,4 +1,4 @@
-"""Bad input is answered with a sentence that names the culprit, and harms nobody: unary, and in-band on a stream."""
+"""Bad input is answered with a sentence that names the culprit, and harms no other request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER = np.array([3, 5], np.float32).tobytes()
 
 @pytest.fixture(scope="module")
 def infer(served: Served) -> Iterator[grpc.UnaryUnaryMultiCallable[bytes, ModelInferResponse]]:
-    """ModelInfer without a serialiser: what is no message can be sent, too."""
+    """ModelInfer without a serialiser: bytes that are not a message can be sent, too."""
     with grpc.insecure_channel(served.address) as channel:
         yield channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer", response_deserializer=ModelInferResponse.FromString
@@ -35,7 +35,9 @@ def stream(served: Served) -> Iterator[RawStream]:
 
 
 @pytest.mark.parametrize("wrong", BAD)
-def test_unary(infer: grpc.UnaryUnaryMultiCallable[bytes, ModelInferResponse], wrong: str) -> None:
+def test_bad_input_of_a_call_is_an_error(
+    infer: grpc.UnaryUnaryMultiCallable[bytes, ModelInferResponse], wrong: str
+) -> None:
     bad = BAD[wrong]
     with pytest.raises(grpc.RpcError) as refused:
         infer(_written(bad.request), timeout=20)
@@ -47,7 +49,7 @@ def test_unary(infer: grpc.UnaryUnaryMultiCallable[bytes, ModelInferResponse], w
 
 
 @pytest.mark.parametrize("wrong", BAD)
-def test_in_band(stream: RawStream, wrong: str) -> None:
+def test_bad_input_in_a_stream_is_an_error_in_band(stream: RawStream, wrong: str) -> None:
     """On the one stream of all these tests."""
     bad = BAD[wrong]
     if isinstance(bad.request, ModelInferRequest):

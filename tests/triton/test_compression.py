@@ -17,7 +17,7 @@ from tests.triton.conftest import Serve
 
 
 class Counted:
-    """A relay to a server: `up` are the bytes that went there, `down` those that came back."""
+    """A relay to a server: `up` and `down` count the bytes of each direction."""
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -57,7 +57,7 @@ def relayed(target: str) -> Iterator[tuple[triton.InferenceServerClient, Counted
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_both_ways(serve: Serve, tmp_path: Path, algorithm: str) -> None:
+def test_compression_works_both_ways(serve: Serve, tmp_path: Path, algorithm: str) -> None:
     served = serve(f"large={models.large_scale(tmp_path)}", f"--compression={algorithm}")
     x = np.ones(1 << 20, np.float32)
     with relayed(served.address) as (client, counted):
@@ -68,7 +68,7 @@ def test_both_ways(serve: Serve, tmp_path: Path, algorithm: str) -> None:
         assert 0 < counted.down < x.nbytes // 10
 
 
-def test_nothing_is_compressed_that_nobody_asked_for(serve: Serve, tmp_path: Path) -> None:
+def test_nothing_is_compressed_unless_the_client_asks(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"large={models.large_scale(tmp_path)}")
     x = np.ones(1 << 20, np.float32)
     with relayed(served.address) as (client, counted):

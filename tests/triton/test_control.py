@@ -28,7 +28,7 @@ def states(client: InferenceServerClient) -> dict[str, str]:
     return {each.name: each.state for each in client.get_model_repository_index().models}
 
 
-def test_the_index(client: InferenceServerClient) -> None:
+def test_the_index_lists_all_models(client: InferenceServerClient) -> None:
     index = client.get_model_repository_index().models
     assert ("scale", "1", "READY", "") in [(each.name, each.version, each.state, each.reason) for each in index]
     assert len({each.name for each in index}) == len(index)
@@ -45,7 +45,7 @@ def test_models_stay_as_they_are_without_model_control(client: InferenceServerCl
     assert client.is_model_ready("scale")
 
 
-def test_unload_and_load(serve: Serve, tmp_path: Path) -> None:
+def test_a_model_is_unloaded_and_loaded_again(serve: Serve, tmp_path: Path) -> None:
     served = serve(models.scale(tmp_path), models.add_multiply(tmp_path), "--model-control")
     with InferenceServerClient(served.address) as client:
         assert client.infer("scale", [given("x", ONE)]).as_numpy("y") == [3]
@@ -67,7 +67,7 @@ def test_unload_and_load(serve: Serve, tmp_path: Path) -> None:
         assert client.is_model_ready("scale")
 
 
-def test_a_model_that_has_changed(serve: Serve, tmp_path: Path) -> None:
+def test_a_model_that_has_changed_is_read_anew(serve: Serve, tmp_path: Path) -> None:
     """The next request gets the new one, on streams that were open before, too."""
     other = tmp_path / "other"
     other.mkdir()
@@ -101,7 +101,7 @@ def test_a_model_that_is_in_use_is_unloaded_after_its_runs(serve: Serve, tmp_pat
     assert all(answer == [1.0] or "'slow'" in str(answer) or "'nowhere'" in str(answer) for answer in answers)
 
 
-def test_a_model_that_cannot_be_loaded_again(serve: Serve, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_again_says_why(serve: Serve, tmp_path: Path) -> None:
     path = models.scale(tmp_path)
     served = serve(path, "--model-control")
     with InferenceServerClient(served.address) as client:
@@ -113,12 +113,12 @@ def test_a_model_that_cannot_be_loaded_again(serve: Serve, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("what", NOT_HERE)
-def test_what_is_not_implemented(client: InferenceServerClient, what: str) -> None:
+def test_what_is_not_implemented_says_so(client: InferenceServerClient, what: str) -> None:
     with refused("UNIMPLEMENTED"):
         NOT_HERE[what](client)
 
 
-def test_log_settings(client: InferenceServerClient) -> None:
+def test_log_settings_are_shown_and_changed(client: InferenceServerClient) -> None:
     settings = client.get_log_settings().settings
     assert {"log_info", "log_warning", "log_error", "log_verbose_level"} <= set(settings)
     assert settings["log_info"].bool_param

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from tests.triton.messages import DATATYPES, ONES, Input, X, given, pair, refused, request, strings
 
 
-def test_all_outputs(client: InferenceServerClient) -> None:
+def test_all_outputs_come_when_none_is_named(client: InferenceServerClient) -> None:
     result = client.infer("add_multiply", pair(X, 2 * ONES), model_version="1")
     response = result.get_response()
     assert (response.model_name, response.model_version, response.id) == ("add_multiply", "1", "")
@@ -26,7 +26,7 @@ def test_all_outputs(client: InferenceServerClient) -> None:
     np.testing.assert_array_equal(result.as_numpy("product"), X * 2)
 
 
-def test_only_the_outputs_asked_for_in_their_order(client: InferenceServerClient) -> None:
+def test_only_the_outputs_asked_for_come_in_their_order(client: InferenceServerClient) -> None:
     for names in (["product"], ["product", "sum"], ["sum", "product"]):
         outputs = [InferRequestedOutput(name) for name in names]
         result = client.infer("add_multiply", pair(X, 3 * ONES), outputs=outputs, request_id="r-1")
@@ -39,14 +39,14 @@ def test_only_the_outputs_asked_for_in_their_order(client: InferenceServerClient
                 np.testing.assert_array_equal(result.as_numpy(name), expected)
 
 
-def test_inputs_in_any_order(client: InferenceServerClient) -> None:
+def test_inputs_may_come_in_any_order(client: InferenceServerClient) -> None:
     rows = np.arange(48, dtype=np.float32).reshape(3, 16)
     result = client.infer("add_multiply", [given("y", rows), given("x", 2 * rows)])
     np.testing.assert_array_equal(result.as_numpy("sum"), 3 * rows)
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
-def test_every_datatype_bit_for_bit(client: InferenceServerClient, datatype: str) -> None:
+def test_every_datatype_comes_back_bit_for_bit(client: InferenceServerClient, datatype: str) -> None:
     each = DATATYPES[datatype]
     for count in (33, 1, 0, 100_000):
         data = each.sample(count)
@@ -59,7 +59,7 @@ def test_every_datatype_bit_for_bit(client: InferenceServerClient, datatype: str
 
 
 @pytest.mark.parametrize("datatype", [name for name, each in DATATYPES.items() if each.contents])
-def test_typed_contents(stub: GRPCInferenceServiceStub, datatype: str) -> None:
+def test_typed_contents_are_taken(stub: GRPCInferenceServiceStub, datatype: str) -> None:
     each = DATATYPES[datatype]
     for count in (5, 1000):
         data = each.sample(count)
@@ -69,7 +69,7 @@ def test_typed_contents(stub: GRPCInferenceServiceStub, datatype: str) -> None:
         assert response.raw_output_contents == [data.tobytes()]
 
 
-def test_strings(client: InferenceServerClient, stub: GRPCInferenceServiceStub) -> None:
+def test_strings_are_served(client: InferenceServerClient, stub: GRPCInferenceServiceStub) -> None:
     words: list[Any] = ["water", "", "mühle", b"\x00\xff", "x" * 100_000]
     expected = [b"water", b"", "mühle".encode(), b"\x00\xff", b"x" * 100_000]
     result = client.infer("strings", [given("x", np.array(words, object))])
@@ -81,13 +81,13 @@ def test_strings(client: InferenceServerClient, stub: GRPCInferenceServiceStub) 
     assert stub.ModelInfer(typed, timeout=10).raw_output_contents == [strings(*expected)]
 
 
-def test_scalars(client: InferenceServerClient) -> None:
+def test_scalars_are_served(client: InferenceServerClient) -> None:
     result = client.infer("scalar", [given("x", np.array(41, np.float32))])
     assert list(result.get_output("next").shape) == []
     assert result.as_numpy("next") == 42
 
 
-def test_callbacks(client: InferenceServerClient) -> None:
+def test_callbacks_get_results(client: InferenceServerClient) -> None:
     answers: SimpleQueue[tuple[InferResult | None, InferenceServerException | None]] = SimpleQueue()
     for number in range(50):
         client.async_infer(
@@ -105,7 +105,7 @@ def test_callbacks(client: InferenceServerClient) -> None:
     assert found == {number: [2 * number + 1] for number in range(50)}
 
 
-def test_a_callback_for_an_error(client: InferenceServerClient) -> None:
+def test_a_callback_gets_an_error(client: InferenceServerClient) -> None:
     answers: SimpleQueue[tuple[InferResult | None, InferenceServerException | None]] = SimpleQueue()
     client.async_infer("nowhere", pair(), lambda result, error: answers.put((result, error)))
     result, error = answers.get(timeout=10)
@@ -115,13 +115,13 @@ def test_a_callback_for_an_error(client: InferenceServerClient) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compression(client: InferenceServerClient, algorithm: str) -> None:
+def test_compressed_messages_are_taken(client: InferenceServerClient, algorithm: str) -> None:
     x = np.zeros(500_000, np.float32)
     result = client.infer("scale", [given("x", x)], compression_algorithm=algorithm)
     np.testing.assert_array_equal(result.as_numpy("y"), x + 1)
 
 
-def test_a_large_output(client: InferenceServerClient) -> None:
+def test_a_large_output_is_sent(client: InferenceServerClient) -> None:
     result = client.infer("wide", [given("x", ONES)])
     large = result.as_numpy("large")
     assert large.shape == (1024, 1024)

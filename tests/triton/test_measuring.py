@@ -45,7 +45,7 @@ def check_growth(before: Any, after: Any, requests: int) -> None:
 
 
 @pytest.mark.parametrize("model", ["add_multiply", "static_add_multiply", "scale", "identity_f16"])
-def test_concurrency_of_four(client: InferenceServerClient, model: str) -> None:
+def test_four_requests_are_measured_at_a_time(client: InferenceServerClient, model: str) -> None:
     assert client.is_server_ready()
     assert client.is_model_ready(model)
     assert client.get_server_metadata().extensions
@@ -57,7 +57,7 @@ def test_concurrency_of_four(client: InferenceServerClient, model: str) -> None:
     check_growth(before, statistics(client, model), REQUESTS)
 
 
-def test_a_stream_with_ids(client: InferenceServerClient) -> None:
+def test_a_stream_with_ids_is_measured(client: InferenceServerClient) -> None:
     """`--streaming`: a window of requests, each answer sends the next."""
     model = "add_multiply"
     inputs = inputs_of(client, model)
@@ -77,7 +77,7 @@ def test_a_stream_with_ids(client: InferenceServerClient) -> None:
     check_growth(before, statistics(client, model), REQUESTS)
 
 
-def test_a_model_of_strings(client: InferenceServerClient) -> None:
+def test_a_model_of_strings_is_measured(client: InferenceServerClient) -> None:
     (port,) = client.get_model_metadata("strings").inputs
     assert (port.datatype, list(port.shape)) == ("BYTES", [-1])
     before = statistics(client, "strings")

@@ -25,7 +25,7 @@ EXTENSIONS: dict[str, Callable[[InferenceServerClient], object]] = {
 }
 
 
-def test_live_and_ready(client: InferenceServerClient) -> None:
+def test_the_server_is_live_and_ready(client: InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("scale")
@@ -45,7 +45,7 @@ def test_every_extension_that_is_listed_works(client: InferenceServerClient) -> 
     assert "classification" in metadata.extensions
 
 
-def test_metadata_of_a_model(client: InferenceServerClient) -> None:
+def test_a_model_has_metadata(client: InferenceServerClient) -> None:
     metadata = client.get_model_metadata("add_multiply")
     assert (metadata.name, list(metadata.versions), metadata.platform) == ("add_multiply", ["1"], "openvino")
     assert [(each.name, each.datatype, list(each.shape)) for each in metadata.inputs] == [
@@ -63,7 +63,7 @@ def test_metadata_of_a_model(client: InferenceServerClient) -> None:
         assert client.get_model_metadata(each.model).inputs[0].datatype == datatype
 
 
-def test_configuration_of_a_model(client: InferenceServerClient) -> None:
+def test_a_model_has_a_configuration(client: InferenceServerClient) -> None:
     config = client.get_model_config("add_multiply").config
     # Batches are the server's own affair: dims are those of a request, the first axis among them.
     assert (config.name, config.max_batch_size) == ("add_multiply", 0)
@@ -81,14 +81,14 @@ def test_configuration_of_a_model(client: InferenceServerClient) -> None:
 
 
 @pytest.mark.parametrize("ask", ["get_model_metadata", "get_model_config", "get_inference_statistics"])
-def test_what_is_not_there(client: InferenceServerClient, ask: str) -> None:
+def test_a_model_that_is_not_there_is_not_found(client: InferenceServerClient, ask: str) -> None:
     with refused("NOT_FOUND", "'nowhere'"):
         getattr(client, ask)("nowhere")
     with refused("NOT_FOUND", "'scale'", "7"):
         getattr(client, ask)("scale", "7")
 
 
-def test_as_json(client: InferenceServerClient) -> None:
+def test_metadata_comes_as_json_too(client: InferenceServerClient) -> None:
     assert client.get_server_metadata(as_json=True)["name"] == "headrace"
     assert client.get_model_config("scale", as_json=True)["config"]["name"] == "scale"
     assert client.get_inference_statistics("scale", as_json=True)["model_stats"][0]["name"] == "scale"

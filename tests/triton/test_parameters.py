@@ -1,4 +1,4 @@
-"""What a request may say beside its tensors: time, priority, sequences, classification, and what nobody knows."""
+"""What a request may say beside its tensors: time, priority, sequences, classification, and unknown parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.triton.messages import Input, X, given, pair, refused, request
 ONE = np.ones(1, np.float32)
 
 
-def test_a_deadline_of_the_call(client: InferenceServerClient) -> None:
+def test_a_deadline_of_the_call_ends_it(client: InferenceServerClient) -> None:
     began = time.monotonic()
     with pytest.raises(InferenceServerException) as late:
         client.infer("slow", [given("x", ONE)], client_timeout=0.05)
@@ -28,7 +28,7 @@ def test_a_deadline_of_the_call(client: InferenceServerClient) -> None:
     assert client.infer("slow", [given("x", ONE)], client_timeout=20).as_numpy("y") == ONE
 
 
-def test_a_timeout_in_microseconds(client: InferenceServerClient) -> None:
+def test_a_timeout_in_microseconds_ends_a_request(client: InferenceServerClient) -> None:
     with refused("DEADLINE_EXCEEDED"):
         client.infer("slow", [given("x", ONE)], timeout=20_000)
     assert client.infer("slow", [given("x", ONE)], timeout=20_000_000).as_numpy("y") == ONE
@@ -36,7 +36,7 @@ def test_a_timeout_in_microseconds(client: InferenceServerClient) -> None:
         assert client.infer("scale", [given("x", ONE)], timeout=timeout).as_numpy("y") == [3]
 
 
-def test_a_call_that_is_cancelled(client: InferenceServerClient) -> None:
+def test_a_call_may_be_cancelled(client: InferenceServerClient) -> None:
     answers: SimpleQueue[InferenceServerException | None] = SimpleQueue()
     call = client.async_infer("slow", [given("x", ONE)], lambda result, error: answers.put(error))
     call.cancel()
@@ -51,7 +51,7 @@ def test_priorities_are_taken(client: InferenceServerClient) -> None:
         assert client.infer("scale", [given("x", ONE)], priority=priority).as_numpy("y") == [3]
 
 
-def test_what_is_not_known_is_ignored(client: InferenceServerClient, stub: GRPCInferenceServiceStub) -> None:
+def test_unknown_parameters_are_ignored(client: InferenceServerClient, stub: GRPCInferenceServiceStub) -> None:
     parameters = {"colour": "blue", "number": 7, "ratio": 0.5, "flag": True}
     assert client.infer("scale", [given("x", ONE)], parameters=parameters).as_numpy("y") == [3]
     message = request("scale", Input("x", [1], ONE.tobytes()), outputs=["y"])
@@ -63,7 +63,7 @@ def test_what_is_not_known_is_ignored(client: InferenceServerClient, stub: GRPCI
 
 
 @pytest.mark.parametrize("sequence_id", [7, "seven"])
-def test_sequences(client: InferenceServerClient, sequence_id: int | str) -> None:
+def test_sequences_are_refused(client: InferenceServerClient, sequence_id: int | str) -> None:
     """A model without variables has nothing to remember; with variables each run begins anew."""
     result = client.infer("scale", [given("x", ONE)], sequence_id=sequence_id, sequence_start=True)
     assert result.as_numpy("y") == [3]
@@ -73,7 +73,7 @@ def test_sequences(client: InferenceServerClient, sequence_id: int | str) -> Non
         assert client.infer("counter", [given("x", ONE)]).as_numpy("count") == [1]
 
 
-def test_classification(client: InferenceServerClient) -> None:
+def test_outputs_are_classified(client: InferenceServerClient) -> None:
     """Largest first, of equal ones the first: each is "value:index"."""
     x = np.array([5, 1, 9, 7, 9, 3], np.float32)
     result = client.infer("scale", [given("x", x)], outputs=[InferRequestedOutput("y", class_count=3)])
@@ -82,7 +82,7 @@ def test_classification(client: InferenceServerClient) -> None:
     assert result.as_numpy("y").tolist() == [b"19.000000:2", b"19.000000:4", b"15.000000:3"]
 
 
-def test_classes_with_names(serve: Serve, tmp_path: Path) -> None:
+def test_classes_have_names(serve: Serve, tmp_path: Path) -> None:
     path = models.scale(tmp_path)
     (tmp_path / "scale.labels.txt").write_text("cat\ndog\n")
     served = serve(path)
@@ -93,7 +93,7 @@ def test_classes_with_names(serve: Serve, tmp_path: Path) -> None:
         assert client.get_model_config("scale").config.output[0].label_filename == "labels.txt"
 
 
-def test_classification_of_rows(client: InferenceServerClient) -> None:
+def test_rows_are_classified_one_by_one(client: InferenceServerClient) -> None:
     outputs = [InferRequestedOutput("product", class_count=2), InferRequestedOutput("sum")]
     rows = np.concatenate([X, -X])
     result = client.infer("add_multiply", pair(rows, np.ones_like(rows)), outputs=outputs)
@@ -102,7 +102,7 @@ def test_classification_of_rows(client: InferenceServerClient) -> None:
     np.testing.assert_array_equal(result.as_numpy("sum"), rows + 1)
 
 
-def test_more_classes_than_elements(client: InferenceServerClient) -> None:
+def test_no_more_classes_come_than_elements(client: InferenceServerClient) -> None:
     """Of integers, too."""
     words = np.array([b"a", b"bb", b"ccc"], object)
     result = client.infer("strings", [given("x", words)], outputs=[InferRequestedOutput("ends", class_count=1000)])

@@ -1,4 +1,4 @@
-"""A peer that gives or asks for too much waits, and blocks nobody; a server that is told to stop finishes."""
+"""A client that sends or asks for too much waits, and blocks no other; a server that is told to stop finishes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pressed(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def test_many_clients_that_do_not_read(pressed: Served) -> None:
+def test_many_clients_that_do_not_read_harm_no_other(pressed: Served) -> None:
     """Each waits for itself alone."""
     with ExitStack() as stack:
         client = stack.enter_context(InferenceServerClient(pressed.address))
@@ -49,7 +49,7 @@ def test_many_clients_that_do_not_read(pressed: Served) -> None:
                 assert client.infer("scale", [given("x", np.ones(1000, np.float32))], client_timeout=10)
 
 
-def test_a_client_that_does_not_read(pressed: Served) -> None:
+def test_a_client_that_does_not_read_blocks_only_itself(pressed: Served) -> None:
     """Two gigabytes of answers: they are computed as they are read, and others are served meanwhile."""
     with RawStream(pressed.address) as stream, InferenceServerClient(pressed.address) as client:
         stream.send(wide(0))
@@ -67,7 +67,7 @@ def test_a_client_that_does_not_read(pressed: Served) -> None:
         assert pressed.resident_bytes() - before < 200 * MIB
 
 
-def test_inputs_beyond_what_the_server_takes_at_a_time(pressed: Served) -> None:
+def test_inputs_beyond_the_budget_are_refused(pressed: Served) -> None:
     """Each is answered, or refused in its turn with words that say why."""
     x = np.zeros(MIB // 4, np.float32)
     with RawStream(pressed.address) as stream:

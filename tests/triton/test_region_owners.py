@@ -53,7 +53,7 @@ class Object:
         self.key = f"/{self._memory.name}"
 
     def floats(self) -> list[float]:
-        """Those that are not zero."""
+        """The elements that are not zero."""
         assert self._memory.buf is not None
         values = np.array(np.frombuffer(self._memory.buf, np.float32))
         return [float(value) for value in values if value]
@@ -108,7 +108,7 @@ def late(client: InferenceServerClient) -> int:
     return int(client.get_inference_statistics("slow").model_stats[0].inference_stats.fail.count)
 
 
-def test_the_answer_goes_to_the_first_owner(
+def test_an_answer_goes_to_the_first_owner_of_a_region(
     sharing: Served, alice: InferenceServerClient, bob: InferenceServerClient, objects: tuple[Object, Object]
 ) -> None:
     hers, his = objects
@@ -139,7 +139,7 @@ def test_the_answer_goes_to_the_first_owner(
     until(bob, lambda: descriptors(sharing) <= before)
 
 
-def test_who_goes_away_leaves_nothing_open(
+def test_a_client_that_vanishes_leaves_no_region_open(
     sharing: Served, alice: InferenceServerClient, bob: InferenceServerClient, objects: tuple[Object, Object]
 ) -> None:
     hers, _ = objects
@@ -159,7 +159,7 @@ def test_who_goes_away_leaves_nothing_open(
     assert len(hers.floats()) < 20
 
 
-def test_who_waits_no_longer_leaves_nothing_open(
+def test_a_client_that_waits_no_longer_leaves_no_region_open(
     sharing: Served, alice: InferenceServerClient, objects: tuple[Object, Object]
 ) -> None:
     hers, _ = objects

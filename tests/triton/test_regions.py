@@ -1,4 +1,4 @@
-"""Registering shared memory: who may, and what is no region."""
+"""Registering shared memory: when it is allowed, and what is not a region."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def key() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_no_region(client: InferenceServerClient, key: str, wrong: str) -> None:
+def test_what_is_not_a_region_is_refused(client: InferenceServerClient, key: str, wrong: str) -> None:
     given, offset, size, status = WRONG[wrong]
     with refused(status):
         client.register_system_shared_memory("region", given.format(key=key), size, offset)
     assert not client.get_system_shared_memory_status().regions
 
 
-def test_a_link_is_no_region(client: InferenceServerClient, tmp_path: Path) -> None:
+def test_a_link_is_not_a_region(client: InferenceServerClient, tmp_path: Path) -> None:
     """What lies outside shared memory is not reached from there."""
     private = tmp_path / "private"
     private.write_bytes(bytes(SIZE))
@@ -75,7 +75,7 @@ def test_a_link_is_no_region(client: InferenceServerClient, tmp_path: Path) -> N
         link.unlink()
 
 
-def test_a_name_is_taken_once(client: InferenceServerClient, key: str) -> None:
+def test_a_region_is_registered_under_one_name_once(client: InferenceServerClient, key: str) -> None:
     client.register_system_shared_memory("region", key, SIZE)
     with refused("FAILED_PRECONDITION", "'region'"):
         client.register_system_shared_memory("region", key, 64)
@@ -92,7 +92,7 @@ def test_a_name_is_taken_once(client: InferenceServerClient, key: str) -> None:
         client.register_system_shared_memory("", key, SIZE)
 
 
-def test_cuda_is_not_here(client: InferenceServerClient) -> None:
+def test_cuda_regions_are_not_supported(client: InferenceServerClient) -> None:
     with refused("UNIMPLEMENTED"):
         client.register_cuda_shared_memory("region", b"aGFuZGxl", 0, 64)
 
@@ -101,7 +101,7 @@ def test_the_extension_is_listed(client: InferenceServerClient) -> None:
     assert "system_shared_memory" in client.get_server_metadata().extensions
 
 
-def test_off_by_default(served: Served, key: str) -> None:
+def test_shared_memory_is_off_by_default(served: Served, key: str) -> None:
     with InferenceServerClient(served.address) as client:
         assert "system_shared_memory" not in client.get_server_metadata().extensions
         with refused("PERMISSION_DENIED", "--shared-memory"):

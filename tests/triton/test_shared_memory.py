@@ -73,7 +73,7 @@ def shared_output(output: str, name: str, size: int = ROW, offset: int = 0) -> I
     return wanted
 
 
-def test_inputs_and_outputs(client: InferenceServerClient, region: Region) -> None:
+def test_inputs_and_outputs_may_be_in_shared_memory(client: InferenceServerClient, region: Region) -> None:
     source, sink = region("in"), region("out")
     outputs = [shared_output("product", "out", SIZE - 4 * ROW, 4 * ROW), InferRequestedOutput("sum")]
     for factor in (1, 2, 3):
@@ -89,14 +89,14 @@ def test_inputs_and_outputs(client: InferenceServerClient, region: Region) -> No
         assert [len(raw) for raw in result.get_response().raw_output_contents] == [0, ROW]
 
 
-def test_one_input_there_and_one_here(client: InferenceServerClient, region: Region) -> None:
+def test_one_input_may_be_in_shared_memory_and_one_inline(client: InferenceServerClient, region: Region) -> None:
     shm.set_shared_memory_region(region("in"), [X])
     inputs = [shared_inputs("in")[0], pair(X, 5 * ONES)[1]]
     for given in (inputs, inputs[::-1]):
         np.testing.assert_array_equal(client.infer("add_multiply", given).as_numpy("sum"), X + 5)
 
 
-def test_on_a_stream(client: InferenceServerClient, region: Region) -> None:
+def test_streams_may_use_shared_memory(client: InferenceServerClient, region: Region) -> None:
     source, sink = region("in"), region("out")
     shm.set_shared_memory_region(source, [X, ONES])
     answers: list[object] = []
@@ -110,7 +110,7 @@ def test_on_a_stream(client: InferenceServerClient, region: Region) -> None:
         np.testing.assert_array_equal(read(sink, number * ROW), X + 1)
 
 
-def test_what_is_registered(client: InferenceServerClient, region: Region) -> None:
+def test_registered_regions_are_shown(client: InferenceServerClient, region: Region) -> None:
     assert not client.get_system_shared_memory_status().regions
     region("in"), region("out")
     regions = client.get_system_shared_memory_status().regions
@@ -127,7 +127,7 @@ def test_what_is_registered(client: InferenceServerClient, region: Region) -> No
     assert not client.get_system_shared_memory_status().regions
 
 
-def test_outputs_that_do_not_fit(client: InferenceServerClient, region: Region) -> None:
+def test_outputs_that_do_not_fit_their_region_fail(client: InferenceServerClient, region: Region) -> None:
     sink = region("out")
     shm.set_shared_memory_region(sink, [np.full(SIZE // 4, 7, np.float32)])
     with refused("INVALID_ARGUMENT", "'sum'"):
@@ -141,7 +141,7 @@ def test_outputs_that_do_not_fit(client: InferenceServerClient, region: Region) 
     np.testing.assert_array_equal(read(sink, SIZE - ROW), X + 1)
 
 
-def test_inputs_that_are_not_there(client: InferenceServerClient, region: Region) -> None:
+def test_inputs_that_are_not_in_their_region_fail(client: InferenceServerClient, region: Region) -> None:
     region("in")
     wrong = {
         "'nowhere'": shared_inputs("nowhere"),
@@ -156,7 +156,7 @@ def test_inputs_that_are_not_there(client: InferenceServerClient, region: Region
         client.infer("add_multiply", pair(), outputs=[shared_output("sum", "nowhere")])
 
 
-def test_a_region_that_shrinks(client: InferenceServerClient, region: Region) -> None:
+def test_a_region_that_shrinks_fails_its_requests(client: InferenceServerClient, region: Region) -> None:
     shm.set_shared_memory_region(region("in"), [X, ONES])
     region("out")
     client.infer("add_multiply", shared_inputs("in"), outputs=[shared_output("sum", "out")])

@@ -81,14 +81,14 @@ def test_times_are_plausible(client: InferenceServerClient) -> None:
     assert all(grown[part] >= 0 for part in parts)
 
 
-def test_the_last_inference(client: InferenceServerClient) -> None:
+def test_the_last_inference_is_dated(client: InferenceServerClient) -> None:
     before = int(time.time() * 1000)
     client.infer("scalar", [given("x", np.array(1, np.float32))])
     (stats,) = client.get_inference_statistics("scalar", "1").model_stats
     assert before - 1000 <= stats.last_inference <= time.time() * 1000 + 1000
 
 
-def test_inferences_that_share_a_run(client: InferenceServerClient) -> None:
+def test_inferences_that_share_a_run_are_counted(client: InferenceServerClient) -> None:
     difference = Difference(client, "add_multiply")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: client.infer("add_multiply", pair()), range(200)))
@@ -99,7 +99,7 @@ def test_inferences_that_share_a_run(client: InferenceServerClient) -> None:
     assert sum(rows * count for rows, count in batches(grown).items()) == 200
 
 
-def test_streams_are_counted(client: InferenceServerClient) -> None:
+def test_inferences_of_streams_are_counted(client: InferenceServerClient) -> None:
     difference = Difference(client, "scale")
     with CallbackStream(client) as stream:
         for _ in range(100):
@@ -110,6 +110,6 @@ def test_streams_are_counted(client: InferenceServerClient) -> None:
     assert (grown["inferences"], grown["success"], grown["queue"]) == (100, 100, 100)
 
 
-def test_of_all_models(client: InferenceServerClient) -> None:
+def test_statistics_of_all_models_are_listed(client: InferenceServerClient) -> None:
     all_stats: dict[str, Any] = {stats.name: stats for stats in client.get_inference_statistics().model_stats}
     assert set(all_stats) == {each.name for each in client.get_model_repository_index().models}

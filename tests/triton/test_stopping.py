@@ -20,7 +20,7 @@ ONE = np.ones(1, np.float32)
 SLOW = request("slow", Input("x", [1], ONE.tobytes()))
 
 
-def test_the_callback_is_told(serve: Serve, tmp_path: Path) -> None:
+def test_the_callback_of_a_stream_is_told_that_the_server_stops(serve: Serve, tmp_path: Path) -> None:
     """Thousands of requests are on their way, more than the server has read."""
     served = serve(models.slow(tmp_path, steps=1), "--slots=1", "--window=50", "--grace=60")
     with InferenceServerClient(served.address) as client:
@@ -36,7 +36,7 @@ def test_the_callback_is_told(serve: Serve, tmp_path: Path) -> None:
         while (end := stream.next())[1] is None:
             answered += 1
         refusals = 0
-        while end[1].status() is None:  # in-band, of those that were read and not admitted
+        while end[1].status() is None:  # in-band, for requests that were read and not admitted
             assert "stopping" in end[1].message()
             refusals += 1
             end = stream.next()
@@ -48,7 +48,7 @@ def test_the_callback_is_told(serve: Serve, tmp_path: Path) -> None:
         client.stop_stream()
 
 
-def test_an_idle_stream_does_not_hold_the_end(serve: Serve, tmp_path: Path) -> None:
+def test_an_idle_stream_does_not_hold_up_the_end(serve: Serve, tmp_path: Path) -> None:
     served = serve(models.scale(tmp_path), "--grace=60")
     with InferenceServerClient(served.address) as client:
         stream = CallbackStream(client)
@@ -73,7 +73,7 @@ def test_a_stream_that_was_half_closed_finishes(serve: Serve, tmp_path: Path) ->
     assert served.process.wait(10) == 0
 
 
-def test_after_the_grace_period_each_is_told(serve: Serve, tmp_path: Path) -> None:
+def test_after_the_grace_period_each_request_is_told(serve: Serve, tmp_path: Path) -> None:
     served = serve(models.slow(tmp_path, steps=200), "--slots=1", "--grace=0.2")
     with RawStream(served.address) as stream:
         stream.send(*[SLOW] * 10)

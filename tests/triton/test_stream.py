@@ -28,7 +28,7 @@ sys.stdin.read()
 """
 
 
-def test_two_hundred_in_flight_of_several_models(client: InferenceServerClient) -> None:
+def test_two_hundred_requests_of_several_models_are_in_flight(client: InferenceServerClient) -> None:
     """The first is the slowest: its answer still comes first."""
     with CallbackStream(client) as stream:
         stream.send("slow", [given("x", ONE)], request_id="0")
@@ -46,8 +46,8 @@ def test_two_hundred_in_flight_of_several_models(client: InferenceServerClient) 
         assert (results[number].as_numpy(name) == expected).all()
 
 
-def test_more_than_any_window(client: InferenceServerClient) -> None:
-    """This protocol has no window: who sends more than the server takes waits, and is not refused."""
+def test_more_requests_than_any_window_are_served(client: InferenceServerClient) -> None:
+    """This protocol has no window: a client that sends more than the server takes waits, and is not refused."""
     with CallbackStream(client) as stream:
         for number in range(3000):
             stream.send("scale", [given("x", np.array([number], np.float32))], request_id=str(number))
@@ -57,7 +57,7 @@ def test_more_than_any_window(client: InferenceServerClient) -> None:
             assert result.as_numpy("y") == [2 * number + 1]
 
 
-def test_outputs_parameters_and_versions(client: InferenceServerClient) -> None:
+def test_a_stream_has_outputs_parameters_and_versions(client: InferenceServerClient) -> None:
     with CallbackStream(client) as stream:
         outputs = [InferRequestedOutput("product")]
         stream.send("add_multiply", pair(), model_version="1", outputs=outputs, priority=1, timeout=10_000_000)
@@ -72,7 +72,7 @@ def test_outputs_parameters_and_versions(client: InferenceServerClient) -> None:
         assert stream.result().as_numpy("y") == [3]
 
 
-def test_an_error_in_band(client: InferenceServerClient, served: Served) -> None:
+def test_an_error_comes_in_band(client: InferenceServerClient, served: Served) -> None:
     with CallbackStream(client) as stream:
         stream.send("nowhere", [given("x", ONE)])
         stream.send("scale", [given("x", ONE)])
@@ -88,7 +88,7 @@ def test_an_error_in_band(client: InferenceServerClient, served: Served) -> None
     assert not answers[1].infer_response.outputs
 
 
-def test_a_run_that_fails(client: InferenceServerClient) -> None:
+def test_a_run_that_fails_is_an_error_in_band(client: InferenceServerClient) -> None:
     with CallbackStream(client) as stream:
         stream.send("failing", [given("x", np.ones(15, np.float32))])
         stream.send("failing", [given("x", np.ones(16, np.float32))])
@@ -96,7 +96,7 @@ def test_a_run_that_fails(client: InferenceServerClient) -> None:
         assert stream.result().as_numpy("y").shape == (2, 8)
 
 
-def test_a_stream_that_asks_for_real_statuses(client: InferenceServerClient, served: Served) -> None:
+def test_a_stream_may_ask_for_real_statuses(client: InferenceServerClient, served: Served) -> None:
     with CallbackStream(client, headers={"triton_grpc_error": "true"}) as stream:
         stream.send("scale", [given("x", ONE)])
         assert stream.result().as_numpy("y") == [3]
@@ -109,7 +109,7 @@ def test_a_stream_that_asks_for_real_statuses(client: InferenceServerClient, ser
         assert raw.receive().infer_response.id == "good"
 
 
-def test_the_final_response(client: InferenceServerClient) -> None:
+def test_the_final_response_is_marked(client: InferenceServerClient) -> None:
     with CallbackStream(client) as stream:
         stream.send("scale", [given("x", ONE)], enable_empty_final_response=True, request_id="1")
         stream.send("scale", [given("x", ONE)], request_id="2")
@@ -121,7 +121,7 @@ def test_the_final_response(client: InferenceServerClient) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compression(client: InferenceServerClient, algorithm: str) -> None:
+def test_a_stream_may_be_compressed(client: InferenceServerClient, algorithm: str) -> None:
     with CallbackStream(client, compression_algorithm=algorithm) as stream:
         stream.send("scale", [given("x", np.zeros(100_000, np.float32))])
         assert (stream.result().as_numpy("y") == 1).all()
@@ -135,7 +135,7 @@ def test_half_close_finishes_what_is_in_flight(served: Served) -> None:
         assert raw.answers.code().name == "OK"
 
 
-def test_stopping_cancels(client: InferenceServerClient) -> None:
+def test_stopping_a_stream_cancels_its_requests(client: InferenceServerClient) -> None:
     stream = CallbackStream(client)
     stream.send("scale", [given("x", ONE)])
     stream.result()
@@ -145,7 +145,7 @@ def test_stopping_cancels(client: InferenceServerClient) -> None:
     assert is_free(client)
 
 
-def test_a_client_that_vanishes(client: InferenceServerClient, served: Served) -> None:
+def test_a_client_may_vanish(client: InferenceServerClient, served: Served) -> None:
     command = [sys.executable, "-c", VANISHING, served.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vanishing:
         assert vanishing.stdout is not None

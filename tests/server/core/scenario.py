@@ -1,13 +1,13 @@
-"""A small language for scenarios: clients that speak, a runtime that runs what it is told, a clock that stands still.
+"""A small language for scenarios: clients that send commands, a runtime that obeys, a clock that stands still.
 
-    world = Scenario(window=4)
+    world = Scenario()
     alice = world.client()
     alice.infer(1, keep=["y"])
     alice.infer(2, x="take 1.y")      # the input x is output y of ticket 1, taken
     assert world.starts() == [1]
     world.end(1)
     assert world.starts() == [2]
-    assert alice.hears() == ["done 1"]
+    assert alice.receives() == ["done 1"]
 
 Tags name runs, so the clients of a scenario should use different ones.
 """
@@ -37,7 +37,7 @@ class Scenario:
         self.now = 100.0
         self.clients: list[Client] = []
         self.running: dict[int, Run] = {}
-        """Started runs that have not ended, by the tags of their tickets; those that are to stop included."""
+        """Started runs that have not ended, by the tags of their tickets, including runs that were stopped."""
         self.batches: list[list[int]] = []
         """The tags of the tickets of each run that the last decision has started."""
         self.stopping: list[int] = []
@@ -49,11 +49,11 @@ class Scenario:
             self.core.models.add(spec)
 
     def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False, window: int = 0) -> Client:
-        """Open a stream. Hello has been heard. One of another protocol is `unary`, and has a `window` maybe."""
+        """Open a stream. Hello has been received. One of another protocol is `unary`, and has a `window` maybe."""
         client = Client(self, unary=unary, window=window)
         self.clients.append(client)
         if not unary:
-            client.hears()
+            client.receives()
         if ordered or max_message:
             self.core.open(client.stream, ordered, max_message)
         return client
@@ -124,7 +124,7 @@ class Scenario:
         self.core.handed_off(stream, events, self.now)
         return events
 
-    def passes(self, seconds: float) -> list[int]:
+    def after(self, seconds: float) -> list[int]:
         """Time passes. Returns what starts then."""
         self.now += seconds
         return self.starts()
@@ -216,15 +216,15 @@ class Client:
     def vanish(self) -> None:
         self.world.core.abandon(self.stream, self.world.now)
 
-    def hears(self) -> list[str]:
+    def receives(self) -> list[str]:
         """Read everything that there is to read. A failure is `"failed TAG CODE"`."""
-        heard: list[str] = []
+        received: list[str] = []
         while events := self.world.take(self.stream):
             self.world.core.flushed(self.stream)
-            heard += [self._heard(event) for event in events]
-        return heard
+            received += [self._received(event) for event in events]
+        return received
 
-    def _heard(self, event: Event) -> str:
+    def _received(self, event: Event) -> str:
         match event:
             case Done():
                 self.events[event.tag] = event
@@ -245,8 +245,8 @@ class Client:
         return set(self.stream.tickets)
 
 
-def ask(client: Client, *tags: int, rows: int = 1, priority: int = 0, timeout: float = 0.0) -> None:
-    """Infers of the model `many`, each of as many rows."""
+def infer_many(client: Client, *tags: int, rows: int = 1, priority: int = 0, timeout: float = 0.0) -> None:
+    """Infers of the model `many`, each with `rows` rows."""
     for tag in tags:
         client.infer(tag, "many", x=(rows,), priority=priority, timeout=timeout)
 

@@ -1,4 +1,4 @@
-"""What becomes of those who share a run when one of them ends before it does, or when all do."""
+"""What happens to the tickets of a batch when one of them, or all of them, end before their run does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.limits import Limits
 from headrace.server.core.transitions import SlotState
 from tests.server.core.model_specs import many
-from tests.server.core.scenario import Client, Scenario, ask, batches
+from tests.server.core.scenario import Client, Scenario, batches, infer_many
 
 ROW = 4096
 """Bytes of a row of the output `big`."""
@@ -27,32 +27,32 @@ class TestOneOfThem:
         assert world.starts() == [1, 2]
         assert world.batches == [[1, 2]]
         end()
-        assert client.hears() == [ended]
+        assert client.receives() == [ended]
         assert world.starts() == []
         assert world.stopping == []
         assert slots(world) == [SlotState.RUNNING]
         assert world.core.queue.used == 8
         world.end(2)
-        assert client.hears() == ["done 2"]
+        assert client.receives() == ["done 2"]
         assert slots(world) == [SlotState.FREE]
         assert world.core.queue.used == 0
         assert client.live == {2}
 
-    def test_cancelled(self) -> None:
+    def test_one_ticket_of_a_batch_is_cancelled_and_the_others_go_on(self) -> None:
         world = Scenario(many())
         client = world.client()
         self.check(world, client, "failed 1 CANCELLED", lambda: client.cancel(1))
 
-    def test_late(self) -> None:
+    def test_one_ticket_of_a_batch_misses_its_deadline_and_the_others_go_on(self) -> None:
         world = Scenario(many())
         client = world.client()
-        self.check(world, client, "failed 1 DEADLINE_EXCEEDED", lambda: world.passes(1))
+        self.check(world, client, "failed 1 DEADLINE_EXCEEDED", lambda: world.after(1))
 
-    def test_vanished(self) -> None:
+    def test_one_client_of_a_batch_vanishes_and_the_others_go_on(self) -> None:
         world = Scenario(many())
         alice, bob = world.client(), world.client()
-        ask(alice, 1, 2)
-        ask(bob, 11, rows=2)
+        infer_many(alice, 1, 2)
+        infer_many(bob, 11, rows=2)
         assert world.starts() == [1, 11, 2]
         assert world.batches == [[1, 11, 2]]
         alice.vanish()
@@ -60,30 +60,30 @@ class TestOneOfThem:
         assert world.stopping == []
         assert world.core.queue.used == 16
         world.end(11)
-        assert bob.hears() == ["done 11"]
+        assert bob.receives() == ["done 11"]
         assert world.core.queue.used == 0
 
-    def test_what_it_was_to_keep_costs_until_the_run_ends(self) -> None:
+    def test_what_an_ended_ticket_of_a_batch_was_to_keep_is_charged_until_the_run_ends(self) -> None:
         world = Scenario(many())
         client = world.client()
         client.infer(1, "many", x=(1,), keep=["y"])
-        ask(client, 2)
+        infer_many(client, 2)
         client.infer(3, "many", x="1.y")
         world.starts()
         client.cancel(1)
-        assert client.hears() == ["failed 1 CANCELLED", "failed 3 FAILED_PRECONDITION"]
+        assert client.receives() == ["failed 1 CANCELLED", "failed 3 FAILED_PRECONDITION"]
         assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(2)
         assert world.core.keep.used == 0
-        assert client.hears() == ["done 2"]
+        assert client.receives() == ["done 2"]
 
-    def test_its_source_is_held_until_the_run_ends(self) -> None:
+    def test_the_source_of_an_ended_ticket_of_a_batch_is_held_until_the_run_ends(self) -> None:
         world = Scenario(many())
         client = world.client()
         client.infer(1, "many", x=(1,), keep=["y"])
         batches(world)
         client.infer(2, "many", x="take 1.y")
-        ask(client, 3)
+        infer_many(client, 3)
         world.starts()
         client.cancel(2)
         assert world.core.keep.used == MIN_CHARGE_BYTES
@@ -92,23 +92,23 @@ class TestOneOfThem:
 
 
 class TestAllOfThem:
-    def test_the_run_is_stopped_when_the_last_has_ended(self) -> None:
+    def test_a_batch_is_stopped_when_its_last_ticket_has_ended(self) -> None:
         world = Scenario(many())
         alice, bob, carol = world.client(), world.client(), world.client()
-        ask(alice, 1)
-        ask(bob, 11, timeout=1)
-        ask(carol, 21)
+        infer_many(alice, 1)
+        infer_many(bob, 11, timeout=1)
+        infer_many(carol, 21)
         assert world.starts() == [1, 11, 21]
         assert world.batches == [[1, 11, 21]]
         alice.cancel(1)
         carol.vanish()
         assert world.starts() == []
         assert world.stopping == []
-        assert world.passes(1) == []
+        assert world.after(1) == []
         assert world.stopping == [1, 11, 21]
         assert slots(world) == [SlotState.STOPPING]
-        assert alice.hears() + bob.hears() == ["failed 1 CANCELLED", "failed 11 DEADLINE_EXCEEDED"]
-        ask(alice, 2)
+        assert alice.receives() + bob.receives() == ["failed 1 CANCELLED", "failed 11 DEADLINE_EXCEEDED"]
+        infer_many(alice, 2)
         assert world.starts() == []
         assert world.core.queue.used == 16
         world.end(11)
@@ -116,10 +116,10 @@ class TestAllOfThem:
         assert world.starts() == [2]
         assert world.stopping == [1, 11, 21]
 
-    def test_nobody_is_told_to_stop_what_has_ended_by_itself(self) -> None:
+    def test_a_batch_that_has_ended_by_itself_is_not_stopped(self) -> None:
         world = Scenario(many())
         client = world.client()
-        ask(client, 1, 2)
+        infer_many(client, 1, 2)
         world.starts()
         client.cancel(1)
         client.cancel(2)
@@ -127,14 +127,14 @@ class TestAllOfThem:
         assert world.starts() == []
         assert world.stopping == []
 
-    def test_end_when_the_server_stops(self) -> None:
+    def test_all_tickets_of_a_batch_end_when_the_server_stops(self) -> None:
         world = Scenario(many(), limits=Limits(grace=5))
         client = world.client()
-        ask(client, 1, 2)
+        infer_many(client, 1, 2)
         world.starts()
         world.core.drain(world.now)
-        assert world.passes(5) == []
-        assert client.hears() == ["draining", "failed 2 UNAVAILABLE", "failed 1 UNAVAILABLE"]
+        assert world.after(5) == []
+        assert client.receives() == ["draining", "failed 2 UNAVAILABLE", "failed 1 UNAVAILABLE"]
         assert world.stopping == [1, 2]
 
 
@@ -142,7 +142,7 @@ class TestQuotas:
     def world(self) -> Scenario:
         return Scenario(many(), limits=Limits(keep_bytes=2 * MIN_CHARGE_BYTES, max_message_bytes=1 << 20))
 
-    def test_whose_outputs_do_not_fit_is_missing(self) -> None:
+    def test_a_ticket_whose_outputs_do_not_fit_the_quota_is_left_out_of_its_batch(self) -> None:
         world = self.world()
         alice, bob = world.client(), world.client()
         alice.infer(1, "many", x=(1,), keep=["y"])
@@ -151,41 +151,41 @@ class TestQuotas:
         bob.infer(11, "many", x=(1,), keep=["y"])
         assert world.starts() == [1, 11, 3]
         assert world.batches == [[1, 11, 3]]
-        assert alice.hears() == ["failed 2 RESOURCE_EXHAUSTED"]
+        assert alice.receives() == ["failed 2 RESOURCE_EXHAUSTED"]
         assert alice.errors[2].retryable
         assert world.core.keep.used == 3 * MIN_CHARGE_BYTES
         world.end(1)
-        assert alice.hears() + bob.hears() == ["done 1", "done 3", "done 11"]
+        assert alice.receives() + bob.receives() == ["done 1", "done 3", "done 11"]
 
-    def test_its_rows_are_given_to_nobody(self) -> None:
+    def test_the_rows_of_a_ticket_that_is_left_out_are_not_given_to_another(self) -> None:
         world = self.world()
         client = world.client()
-        ask(client, 1, rows=2)
+        infer_many(client, 1, rows=2)
         for tag in (2, 3):
             client.infer(tag, "many", x=(1,), keep=["y", "big"])
-        ask(client, 4)
+        infer_many(client, 4)
         assert world.starts() == [1, 2]
         assert world.batches == [[1, 2]]
         world.end(1, big=0)
         assert world.starts() == [4]
-        assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED", "done 1", "done 2"]
+        assert client.receives() == ["failed 3 RESOURCE_EXHAUSTED", "done 1", "done 2"]
 
-    def test_a_run_of_nobody_takes_no_slot(self) -> None:
+    def test_a_batch_whose_tickets_all_fail_takes_no_slot(self) -> None:
         world = self.world()
         client = world.client()
         client.infer(1, "many", x=(1,), keep=["y", "big"])
         assert world.starts() == [1]
         world.end(1, big=0, y=0)
-        client.hears()
+        client.receives()
         for tag in (2, 3):
             client.infer(tag, "many", x=(2,), keep=["y"])
-        ask(client, 4, 5)
+        infer_many(client, 4, 5)
         assert world.starts() == [4, 5]
         assert world.batches == [[4, 5]]
-        assert client.hears() == ["failed 2 RESOURCE_EXHAUSTED", "failed 3 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED", "failed 3 RESOURCE_EXHAUSTED"]
         assert slots(world) == [SlotState.RUNNING]
 
-    def test_whose_outputs_turn_out_too_large_fails_alone(self) -> None:
+    def test_a_ticket_of_a_batch_whose_outputs_are_too_large_to_keep_fails_alone(self) -> None:
         world = Scenario(many(), limits=Limits(keep_bytes=2 * ROW + MIN_CHARGE_BYTES))
         client = world.client(max_message=64 << 10)
         client.infer(1, "many", x=(1,), keep=["big"])
@@ -194,10 +194,10 @@ class TestQuotas:
         client.infer(4, "many", x=(1,))
         assert world.starts() == [1, 2, 3, 4]
         world.end(1)
-        assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "done 4"]
+        assert client.receives() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "done 4"]
         assert world.core.keep.used == 2 * ROW
 
-    def test_whose_outputs_fit_no_message_fails_alone(self) -> None:
+    def test_a_ticket_of_a_batch_whose_outputs_fit_no_message_fails_alone(self) -> None:
         world = Scenario(many(batch=20))
         client = world.client(max_message=64 << 10)
         for tag, rows in ((1, 1), (2, 17), (3, 2)):
@@ -205,5 +205,5 @@ class TestQuotas:
         assert world.starts() == [1, 2, 3]
         assert world.batches == [[1, 2, 3]]
         world.end(1)
-        assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
+        assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
         assert not client.errors[2].retryable

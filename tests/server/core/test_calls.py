@@ -36,17 +36,17 @@ class TestTable:
         client = world.clients[0]
         world.core.infer(client.stream, 1, number, [data], world.core.charge(16), world.now)
         world.runs()
-        return client.hears()
+        return client.receives()
 
-    def test_of_a_thousand_and_twenty_four(self) -> None:
+    def test_a_stream_defines_at_most_1024_calls(self) -> None:
         world = Scenario()
         client = world.client()
         for number in range(1, MAX_CALLS + 1):
             world.core.define(client.stream, number, GOOD, 10)
         assert MAX_CALLS == 1024
-        assert client.hears() == []
+        assert client.receives() == []
         world.core.define(client.stream, 5000, GOOD, 10)
-        assert client.hears() == ["failed 0 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 0 RESOURCE_EXHAUSTED"]
         assert "call 5000" in client.errors[0].message
         assert "1024" in client.errors[0].message
         assert not client.errors[0].retryable
@@ -54,25 +54,25 @@ class TestTable:
         assert self.use(world, 1024) == ["done 1"]
         assert self.use(world, 5000) == ["failed 1 INVALID_ARGUMENT"]
 
-    def test_of_four_mebibytes(self) -> None:
+    def test_the_calls_of_a_stream_are_described_in_at_most_4_mib(self) -> None:
         world = Scenario()
         client = world.client()
         world.core.define(client.stream, 1, GOOD, MAX_CALL_BYTES - 10)
         world.core.define(client.stream, 2, GOOD, 10)
-        assert client.hears() == []
+        assert client.receives() == []
         world.core.define(client.stream, 3, GOOD, 1)
         world.core.define(client.stream, 2, GOOD, 11)
-        assert client.hears() == ["failed 0 RESOURCE_EXHAUSTED"] * 2
+        assert client.receives() == ["failed 0 RESOURCE_EXHAUSTED"] * 2
         assert f"with call 2 the descriptions of this stream take {MAX_CALL_BYTES + 1}" in client.errors[0].message
         world.core.define(client.stream, 1, GOOD, 5)
         world.core.define(client.stream, 3, GOOD, MAX_CALL_BYTES - 15)
-        assert client.hears() == []
+        assert client.receives() == []
 
-    def test_zero_is_no_number(self) -> None:
+    def test_a_call_cannot_have_the_number_zero(self) -> None:
         world = Scenario()
         client = world.client()
         world.core.define(client.stream, 0, GOOD, 10)
-        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
         assert "number 0" in client.errors[0].message
 
     def test_a_number_may_be_defined_again(self) -> None:
@@ -90,17 +90,17 @@ class TestTable:
         assert second is not None
         assert (first.spec.name, [each.name for each in first.outputs]) == ("step", ["y"])
         assert (second.spec.name, [each.name for each in second.keep]) == ("grow", ["y"])
-        assert client.hears() == ["failed 3 NOT_FOUND"]
+        assert client.receives() == ["failed 3 NOT_FOUND"]
 
-    def test_a_bad_one_is_answered_when_it_is_used(self) -> None:
+    def test_a_bad_call_is_rejected_when_it_is_used(self) -> None:
         world = Scenario()
         client = world.client()
         world.core.define(client.stream, 1, replace(GOOD, model="none"), 10)
-        assert client.hears() == []
+        assert client.receives() == []
         assert self.use(world, 1) == ["failed 1 NOT_FOUND"]
         assert "no model 'none'" in client.errors[1].message
 
-    def test_no_version_means_the_newest_at_the_moment_of_admission(self) -> None:
+    def test_no_version_means_the_newest_one_at_admission(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1)
@@ -115,7 +115,7 @@ class TestTable:
         assert world.running[3].spec.version == "10"
         assert world.part(3).plan is not world.part(1).plan
 
-    def test_one_plan_for_all_inferences(self) -> None:
+    def test_all_inferences_of_a_call_share_one_plan(self) -> None:
         world = Scenario(slots=2)
         client = world.client()
         client.infer(1)
@@ -129,7 +129,7 @@ class TestBind:
         inputs = (Reference("a", "y", True), Inline("bee", FP32, (4,)), Inline("text", 14, (3,)))
         return replace(Call("mixed", "", inputs, ("z", "y"), False, ("w", "t", "y")), **changes)  # type: ignore[arg-type]
 
-    def test_everything_that_is_the_same_for_each_inference(self) -> None:
+    def test_a_plan_holds_everything_that_all_inferences_of_a_call_share(self) -> None:
         plan = bind(self.call(), MIXED)
         assert plan.spec is MIXED
         assert [(each.port.name, each.shape, each.nbytes) for each in plan.inline] == [
@@ -146,12 +146,12 @@ class TestBind:
         assert bind(self.call(outputs=("w", "y")), MIXED).sent_bytes == 2416
         assert bind(self.call(outputs=("t",)), MIXED).sent_bytes is None
 
-    def test_outputs_are_exact(self) -> None:
+    def test_a_call_names_its_outputs_exactly(self) -> None:
         assert bind(self.call(outputs=()), MIXED).outputs == ()
         assert bind(self.call(outputs=()), MIXED).sent_bytes == 0
         assert bind(self.call(outputs=(), all_outputs=True), MIXED).outputs == MIXED.outputs
 
-    def test_zeros(self) -> None:
+    def test_a_call_may_have_inputs_of_zeros(self) -> None:
         plan = bind(self.call(inputs=(Zeros("a", FP32, (5, 2)), *self.call().inputs[1:])), MIXED)
         assert [(each.port.name, each.shape, each.nbytes) for each in plan.zeros] == [("a", (5, 2), 40)]
         assert plan.references == ()
@@ -165,7 +165,7 @@ class TestBind:
         for culprit in culprits:
             assert culprit in raised.value.message
 
-    def test_wrong_inputs(self) -> None:
+    def test_a_call_with_wrong_inputs_is_rejected(self) -> None:
         a, b, text = self.call().inputs
         self.wrong(InvalidArgument, "input 'text' of model 'mixed' is missing", inputs=(a, b))
         self.wrong(
@@ -192,7 +192,7 @@ class TestBind:
         self.wrong(InvalidArgument, "input 'text' has datatype BYTES", inputs=(a, b, Zeros("text", 14, (3,))))
         bind(self.call(inputs=(Zeros("a", FP32, (MAX_ZERO_BYTES // 8, 2)), b, text)), MIXED)
 
-    def test_wrong_outputs(self) -> None:
+    def test_a_call_with_wrong_outputs_is_rejected(self) -> None:
         self.wrong(NotFound, "no output 'none'; it has 'y', 't', 'z', 'w'", outputs=("y", "none"))
         self.wrong(NotFound, "no output 'none'", keep=("none",))
         self.wrong(InvalidArgument, "output 'y' is named twice in outputs", outputs=("y", "z", "y"))
@@ -201,7 +201,7 @@ class TestBind:
         self.wrong(InvalidArgument, f"{MAX_PORTS + 1} outputs", outputs=("y",) * (MAX_PORTS + 1))
         self.wrong(InvalidArgument, f"{MAX_PORTS + 1} keep", keep=("y",) * (MAX_PORTS + 1))
 
-    def test_messages_are_short_whatever_the_names(self) -> None:
+    def test_messages_about_calls_are_short_whatever_the_names(self) -> None:
         long = "n" * 1_000_000
         many = model("m" * 1000, [port(at, f"{long}{at}", 4) for at in range(50)], [port(0, "y", 4)])
         for error, call in (
@@ -213,12 +213,12 @@ class TestBind:
             assert len(raised.value.message) < 1000
 
 
-def test_an_output_may_be_sent_and_kept() -> None:
+def test_an_output_may_be_both_sent_and_kept() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, "add", outputs=["y"], keep=["y"])
     world.starts()
     world.end(1)
-    assert client.hears() == ["done 1"]
+    assert client.receives() == ["done 1"]
     assert client.live == {1}
     assert add().outputs[0].name == "y"

@@ -16,7 +16,7 @@ def cancel(world: Scenario, client: Client) -> None:
 
 
 def expire(world: Scenario, client: Client) -> None:
-    world.passes(5)
+    world.after(5)
 
 
 def fail(world: Scenario, client: Client) -> None:
@@ -37,7 +37,7 @@ def test_every_kind_of_failure_is_passed_on(end: object, code: str) -> None:
     client.fetch(5, "2.y")
     assert world.starts() == [1]
     end(world, client)  # type: ignore[operator]
-    assert client.hears() == [
+    assert client.receives() == [
         f"failed 1 {code}",
         "failed 2 FAILED_PRECONDITION",
         "failed 4 NOT_FOUND",
@@ -58,7 +58,7 @@ def test_every_kind_of_failure_is_passed_on(end: object, code: str) -> None:
     assert world.core.keep.used == world.core.queue.used == 0
 
 
-def test_a_thousand_deep() -> None:
+def test_a_failure_is_passed_on_through_a_chain_of_a_thousand_tickets() -> None:
     world = Scenario(limits=Limits(window=2 * DEEP))
     client = world.client()
     client.infer(1, keep=["y"])
@@ -67,12 +67,12 @@ def test_a_thousand_deep() -> None:
     assert world.starts() == [1]
     client.cancel(1)
     rest = [f"failed {tag} FAILED_PRECONDITION" for tag in range(2, DEEP + 1)]
-    assert client.hears() == ["failed 1 CANCELLED", *rest]
+    assert client.receives() == ["failed 1 CANCELLED", *rest]
     assert f"ticket {DEEP - 1} " in client.errors[DEEP].message
     assert client.live == set()
 
 
-def test_a_thousand_wide_and_in_the_middle_of_a_chain() -> None:
+def test_a_failure_is_passed_on_to_a_thousand_dependants_in_the_middle_of_a_chain() -> None:
     world = Scenario(limits=Limits(window=2 * DEEP))
     client = world.client()
     client.infer(1, keep=["y"])
@@ -80,12 +80,12 @@ def test_a_thousand_wide_and_in_the_middle_of_a_chain() -> None:
     for tag in range(3, DEEP):
         client.infer(tag, "add", a="2.y", b="1.y")
     client.cancel(2)
-    assert len(client.hears()) == DEEP - 2
+    assert len(client.receives()) == DEEP - 2
     assert client.live == {1}
     assert world.runs() == [1]
 
 
-def test_in_an_ordered_stream_in_order() -> None:
+def test_an_ordered_stream_gets_passed_on_failures_in_order() -> None:
     world = Scenario(slots=2)
     client = world.client(ordered=True)
     client.infer(1)
@@ -94,13 +94,13 @@ def test_in_an_ordered_stream_in_order() -> None:
     client.infer(4)
     world.starts()
     world.end(2, Internal("no"))
-    assert client.hears() == []
+    assert client.receives() == []
     world.end(1)
-    assert client.hears() == ["done 1", "failed 2 INTERNAL", "failed 3 FAILED_PRECONDITION"]
+    assert client.receives() == ["done 1", "failed 2 INTERNAL", "failed 3 FAILED_PRECONDITION"]
     assert world.runs() == [4]
 
 
-def test_who_waits_for_another_output_of_the_same_ticket_as_well() -> None:
+def test_a_ticket_with_two_sources_of_which_one_fails_fails_once() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, keep=["y"])
@@ -108,12 +108,12 @@ def test_who_waits_for_another_output_of_the_same_ticket_as_well() -> None:
     client.infer(2, keep=["y", "z"])
     client.infer(3, "add", a="2.y", b="take 1.y")
     client.cancel(2)
-    assert client.hears() == ["done 1", "failed 2 CANCELLED", "failed 3 FAILED_PRECONDITION"]
+    assert client.receives() == ["done 1", "failed 2 CANCELLED", "failed 3 FAILED_PRECONDITION"]
     assert client.live == set()
     assert world.core.keep.used == 0
 
 
-def test_what_has_its_source_already_goes_on() -> None:
+def test_a_ticket_whose_source_is_done_is_not_harmed_by_later_failures() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, keep=["y"])
@@ -122,4 +122,4 @@ def test_what_has_its_source_already_goes_on() -> None:
     client.cancel(1)
     client.release(1)
     assert world.runs() == [2]
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]

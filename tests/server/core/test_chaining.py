@@ -44,7 +44,7 @@ def chained(world: Scenario, *, steps: int = 4) -> tuple[Client, Run]:
 
 
 def in_place(world: Scenario, run: Run, most: int = 9) -> list[End]:
-    """The ends of a run and those that follow it, a second each."""
+    """The ends of a run and its followers, each of which takes a second."""
     ends: list[End] = []
     following: Run | None = run
     while following is not None and len(ends) < most:
@@ -62,7 +62,7 @@ def test_a_chain_is_done_in_one_go() -> None:
     assert {end.ended.run.slot for end in ends} == {run.slot}
     for before, end in pairwise(ends):
         assert end.ended.run.parts[0].references == before.ended.kept[0]
-    assert client.hears() == []
+    assert client.receives() == []
     assert len(world.core.ended_in_place(ends)) == 4
     events = world.take(client.stream)
     assert [(event.tag, event.waiting, event.queued, event.running) for event in events if type(event) is Done] == [
@@ -75,15 +75,15 @@ def test_a_chain_is_done_in_one_go() -> None:
     assert client.live == {4}
 
 
-def test_the_next_may_run_on_another_occasion() -> None:
+def test_a_follower_that_was_not_run_in_place_is_started_by_the_next_decision() -> None:
     world = Scenario()
     client, run = chained(world)
     assert len(world.core.ended_in_place(in_place(world, run, most=2))) == 2
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]
     assert world.starts() == [3]
 
 
-def test_several_outputs_are_handed_on() -> None:
+def test_several_outputs_are_handed_on_to_a_follower() -> None:
     lstm = model("lstm", [port(0, "h", 4), port(1, "c", 8)], [port(0, "y", 4), port(1, "hn", 4), port(2, "cn", 8)])
     world = Scenario(lstm)
     client = world.client()
@@ -99,11 +99,11 @@ def test_several_outputs_are_handed_on() -> None:
     assert [reference.port.name for reference in part.plan.references] == ["h", "c"]
     assert shapes == [(4,), (8,)]
     assert len(world.core.ended_in_place([first, done(world, second)])) == 2
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]
     assert client.live == {1}
 
 
-def test_one_source_may_have_been_there_before() -> None:
+def test_one_source_of_a_follower_may_have_been_done_before() -> None:
     world = Scenario(step(), add())
     client = world.client()
     client.infer(1, "add", keep=["y"])
@@ -116,10 +116,10 @@ def test_one_source_may_have_been_there_before() -> None:
     third = world.core.follower(second.ended)
     assert third is not None
     assert len(world.core.ended_in_place([second, done(world, third)])) == 2
-    assert client.hears() == ["done 1", "done 2", "done 3"]
+    assert client.receives() == ["done 1", "done 2", "done 3"]
 
 
-def test_what_was_let_go_is_not_kept() -> None:
+def test_an_output_without_holders_is_not_kept_by_a_follower() -> None:
     world = Scenario()
     client, run = chained(world, steps=2)
     client.release(2)
@@ -151,12 +151,12 @@ def nothing(client: Client) -> None:
     pass
 
 
-def who_was_cancelled(client: Client) -> None:
+def a_cancelled_waiter(client: Client) -> None:
     client.infer(2, x="1.y")
     client.cancel(2)
 
 
-def somebody_else_is_queued(client: Client) -> None:
+def another_stream(client: Client) -> None:
     client.infer(3)
     client.world.client().infer(4)
 
@@ -167,9 +167,18 @@ def a_priority(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "wait",
-    [twice, something_else_too, elsewhere, a_fetch, nothing, who_was_cancelled, somebody_else_is_queued, a_priority],
+    [
+        twice,
+        something_else_too,
+        elsewhere,
+        a_fetch,
+        nothing,
+        a_cancelled_waiter,
+        another_stream,
+        a_priority,
+    ],
 )
-def test_nothing_follows_when_that_would_change_anything(wait: Callable[[Client], None]) -> None:
+def test_nothing_follows_where_another_ticket_may_come_first(wait: Callable[[Client], None]) -> None:
     world = Scenario(step(), add())
     client = world.client()
     client.infer(1, keep=["y"])
@@ -179,13 +188,13 @@ def test_nothing_follows_when_that_would_change_anything(wait: Callable[[Client]
     assert world.core.follower(done(world, world.running[1]).ended) is None
 
 
-def test_nothing_follows_a_failure() -> None:
+def test_nothing_follows_a_failed_run() -> None:
     world = Scenario()
     _, run = chained(world)
     assert world.core.follower(done(world, run, Internal("the run failed")).ended) is None
 
 
-def test_those_that_are_queued_follow_in_their_order() -> None:
+def test_queued_tickets_follow_in_their_order() -> None:
     world = Scenario(step(2))
     client = world.client()
     for tag in (1, 2, 3, 4):
@@ -197,11 +206,11 @@ def test_those_that_are_queued_follow_in_their_order() -> None:
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
     assert len({end.ended.run.slot for end in ends[1:]}) == 1
     assert world.core.ended_in_place(ends) == ends
-    assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
+    assert client.receives() == ["done 1", "done 2", "done 3", "done 4"]
     assert world.starts() == [11, 12]
 
 
-def test_of_those_that_are_queued_each_fails_alone() -> None:
+def test_each_queued_ticket_that_follows_fails_alone() -> None:
     world = Scenario(limits=Limits(keep_bytes=1024))
     client = world.client()
     client.infer(1, keep=["y"])
@@ -211,11 +220,11 @@ def test_of_those_that_are_queued_each_fails_alone() -> None:
     ends = in_place(world, world.running.pop(1))
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3]
     assert world.core.ended_in_place(ends) == [ends[0], ends[2]]
-    assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
+    assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
     assert world.core.keep.used == 1024
 
 
-def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait() -> None:
+def test_queued_tickets_stay_in_order_when_their_stream_becomes_backpressured() -> None:
     world = Scenario(limits=Limits(unsent_bytes=16))
     client = world.client()
     for tag in (1, 2, 3, 4):
@@ -225,12 +234,12 @@ def test_those_that_are_queued_stay_in_their_order_when_their_stream_must_wait()
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3, 4]
     assert world.core.ended_in_place(ends) == ends[:2]
     assert world.starts() == []
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]
     assert world.runs() == [3, 4]
-    assert client.hears() == ["done 3", "done 4"]
+    assert client.receives() == ["done 3", "done 4"]
 
 
-def test_none_of_those_that_are_queued_follows_where_streams_take_turns() -> None:
+def test_no_queued_ticket_follows_where_streams_take_turns() -> None:
     world = Scenario()
     alice, bob = world.client(), world.client()
     alice.infer(1)
@@ -243,7 +252,7 @@ def test_none_of_those_that_are_queued_follows_where_streams_take_turns() -> Non
     assert world.runs() == [11, 2]
 
 
-def test_none_of_a_choked_stream_follows() -> None:
+def test_no_ticket_of_a_backpressured_stream_follows() -> None:
     world = Scenario(limits=Limits(unsent_bytes=8))
     alice, bob = world.client(), world.client()
     alice.infer(1, outputs=["y"])
@@ -255,11 +264,11 @@ def test_none_of_a_choked_stream_follows() -> None:
     assert world.core.follower(first.ended) is None
     assert world.core.ended_in_place([first]) == [first]
     assert world.starts() == []
-    assert alice.hears() == ["done 1"]
+    assert alice.receives() == ["done 1"]
     assert world.runs() == [2]
 
 
-def test_who_was_not_run_is_queued_as_before() -> None:
+def test_a_queued_ticket_that_was_not_run_in_place_is_queued_as_before() -> None:
     world = Scenario()
     client = world.client()
     for tag in (1, 2, 3):
@@ -272,10 +281,10 @@ def test_who_was_not_run_is_queued_as_before() -> None:
     client.cancel(3)
     assert world.starts() == [2]
     world.end(2)
-    assert client.hears() == ["done 1", "failed 3 CANCELLED", "done 2"]
+    assert client.receives() == ["done 1", "failed 3 CANCELLED", "done 2"]
 
 
-def test_dynamic_shapes_are_checked_first() -> None:
+def test_nothing_follows_before_dynamic_shapes_are_checked() -> None:
     world = Scenario(grow())
     client = world.client()
     client.infer(1, "grow", keep=["y"])
@@ -284,24 +293,24 @@ def test_dynamic_shapes_are_checked_first() -> None:
     assert world.core.follower(done(world, world.running[1]).ended) is None
 
 
-def test_nothing_follows_where_more_may_come_to_share_a_run() -> None:
+def test_nothing_follows_where_more_tickets_may_come_to_share_a_run() -> None:
     halves = model("halves", [port(0, "x", None)], [port(0, "y", None)], direct=True, batch=4)
     world = Scenario(halves, many(), limits=Limits(batch_delay=1))
     client = world.client()
     client.infer(1, "halves", keep=["y"])
     client.infer(2, "halves", x="1.y")
-    assert world.passes(1) == [1]
+    assert world.after(1) == [1]
     assert world.core.follower(done(world, world.running[1]).ended) is None
 
 
-def test_a_follower_that_fails_fails_alone_with_those_that_wait_for_it() -> None:
+def test_a_follower_fails_alone_with_the_tickets_that_wait_for_it() -> None:
     world = Scenario()
     client, run = chained(world)
     first = done(world, run)
     second = world.core.follower(first.ended)
     assert second is not None
     assert len(world.core.ended_in_place([first, done(world, second, Internal("the run failed"))])) == 2
-    assert client.hears() == [
+    assert client.receives() == [
         "done 1",
         "failed 2 INTERNAL",
         "failed 3 FAILED_PRECONDITION",
@@ -311,7 +320,7 @@ def test_a_follower_that_fails_fails_alone_with_those_that_wait_for_it() -> None
     assert world.starts() == []
 
 
-def test_what_does_not_fit_the_quota_is_forgotten() -> None:
+def test_the_result_of_a_follower_that_does_not_fit_the_quota_is_dropped() -> None:
     world = Scenario(limits=Limits(keep_bytes=2048))
     client = world.client()
     client.infer(1, keep=["y"])
@@ -320,12 +329,12 @@ def test_what_does_not_fit_the_quota_is_forgotten() -> None:
     client.infer(4, x="3.y")
     assert world.starts() == [1]
     assert len(world.core.ended_in_place(in_place(world, world.running.pop(1)))) == 2
-    assert client.hears() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
+    assert client.receives() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
     assert world.core.keep.used == 2048
     assert world.starts() == []
 
 
-def test_a_choked_stream_waits() -> None:
+def test_a_follower_of_a_stream_that_became_backpressured_runs_later() -> None:
     world = Scenario(limits=Limits(unsent_bytes=8))
     client = world.client()
     client.infer(1, outputs=["y"], keep=["y"])
@@ -333,13 +342,13 @@ def test_a_choked_stream_waits() -> None:
     assert world.starts() == [1]
     assert len(world.core.ended_in_place(in_place(world, world.running.pop(1)))) == 1
     assert world.starts() == []
-    assert client.hears() == ["done 1"]
+    assert client.receives() == ["done 1"]
     assert world.starts() == [2]
     world.end(2)
-    assert client.hears() == ["done 2"]
+    assert client.receives() == ["done 2"]
 
 
-def test_nobody_holds_what_is_forgotten() -> None:
+def test_the_dropped_result_of_a_follower_is_held_by_nothing() -> None:
     world = Scenario(limits=Limits(unsent_bytes=8))
     client = world.client()
     client.infer(1, outputs=["y"], keep=["y"])
@@ -352,7 +361,7 @@ def test_nobody_holds_what_is_forgotten() -> None:
     gc.collect()
     assert [each() for each in forgotten] == [None, None]
     client.cancel(2)
-    assert client.hears() == ["done 1", "failed 2 CANCELLED"]
+    assert client.receives() == ["done 1", "failed 2 CANCELLED"]
     assert world.core.keep.used == 0
 
 

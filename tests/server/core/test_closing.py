@@ -9,7 +9,7 @@ from tests.server.core.scenario import Scenario
 
 
 class TestHalfClose:
-    def test_ends_a_stream_that_has_nothing_in_flight(self) -> None:
+    def test_half_closing_ends_a_stream_with_nothing_in_flight(self) -> None:
         world = Scenario()
         client = world.client()
         client.half_close()
@@ -17,7 +17,7 @@ class TestHalfClose:
         assert client.stream in world.settled().changed
         assert world.core.streams == ()
 
-    def test_finishes_what_is_in_flight_waiting_tickets_included(self) -> None:
+    def test_half_closing_finishes_what_is_in_flight_including_waiting_tickets(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -26,20 +26,20 @@ class TestHalfClose:
         client.half_close()
         assert world.runs() == [1, 2]
         assert not client.stream.ended
-        assert client.hears() == ["done 1", "done 2", "fetched 3"]
+        assert client.receives() == ["done 1", "done 2", "fetched 3"]
         assert client.stream.ended
         assert world.core.keep.used == 0
 
-    def test_does_not_end_before_the_last_event_was_taken(self) -> None:
+    def test_a_half_closed_stream_does_not_end_before_its_last_event_is_taken(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(0)
         client.half_close()
         assert not client.stream.ended
-        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
         assert client.stream.ended
 
-    def test_frees_at_once_what_nobody_needs(self) -> None:
+    def test_half_closing_frees_the_kept_outputs_that_no_ticket_needs(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y", "z"])
@@ -56,14 +56,14 @@ class TestHalfClose:
         assert world.core.keep.used == 1024
         assert world.runs() == [3, 4]
         assert world.core.keep.used == 0
-        assert client.hears() == ["done 1", "done 2", "done 3", "done 4"]
+        assert client.receives() == ["done 1", "done 2", "done 3", "done 4"]
         for tag in (2, 3):
             done = client.events[tag]
             assert isinstance(done, Done)
             assert done.kept == []
         assert client.stream.ended
 
-    def test_of_an_ordered_stream(self) -> None:
+    def test_half_closing_an_ordered_stream_keeps_its_order(self) -> None:
         world = Scenario(slots=2)
         client = world.client(ordered=True)
         client.infer(1)
@@ -71,13 +71,13 @@ class TestHalfClose:
         client.half_close()
         world.starts()
         world.end(2)
-        assert client.hears() == []
+        assert client.receives() == []
         assert not client.stream.ended
         world.end(1)
-        assert client.hears() == ["done 1", "done 2"]
+        assert client.receives() == ["done 1", "done 2"]
         assert client.stream.ended
 
-    def test_twice_and_after_the_end(self) -> None:
+    def test_half_closing_twice_or_after_the_end_is_harmless(self) -> None:
         world = Scenario()
         client = world.client()
         client.half_close()
@@ -85,11 +85,11 @@ class TestHalfClose:
         client.vanish()
         client.vanish()
         assert client.stream.ended
-        assert client.hears() == []
+        assert client.receives() == []
 
 
 class TestVanish:
-    def test_cancels_everything_and_tells_nobody(self) -> None:
+    def test_a_vanished_client_has_all_its_tickets_cancelled_without_events(self) -> None:
         world = Scenario()
         client, other = world.client(), world.client()
         client.infer(1, keep=["y"], outputs=["y"])
@@ -105,7 +105,7 @@ class TestVanish:
         assert client.stream.ended
         assert client.live == set()
         assert client.stream.in_flight == 0
-        assert client.hears() == []
+        assert client.receives() == []
         assert world.core.queue.used == 16
         assert world.core.keep.used == 1024
         assert world.settled().wake_at == math.inf
@@ -114,7 +114,7 @@ class TestVanish:
         assert world.core.keep.used == 0
         assert world.starts() == [11]
 
-    def test_with_a_frame_under_way(self) -> None:
+    def test_a_client_may_vanish_while_a_frame_is_being_written(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, outputs=["y"])
@@ -124,7 +124,7 @@ class TestVanish:
         world.core.flushed(client.stream)
         assert client.stream.unsent_bytes == 0
 
-    def test_with_tickets_that_wait_for_their_turn(self) -> None:
+    def test_a_client_may_vanish_while_tickets_wait_for_their_turn(self) -> None:
         world = Scenario(slots=2)
         client = world.client(ordered=True)
         client.infer(1)
@@ -138,7 +138,7 @@ class TestVanish:
         world.end(1)
         assert world.core.queue.used == 0
 
-    def test_leaves_the_slots_to_others_as_soon_as_the_runtime_lets_go(self) -> None:
+    def test_the_slots_of_a_vanished_client_are_free_as_soon_as_the_runtime_lets_go(self) -> None:
         world = Scenario(slots=2)
         client, other = world.client(), world.client()
         for tag in (1, 2, 3):
@@ -153,14 +153,14 @@ class TestVanish:
 
 
 class TestUnary:
-    def test_a_call_is_a_stream_with_a_window_of_one_that_says_no_hello(self) -> None:
+    def test_a_unary_call_is_a_stream_with_a_window_of_one_and_without_hello(self) -> None:
         world = Scenario()
         client = world.client(unary=True)
-        assert client.hears() == []
+        assert client.receives() == []
         client.infer(1, outputs=["y"])
         client.infer(2)
         assert world.runs() == [1]
-        assert client.hears() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
+        assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
         client.half_close()
         assert client.stream.ended
         assert world.core.streams == ()
@@ -175,7 +175,7 @@ def test_hello_says_the_limits() -> None:
     assert (hello.keep_bytes, hello.keep_seconds) == (limits.keep_bytes, limits.keep_seconds)  # type: ignore[union-attr]
 
 
-def test_a_server_shows_its_load() -> None:
+def test_the_core_and_its_parts_show_their_load() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, keep=["y"], outputs=["y"])

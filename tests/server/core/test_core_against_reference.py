@@ -30,7 +30,7 @@ TestCoreAgainstReference.settings = settings(
 
 
 @pytest.mark.parametrize("seed", range(WALKS))
-def test_a_random_walk_leads_to_what_the_reference_model_says(seed: int) -> None:
+def test_a_random_walk_agrees_with_the_reference_model(seed: int) -> None:
     """The seed alone determines the walk."""
     random = Random(seed)
     with bounds(eager=random.random() < 0.5):

@@ -16,7 +16,7 @@ def world_with(grace: float = 30.0) -> Scenario:
     return Scenario(slots=2, limits=Limits(grace=grace, keep_seconds=300))
 
 
-def test_says_so_and_refuses_new_infers_alone() -> None:
+def test_a_draining_server_says_so_and_refuses_only_new_infers() -> None:
     world = world_with()
     client = world.client()
     client.infer(1, keep=["y", "z"])
@@ -28,7 +28,7 @@ def test_says_so_and_refuses_new_infers_alone() -> None:
     client.fetch(4, "1.y")
     client.release(1, "y")
     client.cancel(2)
-    assert client.hears() == ["done 1", "draining", "failed 3 UNAVAILABLE", "fetched 4", "failed 2 CANCELLED"]
+    assert client.receives() == ["done 1", "draining", "failed 3 UNAVAILABLE", "fetched 4", "failed 2 CANCELLED"]
     assert isinstance(client.errors[3], Unavailable)
     assert client.errors[3].retryable
     assert not client.stream.ended
@@ -36,14 +36,14 @@ def test_says_so_and_refuses_new_infers_alone() -> None:
     assert client.stream.ended
 
 
-def test_finishes_what_is_in_flight_waiting_tickets_included() -> None:
+def test_a_draining_server_finishes_what_is_in_flight_including_waiting_tickets() -> None:
     world = world_with()
     client = world.client()
     client.infer(1, keep=["y"])
     client.infer(2, x="take 1.y")
     world.core.drain(world.now)
     assert world.runs() == [1, 2]
-    assert client.hears() == ["draining", "done 1", "done 2"]
+    assert client.receives() == ["draining", "done 1", "done 2"]
     assert client.stream.ended
 
 
@@ -53,26 +53,26 @@ def test_an_idle_stream_ends_when_it_has_been_told() -> None:
     world.core.drain(world.now)
     assert client.stream in world.settled().changed
     assert not client.stream.ended
-    assert client.hears() == ["draining"]
+    assert client.receives() == ["draining"]
     assert client.stream.ended
     assert client.stream in world.settled().changed
     assert world.core.streams == ()
 
 
 @pytest.mark.parametrize("how", ["release", "expiry", "half-close", "vanish"])
-def test_a_stream_with_kept_outputs_ends_when_they_are_gone(how: str) -> None:
+def test_a_draining_stream_with_kept_outputs_ends_when_they_are_gone(how: str) -> None:
     world = Scenario(limits=Limits(grace=100, keep_seconds=10))
     client = world.client()
     client.infer(1, keep=["y"])
     world.runs()
     world.core.drain(world.now)
-    assert client.hears() == ["done 1", "draining"]
+    assert client.receives() == ["done 1", "draining"]
     assert not client.stream.ended
     match how:
         case "release":
             client.release(1)
         case "expiry":
-            world.passes(10)
+            world.after(10)
         case "half-close":
             client.half_close()
         case _:
@@ -93,12 +93,12 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
     client.infer(6)
     assert world.starts() == [2, 5]
     world.core.drain(world.now)
-    assert client.hears() == ["done 1", "draining"]
+    assert client.receives() == ["done 1", "draining"]
     assert world.settled().wake_at == world.now + 30
-    world.passes(29)
-    assert client.hears() == []
-    assert world.passes(1) == []
-    assert sorted(client.hears()) == [f"failed {tag} UNAVAILABLE" for tag in (2, 3, 4, 5, 6)]
+    world.after(29)
+    assert client.receives() == []
+    assert world.after(1) == []
+    assert sorted(client.receives()) == [f"failed {tag} UNAVAILABLE" for tag in (2, 3, 4, 5, 6)]
     for tag in (2, 3, 4, 5, 6):
         assert client.errors[tag].retryable
         assert client.errors[tag].message == "the server has stopped"
@@ -117,11 +117,11 @@ def test_after_the_grace_period_nothing_is_kept() -> None:
     client.infer(1, keep=["y"])
     world.runs()
     world.core.drain(world.now)
-    assert client.hears() == ["done 1", "draining"]
+    assert client.receives() == ["done 1", "draining"]
     world.now += 30
     assert world.settled().changed == (client.stream,)
     assert client.stream.ended
-    assert client.hears() == []
+    assert client.receives() == []
     assert client.live == set()
     assert world.core.keep.used == 0
 
@@ -135,34 +135,34 @@ def test_after_the_grace_period_an_ordered_stream_ends_in_order() -> None:
     world.starts()
     world.end(3)
     world.core.drain(world.now)
-    world.passes(1)
-    assert client.hears() == ["draining", "failed 1 UNAVAILABLE", "failed 2 UNAVAILABLE", "done 3"]
+    world.after(1)
+    assert client.receives() == ["draining", "failed 1 UNAVAILABLE", "failed 2 UNAVAILABLE", "done 3"]
     assert client.stream.ended
 
 
-def test_twice_does_not_start_the_grace_period_again() -> None:
+def test_draining_twice_does_not_restart_the_grace_period() -> None:
     world = world_with(grace=2)
     client = world.client()
     client.infer(1)
     world.starts()
     world.core.drain(world.now)
-    world.passes(1)
+    world.after(1)
     world.core.drain(world.now)
-    world.passes(1)
-    assert client.hears() == ["draining", "failed 1 UNAVAILABLE"]
+    world.after(1)
+    assert client.receives() == ["draining", "failed 1 UNAVAILABLE"]
 
 
-def test_no_grace_at_all() -> None:
+def test_a_grace_period_of_zero_ends_at_once() -> None:
     world = world_with(grace=0)
     client = world.client()
     client.infer(1)
     world.starts()
     world.core.drain(world.now)
     world.starts()
-    assert client.hears() == ["draining", "failed 1 UNAVAILABLE"]
+    assert client.receives() == ["draining", "failed 1 UNAVAILABLE"]
 
 
-def test_a_stream_that_is_opened_now_is_told_and_ends() -> None:
+def test_a_stream_that_is_opened_while_draining_is_told_and_ends() -> None:
     world = world_with()
     world.core.drain(world.now)
     stream = world.core.open_stream()
@@ -173,7 +173,7 @@ def test_a_stream_that_is_opened_now_is_told_and_ends() -> None:
     assert stream.ended
 
 
-def test_a_unary_call_is_not_told() -> None:
+def test_a_unary_call_gets_no_draining_event() -> None:
     world = world_with()
     early, idle = world.client(unary=True), world.client(unary=True)
     early.infer(1)
@@ -181,10 +181,10 @@ def test_a_unary_call_is_not_told() -> None:
     late = world.client(unary=True)
     idle.infer(2)
     late.infer(3)
-    assert idle.hears() == ["failed 2 UNAVAILABLE"]
-    assert late.hears() == ["failed 3 UNAVAILABLE"]
+    assert idle.receives() == ["failed 2 UNAVAILABLE"]
+    assert late.receives() == ["failed 3 UNAVAILABLE"]
     assert world.runs() == [1]
-    assert early.hears() == ["done 1"]
+    assert early.receives() == ["done 1"]
 
 
 def test_a_stream_of_another_protocol_ends_when_it_has_been_answered() -> None:
@@ -195,14 +195,14 @@ def test_a_stream_of_another_protocol_ends_when_it_has_been_answered() -> None:
     world.core.drain(world.now)
     assert world.runs() == [1, 2]
     assert not client.stream.ended
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]
     assert client.stream.ended
 
 
 class TestAnotherProtocol:
     """Its streams have no Draining, and so end without a word when they have nothing in flight."""
 
-    def test_an_idle_stream_ends_at_once(self) -> None:
+    def test_an_idle_stream_of_another_protocol_ends_at_once(self) -> None:
         world = world_with()
         client = world.client(unary=True, window=4)
         world.core.drain(world.now)
@@ -211,42 +211,42 @@ class TestAnotherProtocol:
         assert client.stream in world.settled().changed
         assert world.core.streams == ()
 
-    def test_a_stream_ends_when_what_was_read_is_answered(self) -> None:
+    def test_a_stream_of_another_protocol_ends_when_what_was_read_is_answered(self) -> None:
         world = world_with()
         client = world.client(unary=True, window=4)
         client.infer(1)
         world.core.drain(world.now)
         client.infer(2)
-        assert client.hears() == ["failed 2 UNAVAILABLE"]
+        assert client.receives() == ["failed 2 UNAVAILABLE"]
         assert not client.stream.ended
         assert world.runs() == [1]
-        assert client.hears() == ["done 1"]
+        assert client.receives() == ["done 1"]
         assert client.stream.ended
 
-    def test_a_stream_that_is_opened_now_has_ended(self) -> None:
+    def test_a_stream_of_another_protocol_that_is_opened_while_draining_has_ended(self) -> None:
         world = world_with()
         world.core.drain(world.now)
         assert world.client(unary=True, window=4).stream.ended
 
-    def test_after_the_grace_period_what_is_left_fails(self) -> None:
+    def test_after_the_grace_period_what_is_left_of_another_protocol_fails(self) -> None:
         world = world_with(grace=1)
         client = world.client(unary=True, window=4)
         client.infer(1)
         world.starts()
         world.core.drain(world.now)
-        world.passes(1)
-        assert client.hears() == ["failed 1 UNAVAILABLE"]
+        world.after(1)
+        assert client.receives() == ["failed 1 UNAVAILABLE"]
         assert client.stream.ended
 
 
-def test_for_ever() -> None:
+def test_a_grace_period_may_be_infinite() -> None:
     world = Scenario(limits=Limits(grace=math.inf, keep_seconds=math.inf))
     client = world.client()
     client.infer(1, keep=["y"])
     world.runs()
     world.core.drain(world.now)
-    assert client.hears() == ["done 1", "draining"]
-    world.passes(1e9)
+    assert client.receives() == ["done 1", "draining"]
+    world.after(1e9)
     assert not client.stream.ended
     client.release(1)
     assert client.stream.ended

@@ -11,7 +11,7 @@ from headrace.wire.errors import NotFound, Unavailable
 from tests.server.core.model_specs import add, grow, step
 
 
-def test_names_that_were_never_known() -> None:
+def test_a_name_that_was_never_served_is_not_found() -> None:
     models = Models()
     models.add(add())
     for version in ("", "1"):
@@ -19,7 +19,7 @@ def test_names_that_were_never_known() -> None:
             models.find("step", version)
 
 
-def test_names_that_have_no_version_now() -> None:
+def test_a_known_name_without_a_version_is_unavailable() -> None:
     models = Models()
     models.withhold("step", "is loading")
     with pytest.raises(Unavailable, match="model 'step' is loading") as loading:
@@ -35,7 +35,7 @@ def test_names_that_have_no_version_now() -> None:
     assert len(models) == 0
 
 
-def test_names_that_have_another_version() -> None:
+def test_a_version_that_is_not_there_is_not_found_though_another_is() -> None:
     models = Models()
     for version in ("1", "2", "10"):
         models.add(replace(step(), version=version))
@@ -48,7 +48,7 @@ def test_names_that_have_another_version() -> None:
     assert [spec.version for spec in models.unneeded] == ["10"]
 
 
-def test_every_change_is_a_generation() -> None:
+def test_every_change_of_the_models_is_a_generation() -> None:
     models = Models()
     generations = {models.generation}
     for spec in (grow(), grow(), add()):

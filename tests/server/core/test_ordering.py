@@ -6,7 +6,7 @@ from headrace.server.core.limits import Limits
 from tests.server.core.scenario import Scenario
 
 
-def test_ends_come_as_they_complete() -> None:
+def test_ends_come_as_tickets_complete() -> None:
     world = Scenario(slots=3)
     client = world.client()
     for tag in (1, 2, 3):
@@ -14,10 +14,10 @@ def test_ends_come_as_they_complete() -> None:
     world.starts()
     for tag in (3, 1, 2):
         world.end(tag)
-    assert client.hears() == ["done 3", "done 1", "done 2"]
+    assert client.receives() == ["done 3", "done 1", "done 2"]
 
 
-def test_ends_of_an_ordered_stream_come_as_they_were_submitted() -> None:
+def test_the_ends_of_an_ordered_stream_come_as_its_infers_were_submitted() -> None:
     world = Scenario(slots=3)
     client = world.client(ordered=True)
     for tag in (3, 1, 2):
@@ -25,12 +25,12 @@ def test_ends_of_an_ordered_stream_come_as_they_were_submitted() -> None:
     world.starts()
     world.end(2)
     world.end(1)
-    assert client.hears() == []
+    assert client.receives() == []
     world.end(3)
-    assert client.hears() == ["done 3", "done 1", "done 2"]
+    assert client.receives() == ["done 3", "done 1", "done 2"]
 
 
-def test_failures_wait_their_turn_too() -> None:
+def test_failures_in_an_ordered_stream_wait_their_turn_too() -> None:
     world = Scenario(slots=1)
     client = world.client(ordered=True)
     client.infer(1, keep=["y"])
@@ -40,11 +40,11 @@ def test_failures_wait_their_turn_too() -> None:
     client.infer(5)
     client.cancel(5)
     assert world.starts() == [1]
-    world.passes(1)
-    assert client.hears() == []
+    world.after(1)
+    assert client.receives() == []
     assert client.stream.in_flight == 5
     world.end(1)
-    assert client.hears() == [
+    assert client.receives() == [
         "done 1",
         "failed 2 INVALID_ARGUMENT",
         "failed 3 DEADLINE_EXCEEDED",
@@ -53,28 +53,28 @@ def test_failures_wait_their_turn_too() -> None:
     ]
 
 
-def test_fetched_and_refusals_and_what_has_no_ticket_never_wait() -> None:
+def test_fetched_refusals_and_failures_without_a_ticket_never_wait_their_turn() -> None:
     world = Scenario(limits=Limits(window=3))
     client = world.client(ordered=True)
     client.infer(1, keep=["y"])
     world.runs()
-    client.hears()
+    client.receives()
     client.infer(2)
     client.infer(3, tensors=[])
     client.fetch(4, "1.y")
     client.infer(5)
     client.infer(0)
     client.fetch(3, "1.y")
-    assert client.hears() == [
+    assert client.receives() == [
         "fetched 4",
         "failed 5 RESOURCE_EXHAUSTED",
         "failed 0 INVALID_ARGUMENT",
         "failed 0 INVALID_ARGUMENT",
     ]
     client.fetch(6, "9.y")
-    assert client.hears() == ["failed 6 NOT_FOUND"]
+    assert client.receives() == ["failed 6 NOT_FOUND"]
     world.runs()
-    assert client.hears() == ["done 2", "failed 3 INVALID_ARGUMENT"]
+    assert client.receives() == ["done 2", "failed 3 INVALID_ARGUMENT"]
 
 
 def test_a_source_that_waits_for_its_turn_is_done() -> None:
@@ -87,7 +87,7 @@ def test_a_source_that_waits_for_its_turn_is_done() -> None:
     client.infer(3, x="2.y")
     client.fetch(4, "2.y")
     assert world.starts() == [3]
-    assert client.hears() == ["fetched 4"]
+    assert client.receives() == ["fetched 4"]
 
 
 def test_a_ticket_that_waits_for_its_turn_is_in_flight_and_has_ended() -> None:
@@ -99,28 +99,28 @@ def test_a_ticket_that_waits_for_its_turn_is_in_flight_and_has_ended() -> None:
     world.end(2)
     client.cancel(2)
     client.infer(3)
-    assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED"]
+    assert client.receives() == ["failed 3 RESOURCE_EXHAUSTED"]
     world.end(1)
-    assert client.hears() == ["done 1", "done 2"]
+    assert client.receives() == ["done 1", "done 2"]
 
 
-def test_open_is_legal_only_at_the_beginning() -> None:
+def test_open_is_legal_only_as_the_first_command() -> None:
     world = Scenario()
     client = world.client(ordered=True)
     world.core.open(client.stream, False, 0)
-    assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+    assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
     assert "Open" in client.errors[0].message
     assert client.stream.ordered
 
 
-def test_a_bad_open_changes_nothing() -> None:
+def test_an_illegal_open_changes_nothing() -> None:
     world = Scenario()
     client = world.client()
     world.core.open(client.stream, True, 100)
-    assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+    assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
     assert "max_message_bytes is 100" in client.errors[0].message
     assert not client.stream.ordered
     assert client.stream.max_message_bytes == 4 << 20
     client.infer(1)
     world.runs()
-    assert client.hears() == ["done 1"]
+    assert client.receives() == ["done 1"]

@@ -25,31 +25,31 @@ def waits(client: Client) -> list[int]:
 
 
 class TestRefused:
-    def test_over_the_window(self) -> None:
+    def test_an_infer_over_the_window_is_refused(self) -> None:
         world = Scenario(limits=Limits(window=2))
         client = world.client()
         client.infer(1, keep=["y"])
         client.infer(2)
         client.infer(3, x="take 1.y")
         client.fetch(4, "1.y")
-        assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED", "failed 4 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 3 RESOURCE_EXHAUSTED", "failed 4 RESOURCE_EXHAUSTED"]
         for tag in (3, 4):
             assert client.errors[tag].retryable
             assert "2 tickets are in flight" in client.errors[tag].message
         assert waits(client) == [1]
         assert world.runs() == [1, 2]
         assert client.stream.in_flight == 2
-        assert client.hears() == ["done 1", "done 2"]
+        assert client.receives() == ["done 1", "done 2"]
         client.infer(3, x="take 1.y")
         assert world.runs() == [3]
 
-    def test_over_the_budget_of_input_bytes(self) -> None:
+    def test_an_infer_over_the_budget_of_input_bytes_is_refused(self) -> None:
         world = Scenario(limits=Limits(queue_bytes=40))
         alice, bob = world.client(), world.client()
         alice.infer(1, keep=["y"])
         bob.infer(11)
         alice.infer(2, "add", a="take 1.y")
-        assert alice.hears() == ["failed 2 RESOURCE_EXHAUSTED"]
+        assert alice.receives() == ["failed 2 RESOURCE_EXHAUSTED"]
         assert alice.errors[2].retryable
         assert "16 more do not fit" in alice.errors[2].message
         assert waits(alice) == [1]
@@ -57,7 +57,7 @@ class TestRefused:
         assert world.runs() == [1, 11, 2]
         assert world.core.queue.used == 0
 
-    def test_a_message_is_charged_once_and_until_the_last_of_its_infers(self) -> None:
+    def test_a_message_is_charged_once_until_the_last_of_its_infers_needs_it_no_longer(self) -> None:
         world = Scenario(slots=2, limits=Limits(queue_bytes=100))
         client = world.client()
         number = client.define(Call("step", "", (Inline("x", 11, (4,)),), (), False, ()))
@@ -76,14 +76,14 @@ class TestRefused:
         client.infer(4)
         assert world.runs() == [4]
 
-    def test_draining(self) -> None:
+    def test_a_draining_server_refuses_infers(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         world.core.drain(world.now)
         client.infer(2, x="take 1.y")
         client.infer(3, tensors=[])
-        assert client.hears() == ["draining", "failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
+        assert client.receives() == ["draining", "failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
         assert client.errors[2].retryable
         assert waits(client) == [1]
 
@@ -93,19 +93,19 @@ class TestRefused:
         client.infer(1)
         client.infer(2)
         world.runs()
-        assert client.hears() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
+        assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
         client.infer(2)
         assert world.runs() == [2]
 
 
 class TestBadContent:
-    def test_is_admitted_and_failed_in_one_step(self) -> None:
+    def test_bad_content_is_admitted_and_failed_in_one_step(self) -> None:
         world = Scenario(limits=Limits(window=1))
         client = world.client()
         client.infer(1, tensors=[bytes(15)])
         assert client.stream.in_flight == 1
         client.infer(2)
-        assert client.hears() == ["failed 1 INVALID_ARGUMENT", "failed 2 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 1 INVALID_ARGUMENT", "failed 2 RESOURCE_EXHAUSTED"]
         assert not client.errors[1].retryable
         assert client.live == set()
         assert world.core.queue.used == 0
@@ -119,56 +119,56 @@ class TestBadContent:
             ({"priority": 10}, "priority 10"),
         ],
     )
-    def test_takes_nothing(self, wrong: dict[str, object], culprit: str) -> None:
+    def test_bad_content_takes_nothing(self, wrong: dict[str, object], culprit: str) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         client.infer(2, "add", a="take 1.y", **wrong)  # type: ignore[arg-type]
-        assert client.hears() == ["failed 2 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 2 INVALID_ARGUMENT"]
         assert culprit in client.errors[2].message
         assert waits(client) == [1]
         client.infer(2, "add", a="take 1.y")
         assert world.runs() == [1, 2]
-        assert client.hears() == ["done 1", "done 2"]
+        assert client.receives() == ["done 1", "done 2"]
 
-    def test_strings_are_read_before_they_run(self) -> None:
+    def test_strings_are_checked_before_they_run(self) -> None:
         text = port(0, "text", None, datatype=Datatype.BYTES)
         world = Scenario(model("read", [text], [port(0, "y", 4)]))
         client = world.client()
         client.infer(1, "read", text=(2,), tensors=[b"\1\0\0\0a\2\0\0\0b"])
         client.infer(2, "read", text=(2,), tensors=[b"\1\0\0\0a\1\0\0\0b"])
-        assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 1 INVALID_ARGUMENT"]
         assert client.errors[1].message == "input 'text': element 1 claims 2 bytes, but only 1 are left"
         assert world.runs() == [2]
 
-    def test_of_one_reference_leaves_the_other_alone(self) -> None:
+    def test_bad_content_of_one_reference_leaves_the_other_source_alone(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         client.infer(2, "add", a="take 1.y", b="take 9.y")
-        assert client.hears() == ["failed 2 FAILED_PRECONDITION"]
+        assert client.receives() == ["failed 2 FAILED_PRECONDITION"]
         assert waits(client) == [1]
         assert world.runs() == [1]
 
-    def test_a_wrong_number_of_sources(self) -> None:
+    def test_a_wrong_number_of_sources_is_bad_content(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         client.infer(2, x="1.y")
         for sources in ((), (1, 1)):
             world.core.infer(client.stream, 3, 2, [], world.core.charge(0), world.now, sources=sources)
-            assert client.hears() == ["failed 3 INVALID_ARGUMENT"]
+            assert client.receives() == ["failed 3 INVALID_ARGUMENT"]
             assert f"the Infer has {len(sources)} sources, but its call has 1" in client.errors[3].message
 
-    def test_a_number_that_was_never_defined(self) -> None:
+    def test_a_number_that_was_never_defined_is_bad_content(self) -> None:
         world = Scenario()
         client = world.client()
         world.core.infer(client.stream, 1, 77, [], world.core.charge(0), world.now)
-        assert client.hears() == ["failed 1 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 1 INVALID_ARGUMENT"]
         assert "call 77 was never defined" in client.errors[1].message
 
 
-def test_an_unsent_failure_does_not_keep_what_was_wrong_in_memory() -> None:
+def test_an_unsent_failure_does_not_keep_the_message_in_memory() -> None:
     """A client that does not read would fill it with messages that no budget counts."""
     gc.collect()
     gc.disable()
@@ -215,16 +215,16 @@ def test_an_unsent_failure_does_not_keep_what_was_wrong_in_memory() -> None:
 
 
 class TestWithoutTicket:
-    def test_tag_zero(self) -> None:
+    def test_tag_zero_is_rejected(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(0)
         client.fetch(0, "1.y")
-        assert client.hears() == ["failed 0 INVALID_ARGUMENT"] * 2
+        assert client.receives() == ["failed 0 INVALID_ARGUMENT"] * 2
         assert "tag must not be 0" in client.errors[0].message
         assert client.live == set()
 
-    def test_a_tag_that_is_live(self) -> None:
+    def test_a_tag_that_is_live_is_rejected_and_its_ticket_unharmed(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(7, keep=["y"])
@@ -233,35 +233,35 @@ class TestWithoutTicket:
             client.infer(7, x="take 7.y")
             client.fetch(7, "7.y")
             client.infer(8)
-            assert client.hears() == ["failed 0 INVALID_ARGUMENT"] * 3
+            assert client.receives() == ["failed 0 INVALID_ARGUMENT"] * 3
             assert "tag 8 is live" in client.errors[0].message
         assert world.runs() == [7, 8]
         client.infer(7)
         client.infer(8)
-        assert client.hears() == ["done 7", "done 8", *["failed 0 INVALID_ARGUMENT"] * 2]
+        assert client.receives() == ["done 7", "done 8", *["failed 0 INVALID_ARGUMENT"] * 2]
         client.infer(7)
         client.infer(8)
-        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
         assert "tag 7 is live" in client.errors[0].message
         assert world.runs() == [8]
 
-    def test_what_the_front_rejects(self) -> None:
+    def test_a_service_may_reject_what_it_cannot_read(self) -> None:
         world = Scenario()
         client = world.client()
         world.core.reject(client.stream, Unimplemented("command kind 99 is unknown"))
-        assert client.hears() == ["failed 0 UNIMPLEMENTED"]
+        assert client.receives() == ["failed 0 UNIMPLEMENTED"]
         assert client.errors[0].message == "command kind 99 is unknown"
         world.core.open(client.stream, True, 0)
-        assert client.hears() == ["failed 0 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 0 INVALID_ARGUMENT"]
 
-    def test_a_live_tag_goes_before_every_refusal(self) -> None:
+    def test_a_live_tag_is_reported_before_any_refusal(self) -> None:
         world = Scenario(limits=Limits(window=1))
         client = world.client()
         client.infer(1)
         world.core.drain(world.now)
         client.infer(1)
         client.infer(0)
-        assert client.hears() == ["draining", *["failed 0 INVALID_ARGUMENT"] * 2]
+        assert client.receives() == ["draining", *["failed 0 INVALID_ARGUMENT"] * 2]
 
     def test_release_and_cancel_of_what_is_not_there_are_ignored(self) -> None:
         world = Scenario()
@@ -270,7 +270,7 @@ class TestWithoutTicket:
         for tag in (0, 1, 2):
             client.release(tag)
             client.cancel(tag)
-        assert client.hears() == ["failed 1 NOT_FOUND"]
+        assert client.receives() == ["failed 1 NOT_FOUND"]
 
 
 def test_an_ended_stream_admits_nothing() -> None:
@@ -284,7 +284,7 @@ def test_an_ended_stream_admits_nothing() -> None:
     client.cancel(1)
     client.half_close()
     assert world.starts() == []
-    assert client.hears() == []
+    assert client.receives() == []
     assert client.live == set()
     assert client.stream.in_flight == 0
     assert world.core.queue.used == 0

@@ -9,7 +9,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.model_specs import many, outputs_of, step
-from tests.server.core.scenario import Scenario, ask
+from tests.server.core.scenario import Scenario, infer_many
 
 FAILED = Internal("the server failed")
 
@@ -18,24 +18,24 @@ def slots(world: Scenario, name: str = "step") -> list[SlotState]:
     return world.core.models.find(name).slots
 
 
-def test_a_ticket_fails_at_once_and_the_next_waits_for_another_compiled_model() -> None:
+def test_a_ticket_fails_at_once_and_the_next_waits_until_its_slot_is_restored() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)
     client.infer(2)
     assert world.starts() == [1]
     world.end(1, FAILED, restoring=True)
-    assert client.hears() == ["failed 1 INTERNAL"]
+    assert client.receives() == ["failed 1 INTERNAL"]
     assert slots(world) == [SlotState.RESTORING]
     assert world.starts() == []
     world.core.slot_restored(world.specs["step"], 0)
     assert world.starts() == [2]
     world.end(2)
-    assert client.hears() == ["done 2"]
+    assert client.receives() == ["done 2"]
     assert world.core.models.find("step").restorations == 1
 
 
-def test_tickets_go_to_the_other_slots() -> None:
+def test_tickets_go_to_other_slots_while_one_is_restored() -> None:
     world = Scenario(slots=2)
     client = world.client()
     for tag in range(1, 6):
@@ -65,21 +65,21 @@ def test_a_stopped_run_may_spoil_its_slot_too() -> None:
     assert world.starts() == [2]
 
 
-def test_a_ticket_that_waits_for_the_slot_ends_by_its_deadline() -> None:
+def test_a_ticket_that_waits_for_a_slot_to_be_restored_ends_by_its_deadline() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)
     client.infer(2, timeout=1)
     assert world.starts() == [1]
     world.end(1, FAILED, restoring=True)
-    assert world.passes(2) == []
-    assert client.hears() == ["failed 1 INTERNAL", "failed 2 DEADLINE_EXCEEDED"]
+    assert world.after(2) == []
+    assert client.receives() == ["failed 1 INTERNAL", "failed 2 DEADLINE_EXCEEDED"]
 
 
-def test_a_batch_that_has_spoiled_its_slot_runs_again_in_others() -> None:
+def test_the_tickets_of_a_batch_that_spoiled_its_slot_run_again_in_other_slots() -> None:
     world = Scenario(many(slots=2, direct=False))
     client = world.client()
-    ask(client, 1, 2, 3, 4)
+    infer_many(client, 1, 2, 3, 4)
     world.starts()
     assert world.batches == [[1, 2], [3, 4]]
     world.end(1, FAILED, restoring=True)
@@ -121,13 +121,13 @@ def test_a_follower_that_may_not_start_has_spoiled_the_slot_all_the_same() -> No
     # The outputs of the first one are too many bytes, so that the second one may not start yet.
     assert len(world.core.ended_in_place([End(ended, None, world.now), End(spoiled, FAILED, world.now)])) == 1
     assert slots(world) == [SlotState.RESTORING]
-    assert client.hears() == ["done 1"]
+    assert client.receives() == ["done 1"]
     assert world.starts() == []
     world.core.slot_restored(world.specs["step"], 0)
     assert world.starts() == [2]
 
 
-def test_the_slot_of_a_model_that_was_retired_comes_back_too() -> None:
+def test_the_slot_of_a_model_that_was_retired_is_restored_too() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)
@@ -142,10 +142,10 @@ def test_the_slot_of_a_model_that_was_retired_comes_back_too() -> None:
     world.end(2)
     world.starts()
     assert world.unloaded == [old]
-    world.core.slot_restored(old, 0)  # it is gone: nobody minds
+    world.core.slot_restored(old, 0)  # it is gone, and this is harmless
 
 
-def test_only_a_slot_that_is_to_be_restored_comes_back() -> None:
+def test_a_slot_that_is_not_being_restored_cannot_be_restored() -> None:
     world = Scenario()
     with pytest.raises(AssertionError, match="is not being restored"):
         world.core.slot_restored(world.specs["step"], 0)

@@ -29,12 +29,12 @@ dimensions = st.builds(
 
 class TestDimension:
     @given(dimensions, st.integers(0, 3 * MOST))
-    def test_admits_what_lies_between(self, dimension: Dimension, size: int) -> None:
+    def test_a_dimension_admits_what_lies_between_its_bounds(self, dimension: Dimension, size: int) -> None:
         top = dimension.max if dimension.max >= 0 else 10 * MOST
         assert dimension.admits(size) == (size in range(dimension.min, top + 1))
 
     @given(dimensions, dimensions)
-    def test_overlaps_when_a_size_fits_both(self, one: Dimension, other: Dimension) -> None:
+    def test_dimensions_overlap_when_a_size_fits_both(self, one: Dimension, other: Dimension) -> None:
         both = any(one.admits(size) and other.admits(size) for size in range(3 * MOST))
         assert one.overlaps(other) == other.overlaps(one) == both
 
@@ -42,17 +42,17 @@ class TestDimension:
         ("dimension", "shown"),
         [(Dimension(4, 4), "4"), (Dimension(0, -1), "?"), (Dimension(2, -1), "2.."), (Dimension(2, 5), "2..5")],
     )
-    def test_is_shown(self, dimension: Dimension, shown: str) -> None:
+    def test_a_dimension_shows_its_bounds(self, dimension: Dimension, shown: str) -> None:
         assert str(dimension) == shown
 
 
 class TestPort:
     @given(st.lists(dimensions, max_size=3), st.lists(st.integers(0, MOST), max_size=3))
-    def test_admits_a_shape_of_its_rank(self, sizes: list[Dimension], shape: list[int]) -> None:
+    def test_a_port_admits_shapes_of_its_rank(self, sizes: list[Dimension], shape: list[int]) -> None:
         admits = len(sizes) == len(shape) and all(each.admits(size) for each, size in zip(sizes, shape, strict=False))
         assert Port(0, ("x",), Datatype.FP32, tuple(sizes)).admits(shape) == admits
 
-    def test_of_any_rank(self) -> None:
+    def test_a_port_of_any_rank_admits_every_shape(self) -> None:
         any_rank = Port(0, ("x",), Datatype.FP32, None)
         assert any_rank.admits(())
         assert any_rank.admits((1, 2, 3))
@@ -61,18 +61,18 @@ class TestPort:
         assert port(0, "y", 4).overlaps(any_rank)
         assert str(any_rank) == "FP32[any rank]"
 
-    def test_static_shape(self) -> None:
+    def test_a_port_without_dynamic_dimensions_has_a_static_shape(self) -> None:
         assert port(0, "x", 2, 3).static_shape == (2, 3)
         assert port(0, "x").static_shape == ()
         assert port(0, "x", 2, None).static_shape is None
         assert port(0, "x", 2, (1, 2)).static_shape is None
 
-    def test_overlaps(self) -> None:
+    def test_ports_overlap_when_a_shape_fits_both(self) -> None:
         assert port(0, "x", 2, None).overlaps(port(0, "y", (1, 2), 7))
         assert not port(0, "x", 2, None).overlaps(port(0, "y", (3, 4), 7))
         assert not port(0, "x", 2).overlaps(port(0, "y", 2, 1))
 
-    def test_the_name_that_is_shown_is_the_first(self) -> None:
+    def test_a_port_shows_the_first_of_its_names(self) -> None:
         assert port(0, "b|a").name == "a"
 
 
@@ -83,35 +83,35 @@ class TestModels:
             models.add(model("m", [], [], version=version))
         return models
 
-    def test_newest(self) -> None:
+    def test_the_newest_version_of_a_model_is_found(self) -> None:
         models = self.versions("2", "10", "9", "beta")
         assert models.find("m").spec.version == "10"
         assert models.find("m", "beta").spec.version == "beta"
         assert [each.spec.version for each in models] == ["beta", "2", "9", "10"]
         assert len(models) == 4
 
-    def test_by_name(self) -> None:
+    def test_models_are_listed_by_name(self) -> None:
         models = Models()
         for name in ("b", "a"):
             models.add(model(name, [], []))
         assert [each.spec.name for each in models] == ["a", "b"]
         assert "a/1" in repr(models)
 
-    def test_what_is_not_there_is_named(self) -> None:
+    def test_a_model_that_is_not_there_is_named(self) -> None:
         models = self.versions("1", "2")
         with pytest.raises(NotFound, match="no model 'n'"):
             models.find("n")
         with pytest.raises(NotFound, match=r"model 'm' has no version '3'.*'2', '1'"):
             models.find("m", "3")
 
-    def test_a_message_is_short_however_many_versions_there_are(self) -> None:
+    def test_the_message_about_a_version_is_short_however_many_there_are(self) -> None:
         models = self.versions(*map(str, range(1000)), "v" * 1000)
         with pytest.raises(NotFound) as raised:
             models.find("m", "x" * 1000)
         assert "'999'" in raised.value.message
         assert len(raised.value.message) < 500
 
-    def test_every_change_has_its_generation(self) -> None:
+    def test_every_change_of_the_models_has_its_generation(self) -> None:
         models = self.versions("1")
         before = models.generation
         models.add(model("m", [], [], version="1"))
@@ -122,7 +122,7 @@ class TestModels:
 class TestTables:
     """The two lives, as they are drawn in the docstring of the tables."""
 
-    def test_a_ticket(self) -> None:
+    def test_a_ticket_moves_only_as_the_table_says(self) -> None:
         state = TicketState
         ends = {state.DONE, state.FAILED, state.CANCELLED, state.EXPIRED}
         failures = ends - {state.DONE}
@@ -134,7 +134,7 @@ class TestTables:
             state.CLOSED: set(),
         } == TICKET_TRANSITIONS
 
-    def test_a_slot(self) -> None:
+    def test_a_slot_moves_only_as_the_table_says(self) -> None:
         state = SlotState
         assert {
             state.FREE: {state.RUNNING, state.RESTORING},
@@ -143,7 +143,7 @@ class TestTables:
             state.RESTORING: {state.FREE},
         } == SLOT_TRANSITIONS
 
-    def test_no_other_move(self) -> None:
+    def test_a_move_that_the_table_does_not_have_is_refused(self) -> None:
         ticket = Ticket(Scenario().client().stream, 1, 0.0, infer=True)
         for old, new in itertools.product(TicketState, TicketState):
             ticket.state = old
@@ -162,7 +162,7 @@ class TestTables:
 
 
 class TestQuota:
-    def test_of_a_stream_and_of_the_server(self) -> None:
+    def test_a_quota_of_a_stream_counts_in_that_of_the_server(self) -> None:
         server = Quota(100)
         one, other = Quota(70, server), Quota(70, server)
         assert one.fits(70)
@@ -184,7 +184,7 @@ class TestQuota:
         with pytest.raises(AssertionError):
             quota.refund(4)
 
-    def test_a_cargo_is_charged_as_a_whole_while_anybody_holds_it(self) -> None:
+    def test_a_message_is_charged_as_a_whole_while_a_ticket_holds_it(self) -> None:
         budget = Quota(100)
         charge, other = MessageCharge(60, budget), MessageCharge(50, budget)
         assert charge.fits()

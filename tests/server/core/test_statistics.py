@@ -9,7 +9,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.statistics import Statistics
 from headrace.wire.errors import Internal
 from tests.server.core.model_specs import many, outputs_of, step
-from tests.server.core.scenario import Scenario, ask
+from tests.server.core.scenario import Scenario, infer_many
 
 TIMES = (0.125, 0.5, 0.25)
 
@@ -18,7 +18,7 @@ def of(world: Scenario, name: str = "step") -> Statistics:
     return world.core.models.find(name).statistics
 
 
-def test_nothing_was_done() -> None:
+def test_a_model_that_has_not_run_has_no_statistics() -> None:
     statistics = of(Scenario())
     assert (statistics.inferences, statistics.executions, statistics.last, statistics.batches) == (0, 0, None, {})
     for total in (statistics.success, statistics.fail, statistics.queue):
@@ -27,11 +27,11 @@ def test_nothing_was_done() -> None:
         assert total == (0, 0)
 
 
-def test_an_inference() -> None:
+def test_an_inference_counts_with_its_times() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)
-    assert world.passes(2) == [1]
+    assert world.after(2) == [1]
     world.now += 1
     world.end(1, times=TIMES)
     statistics = of(world)
@@ -42,7 +42,7 @@ def test_an_inference() -> None:
     assert of(world, "add").inferences == 0
 
 
-def test_waiting_for_a_source_is_queueing() -> None:
+def test_waiting_for_a_source_counts_as_queueing() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, keep=["y"])
@@ -50,25 +50,25 @@ def test_waiting_for_a_source_is_queueing() -> None:
     world.starts()
     world.now += 4
     world.end(1)
-    assert world.passes(1) == [2]
+    assert world.after(1) == [2]
     world.now += 2
     world.end(2)
     assert (of(world, "add").queue, of(world, "add").success) == ((1, 5), (1, 7))
     assert (of(world).queue, of(world).success, of(world).last) == ((1, 0), (1, 4), 104)
 
 
-def test_those_who_share_a_run() -> None:
+def test_the_tickets_of_a_batch_count_as_one_execution() -> None:
     world = Scenario(many())
     client = world.client()
-    ask(client, 1)
+    infer_many(client, 1)
     world.now += 1
-    ask(client, 2)
-    ask(client, 3, rows=2)
-    assert world.passes(1) == [1, 2, 3]
+    infer_many(client, 2)
+    infer_many(client, 3, rows=2)
+    assert world.after(1) == [1, 2, 3]
     assert world.batches == [[1, 2, 3]]
     world.now += 4
     world.end(1, times=TIMES)
-    ask(client, 4)
+    infer_many(client, 4)
     world.starts()
     world.end(4, times=(1, 2, 3))
     statistics = of(world, "many")
@@ -80,13 +80,13 @@ def test_those_who_share_a_run() -> None:
     assert statistics.batches == {1: (1, 1, 2, 3), 3: (1, *TIMES)}
 
 
-def test_who_has_left_a_batch_was_in_it() -> None:
+def test_a_ticket_that_left_a_batch_still_counts_in_its_size() -> None:
     world = Scenario(many())
     client = world.client()
-    ask(client, 11, 12, 13)
+    infer_many(client, 11, 12, 13)
     world.starts()
     world.end(11)
-    ask(client, 1, 2, 3)
+    infer_many(client, 1, 2, 3)
     world.starts()
     world.now += 1
     client.cancel(2)
@@ -98,14 +98,14 @@ def test_who_has_left_a_batch_was_in_it() -> None:
     assert statistics.batches == {3: (2, *TIMES)}
 
 
-def test_a_batch_that_fails_is_no_execution() -> None:
+def test_a_batch_that_fails_is_not_an_execution() -> None:
     world = Scenario(many())
     client = world.client()
-    ask(client, 1, 2)
+    infer_many(client, 1, 2)
     world.starts()
     world.now += 1
     world.end(1, Internal("the batch failed"))
-    assert world.passes(1) == [1]
+    assert world.after(1) == [1]
     world.now += 1
     world.end(1, Internal("the run failed"))
     assert world.starts() == [2]
@@ -116,7 +116,7 @@ def test_a_batch_that_fails_is_no_execution() -> None:
     assert (statistics.inferences, statistics.executions, statistics.batches) == (1, 1, {1: (1, *TIMES)})
 
 
-def test_failures() -> None:
+def test_failures_are_counted() -> None:
     world = Scenario(limits=Limits(keep_bytes=2048))
     alice, bob = world.client(), world.client()
     alice.infer(1, keep=["z"])  # runs, and takes too much
@@ -124,15 +124,15 @@ def test_failures() -> None:
     alice.infer(3, keep=["y"])  # is cancelled while it runs
     alice.infer(4, x="3.y")  # for want of it
     alice.infer(5)  # fails
-    bob.infer(11)  # has nobody who waits for it
+    bob.infer(11)  # no other ticket waits for it
     alice.infer(6, tensors=[b"bad"])
     alice.infer(7, priority=10)
     alice.fetch(8, "3.y")
     assert world.starts() == [1]
-    assert world.passes(2) == []
+    assert world.after(2) == []
     world.end(1, times=TIMES, z=1000)
     bob.vanish()
-    assert world.passes(1) == [3]
+    assert world.after(1) == [3]
     world.now += 1
     alice.cancel(3)
     world.now += 4
@@ -143,10 +143,10 @@ def test_failures() -> None:
     assert statistics.fail == (6, 2 + 2 + 4 + 4 + 8 + 2)
     assert (statistics.success, statistics.queue, statistics.executions) == ((0, 0), (0, 0), 0)
     assert (statistics.inferences, statistics.last, statistics.batches) == (0, None, {})
-    assert [event for event in alice.hears() if "done" in event] == []
+    assert [event for event in alice.receives() if "done" in event] == []
 
 
-def test_what_follows_in_a_slot() -> None:
+def test_followers_count_as_executions_of_their_own() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1, keep=["y"])
@@ -164,7 +164,7 @@ def test_what_follows_in_a_slot() -> None:
     assert statistics.batches == {1: (2, 2, 3, 4)}
 
 
-def test_a_model_that_is_loaded_again_starts_from_nothing() -> None:
+def test_a_model_that_is_loaded_again_starts_from_zero() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)

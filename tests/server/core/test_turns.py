@@ -9,14 +9,14 @@ from tests.server.core.scenario import Scenario
 
 
 class TestPriority:
-    def test_the_higher_number_first(self) -> None:
+    def test_the_higher_priority_starts_first(self) -> None:
         world = Scenario()
         client = world.client()
         for tag, priority in enumerate([0, 3, 9, 3, 1], start=1):
             client.infer(tag, priority=priority)
         assert world.runs() == [3, 2, 4, 5, 1]
 
-    def test_goes_before_fairness(self) -> None:
+    def test_priority_goes_before_fairness(self) -> None:
         world = Scenario()
         alice, bob = world.client(), world.client()
         for tag in (1, 2, 3):
@@ -24,7 +24,7 @@ class TestPriority:
         bob.infer(11)
         assert world.runs() == [1, 2, 3, 11]
 
-    def test_a_source_inherits_it_all_the_way_up(self) -> None:
+    def test_a_source_inherits_priority_all_the_way_up(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -34,7 +34,7 @@ class TestPriority:
         client.infer(5, priority=2)
         assert world.runs() == [1, 2, 4, 3, 5]
 
-    def test_inherits_the_highest_and_never_less(self) -> None:
+    def test_a_source_inherits_the_highest_priority_and_never_a_lower_one(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"], priority=2)
@@ -44,7 +44,7 @@ class TestPriority:
         client.infer(5, x="1.y")
         assert world.runs() == [1, 2, 4, 3, 5]
 
-    def test_of_all_its_sources(self) -> None:
+    def test_all_sources_of_a_ticket_inherit_its_priority(self) -> None:
         world = Scenario()
         client, other = world.client(), world.client()
         client.infer(1, keep=["y"])
@@ -55,7 +55,7 @@ class TestPriority:
         client.infer(4, priority=1)
         assert world.runs()[:2] == [1, 2]
 
-    def test_a_source_of_another_model(self) -> None:
+    def test_a_source_in_another_model_inherits_priority(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -65,7 +65,7 @@ class TestPriority:
         order = world.runs()
         assert order.index(1) < order.index(3)
 
-    def test_of_a_source_that_runs_or_is_done_nothing_is_left_to_raise(self) -> None:
+    def test_the_priority_of_a_source_that_runs_or_is_done_stays(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -77,7 +77,7 @@ class TestPriority:
 
 
 class TestRoundRobin:
-    def test_over_streams_by_ticket(self) -> None:
+    def test_streams_take_turns_ticket_by_ticket(self) -> None:
         world = Scenario()
         alice, bob, carol = world.client(), world.client(), world.client()
         for tag in (1, 2, 3, 4):
@@ -87,7 +87,7 @@ class TestRoundRobin:
         carol.infer(21)
         assert world.runs() == [1, 11, 21, 2, 12, 3, 4]
 
-    def test_a_stream_that_asks_one_by_one_gets_its_share(self) -> None:
+    def test_a_stream_that_sends_tickets_one_by_one_gets_its_share(self) -> None:
         world = Scenario()
         alice, bob = world.client(), world.client()
         for tag in range(1, 20):
@@ -101,7 +101,7 @@ class TestRoundRobin:
                 order.append(started)
         assert [tag for tag in order if tag > 100] == [101, 102, 103, 104, 105]
 
-    def test_is_kept_at_each_priority(self) -> None:
+    def test_streams_take_turns_at_each_priority(self) -> None:
         world = Scenario()
         alice, bob = world.client(), world.client()
         for tag in (1, 2):
@@ -131,7 +131,7 @@ class TestRoundRobin:
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
-def test_no_more_runs_than_slots_and_none_idle(slots: int) -> None:
+def test_as_many_tickets_run_as_there_are_slots(slots: int) -> None:
     world = Scenario(slots=slots)
     client = world.client()
     for tag in range(1, 8):
@@ -144,7 +144,7 @@ def test_no_more_runs_than_slots_and_none_idle(slots: int) -> None:
     assert {run.slot for run in world.running.values()} == {*range(slots)}
 
 
-def test_a_frame_is_admitted_before_anything_of_it_starts() -> None:
+def test_all_commands_of_a_frame_are_admitted_before_the_first_one_starts() -> None:
     world = Scenario()
     client = world.client()
     client.infer(1)
@@ -158,7 +158,7 @@ class TestUnsentBytes:
     def world(self) -> Scenario:
         return Scenario(limits=Limits(unsent_bytes=31))
 
-    def test_a_peer_that_does_not_read_blocks_only_itself(self) -> None:
+    def test_a_client_that_does_not_read_blocks_only_itself(self) -> None:
         world = self.world()
         alice, bob = world.client(), world.client()
         for tag in range(1, 6):
@@ -166,12 +166,12 @@ class TestUnsentBytes:
             bob.infer(tag + 10)
         assert world.runs() == [1, 11, 2, 12, 13, 14, 15]
         assert alice.stream.unsent_bytes == 32
-        assert alice.hears() == ["done 1", "done 2"]
+        assert alice.receives() == ["done 1", "done 2"]
         assert world.runs() == [3, 4]
-        assert alice.hears() == ["done 3", "done 4"]
+        assert alice.receives() == ["done 3", "done 4"]
         assert world.runs() == [5]
 
-    def test_bytes_are_unsent_until_they_are_written(self) -> None:
+    def test_output_bytes_are_unsent_until_they_are_flushed(self) -> None:
         world = self.world()
         client = world.client()
         for tag in (1, 2, 3, 4):
@@ -185,7 +185,7 @@ class TestUnsentBytes:
         world.core.flushed(client.stream)
         assert world.runs() == [4]
 
-    def test_all_unsent_may_wait_for_the_oldest(self) -> None:
+    def test_everything_unsent_may_wait_for_the_oldest_infer(self) -> None:
         world = Scenario(slots=2, limits=Limits(unsent_bytes=0))
         client, other = world.client(ordered=True), world.client()
         other.infer(11)
@@ -203,13 +203,13 @@ class TestUnsentBytes:
         world.end(3)
         client.infer(4, priority=9)
         assert world.starts() == [1]
-        assert client.hears() == []
+        assert client.receives() == []
         world.end(1)
         assert world.starts() == []
-        assert client.hears() == ["done 1", "done 2", "done 3"]
+        assert client.receives() == ["done 1", "done 2", "done 3"]
         assert world.starts() == [4]
 
-    def test_the_oldest_is_not_the_one_that_was_ready_first(self) -> None:
+    def test_the_oldest_infer_is_the_first_admitted_not_the_first_ready(self) -> None:
         world = Scenario(limits=Limits(unsent_bytes=15))
         client, other = world.client(), world.client()
         other.infer(11)
@@ -225,7 +225,7 @@ class TestUnsentBytes:
         world.end(2)
         assert world.starts() == []
 
-    def test_its_turn_is_not_lost(self) -> None:
+    def test_a_backpressured_stream_does_not_lose_its_turn(self) -> None:
         world = self.world()
         alice, bob = world.client(), world.client()
         for tag in (1, 2, 3):
@@ -233,15 +233,15 @@ class TestUnsentBytes:
         assert world.runs() == [1, 2]
         bob.infer(11)
         bob.infer(12)
-        alice.hears()
+        alice.receives()
         assert world.runs() == [3, 11, 12]
 
-    def test_fetched_bytes_count(self) -> None:
+    def test_fetched_bytes_count_as_unsent(self) -> None:
         world = self.world()
         client = world.client()
         client.infer(1, keep=["y"])
         world.runs()
-        client.hears()
+        client.receives()
         client.fetch(2, "1.y")
         client.fetch(3, "1.y", (0, 1))
         assert client.stream.unsent_bytes == 20
@@ -249,7 +249,7 @@ class TestUnsentBytes:
         client.infer(5)
         client.infer(6)
         assert world.runs() == [5]
-        assert client.hears() == ["fetched 2", "fetched 3", "fetched 4", "done 5"]
+        assert client.receives() == ["fetched 2", "fetched 3", "fetched 4", "done 5"]
         assert client.stream.unsent_bytes == 0
         assert world.runs() == [6]
 
@@ -262,5 +262,5 @@ def test_commands_are_read_while_fewer_than_two_windows_of_events_are_unsent() -
     assert client.stream.may_read
     client.infer(0)
     assert not client.stream.may_read
-    client.hears()
+    client.receives()
     assert client.stream.may_read

@@ -80,7 +80,7 @@ async def test_a_long_run_does_not_hold_up_the_loop(tmp_path: Path, model: str, 
     engine.close()
 
 
-async def test_only_the_bad_one_of_a_batch_is_an_incident(caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_the_bad_ticket_of_a_batch_is_an_incident(caplog: pytest.LogCaptureFixture) -> None:
     def positive(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
         if (inputs["x"] < 0).any():
             raise ValueError("negative")
@@ -172,7 +172,7 @@ async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> No
 
 
 class Recording(FakeEngine):
-    """`begun` are runs that were started and nobody has taken from there, `cancelled` those that were to stop."""
+    """`begun` has the runs that were started until a test takes them, `cancelled` the runs that were stopped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,8 +188,8 @@ class Recording(FakeEngine):
         self.cancelled.append(run)
 
 
-async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neither() -> None:
-    """Its ticket was cancelled before, and nobody has acted since."""
+async def test_neither_a_run_that_has_ended_nor_the_next_in_its_slot_is_stopped() -> None:
+    """Its ticket was cancelled before, and the dispatcher has not acted since."""
     engine = Recording()
     ports = (Port(0, ("x",), Datatype.FP32, (Dimension(1, 1),)),), (Port(0, ("y",), Datatype.FP32, (Dimension(1, 1),)),)
     spec = ModelSpec("m", "1", *ports, has_variables=False, slots=1)
@@ -212,7 +212,7 @@ async def test_a_run_that_has_ended_is_not_stopped_and_the_next_in_its_slot_neit
     dispatcher.close()
 
 
-async def test_who_waits_for_others_runs_when_the_loop_has_nothing_to_do() -> None:
+async def test_waiting_tickets_run_when_the_loop_is_idle() -> None:
     """Or when it has waited for long enough, on a loop that says nothing."""
     any_rows = (Dimension(0, -1),)
     ports = (Port(0, ("x",), Datatype.FP32, any_rows),), (Port(0, ("y",), Datatype.FP32, any_rows),)

@@ -43,7 +43,7 @@ def selecting(seconds: float, ours: socket.socket) -> PollingSelector:
     return selector
 
 
-def test_what_is_ready_is_found_at_once(sockets: Sockets, asked: list[float | None]) -> None:
+def test_a_ready_socket_is_found_at_once(sockets: Sockets, asked: list[float | None]) -> None:
     ours, theirs = sockets
     selector = selecting(10.0, ours)
     theirs.send(b"x")
@@ -52,7 +52,7 @@ def test_what_is_ready_is_found_at_once(sockets: Sockets, asked: list[float | No
     assert asked == [0]
 
 
-def test_it_polls_and_then_sleeps(sockets: Sockets, asked: list[float | None]) -> None:
+def test_the_selector_polls_and_then_sleeps(sockets: Sockets, asked: list[float | None]) -> None:
     selector = selecting(0.01, sockets[0])
     began = time.perf_counter()
     assert selector.select(0.03) == []
@@ -64,7 +64,7 @@ def test_it_polls_and_then_sleeps(sockets: Sockets, asked: list[float | None]) -
     assert 0 < sleep <= 0.021
 
 
-def test_it_does_not_poll_longer_than_it_may_wait(sockets: Sockets, asked: list[float | None]) -> None:
+def test_the_selector_does_not_poll_longer_than_it_may_wait(sockets: Sockets, asked: list[float | None]) -> None:
     selector = selecting(10.0, sockets[0])
     began = time.perf_counter()
     assert selector.select(0.01) == []
@@ -72,7 +72,9 @@ def test_it_does_not_poll_longer_than_it_may_wait(sockets: Sockets, asked: list[
 
 
 @pytest.mark.parametrize("seconds", [0.0, 10.0])
-def test_it_does_not_poll_when_told_not_to(sockets: Sockets, asked: list[float | None], seconds: float) -> None:
+def test_the_selector_does_not_poll_when_told_not_to(
+    sockets: Sockets, asked: list[float | None], seconds: float
+) -> None:
     selector = selecting(seconds, sockets[0])
     if seconds:
         selector.watcher = Busy(polling=False)
@@ -80,7 +82,9 @@ def test_it_does_not_poll_when_told_not_to(sockets: Sockets, asked: list[float |
     assert asked == [0.01]
 
 
-def test_while_the_loop_has_other_work_each_second_look_is_enough(sockets: Sockets, asked: list[float | None]) -> None:
+def test_every_second_look_is_skipped_while_the_loop_has_other_work(
+    sockets: Sockets, asked: list[float | None]
+) -> None:
     ours, theirs = sockets
     selector = selecting(10.0, ours)
     theirs.send(b"x")
@@ -108,7 +112,7 @@ class Busy:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 10.0])
 @pytest.mark.parametrize("timeout", [None, 10.0])
-def test_somebody_is_told_that_it_is_quiet(sockets: Sockets, seconds: float, timeout: float | None) -> None:
+def test_the_watcher_is_told_that_the_loop_is_idle(sockets: Sockets, seconds: float, timeout: float | None) -> None:
     selector = selecting(seconds, sockets[0])
     selector.watcher = watcher = Busy(0.01)
     began = time.perf_counter()
@@ -117,7 +121,7 @@ def test_somebody_is_told_that_it_is_quiet(sockets: Sockets, seconds: float, tim
     assert watcher.heard == 1
 
 
-def test_it_is_not_quiet_when_something_comes_or_falls_due(sockets: Sockets) -> None:
+def test_the_loop_is_not_idle_when_a_message_comes_or_a_timer_is_due(sockets: Sockets) -> None:
     ours, theirs = sockets
     selector = selecting(10.0, ours)
     selector.watcher = watcher = Busy(0.01)

@@ -9,16 +9,16 @@ import pytest
 from headrace.server.repository.labels import MAX_LABEL_FILE_BYTES, labels_beside
 
 
-def test_there_are_none_without_a_file(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_labels(tmp_path: Path) -> None:
     assert labels_beside(tmp_path / "m.onnx") == ()
 
 
-def test_a_line_each(tmp_path: Path) -> None:
+def test_each_line_is_a_label(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\ndog fox\n\nsnöwy owl\n", "utf-8")
     assert labels_beside(tmp_path / "m.onnx") == ("cat", "dog fox", "", "snöwy owl")
 
 
-def test_a_models_own_come_first(tmp_path: Path) -> None:
+def test_the_labels_of_the_model_itself_come_first(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("any\n")
     (tmp_path / "m.labels.txt").write_text("mine\n")
     assert labels_beside(tmp_path / "m.onnx") == ("mine",)

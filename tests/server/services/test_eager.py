@@ -9,7 +9,7 @@ import pytest
 from headrace.server.services.eager import EagerCoroutine
 
 
-async def test_it_runs_up_to_its_first_wait() -> None:
+async def test_a_coroutine_runs_up_to_its_first_wait() -> None:
     said: list[str] = []
     future = asyncio.get_running_loop().create_future()
 
@@ -26,7 +26,7 @@ async def test_it_runs_up_to_its_first_wait() -> None:
     assert said == ["begun", "ended"]
 
 
-async def test_one_that_waits_for_nothing_has_ended() -> None:
+async def test_a_coroutine_that_waits_for_nothing_has_ended() -> None:
     async def work() -> None:
         said.append("done")
 
@@ -36,7 +36,7 @@ async def test_one_that_waits_for_nothing_has_ended() -> None:
     await begun
 
 
-async def test_an_exception_comes_when_it_is_awaited() -> None:
+async def test_an_exception_is_raised_when_the_coroutine_is_awaited() -> None:
     async def fail(turns: int) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -48,7 +48,7 @@ async def test_an_exception_comes_when_it_is_awaited() -> None:
             await begun
 
 
-async def test_cancelling_who_awaits_it_cancels_it() -> None:
+async def test_cancelling_the_awaiting_task_cancels_the_coroutine() -> None:
     said: list[str] = []
 
     async def work() -> None:
@@ -69,7 +69,7 @@ async def test_cancelling_who_awaits_it_cancels_it() -> None:
     assert said == ["cancelled"]
 
 
-async def test_one_that_nobody_awaits_is_cancelled_with_what_it_waits_for() -> None:
+async def test_a_coroutine_that_is_never_awaited_is_cancelled_with_what_it_waits_for() -> None:
     said: list[str] = []
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

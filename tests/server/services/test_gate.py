@@ -10,7 +10,7 @@ from headrace.server.services.gate import Gate
 from headrace.wire.errors import NotFound, ResourceExhausted, Unavailable
 
 
-async def test_so_many_and_no_more() -> None:
+async def test_a_gate_admits_calls_up_to_its_limit() -> None:
     gate = Gate(2, "two are in")
     with gate:
         with gate:
@@ -22,7 +22,7 @@ async def test_so_many_and_no_more() -> None:
     assert repr(gate) == "<Gate 0 of 2 inside>"
 
 
-async def test_a_call_that_fails_leaves() -> None:
+async def test_a_call_that_fails_leaves_the_gate() -> None:
     gate = Gate(1, "full")
     for _ in range(3):
         with pytest.raises(NotFound), gate:
@@ -30,7 +30,7 @@ async def test_a_call_that_fails_leaves() -> None:
     assert repr(gate) == "<Gate 0 of 1 inside>"
 
 
-async def test_shut_and_empty() -> None:
+async def test_a_gate_is_shut_and_then_empty() -> None:
     gate = Gate(2, "full")
     emptied = asyncio.create_task(gate.emptied())
     with gate:
@@ -44,14 +44,14 @@ async def test_shut_and_empty() -> None:
     assert repr(gate) == "<Gate 0 of 2 inside, shut>"
 
 
-async def test_an_empty_gate_is_empty_when_it_is_shut() -> None:
+async def test_a_gate_without_calls_is_empty_when_it_is_shut() -> None:
     gate = Gate(1, "full")
     gate.shut()
     async with asyncio.timeout(1):
         await gate.emptied()
 
 
-async def test_work_while_it_is_open() -> None:
+async def test_work_while_the_gate_is_open() -> None:
     gate = Gate(1, "full")
     release = asyncio.Event()
     ended: list[str] = []

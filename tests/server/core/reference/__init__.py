@@ -8,7 +8,7 @@ answers each question by looking everything up again. Its parts, each of which k
     turns          whose turn it is
     waits          which tickets may be held back so that more of them share a run
     schedule       the turns that explain why just these runs start
-    ends           how tickets end, and how those that wait for them go on
+    ends           how tickets end, and how the tickets that wait for them go on
     commands       what each command of a client leads to
     execution      what a decision may start, and what the end of a run leads to
 

@@ -14,7 +14,7 @@ from tests.server.core.reference.state import ExpectedState
 
 
 def compare_events(stream: ExpectedStream) -> None:
-    """The events that a stream has got since the last comparison must be those that were expected."""
+    """The events that a stream has got since the last comparison must be the expected ones."""
     if stream.real.ended:
         stream.outbox.clear()
     fresh: list[Event] = [*stream.real.outbox][len(stream.outbox) :]

@@ -211,7 +211,7 @@ class Comparison:
     # ---------------------------------------------------------------------------------------------------- compared
 
     def compare(self) -> None:
-        """Compare the events that have come since the last comparison with those that must have."""
+        """Compare the events that have come since the last comparison with the expected ones."""
         self._settled = False
         for stream in self.state.streams:
             checks.compare_events(stream)

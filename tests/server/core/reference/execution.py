@@ -14,7 +14,7 @@ from tests.server.core.reference.turns import Turns
 from tests.server.core.reference.waits import HasFailed
 
 Result = tuple[Sequence[FakeTensor], Sequence[FakeTensor]]
-"""The tensors that a ticket's run sends, and those that it keeps."""
+"""The tensors that the run of a ticket sends, and the tensors that it keeps."""
 
 
 class Execution:
@@ -60,7 +60,7 @@ class Execution:
             orders[id(ticket.call.spec)].remove(ticket)
 
     def stop(self, stops: Sequence[Run]) -> None:
-        """Compare the runs that were stopped with those that no ticket wants."""
+        """Compare the runs that were stopped with the runs that no ticket wants."""
         assert len(stops) == len({id(run) for run in stops})
         assert {id(run) for run in stops} == {id(run) for run in self._state.stops}
         self._state.stops = []

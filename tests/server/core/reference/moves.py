@@ -102,7 +102,7 @@ class Moves:
     def chain(self, at: int, of: int, nbytes: int, size: int, most: int, fails: bool) -> None:
         """A frame of Infers of which each goes on from the one before, when there is little else to do.
 
-        The first is run, and up to `most` with those that follow.
+        The first is run, and up to `most` with its followers.
         """
         self.comparison.decide()
         self.all_end(size)
@@ -134,7 +134,7 @@ class Moves:
             self.comparison.end(run, size, None)
 
     def runs_in_place(self, size: int, most: int, fails: bool) -> None:
-        """What was started is done in place, up to `most` runs with those that follow; the last of them may fail."""
+        """What was started is done in place, up to `most` runs with their followers; the last of them may fail."""
         end_in_place(self.comparison, size, most, Internal("the run failed") if fails else None)
 
     def take(self, at: int, *, flush: bool, all_of_it: bool) -> None:

@@ -24,7 +24,7 @@ class Schedule:
     ) -> list[ExpectedTicket]:
         """The tickets of a model that must have had their turns so that just these runs start, in order.
 
-        Between them are those that have failed in their turn, because the quota was used up. `only_these`: nothing was
+        They include tickets that failed in their turn because the quota was used up. `only_these`: nothing was
         decided about any other ticket.
         """
         if self._waits.delays(spec):

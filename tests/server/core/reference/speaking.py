@@ -85,7 +85,7 @@ def _other(comparison: Comparison, stream: ExpectedStream, drawn: Other) -> None
 
 
 def _sources_for(stream: ExpectedStream, name: str) -> list[ExpectedOutput]:
-    """Outputs that a reference to this name may mean: those that can be had, if there are any."""
+    """Outputs that a reference to this name may mean: preferably ones that are available."""
     outputs = [output for ticket in stream.tickets for output in ticket.outputs if name in output.port.names]
     return [output for output in outputs if stream.find(output.ticket.tag, name) is output] or outputs
 

@@ -30,7 +30,7 @@ class Turns:
             self._line_up(ticket, self._front + number)
 
     def inherit_priority(self, ticket: ExpectedTicket) -> None:
-        """Raise the priority of the tickets that this one waits for, and of those that they wait for."""
+        """Raise the priority of the tickets that this one waits for, and of their sources in turn."""
         for source in {id(output.ticket): output.ticket for output in ticket.sources}.values():
             if source.end is None and source.priority < ticket.priority:
                 queued = source.queued

@@ -1,4 +1,4 @@
-"""Events as messages. Those that are written by hand are the ones that protobuf writes."""
+"""Events as messages: those written by hand equal those that protobuf writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ dones = st.lists(
 
 
 def done(tag: int, elements: int | None, waiting: float, queued: float, running: float) -> Done:
-    """A Done with one output of so many elements, or with none."""
+    """A Done with one output of `elements` elements, or without outputs."""
     data = bytes(4 * (elements or 0))
     sent = [] if elements is None else [OutputTensor(Datatype.FP32, (elements,), data)]
     return Done(tag, NOTHING if elements is None else PLAN, sent, [], len(data), 0, waiting, queued, running)

@@ -62,7 +62,7 @@ class Call:
         self.written.append(message)
 
     async def has_been_sent(self, count: int) -> None:
-        """Wait until the client was sent so many messages."""
+        """Wait until `count` messages were sent to the client."""
         await until(lambda: len(self.written) >= count)
 
     def time_remaining(self) -> float | None:
@@ -114,7 +114,7 @@ class Front:
         await until(lambda: bool(self.engine.running))
 
     async def has_in_flight(self, count: int) -> None:
-        """Wait until so many tickets are."""
+        """Wait until `count` tickets are in flight."""
         await until(lambda: sum(stream.in_flight for stream in self.core.streams) == count)
 
     def finish(self) -> None:
@@ -123,7 +123,7 @@ class Front:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait for as many turns of the loop as it takes."""
+    """Let the event loop turn until a condition holds."""
     turns = asyncio.Event()
     while not holds():
         turns.clear()

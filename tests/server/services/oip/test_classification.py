@@ -25,12 +25,12 @@ def classes(array: npt.NDArray[Any], count: int, labels: tuple[str, ...] = ()) -
     return np.vectorize(bytes.decode, otypes=[object])(decode_bytes(elements, found)).tolist()
 
 
-def test_the_largest_come_first() -> None:
+def test_the_largest_classes_come_first() -> None:
     scores = np.array([0.1, 0.7, -2, 0.2], np.float32)
     assert classes(scores, 2) == ["0.700000:1", "0.200000:3"]
 
 
-def test_no_more_than_there_are() -> None:
+def test_no_more_classes_come_than_there_are() -> None:
     assert classes(np.array([1, 2], np.int64), 2**63 - 1) == ["2:1", "1:0"]
 
 
@@ -39,7 +39,7 @@ def test_labels_stand_behind_the_index_where_there_are_any() -> None:
     assert classes(scores, 4, ("cat", "dog", "")) == ["4:1:dog", "3:2", "2:3", "1:0:cat"]
 
 
-def test_of_equal_ones_the_first_comes_first() -> None:
+def test_of_equal_classes_the_first_comes_first() -> None:
     assert classes(np.array([5, 7, 5, 7, 5], np.int16), 4) == ["7:1", "7:3", "5:0", "5:2"]
     assert classes(np.array([-0.0, 0.0, 0.0], np.float64), 3) == ["-0.000000:0", "0.000000:1", "0.000000:2"]
 
@@ -62,13 +62,13 @@ def test_nan_comes_last() -> None:
         (np.uint64, ["18446744073709551615:0", "0:1"]),
     ],
 )
-def test_the_ends_of_each_integer(dtype: Any, expected: list[str]) -> None:
+def test_the_extremes_of_each_integer_type_are_sorted(dtype: Any, expected: list[str]) -> None:
     limits = np.iinfo(dtype)
     assert classes(np.array([limits.max, limits.min], dtype), 2) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_each_float_is_printed_alike(dtype: Any) -> None:
+def test_all_float_types_are_printed_alike(dtype: Any) -> None:
     assert classes(np.array([0.5, -1.5, 2], dtype), 3) == ["2.000000:2", "0.500000:0", "-1.500000:1"]
 
 
@@ -101,7 +101,7 @@ def test_only_numbers_are_classified(datatype: Datatype) -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_at_least_one_class_is_asked_for(count: int) -> None:
+def test_at_least_one_class_must_be_asked_for(count: int) -> None:
     with pytest.raises(InvalidArgument, match=f"^classification asks for {count} classes; it takes 1 or more$"):
         classify(Datatype.FP32, (1,), bytes(4), count, ())
 
@@ -110,11 +110,11 @@ def test_at_least_one_class_is_asked_for(count: int) -> None:
     arrays.arrays(st.sampled_from([np.int8, np.uint16, np.float32]), arrays.array_shapes(max_dims=3, max_side=4)),
     st.integers(1, 8),
 )
-def test_as_a_sort_in_python_says(array: npt.NDArray[Any], count: int) -> None:
+def test_classes_come_as_python_sorts_them(array: npt.NDArray[Any], count: int) -> None:
     def best(row: npt.NDArray[Any]) -> list[str]:
         values = row.ravel().tolist()
         order = sorted(range(len(values)), key=lambda i: (values[i] != values[i], -values[i], i))
-        # NaN compares with nothing: those that are come in their order, behind all others.
+        # NaN compares with nothing: elements that are NaN come in their order, behind all others.
         order = [i for i in order if values[i] == values[i]] + [i for i in range(len(values)) if values[i] != values[i]]
         return [f"{values[i]:f}:{i}" if array.dtype.kind == "f" else f"{values[i]}:{i}" for i in order[:count]]
 

@@ -112,7 +112,7 @@ def test_an_empty_tensor_has_no_contents(datatype: Datatype) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_contents_that_do_not_fit_are_named(
     datatype: Datatype, shape: tuple[int, ...], fields: dict[str, list[Any]], message: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=f"^{re.escape(message)}$"):
@@ -126,13 +126,13 @@ def test_a_huge_shape_allocates_nothing() -> None:
         contents_to_bytes("x", Datatype.FP64, (2**59,), contents(fp64_contents=[1.0]))
 
 
-def test_fields_that_nobody_knows_are_no_contents() -> None:
+def test_unknown_fields_are_not_contents() -> None:
     unknown = pb.InferTensorContents.FromString(b"\x7a\x01x")
     assert not has_contents(unknown)
     assert contents_to_bytes("x", Datatype.FP32, (0,), unknown) == b""
 
 
-def test_there_may_be_so_many_elements() -> None:
+def test_the_number_of_elements_is_bounded() -> None:
     count = MAX_ELEMENTS + 1
     contents = pb.InferTensorContents(bool_contents=np.zeros(count, np.bool_))
     with pytest.raises(InvalidArgument, match=f"input 'x' has {count} elements.* raw_input_contents"):

@@ -33,7 +33,7 @@ async def front(regions: Regions) -> AsyncIterator[Front]:
 
 
 class Owners:
-    """The object that region `out` is of, and that of another client who takes the name when it is free."""
+    """The object that region `out` is of, and the object of another client that takes the name when it is free."""
 
     def __init__(self, regions: Regions, make: Make) -> None:
         self._regions = regions
@@ -56,7 +56,7 @@ def owners(regions: Regions, make: Make) -> Owners:
 
 
 class TestOneRequest:
-    async def test_is_answered_to_the_region_that_it_named(self, front: Front, owners: Owners) -> None:
+    async def test_an_answer_goes_to_the_region_that_the_request_named(self, front: Front, owners: Owners) -> None:
         before = descriptors()
         answer = front.infer(message(TO_OUT), Call())
         await front.runs()
@@ -68,7 +68,7 @@ class TestOneRequest:
         assert owners.contents == (DOUBLED, bytes(ROW))
         assert descriptors() == before
 
-    async def test_the_next_is_answered_to_the_one_that_has_the_name_now(self, front: Front, owners: Owners) -> None:
+    async def test_the_next_answer_goes_to_the_region_that_has_the_name_now(self, front: Front, owners: Owners) -> None:
         """Its description is known by then, and says nothing of regions."""
         request = message(TO_OUT)
         first = front.infer(request, Call())
@@ -83,7 +83,7 @@ class TestOneRequest:
         await second
         assert owners.contents == (DOUBLED, DOUBLED)
 
-    async def test_two_outputs_in_one_region(self, front: Front, owners: Owners) -> None:
+    async def test_two_outputs_may_go_to_one_region(self, front: Front, owners: Owners) -> None:
         answer = front.infer(message(TO_OUT, ("z", "out", ROW, ROW)), Call())
         await front.runs()
         owners.change()
@@ -94,7 +94,9 @@ class TestOneRequest:
         assert owners.second.read_bytes() == BLANK
 
     @pytest.mark.parametrize("how", ["fails", "is late", "is cancelled", "is too large", "is stopped", "is shortened"])
-    async def test_that_has_no_answer_lets_go(self, front: Front, owners: Owners, how: str) -> None:
+    async def test_a_request_without_an_answer_lets_go_of_its_region(
+        self, front: Front, owners: Owners, how: str
+    ) -> None:
         before = descriptors()
         place = ("y", "out", 0, ROW - 4 if how == "is too large" else ROW)
         answer = front.infer(message(place), Call(seconds=0.02 if how == "is late" else None))
@@ -137,7 +139,7 @@ class TestOneRequest:
             pytest.param(message(TO_OUT, timeout=-1), "INVALID_ARGUMENT", id="a wrong parameter"),
         ],
     )
-    async def test_that_is_refused_lets_go(
+    async def test_a_refused_request_lets_go_of_its_region(
         self, front: Front, owners: Owners, regions: Regions, request_to: bytes, status: str
     ) -> None:
         with pytest.raises(Aborted) as caught:
@@ -147,7 +149,7 @@ class TestOneRequest:
         assert descriptors() == 0
         assert not front.engine.started
 
-    async def test_that_the_server_fails_at_lets_go(
+    async def test_a_request_at_which_the_server_fails_lets_go_of_its_region(
         self, front: Front, owners: Owners, regions: Regions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object, **__: object) -> None:
@@ -161,7 +163,9 @@ class TestOneRequest:
 
 
 class TestAStream:
-    async def test_each_is_answered_to_the_region_that_it_named(self, front: Front, owners: Owners) -> None:
+    async def test_each_answer_of_a_stream_goes_to_the_region_that_its_request_named(
+        self, front: Front, owners: Owners
+    ) -> None:
         """One runs, one is queued, and one comes after the name has changed hands."""
         before = descriptors()
         call = Call()
@@ -183,7 +187,9 @@ class TestAStream:
         assert owners.first.read_bytes() == DOUBLED * 2 + bytes(SIZE - 2 * ROW)
         assert owners.second.read_bytes() == bytes(2 * ROW) + DOUBLED + bytes(SIZE - 3 * ROW)
 
-    async def test_those_that_have_no_answer_let_go(self, front: Front, owners: Owners) -> None:
+    async def test_requests_of_a_stream_without_answers_let_go_of_their_regions(
+        self, front: Front, owners: Owners
+    ) -> None:
         before = descriptors()
         call = Call()
         stream = front.stream(call)
@@ -202,7 +208,9 @@ class TestAStream:
         await stream
 
     @pytest.mark.parametrize("how", ["vanishes", "takes nothing", "takes nothing and half-closes"])
-    async def test_whose_client_goes_away_lets_go_of_all(self, front: Front, owners: Owners, how: str) -> None:
+    async def test_a_stream_whose_client_vanishes_lets_go_of_all_regions(
+        self, front: Front, owners: Owners, how: str
+    ) -> None:
         """Of what runs, what is queued, what waits for its turn, and what is being written."""
         before = descriptors()
         call = Call()
@@ -225,7 +233,7 @@ class TestAStream:
         assert owners.second.read_bytes() == BLANK
         await until(lambda: not front.core.streams)
 
-    async def test_that_ends_at_an_error_lets_go_of_all(self, front: Front, owners: Owners) -> None:
+    async def test_a_stream_that_ends_with_an_error_lets_go_of_all_regions(self, front: Front, owners: Owners) -> None:
         before = descriptors()
         call = Call(metadata=(("triton_grpc_error", "true"),))
         stream = front.stream(call)
@@ -241,7 +249,7 @@ class TestAStream:
         assert descriptors() == before
         assert owners.first.read_bytes() == DOUBLED + bytes(SIZE - ROW)
 
-    async def test_that_is_stopped_lets_go_of_all(self, front: Front, owners: Owners) -> None:
+    async def test_a_stream_that_is_stopped_lets_go_of_all_regions(self, front: Front, owners: Owners) -> None:
         before = descriptors()
         call = Call()
         stream = front.stream(call)

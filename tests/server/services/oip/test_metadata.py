@@ -61,18 +61,18 @@ async def test_a_draining_server_is_live_and_not_ready(core: Core, rpcs: Metadat
     ("name", "version", "ready"),
     [("net", "", True), ("net", "9", True), ("net", "11", False), ("nothing", "", False), ("", "", False)],
 )
-async def test_a_model_that_is_there_is_ready(rpcs: MetadataRpcs, name: str, version: str, ready: bool) -> None:
+async def test_a_served_model_is_ready(rpcs: MetadataRpcs, name: str, version: str, ready: bool) -> None:
     request = pb.ModelReadyRequest(name=name, version=version)
     assert await rpcs.model_ready(request) == pb.ModelReadyResponse(ready=ready)
 
 
-async def test_a_model_that_is_withheld_is_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
+async def test_a_withheld_model_is_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
     core.models.withhold("late", "is being loaded")
     assert not (await rpcs.model_ready(pb.ModelReadyRequest(name="late"))).ready
 
 
 @pytest.mark.parametrize("version", ["", "9"])
-async def test_a_model_says_what_it_takes_and_gives(rpcs: MetadataRpcs, version: str) -> None:
+async def test_a_model_describes_its_inputs_and_outputs(rpcs: MetadataRpcs, version: str) -> None:
     tensor = pb.ModelMetadataResponse.TensorMetadata
     response = await rpcs.model_metadata(pb.ModelMetadataRequest(name="net", version=version))
     assert response == pb.ModelMetadataResponse(
@@ -90,7 +90,7 @@ async def test_a_model_says_what_it_takes_and_gives(rpcs: MetadataRpcs, version:
     )
 
 
-async def test_the_configuration_of_a_model(rpcs: MetadataRpcs) -> None:
+async def test_a_model_has_a_configuration(rpcs: MetadataRpcs) -> None:
     response = await rpcs.model_config(pb.ModelConfigRequest(name="net"))
     config = config_pb.ModelConfig(
         name="net",

@@ -11,26 +11,26 @@ from headrace.wire.errors import InvalidArgument
 P = pb.InferParameter
 
 
-def test_those_that_mean_something() -> None:
+def test_options_that_headrace_knows_are_read() -> None:
     assert read_options({"timeout": P(int64_param=1500), "priority": P(uint64_param=1)}) == Options(0.0015, 9)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(0, 0), (1, 9), (2, 8), (9, 1), (10, 0), (1 << 63, 0)])
-def test_their_priorities_begin_with_the_most_urgent(theirs: int, ours: int) -> None:
+def test_priorities_begin_with_the_most_urgent(theirs: int, ours: int) -> None:
     assert read_options({"priority": P(uint64_param=theirs)}).priority == ours
 
 
-def test_others_are_ignored() -> None:
+def test_unknown_options_are_ignored() -> None:
     assert read_options({"color": P(string_param="red"), "headers": P(string_param="x"), "no": P()}) == NO_OPTIONS
 
 
 @pytest.mark.parametrize("value", [P(int64_param=1), P(uint64_param=1), P(string_param="one")])
-def test_sequences_are_told(value: P) -> None:
+def test_sequences_are_recognised(value: P) -> None:
     assert read_options({"sequence_id": value, "sequence_end": P(bool_param=True)}).sequence == "sequence_id"
 
 
 @pytest.mark.parametrize("value", [P(int64_param=0), P(uint64_param=0), P(string_param="")])
-def test_an_empty_id_is_none(value: P) -> None:
+def test_an_empty_id_means_none(value: P) -> None:
     assert read_options({"sequence_id": value, "sequence_start": P(bool_param=False)}) == NO_OPTIONS
 
 
@@ -46,6 +46,6 @@ def test_an_empty_id_is_none(value: P) -> None:
         ("triton_none", P(bool_param=True), "there is no parameter 'triton_none'"),
     ],
 )
-def test_what_is_wrong_is_named(name: str, value: P, why: str) -> None:
+def test_a_wrong_option_is_named(name: str, value: P, why: str) -> None:
     with pytest.raises(InvalidArgument, match=why):
         read_options({name: value})

@@ -26,7 +26,7 @@ def done(*values: float) -> Done:
 
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
-def test_a_response(request_id: str, values: list[float]) -> None:
+def test_a_response_is_what_protobuf_reads(request_id: str, values: list[float]) -> None:
     responses = Responses()
     for _ in range(2):
         message = responses.write(done(*values), request_id.encode(), ())
@@ -44,14 +44,14 @@ def test_a_response(request_id: str, values: list[float]) -> None:
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=200))
-def test_a_failure_in_a_stream(request_id: str, message: str) -> None:
+def test_a_failure_in_a_stream_is_what_protobuf_reads(request_id: str, message: str) -> None:
     read = pb.ModelStreamInferResponse.FromString(failure(InvalidArgument(message), request_id.encode()))
     assert read.error_message == message
     assert read.infer_response == pb.ModelInferResponse(id=request_id)
     assert read.HasField("infer_response")
 
 
-def test_classes() -> None:
+def test_classes_are_sent_as_bytes() -> None:
     message = Responses().write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
     response = pb.ModelInferResponse.FromString(message)
     (output,) = response.outputs
@@ -59,6 +59,6 @@ def test_classes() -> None:
     assert decode_bytes(response.raw_output_contents[0], (2,)).tolist() == [b"2.500000:1", b"1.000000:2"]
 
 
-def test_an_output_beside_one_with_more_to_do() -> None:
+def test_outputs_without_options_may_stand_beside_others() -> None:
     response = pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", [PLAIN]))
     assert response == pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", ()))

@@ -51,7 +51,7 @@ class TestReadingAndWriting:
             file.write(b"new")
         assert regions.read("r", 0, 4) == b"new\x03"
 
-    def test_two_regions_of_one_object(self, regions: Regions, make: Make) -> None:
+    def test_two_regions_may_share_one_object(self, regions: Regions, make: Make) -> None:
         path = make(CONTENT)
         regions.register("low", path.name, 0, 40)
         regions.register("high", path.name, 24, 40)
@@ -63,7 +63,7 @@ class TestReadingAndWriting:
     @pytest.mark.parametrize(
         ("offset", "size"), [(0, 33), (33, 0), (32, 1), (HUGE, 1), (1, HUGE), (HUGE, HUGE), (-1, 1), (1, -1)]
     )
-    def test_nothing_outside_a_region_is_touched(self, regions: Regions, make: Make, offset: int, size: int) -> None:
+    def test_nothing_outside_a_region_is_read(self, regions: Regions, make: Make, offset: int, size: int) -> None:
         regions.register("r", make(CONTENT).name, 16, 32)
         message = f"{size} bytes at offset {offset} do not lie inside shared memory region 'r' of 32 bytes"
         for access in (regions.read, regions.hold):
@@ -79,7 +79,7 @@ class TestReadingAndWriting:
                 write(regions, "r", offset, b"abc")
         assert path.read_bytes() == CONTENT
 
-    def test_a_region_that_is_not_there(self, regions: Regions) -> None:
+    def test_a_region_that_is_not_registered_is_refused(self, regions: Regions) -> None:
         message = "there is no shared memory region 'r'"
         with exactly(NotFound, message):
             regions.read("r", 0, 0)
@@ -92,7 +92,7 @@ class TestReadingAndWriting:
 class TestClientsThatChangeTheObject:
     SHORTENED = "the object of shared memory region 'r' is shorter than when registered"
 
-    def test_a_shorter_object_is_neither_read_nor_made_longer(self, regions: Regions, make: Make) -> None:
+    def test_an_object_that_became_shorter_is_neither_read_nor_made_longer(self, regions: Regions, make: Make) -> None:
         path = make(CONTENT)
         regions.register("r", path.name, 0, 64)
         os.truncate(path, 8)
@@ -103,7 +103,7 @@ class TestClientsThatChangeTheObject:
             write(regions, "r", 6, b"abc")
         assert path.read_bytes() == CONTENT[:8]
 
-    def test_an_object_that_is_shortened_while_it_is_read(
+    def test_an_object_may_be_shortened_while_it_is_read(
         self, regions: Regions, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = make(CONTENT)
@@ -145,14 +145,14 @@ class TestRegistering:
         with pytest.raises(InvalidArgument, match=r"is no key of shared memory: one name, behind a slash or not$"):
             regions.register("r", key, 0, 1)
 
-    def test_an_object_that_is_not_there(self, regions: Regions) -> None:
+    def test_an_object_that_is_not_there_is_refused(self, regions: Regions) -> None:
         key = f"headrace-test-{uuid.uuid4().hex}"
         with exactly(NotFound, f"there is no shared memory object '{key}'"):
             regions.register("r", key, 0, 1)
         with pytest.raises(NotFound):
             regions.register("r", "é" * 127, 0, 1)
 
-    def test_what_is_no_regular_file(self, regions: Regions, make: Make) -> None:
+    def test_what_is_not_a_regular_file_is_refused(self, regions: Regions, make: Make) -> None:
         target = make(CONTENT)
         link, directory, pipe = (SHM / f"{target.name}-{kind}" for kind in ("link", "directory", "pipe"))
         link.symlink_to(target)
@@ -194,13 +194,13 @@ class TestRegistering:
         assert regions.read("r", 0, 5) == b"other"
 
     @pytest.mark.parametrize("name", ["", "n" * (MAX_NAME + 1)])
-    def test_a_region_has_a_name_that_is_not_long(self, regions: Regions, make: Make, name: str) -> None:
+    def test_the_name_of_a_region_is_not_long(self, regions: Regions, make: Make, name: str) -> None:
         message = f"a shared memory region is named by 1 to {MAX_NAME} characters, not {len(name)}"
         with exactly(InvalidArgument, message):
             regions.register(name, make(CONTENT).name, 0, 64)
 
     @pytest.mark.parametrize(("descriptors_allowed", "most"), [(400, 200), (4096, MAX_REGIONS)])
-    def test_there_are_not_too_many(self, make: Make, descriptors_allowed: int, most: int) -> None:
+    def test_the_number_of_regions_is_bounded(self, make: Make, descriptors_allowed: int, most: int) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 <= hard < descriptors_allowed:
             pytest.skip(f"the system allows {hard} descriptors")
@@ -225,7 +225,7 @@ class TestRegistering:
             regions.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    def test_unregistering_closes(self, regions: Regions, make: Make) -> None:
+    def test_unregistering_closes_the_object(self, regions: Regions, make: Make) -> None:
         before = descriptors()
         for name in "abc":
             regions.register(name, make(CONTENT).name, 0, 64)
@@ -240,7 +240,7 @@ class TestRegistering:
 
 
 class TestHolding:
-    def test_a_region_that_is_held_outlives_its_name(self, regions: Regions, make: Make) -> None:
+    def test_a_held_region_outlives_its_name(self, regions: Regions, make: Make) -> None:
         first, second = make(CONTENT), make(CONTENT)
         regions.register("r", first.name, 16, 32)
         held = regions.hold("r", 0, 8)
@@ -256,7 +256,7 @@ class TestHolding:
         regions.let_go(held)
         assert repr(regions) == "<Regions 1, 64 bytes, 1 descriptors>"
 
-    def test_the_last_to_let_go_closes_it(self, regions: Regions, make: Make) -> None:
+    def test_the_last_holder_closes_a_region(self, regions: Regions, make: Make) -> None:
         before = descriptors()
         regions.register("r", make(CONTENT).name, 0, 64)
         held = [regions.hold("r", 0, 64) for _ in range(3)]
@@ -268,12 +268,12 @@ class TestHolding:
         regions.let_go(held.pop())
         assert descriptors() == before
 
-    def test_one_that_is_registered_stays_open(self, regions: Regions, make: Make) -> None:
+    def test_a_registered_region_stays_open(self, regions: Regions, make: Make) -> None:
         regions.register("r", make(CONTENT).name, 0, 64)
         regions.let_go(regions.hold("r", 0, 64))
         assert regions.read("r", 0, 64) == CONTENT
 
-    def test_what_cannot_be_held_is_not(self, regions: Regions, make: Make) -> None:
+    def test_a_region_that_cannot_be_held_is_refused(self, regions: Regions, make: Make) -> None:
         before = descriptors()
         regions.register("r", make(CONTENT).name, 0, 64)
         with pytest.raises(InvalidArgument):

@@ -36,13 +36,13 @@ async def asked(desk: Dispatcher, name: str = "", version: str = "") -> list[pb.
         ("net", "9", [("net", "9")]),
     ],
 )
-async def test_of_all_models_of_one_or_of_one_version(
+async def test_statistics_are_those_of_all_models_of_one_or_of_one_version(
     desk: Dispatcher, name: str, version: str, expected: list[tuple[str, str]]
 ) -> None:
     assert [(each.name, each.version) for each in await asked(desk, name, version)] == expected
 
 
-async def test_counts_and_times(desk: Dispatcher) -> None:
+async def test_statistics_have_counts_and_times(desk: Dispatcher) -> None:
     seconds_ago = 60.0
     statistics = desk.core.models.find("other").statistics
     last = desk.now() - seconds_ago
@@ -89,7 +89,7 @@ async def test_counts_and_times(desk: Dispatcher) -> None:
     )
 
 
-async def test_a_model_that_has_done_nothing(desk: Dispatcher) -> None:
+async def test_a_model_that_has_not_run_has_empty_statistics(desk: Dispatcher) -> None:
     (found,) = await asked(desk, "net", "9")
     nothing = pb.StatisticDuration()
     assert found == pb.ModelStatistics(

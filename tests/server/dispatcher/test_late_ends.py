@@ -75,7 +75,7 @@ class Quiet:
 
 
 @pytest.mark.parametrize("polls", LATE)
-async def test_a_failure_ends_its_ticket_whenever_it_comes(polls: int) -> None:
+async def test_a_late_failure_ends_its_ticket(polls: int) -> None:
     quiet = Quiet(Script(polls=polls), fails=True)
     event = await quiet.told(quiet.ask())
     assert isinstance(event, Failed)
@@ -88,7 +88,7 @@ async def test_a_failure_ends_its_ticket_whenever_it_comes(polls: int) -> None:
 @pytest.mark.parametrize("polls", LATE[1:])
 @pytest.mark.parametrize("fails", [False, True], ids=["completes", "fails"])
 @pytest.mark.parametrize("end", ["cancel", "deadline", "vanish"])
-async def test_a_run_that_nobody_wants_gives_its_slot_back_whenever_it_ends(polls: int, fails: bool, end: str) -> None:
+async def test_a_stopped_run_gives_its_slot_back_however_late_it_ends(polls: int, fails: bool, end: str) -> None:
     quiet = Quiet(Script(polls=polls, ignores_cancel=True), fails=fails)
     stream = quiet.ask(timeout=0.005 if end == "deadline" else 0)
     if end == "vanish":
@@ -109,7 +109,7 @@ async def test_a_late_stop_never_hits_the_next_run_of_its_slot() -> None:
     quiet = Quiet(Script(held=True))
     first, second = quiet.ask(), quiet.ask()
     (run,) = quiet.engine.running
-    quiet.core.cancel(first.stream, 1, quiet.dispatcher.now())  # nobody has acted upon it when the run ends
+    quiet.core.cancel(first.stream, 1, quiet.dispatcher.now())  # the dispatcher has not acted when the run ends
     quiet.engine.finish(run)
     await asyncio.sleep(0)
     (successor,) = quiet.engine.running

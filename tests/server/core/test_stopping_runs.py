@@ -1,4 +1,4 @@
-"""A run is stopped when nobody wants its result any more, and no other run is: slots are used again at once."""
+"""A run is stopped when no ticket wants its result any more, and no other run is: slots are used again at once."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_run_is_stopped_once() -> None:
     assert slots(world) == [SlotState.STOPPING]
 
 
-def test_one_that_ends_before_anybody_was_told_is_not_stopped() -> None:
-    """Nor is the next one in its slot, which whoever stops a slot would hit."""
+def test_a_run_that_ends_before_it_could_be_stopped_is_not_stopped() -> None:
+    """Nor is the next run in its slot, which a stop of the slot would hit."""
     world = Scenario(step())
     client = world.client()
     client.infer(1)
@@ -53,10 +53,10 @@ def test_one_that_ends_before_anybody_was_told_is_not_stopped() -> None:
     assert decide(world) == ([], [])
     client.cancel(2)
     assert decide(world) == ([], [second])
-    assert client.hears() == ["failed 1 CANCELLED", "failed 2 CANCELLED"]
+    assert client.receives() == ["failed 1 CANCELLED", "failed 2 CANCELLED"]
 
 
-def test_nor_one_that_fails_then() -> None:
+def test_a_run_that_fails_before_it_could_be_stopped_is_not_stopped() -> None:
     world = Scenario(step())
     client = world.client()
     client.infer(1)
@@ -67,10 +67,10 @@ def test_nor_one_that_fails_then() -> None:
     world.core.run_ended(Ended(first, error=error), error, world.now)
     (second,), stops = decide(world)
     assert (second.slot, stops) == (first.slot, [])
-    assert client.hears() == ["failed 1 CANCELLED"]
+    assert client.receives() == ["failed 1 CANCELLED"]
 
 
-def test_nor_one_of_a_batch_of_which_nobody_is_left() -> None:
+def test_a_batch_that_ends_before_it_could_be_stopped_is_not_stopped() -> None:
     world = Scenario(many())
     client = world.client()
     for tag in (1, 2):
@@ -86,7 +86,7 @@ def test_nor_one_of_a_batch_of_which_nobody_is_left() -> None:
     assert (second.slot, stops, slots(world, "many")) == (batch.slot, [], [SlotState.RUNNING])
 
 
-def test_only_the_run_that_nobody_wants_is_stopped() -> None:
+def test_only_the_run_without_a_ticket_that_wants_it_is_stopped() -> None:
     world = Scenario(step(slots=3))
     clients = [world.client() for _ in range(3)]
     for tag, client in enumerate(clients, 1):
@@ -100,7 +100,9 @@ def test_only_the_run_that_nobody_wants_is_stopped() -> None:
 
 @pytest.mark.parametrize("vanishes", [False, True])
 @pytest.mark.parametrize("tags", [(1,), (1, 2)])
-def test_who_has_ended_first_is_gone_when_the_runtime_lets_go(tags: tuple[int, ...], vanishes: bool) -> None:
+def test_a_ticket_that_ended_before_its_run_is_gone_when_the_runtime_lets_go(
+    tags: tuple[int, ...], vanishes: bool
+) -> None:
     gc.collect()
     gc.disable()
     try:
@@ -114,7 +116,7 @@ def test_who_has_ended_first_is_gone_when_the_runtime_lets_go(tags: tuple[int, .
         else:
             for tag in tags:
                 client.cancel(tag)
-            assert client.hears() == [f"failed {tag} CANCELLED" for tag in tags]
+            assert client.receives() == [f"failed {tag} CANCELLED" for tag in tags]
             client.events.clear()
         assert world.starts() == []
         world.end(1, Internal("it was stopped"))

@@ -45,15 +45,15 @@ class TestTooLarge:
         assert nbytes < size < nbytes + 1024
         assert limit == SMALLEST
 
-    def test_static_outputs_fail_at_once(self) -> None:
+    def test_static_outputs_too_large_for_a_message_fail_at_once(self) -> None:
         scene = world()
         client = scene.client(max_message=SMALLEST)
         client.infer(1, "give", outputs=["s"])
-        assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 1 RESOURCE_EXHAUSTED"]
         self.check(client, 1, 64 << 10)
         assert scene.starts() == []
 
-    def test_dynamic_outputs_when_they_are_there(self) -> None:
+    def test_dynamic_outputs_too_large_for_a_message_fail_when_they_are_there(self) -> None:
         scene = world()
         client = scene.client(max_message=SMALLEST)
         client.infer(1, "give", outputs=["d", "k"], keep=["s"])
@@ -62,12 +62,12 @@ class TestTooLarge:
         scene.end(1, d=63 * KILO)
         assert scene.starts() == [2]
         scene.end(2, d=62 * KILO)
-        assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED", "done 2"]
+        assert client.receives() == ["failed 1 RESOURCE_EXHAUSTED", "done 2"]
         self.check(client, 1, 64 << 10)
         assert client.live == {2}
         assert scene.core.keep.used == 64 << 10
 
-    def test_fetched_wholes_and_not_slices(self) -> None:
+    def test_a_fetch_of_too_much_fails_and_a_fetch_of_slices_does_not(self) -> None:
         scene = world()
         client = scene.client(max_message=SMALLEST)
         client.infer(1, "give", keep=["s", "d"])
@@ -77,7 +77,7 @@ class TestTooLarge:
         client.fetch(3, "1.d")
         client.fetch(4, "1.s", (0, 62 * KILO))
         client.fetch(5, "1.s", (62 * KILO, 64 * KILO))
-        assert client.hears() == [
+        assert client.receives() == [
             "done 1",
             "failed 2 RESOURCE_EXHAUSTED",
             "failed 3 RESOURCE_EXHAUSTED",
@@ -90,7 +90,7 @@ class TestTooLarge:
         assert isinstance(fetched, Fetched)
         assert (fetched.shape, fetched.nbytes) == ((62 * KILO,), 62 << 10)
 
-    def test_of_elements_that_have_sizes_of_their_own(self) -> None:
+    def test_slices_of_bytes_count_as_the_whole_tensor(self) -> None:
         """How large a slice of them is cannot be told before it is read: as large as the whole, at most."""
 
         class Texts(FakeTensor):
@@ -102,7 +102,7 @@ class TestTooLarge:
         assert slice_of(FakeTensor(Datatype.INT64, (4, 2)), ((1, 3),)) == ((2, 2), 32)
         assert slice_of(FakeTensor(Datatype.INT64, (4, 2)), ()) == ((4, 2), 64)
 
-    def test_by_default_four_mebibytes(self) -> None:
+    def test_a_client_takes_4_mib_by_default(self) -> None:
         scene = world()
         client = scene.client()
         client.infer(1, "give", outputs=["d"])
@@ -111,9 +111,9 @@ class TestTooLarge:
         scene.end(1, d=4095 * KILO)
         scene.starts()
         scene.end(2, d=4096 * KILO)
-        assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED"]
 
-    def test_of_an_open_that_says_zero(self) -> None:
+    def test_an_open_of_zero_bytes_means_the_default(self) -> None:
         scene = world()
         client = scene.client()
         scene.core.open(client.stream, False, 0)
@@ -122,14 +122,14 @@ class TestTooLarge:
 
 class TestFrames:
     @pytest.mark.parametrize(("window", "items"), [(1, 16), (128, 16), (400, 50), (1024, 128), (9999, 128)])
-    def test_close_at_an_eighth_of_the_window(self, window: int, items: int) -> None:
+    def test_a_frame_closes_at_an_eighth_of_the_window(self, window: int, items: int) -> None:
         scene = world(window=window)
         client = scene.client()
         for _ in range(200):
             client.infer(0)
         assert [*map(len, frames(scene, client))][:-1] == [items] * (199 // items)
 
-    def test_close_at_a_mebibyte_and_a_larger_item_travels_alone(self) -> None:
+    def test_a_frame_closes_at_1_mib_and_a_larger_item_travels_alone(self) -> None:
         scene = world()
         client = scene.client()
         for tag, kilo in enumerate([500, 500, 500, 2000, 1, 1], start=1):
@@ -138,7 +138,7 @@ class TestFrames:
             scene.end(tag, d=kilo * KILO)
         assert [len(frame) for frame in frames(scene, client)] == [2, 1, 1, 2]
 
-    def test_close_at_what_the_client_takes(self) -> None:
+    def test_a_frame_closes_at_the_largest_message_of_the_client(self) -> None:
         scene = world()
         client = scene.client(max_message=SMALLEST)
         for tag in range(1, 10):
@@ -147,7 +147,7 @@ class TestFrames:
             scene.end(tag, d=20 * KILO)
         assert [len(frame) for frame in frames(scene, client)] == [3, 3, 3]
 
-    def test_of_failures_too(self) -> None:
+    def test_failures_count_in_the_size_of_a_frame(self) -> None:
         """Their messages are long at times: 128 of them are more than a small message holds."""
         name = "\N{HIRAGANA LETTER A}" * 37
         spec = model("m" * 78, [port(0, "x", 4)], [port(at, f"{name}{at}", 4) for at in range(9)])
@@ -172,7 +172,7 @@ class TestFrames:
                 assert event.overhead >= frame.events[-1].ByteSize() + 4
             assert frame.ByteSize() <= SMALLEST
 
-    def test_an_estimate_is_never_too_small(self) -> None:
+    def test_the_estimated_size_of_an_event_is_never_too_small(self) -> None:
         """Layouts, headers and names included, as the front encodes them."""
         name = "\N{HIRAGANA LETTER A}" * 200
         rank = (2**31,) * 2 + (1,) * 6

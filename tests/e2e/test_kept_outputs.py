@@ -28,7 +28,7 @@ async def test_a_kept_output_survives_a_thousand_runs_on_its_slot(serve: Serve, 
         np.testing.assert_array_equal(await kept.fetch("product"), X * X)
 
 
-async def test_four_megabytes_whole_and_by_slices(serve: Serve, tmp_path: Path) -> None:
+async def test_four_megabytes_are_fetched_whole_and_in_slices(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"wide={models.wide(tmp_path)}")
     expected = X.sum() + np.arange(1024, dtype=np.float32)[:, None] + np.zeros((1, 1024), np.float32)
     async with hc.connect(served.address) as server:
@@ -57,7 +57,7 @@ async def test_four_megabytes_whole_and_by_slices(serve: Serve, tmp_path: Path) 
         assert (await server.status()).kept_bytes == 0
 
 
-async def test_the_keep_time(serve: Serve, tmp_path: Path) -> None:
+async def test_a_kept_output_is_gone_after_the_keep_time(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"wide={models.wide(tmp_path)}", "--keep-seconds=0.3")
     async with hc.connect(served.address) as server, server.stream() as stream:
         assert stream.hello.keep_seconds == 0.3
@@ -70,7 +70,7 @@ async def test_the_keep_time(serve: Serve, tmp_path: Path) -> None:
             await ticket.fetch("large")
 
 
-async def test_the_quota_of_a_stream(serve: Serve, tmp_path: Path) -> None:
+async def test_keeping_more_than_the_quota_of_a_stream_fails(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"wide={models.wide(tmp_path)}", "--keep-bytes=9MiB")
     async with hc.connect(served.address) as server, server.stream() as stream:
         first, second, third = [

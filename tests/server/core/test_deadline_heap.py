@@ -52,7 +52,7 @@ def test_each_item_is_popped_once_when_it_is_due(said: list[tuple[str, int, int]
         assert deadlines.first == math.inf if not expected else deadlines.first <= min(expected.values())
 
 
-def test_they_come_in_the_order_of_their_times() -> None:
+def test_items_are_popped_in_the_order_of_their_times() -> None:
     deadlines: Deadlines[Item] = Deadlines()
     items = [Item(name) for name in range(5)]
     for item, due in zip(items, [5, 1, 4, 1, 3], strict=True):
@@ -74,7 +74,7 @@ def test_an_item_that_is_popped_may_be_set_again_meanwhile() -> None:
     assert [*deadlines.pop(2)] == [item]
 
 
-def test_dropping_what_is_not_there() -> None:
+def test_dropping_an_item_that_is_not_set_is_harmless() -> None:
     deadlines: Deadlines[Item] = Deadlines()
     deadlines.drop(Item(1))
     assert len(deadlines) == 0
@@ -83,7 +83,7 @@ def test_dropping_what_is_not_there() -> None:
 class TestBound:
     """Places in the heap: twice the items that are due, and 64."""
 
-    def test_set_and_dropped(self) -> None:
+    def test_items_that_are_set_and_dropped_leave_the_heap_bounded(self) -> None:
         deadlines: Deadlines[Item] = Deadlines()
         stay = [Item(name) for name in range(10)]
         for item in stay:
@@ -96,7 +96,7 @@ class TestBound:
         assert set(deadlines.pop(99_999)) == set(stay)
         assert not deadlines._heap
 
-    def test_moved_later(self) -> None:
+    def test_items_that_are_moved_later_leave_the_heap_bounded(self) -> None:
         deadlines: Deadlines[Item] = Deadlines()
         item = Item(1)
         for due in range(5000):
@@ -105,7 +105,7 @@ class TestBound:
         assert [*deadlines.pop(4998)] == []
         assert [*deadlines.pop(4999)] == [item]
 
-    def test_moved_earlier(self) -> None:
+    def test_items_that_are_moved_earlier_leave_the_heap_bounded(self) -> None:
         deadlines: Deadlines[Item] = Deadlines()
         item = Item(1)
         for due in range(5000, 0, -1):
@@ -115,7 +115,7 @@ class TestBound:
         assert [*deadlines.pop(5000)] == []
 
     @pytest.mark.parametrize("others", range(4))
-    def test_moved_to_and_fro(self, others: int) -> None:
+    def test_items_that_are_moved_to_and_fro_leave_the_heap_bounded(self, others: int) -> None:
         """A place that stands for nothing has the time of one that does."""
         deadlines: Deadlines[Item] = Deadlines()
         item = Item(1)
@@ -131,7 +131,7 @@ class TestBound:
         assert [*deadlines.pop(10_000)] == []
 
 
-def test_the_load_is_shown() -> None:
+def test_deadlines_show_their_load() -> None:
     deadlines: Deadlines[Item] = Deadlines()
     deadlines.set(Item(1), 5)
     assert repr(deadlines) == "<Deadlines 1 active, 1 entries>"

@@ -45,7 +45,7 @@ def test_an_event_that_is_one_byte_too_large_for_a_frame_begins_the_next(limit: 
     assert frames(stream_with(1000, limit - 2000, 1001, 1000, max_message_bytes=limit)) == [[1, 2], [3, 4]]
 
 
-def test_a_frame_never_exceeds_the_usual_size_however_large_the_messages_of_the_client_may_be() -> None:
+def test_a_frame_never_exceeds_the_usual_size_however_large_the_messages_of_a_client_may_be() -> None:
     half = FRAME_BYTES // 2
     assert frames(stream_with(half, half, 100, max_message_bytes=FRAME_BYTES * 8)) == [[1, 2], [3]]
 
@@ -55,7 +55,7 @@ def test_an_event_larger_than_a_frame_travels_alone() -> None:
 
 
 @pytest.mark.parametrize(("window", "items"), [(8, 16), (1024, 128), (256, 32)])
-def test_a_frame_holds_so_many_items_and_not_one_more(window: int, items: int) -> None:
+def test_a_frame_closes_at_its_number_of_items(window: int, items: int) -> None:
     assert frame_items(window) == items
     assert [len(tags) for tags in frames(stream_with(*[100] * items, window=window))] == [items]
     assert [len(tags) for tags in frames(stream_with(*[100] * (items + 1), window=window))] == [items, 1]

@@ -33,7 +33,7 @@ def kept(client: Client, tag: int) -> list[str]:
 
 
 class TestHolders:
-    def test_an_output_released_before_the_end_is_for_those_who_refer_to_it(self) -> None:
+    def test_an_output_released_before_its_ticket_ends_is_kept_for_those_that_refer_to_it(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y", "z"])
@@ -43,15 +43,15 @@ class TestHolders:
         assert world.part(1).keep == (0,)
         world.end(1)
         assert world.starts() == [2]
-        assert client.hears() == ["done 1"]
+        assert client.receives() == ["done 1"]
         assert kept(client, 1) == []
         assert client.live == {2}
         assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(2)
-        assert client.hears() == ["done 2"]
+        assert client.receives() == ["done 2"]
         assert world.core.keep.used == 0
 
-    def test_nobody_wants_it_any_more_while_it_runs(self) -> None:
+    def test_an_output_without_holders_is_not_kept_when_its_run_ends(self) -> None:
         world = wide()
         client = world.client()
         client.infer(1, "give", keep=["s", "d"])
@@ -59,11 +59,11 @@ class TestHolders:
         client.release(1, "s")
         assert world.core.keep.used == (4 << 10) + MIN_CHARGE_BYTES
         world.end(1)
-        assert client.hears() == ["done 1"]
+        assert client.receives() == ["done 1"]
         assert kept(client, 1) == ["d"]
         assert world.core.keep.used == MIN_CHARGE_BYTES
 
-    def test_the_last_one_to_let_go_frees_it(self) -> None:
+    def test_an_output_is_freed_by_its_last_holder(self) -> None:
         world = Scenario(slots=2)
         client = world.client()
         client.infer(1, keep=["y"])
@@ -76,7 +76,7 @@ class TestHolders:
         world.end(2)
         world.end(3)
         assert world.core.keep.used == MIN_CHARGE_BYTES
-        assert client.hears() == ["done 1", "fetched 4", "done 2", "done 3"]
+        assert client.receives() == ["done 1", "fetched 4", "done 2", "done 3"]
         assert world.core.keep.used == 0
         assert client.live == set()
 
@@ -88,7 +88,7 @@ class TestHolders:
         client.infer(2, x="take 1.y")
         assert world.starts() == [2]
         client.cancel(2)
-        assert client.hears() == ["done 1", "failed 2 CANCELLED"]
+        assert client.receives() == ["done 1", "failed 2 CANCELLED"]
         assert client.live == set()
         assert world.core.keep.used == MIN_CHARGE_BYTES
         assert world.starts() == []
@@ -96,13 +96,13 @@ class TestHolders:
         world.end(2)
         assert world.core.keep.used == 0
 
-    def test_release_by_any_name_of_some_or_all(self) -> None:
+    def test_outputs_are_released_by_any_name_some_or_all(self) -> None:
         world = Scenario()
         client = world.client()
         for tag in (1, 2, 3, 4):
             client.infer(tag, keep=["y", "z"])
         world.runs()
-        client.hears()
+        client.receives()
         client.release(1, "yes")
         client.release(2, "y", "z", "nothing")
         client.release(3)
@@ -113,22 +113,22 @@ class TestHolders:
         client.release(1, "yes")
         client.release(1, "z")
         assert client.live == {4}
-        assert client.hears() == []
+        assert client.receives() == []
 
-    def test_a_tag_is_free_when_its_end_was_heard_and_nothing_is_kept(self) -> None:
+    def test_a_tag_is_free_when_its_end_was_received_and_nothing_is_kept(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         world.runs()
         client.release(1)
         client.infer(1)
-        client.hears()
+        client.receives()
         client.infer(1)
         world.runs()
-        assert client.hears() == ["done 1"]
+        assert client.receives() == ["done 1"]
         assert "tag 1 is live" in client.errors[0].message
 
-    def test_what_was_freed_is_gone_at_once(self) -> None:
+    def test_a_freed_output_is_gone_at_once(self) -> None:
         """Not when the garbage collector comes by, and not with the event that says so."""
         gc.collect()
         gc.disable()
@@ -146,7 +146,7 @@ class TestHolders:
             world.end(3)
             assert kept() is None
             world.end(1)
-            assert client.hears() == ["done 1", "done 2", "done 3"]
+            assert client.receives() == ["done 1", "done 2", "done 3"]
             client.events.clear()
             assert [each for each in gc.get_objects() if isinstance(each, Ticket)] == []
             client.infer(4)
@@ -176,7 +176,7 @@ class TestQuota:
         world.end(1)
         assert client.stream.keep.used == world.core.keep.used == 4 << 10
 
-    def test_what_does_not_fit_fails_and_never_waits(self) -> None:
+    def test_a_ticket_whose_outputs_do_not_fit_the_quota_fails_and_never_waits(self) -> None:
         world = wide(slots=3)
         client = world.client()
         for tag in (1, 2, 3):
@@ -184,7 +184,7 @@ class TestQuota:
         client.infer(4, "take", x="3.s")
         client.infer(5, "give")
         assert world.starts() == [1, 2, 5]
-        assert client.hears() == ["failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
+        assert client.receives() == ["failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
         error = client.errors[3]
         assert isinstance(error, ResourceExhausted)
         assert error.retryable
@@ -193,14 +193,14 @@ class TestQuota:
         assert "output 's' of ticket 3" in client.errors[4].message
         assert client.stream.keep.used == 8 << 10
 
-    def test_the_server_has_a_quota_as_well(self) -> None:
+    def test_kept_outputs_are_charged_to_a_quota_of_the_server_too(self) -> None:
         world = wide(slots=4)
         alice, bob = world.client(), world.client()
         for tag in (1, 2):
             alice.infer(tag, "give", keep=["s"])
             bob.infer(tag + 10, "give", keep=["s"])
         assert world.starts() == [1, 11, 2]
-        assert bob.hears() == ["failed 12 RESOURCE_EXHAUSTED"]
+        assert bob.receives() == ["failed 12 RESOURCE_EXHAUSTED"]
         alice.vanish()
         assert world.core.keep.used == 12 << 10
         world.starts()
@@ -208,7 +208,7 @@ class TestQuota:
         world.end(2)
         assert world.core.keep.used == bob.stream.keep.used == 4 << 10
 
-    def test_half_of_what_does_not_fit_is_not_charged(self) -> None:
+    def test_a_ticket_that_does_not_fit_is_not_charged_in_part(self) -> None:
         world = wide()
         client = world.client()
         client.infer(1, "give", keep=["d"])
@@ -216,7 +216,7 @@ class TestQuota:
         world.end(1, d=5 * KILO)
         client.infer(2, "give", keep=["d", "s"])
         assert world.starts() == []
-        assert client.hears() == ["done 1", "failed 2 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED"]
         assert client.stream.keep.used == world.core.keep.used == 5 << 10
 
     def test_dynamic_outputs_are_charged_when_the_run_has_ended(self) -> None:
@@ -228,17 +228,21 @@ class TestQuota:
         assert world.starts() == [1]
         assert world.core.keep.used == MIN_CHARGE_BYTES
         world.end(1, d=9 * KILO)
-        assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED", "failed 2 FAILED_PRECONDITION", "failed 3 NOT_FOUND"]
+        assert client.receives() == [
+            "failed 1 RESOURCE_EXHAUSTED",
+            "failed 2 FAILED_PRECONDITION",
+            "failed 3 NOT_FOUND",
+        ]
         assert "output 'd' of ticket 1 takes 9216 bytes" in client.errors[1].message
         assert client.errors[1].retryable
         assert world.core.keep.used == 0
         client.infer(1, "give", keep=["d", "s"])
         assert world.starts() == [1]
         world.end(1, d=4 * KILO)
-        assert client.hears() == ["done 1"]
+        assert client.receives() == ["done 1"]
         assert world.core.keep.used == 8 << 10
 
-    def test_small_ones_cost_something_too(self) -> None:
+    def test_small_outputs_are_charged_a_minimum(self) -> None:
         world = wide()
         client = world.client()
         for tag in range(1, 10):
@@ -246,16 +250,16 @@ class TestQuota:
             world.starts()
             if tag < 9:
                 world.end(tag, d=0)
-        assert "failed 9 RESOURCE_EXHAUSTED" in client.hears()
+        assert "failed 9 RESOURCE_EXHAUSTED" in client.receives()
         assert world.core.keep.used == 8 * MIN_CHARGE_BYTES
 
-    def test_what_a_stopping_run_writes_to_is_charged_until_it_has_ended(self) -> None:
+    def test_outputs_of_a_stopping_run_are_charged_until_it_has_ended(self) -> None:
         world = wide()
         client = world.client()
         client.infer(1, "give", keep=["s"])
         world.starts()
         client.cancel(1)
-        client.hears()
+        client.receives()
         assert client.live == set()
         assert world.core.keep.used == 4 << 10
         world.end(1)
@@ -268,81 +272,81 @@ class TestKeepTime:
         client = world.client()
         client.infer(1, keep=["y", "z"])
         world.runs()
-        client.hears()
+        client.receives()
         return world, client
 
-    def test_runs_from_the_end_of_the_ticket(self) -> None:
+    def test_the_keep_time_runs_from_the_end_of_the_ticket(self) -> None:
         world, client = self.world()
         assert world.settled().wake_at == world.now + 10
-        world.passes(9.9)
+        world.after(9.9)
         assert client.live == {1}
-        world.passes(0.1)
+        world.after(0.1)
         assert client.live == set()
         assert world.core.keep.used == 0
         assert world.settled().wake_at == math.inf
 
-    def test_runs_from_the_last_use_of_each_output(self) -> None:
+    def test_the_keep_time_runs_from_the_last_use_of_each_output(self) -> None:
         world, client = self.world()
-        world.passes(6)
+        world.after(6)
         client.fetch(2, "1.y")
-        assert client.hears() == ["fetched 2"]
-        world.passes(6)
+        assert client.receives() == ["fetched 2"]
+        world.after(6)
         assert [each.port.name for each in client.stream.tickets[1].own.values()] == ["y"]
-        world.passes(4)
+        world.after(4)
         assert client.live == set()
 
-    def test_does_not_run_while_somebody_uses_it(self) -> None:
+    def test_the_keep_time_does_not_run_while_an_output_is_used(self) -> None:
         world, client = self.world()
         client.infer(2, x="1.y")
         assert world.starts() == [2]
-        world.passes(60)
+        world.after(60)
         assert [each.port.name for each in client.stream.tickets[1].own.values()] == ["y"]
         world.end(2)
-        world.passes(9.9)
+        world.after(9.9)
         client.infer(3, x="1.y")
         world.runs()
-        assert client.hears() == ["done 2", "done 3"]
-        world.passes(10)
+        assert client.receives() == ["done 2", "done 3"]
+        world.after(10)
         assert client.live == set()
 
-    def test_an_unsent_end_does_not_stop_it(self) -> None:
+    def test_an_unsent_end_does_not_stop_the_keep_time(self) -> None:
         world = Scenario(limits=Limits(keep_seconds=10))
         client = world.client()
         client.infer(1, keep=["y"])
         world.runs()
-        world.passes(10)
+        world.after(10)
         client.fetch(2, "1.y")
-        assert client.hears() == ["done 1", "failed 2 NOT_FOUND"]
+        assert client.receives() == ["done 1", "failed 2 NOT_FOUND"]
         assert client.live == set()
 
 
 class TestFetch:
-    def test_waits_for_a_source_in_flight_and_may_be_repeated(self) -> None:
+    def test_a_fetch_waits_for_a_source_in_flight_and_may_be_repeated(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         client.fetch(2, "1.yes")
         client.fetch(3, "1.y", (1, 3))
         assert world.starts() == [1]
-        assert client.hears() == []
+        assert client.receives() == []
         world.end(1)
-        assert client.hears() == ["done 1", "fetched 2", "fetched 3"]
+        assert client.receives() == ["done 1", "fetched 2", "fetched 3"]
         client.fetch(2, "1.y")
-        assert client.hears() == ["fetched 2"]
+        assert client.receives() == ["fetched 2"]
 
-    def test_counts_in_the_window_and_kept_outputs_do_not(self) -> None:
+    def test_a_fetch_counts_in_the_window_and_kept_outputs_do_not(self) -> None:
         world = Scenario(limits=Limits(window=2))
         client = world.client()
         client.infer(1, keep=["y"])
         world.runs()
-        client.hears()
+        client.receives()
         client.fetch(2, "1.y")
         client.fetch(3, "1.y")
         client.fetch(4, "1.y")
-        assert client.hears() == ["fetched 2", "fetched 3", "failed 4 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["fetched 2", "fetched 3", "failed 4 RESOURCE_EXHAUSTED"]
         assert client.errors[4].retryable
 
-    def test_of_what_is_not_there(self) -> None:
+    def test_a_fetch_of_what_is_not_there_gives_not_found(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -352,24 +356,28 @@ class TestFetch:
         client.fetch(5, "1.nothing")
         client.release(1)
         client.fetch(6, "1.y")
-        assert client.hears() == [f"failed {tag} NOT_FOUND" for tag in (2, 3, 4, 5, 6)]
+        assert client.receives() == [f"failed {tag} NOT_FOUND" for tag in (2, 3, 4, 5, 6)]
         for tag, source in ((2, "'y' of ticket 9"), (4, "'z' of ticket 1"), (5, "'nothing'"), (6, "'y' of ticket 1")):
             assert source in client.errors[tag].message
 
-    def test_bad_slices(self) -> None:
+    def test_a_fetch_of_bad_slices_fails(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
         client.fetch(2, "1.y", (0, 5))
         client.fetch(3, "1.y", *[(0, 1)] * 33)
-        assert client.hears() == ["failed 3 INVALID_ARGUMENT"]
+        assert client.receives() == ["failed 3 INVALID_ARGUMENT"]
         assert "33 slices" in client.errors[3].message
         world.runs()
         for tag, bounds in enumerate([(-1, 2), (3, 2), (0, 5), (5, 5)], start=10):
             client.fetch(tag, "1.y", bounds)
         client.fetch(20, "1.y", (0, 1), (0, 1))
         client.fetch(21, "1.y", (4, 4))
-        heard = client.hears()
-        assert heard == ["done 1", *(f"failed {tag} INVALID_ARGUMENT" for tag in (2, 10, 11, 12, 13, 20)), "fetched 21"]
+        received = client.receives()
+        assert received == [
+            "done 1",
+            *(f"failed {tag} INVALID_ARGUMENT" for tag in (2, 10, 11, 12, 13, 20)),
+            "fetched 21",
+        ]
         assert "slice 0:5 does not lie inside axis 0 of size 4" in client.errors[2].message
         assert client.live == {1}

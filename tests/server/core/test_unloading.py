@@ -13,7 +13,7 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.core.transitions import SlotState
 from headrace.wire.errors import Internal
 from tests.server.core.model_specs import many, outputs_of
-from tests.server.core.scenario import Client, Scenario, ask
+from tests.server.core.scenario import Client, Scenario, infer_many
 
 
 def unload(world: Scenario, name: str = "step") -> ModelSpec:
@@ -43,7 +43,7 @@ def nothing_to_do(world: Scenario) -> bool:
 
 
 class TestUnloading:
-    def test_at_once_when_nobody_needs_it(self) -> None:
+    def test_a_model_that_no_ticket_needs_is_unloaded_at_once(self) -> None:
         world = Scenario()
         assert nothing_to_do(world)
         spec = unload(world)
@@ -51,7 +51,7 @@ class TestUnloading:
         assert nothing_to_do(world)
         assert free(world, spec)
 
-    def test_what_runs_and_what_is_queued_goes_on(self) -> None:
+    def test_running_and_queued_tickets_finish_before_their_model_is_unloaded(self) -> None:
         world = Scenario()
         client = world.client()
         for tag in (1, 2, 3):
@@ -60,19 +60,19 @@ class TestUnloading:
         spec = unload(world)
         assert nothing_to_do(world)
         client.infer(4)
-        assert client.hears() == ["failed 4 UNAVAILABLE"]
+        assert client.receives() == ["failed 4 UNAVAILABLE"]
         assert client.errors[4].message == "model 'step' is unloaded"
         for tag in (1, 2, 3):
             assert free(world)
             assert world.running[tag].spec is spec
             world.end(tag)
-            assert client.hears() == [f"done {tag}"]
+            assert client.receives() == [f"done {tag}"]
             assert world.starts() == ([tag + 1] if tag < 3 else [])
         assert free(world, spec)
         client.infer(5)
-        assert client.hears() == ["failed 5 UNAVAILABLE"]
+        assert client.receives() == ["failed 5 UNAVAILABLE"]
 
-    def test_what_waits_for_a_source_goes_on(self) -> None:
+    def test_tickets_that_wait_for_a_source_finish_before_their_model_is_unloaded(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -85,10 +85,10 @@ class TestUnloading:
         assert world.running[2].spec is spec
         assert free(world)
         world.end(2)
-        assert client.hears() == ["done 1", "done 2"]
+        assert client.receives() == ["done 1", "done 2"]
         assert free(world, spec)
 
-    def test_what_it_has_made_stays(self) -> None:
+    def test_outputs_that_a_model_has_computed_outlive_it(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y", "z"])
@@ -98,14 +98,14 @@ class TestUnloading:
         client.fetch(2, "1.z")
         client.infer(3, "add", a="take 1.y")
         assert world.runs() == [3]
-        assert client.hears() == ["done 1", "fetched 2", "done 3"]
+        assert client.receives() == ["done 1", "fetched 2", "done 3"]
         client.infer(4, "add", a="1.y")
         client.infer(5, "add", a="1.nothing")
-        assert client.hears() == ["failed 4 FAILED_PRECONDITION", "failed 5 FAILED_PRECONDITION"]
+        assert client.receives() == ["failed 4 FAILED_PRECONDITION", "failed 5 FAILED_PRECONDITION"]
         assert "is not kept any more" in client.errors[4].message
         assert "model 'step' has no output 'nothing'" in client.errors[5].message
 
-    def test_what_was_never_bound_does_not_need_it(self) -> None:
+    def test_a_ticket_that_was_never_bound_does_not_hold_a_model(self) -> None:
         world = Scenario(limits=Limits(window=2))
         client = world.client()
         client.infer(1, tensors=[b"short"])
@@ -113,13 +113,13 @@ class TestUnloading:
         client.infer(3)
         spec = unload(world)
         assert free(world, spec)
-        assert client.hears() == [
+        assert client.receives() == [
             "failed 1 INVALID_ARGUMENT",
             "failed 2 INVALID_ARGUMENT",
             "failed 3 RESOURCE_EXHAUSTED",
         ]
 
-    def test_while_a_stream_is_choked(self) -> None:
+    def test_a_backpressured_stream_holds_the_model_of_its_queued_tickets(self) -> None:
         world = Scenario(slots=2, limits=Limits(unsent_bytes=24))
         client = world.client()
         for tag in (1, 2, 3, 4):
@@ -136,10 +136,10 @@ class TestUnloading:
         world.end(3)
         assert free(world)
         world.end(4)
-        assert client.hears() == ["done 3", "done 4"]
+        assert client.receives() == ["done 3", "done 4"]
         assert free(world, spec)
 
-    def test_whose_priority_rises_meanwhile(self) -> None:
+    def test_a_ticket_of_a_retired_model_may_rise_in_priority(self) -> None:
         world = Scenario()
         client = world.client()
         for tag in (1, 2, 3):
@@ -157,7 +157,7 @@ def cancelled(world: Scenario, client: Client) -> None:
 
 
 def late(world: Scenario, client: Client) -> None:
-    assert world.passes(1) == []
+    assert world.after(1) == []
 
 
 def gone(world: Scenario, client: Client) -> None:
@@ -166,14 +166,14 @@ def gone(world: Scenario, client: Client) -> None:
 
 def stopped(world: Scenario, client: Client) -> None:
     world.core.drain(world.now)
-    assert world.passes(world.core.limits.grace) == []
+    assert world.after(world.core.limits.grace) == []
 
 
 @pytest.mark.parametrize("end", [cancelled, late, gone, stopped])
 class TestEnds:
     """Other than by a result."""
 
-    def test_of_what_is_queued(self, end: Callable[[Scenario, Client], None]) -> None:
+    def test_queued_tickets_that_end_let_their_model_go(self, end: Callable[[Scenario, Client], None]) -> None:
         world = Scenario()
         other, client = world.client(), world.client()
         other.infer(11)
@@ -185,7 +185,7 @@ class TestEnds:
         world.end(11)
         assert free(world, spec)
 
-    def test_of_what_waits(self, end: Callable[[Scenario, Client], None]) -> None:
+    def test_waiting_tickets_that_end_let_their_model_go(self, end: Callable[[Scenario, Client], None]) -> None:
         world = Scenario()
         client = world.client()
         client.infer(2, "add", keep=["y"])
@@ -195,7 +195,9 @@ class TestEnds:
         end(world, client)
         assert free(world, spec)
 
-    def test_of_what_runs_which_is_over_when_the_runtime_says_so(self, end: Callable[[Scenario, Client], None]) -> None:
+    def test_a_run_that_is_stopped_holds_its_model_until_the_runtime_lets_go(
+        self, end: Callable[[Scenario, Client], None]
+    ) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, timeout=1)
@@ -211,7 +213,7 @@ class TestEnds:
 
 
 class TestFailures:
-    def test_of_a_run(self) -> None:
+    def test_a_failed_run_lets_its_model_go(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -220,10 +222,14 @@ class TestFailures:
         assert world.starts() == [1]
         spec = unload(world)
         world.end(1, Internal("the run failed"))
-        assert client.hears() == ["failed 1 INTERNAL", "failed 2 FAILED_PRECONDITION", "failed 3 FAILED_PRECONDITION"]
+        assert client.receives() == [
+            "failed 1 INTERNAL",
+            "failed 2 FAILED_PRECONDITION",
+            "failed 3 FAILED_PRECONDITION",
+        ]
         assert free(world, spec)
 
-    def test_for_want_of_room_before_and_after_a_run(self) -> None:
+    def test_tickets_that_fail_for_want_of_quota_let_their_model_go(self) -> None:
         world = Scenario(limits=Limits(keep_bytes=2048))
         client = world.client()
         client.infer(1, keep=["z"])
@@ -233,23 +239,23 @@ class TestFailures:
         spec = unload(world)
         world.end(1, z=1000)
         assert world.starts() == [2]
-        assert client.hears() == ["failed 1 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 1 RESOURCE_EXHAUSTED"]
         client.infer(4, "grow", keep=["y"])
         assert world.starts() == []
-        assert client.hears() == ["failed 4 RESOURCE_EXHAUSTED"]
+        assert client.receives() == ["failed 4 RESOURCE_EXHAUSTED"]
         world.end(2)
         assert world.starts() == [3]
         assert free(world)
         world.end(3)
-        assert client.hears() == ["done 2", "done 3"]
+        assert client.receives() == ["done 2", "done 3"]
         assert free(world, spec)
 
 
 class TestBatches:
-    def test_of_which_one_is_cancelled(self) -> None:
+    def test_a_cancelled_ticket_of_a_batch_lets_its_model_go_with_the_batch(self) -> None:
         world = Scenario(many())
         client = world.client()
-        ask(client, 1, 2)
+        infer_many(client, 1, 2)
         assert world.starts() == [1, 2]
         assert world.batches == [[1, 2]]
         spec = unload(world, "many")
@@ -259,34 +265,34 @@ class TestBatches:
         world.end(1, Internal("the run was cancelled"))
         assert free(world, spec)
 
-    def test_that_fail_run_again_one_by_one(self) -> None:
+    def test_tickets_of_a_failed_batch_hold_their_model_until_each_has_run_again(self) -> None:
         world = Scenario(many())
         client = world.client()
-        ask(client, 1, 2, 3)
+        infer_many(client, 1, 2, 3)
         assert world.starts() == [1, 2, 3]
         spec = unload(world, "many")
         client.cancel(1)
         world.end(1, Internal("the batch failed"))
         assert world.runs() == [2, 3]
-        assert client.hears() == ["failed 1 CANCELLED", "done 2", "done 3"]
+        assert client.receives() == ["failed 1 CANCELLED", "done 2", "done 3"]
         assert free(world, spec)
 
-    def test_that_wait_for_more(self) -> None:
+    def test_tickets_that_wait_for_a_batch_hold_their_model(self) -> None:
         world = Scenario(many(), limits=Limits(batch_delay=1))
         client = world.client()
-        ask(client, 1)
+        infer_many(client, 1)
         assert world.starts() == []
         old, _ = reload(world, "many")
-        ask(client, 2)
+        infer_many(client, 2)
         assert free(world)
-        assert sorted(world.passes(1)) == [1, 2]
+        assert sorted(world.after(1)) == [1, 2]
         assert sorted(world.batches) == [[1], [2]]
         world.end(1)
         assert free(world, old)
 
 
 class TestReloading:
-    def test_who_is_there_stays_with_the_old_one(self) -> None:
+    def test_tickets_stay_with_the_model_they_were_bound_to_when_it_is_reloaded(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -310,10 +316,10 @@ class TestReloading:
         world.end(3)
         assert free(world, old)
         world.end(5)
-        assert client.hears() == ["done 4", "done 1", "done 2", "done 3", "done 5"]
+        assert client.receives() == ["done 4", "done 1", "done 2", "done 3", "done 5"]
         assert free(world, old)
 
-    def test_again_and_again(self) -> None:
+    def test_a_model_may_be_reloaded_again_and_again(self) -> None:
         world = Scenario()
         client = world.client()
         specs = [world.specs["step"]]
@@ -331,7 +337,7 @@ class TestReloading:
         assert world.starts() == [4]
         assert world.running[4].spec is specs[4]
 
-    def test_while_it_is_unloaded(self) -> None:
+    def test_a_model_may_be_loaded_while_its_predecessor_is_being_unloaded(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1)
@@ -344,7 +350,7 @@ class TestReloading:
         client.infer(4)
         assert world.starts() == [4]
         assert world.running[4].spec is new
-        assert client.hears() == ["failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
+        assert client.receives() == ["failed 2 UNAVAILABLE", "failed 3 UNAVAILABLE"]
         assert [client.errors[tag].message for tag in (2, 3)] == [
             "model 'step' is unloaded",
             "model 'step' is loading",
@@ -352,7 +358,7 @@ class TestReloading:
         world.end(1)
         assert free(world, old)
 
-    def test_a_chain_goes_on_with_each_version(self) -> None:
+    def test_a_chain_goes_on_with_the_version_each_ticket_was_bound_to(self) -> None:
         world = Scenario()
         client = world.client()
         client.infer(1, keep=["y"])
@@ -373,4 +379,4 @@ class TestReloading:
         assert world.starts() == [3]
         assert world.running[3].spec is new
         assert free(world, old)
-        assert client.hears() == ["done 1", "done 2"]
+        assert client.receives() == ["done 1", "done 2"]

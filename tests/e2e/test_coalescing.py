@@ -19,7 +19,7 @@ CALL = "/inference.GRPCInferenceService/ModelInfer"
 
 
 async def ask(address: str, callers: int) -> None:
-    """So many callers, each of which waits for an answer before it asks again; no two ask the same."""
+    """Concurrent callers, each of which waits for its answer before it asks again; no two ask the same."""
     async with grpc.aio.insecure_channel(address) as channel:
         infer: grpc.aio.UnaryUnaryMultiCallable[pb.ModelInferRequest, pb.ModelInferResponse] = channel.unary_unary(
             CALL, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString

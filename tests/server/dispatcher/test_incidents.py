@@ -24,11 +24,11 @@ from headrace.wire.dtypes import Datatype
 
 X, Y = (Port(0, (name,), Datatype.FP32, (Dimension(0, -1),)) for name in "xy")
 BAD = 13
-"""The tag of the ticket that everything chokes on."""
+"""The tag of the ticket at which everything fails."""
 
 
 class Bug(Exception):
-    """Something that nobody has thought of."""
+    """An unexpected error."""
 
 
 def same(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:
@@ -56,7 +56,7 @@ class World:
         self.dispatcher.act()
 
     async def told(self, count: int) -> dict[int, Event]:
-        """The terminal events of so many tickets."""
+        """Wait for the terminal events of `count` tickets."""
         events: dict[int, Event] = {}
         async with asyncio.timeout(5):
             while len(events) < count:
@@ -97,7 +97,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_the_ticket_fails_with_an_id_and_all_others_are_done(
+async def test_only_the_ticket_concerned_fails_with_an_id(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World()
@@ -117,7 +117,7 @@ async def test_the_ticket_fails_with_an_id_and_all_others_are_done(
     world.close()
 
 
-async def test_what_has_run_counts_although_looking_for_what_follows_has_raised(
+async def test_a_run_counts_although_looking_for_its_follower_has_raised(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of runs that are done in place, as here all are."""
@@ -189,7 +189,7 @@ async def test_an_engine_that_raises_once_is_asked_again(
 async def test_a_slot_that_is_restored_while_ends_are_collected_is_not_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Somebody was woken already, so that nobody is woken again."""
+    """The dispatcher was woken already, so it is not woken again."""
     world = World(Script(held=True, spoils=True))
     world.ask(1)
     (run,) = world.engine.running
