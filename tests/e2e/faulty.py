@@ -1,6 +1,7 @@
-"""A server in which things fail that never do: `python -m tests.e2e.faulty WHERE MODEL...`.
+"""A server with planted failures: `python -m tests.e2e.faulty WHERE MODEL...`.
 
-WHERE is `handlers` (each one, always) or `streams`: the code around them, for what is called `broken` or has tag 666.
+WHERE is `handlers`, where every handler always fails, or `streams`, where the code around them fails for requests that
+are called `broken` or have tag 666.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from headrace.server.services.native.unary import UnaryRpcs
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
 from headrace.server.services.oip.repository import RepositoryRpcs
-from headrace.server.services.oip.requests import Requests
-from headrace.server.services.oip.responses import Responses
+from headrace.server.services.oip.requests import RequestReader
+from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
 from headrace.server.services.oip.statistics import StatisticsRpcs
 from headrace.server.services.oip.streaming import StreamInferRpc
@@ -54,13 +55,13 @@ def break_handlers() -> None:
 
 
 def break_streams() -> None:
-    """The reader in the middle of a frame, the writer, and what the other protocol's requests go through."""
+    """Break the reader in the middle of a frame, the writer, and the path of Open Inference Protocol requests."""
     break_when(Core, "cancel", lambda _core, _stream, tag, _now: tag == BROKEN_TAG)
     break_when(
         Encoder, "encode", lambda _encoder, events: any(getattr(each, "tag", 0) == BROKEN_TAG for each in events)
     )
-    break_when(Requests, "read", lambda _requests, pieces: pieces.id == b"broken request")
-    break_when(Responses, "write", lambda _responses, _done, id, _asked: id == b"broken response")
+    break_when(RequestReader, "read", lambda _reader, parts: parts.id == b"broken request")
+    break_when(ResponseWriter, "write", lambda _writer, _done, id, _outputs: id == b"broken response")
     break_when(Core, "infer", lambda _core, stream, *_, priority, **__: priority == 3 and stream.unary)
 
 

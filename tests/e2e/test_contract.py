@@ -238,7 +238,7 @@ def test_release_and_cancel_of_what_is_not_there_are_ignored(stream: StubStream)
         (b"\x0a\x00" * (4 << 20), "1024"),
         (b"\x12\x00" * 20_000, "16384"),
         (b"\x12\x00" * (1 << 20), "16384"),
-        (pb.ClientFrame(tensors=[b"abc"]).SerializeToString(), "belong to no Infer"),
+        (pb.ClientFrame(tensors=[b"abc"]).SerializeToString(), "tensors that no Infer uses"),
         (b"\x1a\x83\x80\x40" + b"a" * ((1 << 20) + 3), "besides its tensors"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_model_is_unloaded_and_loaded_again(operator: Operator, scale: Served)
         operator.unload("m")
         assert operator.index() == [("m", "1", "UNAVAILABLE", "unloaded"), ("other", "1", "READY", "")]
         assert operator.index(ready=True) == [("other", "1", "READY", "")]
-        with pytest.raises(hc.Unavailable, match="model 'm' is unloaded"):
+        with pytest.raises(hc.Unavailable, match="model 'm' has been unloaded"):
             server.infer("m", {"x": np.ones(1, np.float32)})
         assert [model.name for model in server.models()] == ["other"]
         operator.unload("m")
@@ -107,7 +107,7 @@ def test_a_model_is_read_anew_when_it_is_loaded(serve: Serve, tmp_path: Path) ->
         assert stream.submit("m", one).result()["y"].tolist() == [6.0]
         # What cannot be loaded replaces nothing.
         path.rename(broken)
-        with refused(Code.NOT_FOUND, "model 'm' could not be loaded: its file is not there"):
+        with refused(Code.NOT_FOUND, "model 'm' could not be loaded: its file is missing"):
             operator.load("m")
         replace(path, b"this is no model")
         with refused(Code.FAILED_PRECONDITION, "model 'm' could not be loaded") as raised:

@@ -107,7 +107,7 @@ async def test_a_model_is_unloaded_and_loaded_again() -> None:
     house = House()
     old = house.spec()
     await house.control.unload("a")
-    with pytest.raises(Unavailable, match="model 'a' is unloaded"):
+    with pytest.raises(Unavailable, match="model 'a' has been unloaded"):
         house.spec()
     assert house.state() == ("UNAVAILABLE", "unloaded")
     assert house.state("b") == ("READY", "")
@@ -179,9 +179,9 @@ async def test_a_request_for_a_model_that_is_loading_says_so() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (FailedPrecondition("model 'a' cannot be read from '/secret/a.xml'"), "the server's log says why"),
-        (NotFound("model 'a': file '/secret/a.xml' does not exist"), "its file is not there"),
-        (MemoryError("/secret"), "the server's log says why"),
+        (FailedPrecondition("model 'a' cannot be read from '/secret/a.xml'"), "see the server's log"),
+        (NotFound("model 'a': file '/secret/a.xml' does not exist"), "its file is missing"),
+        (MemoryError("/secret"), "see the server's log"),
     ],
 )
 async def test_a_load_that_fails_leaves_the_old_model(
@@ -233,7 +233,7 @@ async def test_nothing_is_loaded_while_the_server_drains() -> None:
     house.core.drain(house.dispatcher.now())
     house.gate.set()
     await loading
-    with pytest.raises(Unavailable, match="the server is stopping and loads no models"):
+    with pytest.raises(Unavailable, match="the server is stopping and no longer loads models"):
         await waiting
     assert house.changes == [("a", True)]
     assert house.state() == ("READY", "")
@@ -265,5 +265,5 @@ async def test_a_failure_that_no_client_waits_for_is_in_the_index(caplog: pytest
     house.error = FailedPrecondition("no")
     house.gate.set()
     await house.control.unload("b")
-    await house.control._known["a"].turn.acquire()
-    assert house.state() == ("READY", "model 'a' could not be loaded: the server's log says why")
+    await house.control._models["a"].lock.acquire()
+    assert house.state() == ("READY", "model 'a' could not be loaded: see the server's log")

@@ -16,10 +16,10 @@ from headrace.server.services.call import Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.health import HEALTH, Health, health_service
 from headrace.server.services.native.service import inference_service
+from headrace.server.services.oip.region_registry import RegionRegistry
 from headrace.server.services.oip.service import open_inference_service
-from headrace.server.services.oip.shared_memory import Regions
 from headrace.server.services.reflection import reflection_service
-from headrace.server.services.rpcs import Rpcs
+from headrace.server.services.rpcs import RpcFactory
 from headrace.server.settings import Settings
 
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
@@ -43,11 +43,11 @@ class Application:
         self.control = Control(
             models, load, core, self.dispatcher.tell, self.health.set, allowed=settings.model_control
         )
-        self._regions = Regions() if settings.shared_memory else None
+        self._regions = RegionRegistry() if settings.shared_memory else None
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
         self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
         probing = Gate(MAX_PROBES, f"{MAX_PROBES} probes are being answered, which is the limit")
-        rpcs, watches, probes = (Rpcs(gate) for gate in (self._calls, self._watches, probing))
+        rpcs, watches, probes = (RpcFactory(gate) for gate in (self._calls, self._watches, probing))
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
             inference_service(self.dispatcher, rpcs, probes),
@@ -59,14 +59,14 @@ class Application:
     def drain(self) -> None:
         """Refuse new calls and new work, and finish what is in flight. Streams end as the core decides."""
         self.health.withdraw()
-        self._calls.shut()
-        self._watches.shut()
+        self._calls.close()
+        self._watches.close()
         self.dispatcher.tell(Core.drain)
         self.health.end()
 
     async def drained(self) -> None:
         """Wait until the last call has ended."""
-        await self._calls.emptied()
+        await self._calls.wait_closed()
 
     def close(self) -> None:
         """Let go of what is not memory. The engine is the caller's to close."""

@@ -1,4 +1,4 @@
-"""The life of the process: load, serve until a signal, drain, stop."""
+"""The life of the process: load models, serve until a signal, drain, stop."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from headrace.server.transport.grpc_server import GrpcServer, grpc_server
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
 
-LOADED_NO_MODEL = 3
-CANNOT_LISTEN = 4
-TAKEN_SECONDS = 1.0
-"""How long clients may take, after the grace period, to be told what has become of their tickets."""
+EXIT_MODEL_NOT_LOADED = 3
+EXIT_CANNOT_LISTEN = 4
+DELIVERY_SECONDS = 1.0
+"""The time, after the grace period, in which clients can still receive the last events of their tickets."""
 STOP_SECONDS = 0.5
-"""How long connections may take to close once no stream is left, and then the runtime to let go."""
-HUNG_SECONDS = 5.0
-"""From the end of the grace period until a server that still has not ended is ended."""
+"""The time for connections to close once no stream is left, and then for the runtime to stop."""
+HANG_SECONDS = 5.0
+"""The time after the grace period when a server that has still not ended is forced to end."""
 
 IDLE_SECONDS = 10.0
-"""After so long without anything to do the memory that was used goes back to the system."""
+"""The idle time after which unused memory is returned to the system."""
 
 logger = logging.getLogger(__name__)
 
 
 def run(models: Sequence[str], settings: Settings) -> int:
-    """Serve until a signal says stop. Returns the exit code."""
+    """Serve until a signal asks the server to stop. Returns the exit code."""
     signals = Signals()
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -67,30 +67,30 @@ def run(models: Sequence[str], settings: Settings) -> int:
             logger.info("loaded %r", core.models.find(model.name))
     except (NamedModelError, HeadraceError) as error:
         print(f"headrace-server: {error}", file=sys.stderr)
-        logger.debug("why", exc_info=error)
-        return LOADED_NO_MODEL
+        logger.debug("a model could not be loaded", exc_info=error)
+        return EXIT_MODEL_NOT_LOADED
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            end = runner.run(_serve(core, engine, settings, selector, named, load, signals))
+            result = runner.run(_serve(core, engine, settings, selector, named, load, signals))
     finally:
-        closed = _closed(engine)
-    if not (closed and end.clean):
-        # The end of an interpreter would wait for what cannot be stopped, or pull the memory from under it.
-        leave(end.code)
-    return end.code
+        closed = _close(engine)
+    if not (closed and result.clean):
+        # At its end, the interpreter would wait for threads that cannot be stopped, or free memory that they use.
+        leave(result.code)
+    return result.code
 
 
-def _closed(engine: OpenVinoEngine) -> bool:
-    """Close the engine; False when it still waits for a run that the runtime does not stop."""
+def _close(engine: OpenVinoEngine) -> bool:
+    """Close the engine. Returns False if it still waits for a run that the runtime does not stop."""
     closing = threading.Thread(target=engine.close, name="closing", daemon=True)
     closing.start()
     closing.join(STOP_SECONDS)
     return not closing.is_alive()
 
 
-class _End(NamedTuple):
-    """The exit code. `clean`: nothing is left that would hold up the end of the process."""
+class _Result(NamedTuple):
+    """The exit code, and whether nothing is left that would delay the end of the process."""
 
     code: int
     clean: bool
@@ -104,7 +104,7 @@ async def _serve(
     models: Sequence[NamedModel],
     load: Load,
     signals: Signals,
-) -> _End:
+) -> _Result:
     application = Application(core, engine, models, load, settings)
     dispatcher = application.dispatcher
     selector.watcher = dispatcher
@@ -119,28 +119,28 @@ async def _serve(
         port = transport.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError:
         where = f"{settings.host}:{settings.port}"
-        print(f"headrace-server: cannot listen on {where}; is something else there?", file=sys.stderr)
-        return _End(CANNOT_LISTEN, clean=True)
-    received = _received(signals, settings.drain_delay + settings.grace + HUNG_SECONDS)
+        print(f"headrace-server: cannot listen on {where}; is the port already in use?", file=sys.stderr)
+        return _Result(EXIT_CANNOT_LISTEN, clean=True)
+    received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
     _exempt_from_collection()
     memory = asyncio.create_task(_return_memory_when_idle(dispatcher))
     print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
     await received.get()
     stopping = asyncio.create_task(_stop(application, transport, settings))
-    again = asyncio.create_task(received.get())
-    await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+    second = asyncio.create_task(received.get())
+    await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
         await asyncio.wait([asyncio.create_task(transport.stop(None))], timeout=LAST_SECONDS / 2)
-        leave(128 + again.result())
-    again.cancel()
+        leave(128 + second.result())
+    second.cancel()
     memory.cancel()
     application.close()
-    return _End(0, clean=stopping.result())
+    return _Result(0, clean=stopping.result())
 
 
 async def _stop(application: Application, transport: GrpcServer, settings: Settings) -> bool:
-    """Report not ready, drain, and stop. False when something is left that cannot be stopped."""
+    """Report not ready, drain, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
     if settings.drain_delay:
         logger.info("no longer ready; draining starts in %g s", settings.drain_delay)
@@ -148,16 +148,16 @@ async def _stop(application: Application, transport: GrpcServer, settings: Setti
     logger.info("draining %r", application.core)
     application.drain()
     with suppress(TimeoutError):
-        async with asyncio.timeout(settings.grace + TAKEN_SECONDS):
+        async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):
             await application.drained()
-    # This closes the port, so it comes last: until then probes are answered, and others are told that the server stops.
+    # This closes the port, so it is last: until then probes are answered, and other calls learn that the server stops.
     stopping = asyncio.create_task(transport.stop(STOP_SECONDS))
     await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)
     return stopping.done() and not application.control.loading
 
 
 def _exempt_from_collection() -> None:
-    """Exempt the objects that exist by now, modules above all, from garbage collection.
+    """Exempt the objects that exist at this point, mostly modules, from garbage collection.
 
     A collection held up the event loop for 17 ms after every few thousand unary calls, which leave garbage behind.
     """
@@ -166,7 +166,7 @@ def _exempt_from_collection() -> None:
 
 
 async def _return_memory_when_idle(dispatcher: Dispatcher) -> None:
-    """Give memory back when nothing has happened for IDLE_SECONDS."""
+    """Return unused memory to the system when nothing has happened for IDLE_SECONDS."""
     given_back = True
     while True:
         dispatcher.rested = True
@@ -176,13 +176,13 @@ async def _return_memory_when_idle(dispatcher: Dispatcher) -> None:
         given_back = dispatcher.rested
 
 
-def _received(signals: Signals, seconds: float) -> asyncio.Queue[int]:
-    """The signals that ask the server to stop, in order; so long after the first it has ended."""
+def _stop_signals(signals: Signals, seconds: float) -> asyncio.Queue[int]:
+    """A queue of the signals that ask the server to stop. The process is ended `seconds` after the first one."""
     received: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def stop(number: int) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
+        with suppress(RuntimeError):  # the loop may be closed, when the server is ending anyway
             loop.call_soon_threadsafe(received.put_nowait, number)
 
     signals.serve(stop, seconds)

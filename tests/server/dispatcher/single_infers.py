@@ -24,7 +24,7 @@ def submit(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data
 async def event_of(handle: StreamHandle) -> Event:
     """Wait for the only event of a stream."""
     while not (events := handle.take()):
-        assert await handle.changed()
+        assert await handle.wait_for_events()
     (event,) = events
     handle.close()
     return event

@@ -24,7 +24,7 @@ def without_hello(dispatcher: Dispatcher) -> StreamHandle:
 async def read(handle: StreamHandle, count: int) -> list[int]:
     """The tags of the next events, each frame of which is written at once."""
     tags: list[int] = []
-    while len(tags) < count and await handle.changed():
+    while len(tags) < count and await handle.wait_for_events():
         events = handle.take()
         handle.handed_off(events)
         handle.flushed()
@@ -59,7 +59,7 @@ async def test_events_are_written_while_other_direct_runs_have_still_to_happen()
 
     async def write() -> tuple[list[int], list[int]]:
         """What is written first, and what has run by then."""
-        assert await handle.changed()
+        assert await handle.wait_for_events()
         return [event.tag for event in handle.take()], [*engine.tags]
 
     writer = asyncio.create_task(write())

@@ -60,7 +60,7 @@ class World:
         events: dict[int, Event] = {}
         async with asyncio.timeout(5):
             while len(events) < count:
-                assert await self.handle.changed()
+                assert await self.handle.wait_for_events()
                 taken = self.stream.take()
                 events |= {event.tag: event for event in taken if event.admitted}
                 self.handle.handed_off(taken)

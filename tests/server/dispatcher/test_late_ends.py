@@ -57,7 +57,7 @@ class Quiet:
     async def told(self, handle: StreamHandle) -> Event:
         async with asyncio.timeout(1):
             while not (events := handle.take()):
-                assert await handle.changed()
+                assert await handle.wait_for_events()
         (event,) = events
         handle.handed_off(events)
         return event

@@ -1,4 +1,4 @@
-"""Coroutines that are begun at once and awaited later."""
+"""Coroutines that start at once and are awaited later."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from headrace.server.services.eager import EagerCoroutine
 
 
 async def test_a_coroutine_runs_up_to_its_first_wait() -> None:
-    said: list[str] = []
+    log: list[str] = []
     future = asyncio.get_running_loop().create_future()
 
     async def work() -> None:
-        said.append("begun")
+        log.append("started")
         await future
         await asyncio.sleep(0)
-        said.append("ended")
+        log.append("ended")
 
-    begun = EagerCoroutine(work())
-    assert said == ["begun"]
+    eager = EagerCoroutine(work())
+    assert log == ["started"]
     future.set_result(None)
-    await begun
-    assert said == ["begun", "ended"]
+    await eager
+    assert log == ["started", "ended"]
 
 
-async def test_a_coroutine_that_waits_for_nothing_has_ended() -> None:
+async def test_a_coroutine_that_never_waits_ends_at_once() -> None:
     async def work() -> None:
-        said.append("done")
+        log.append("done")
 
-    said: list[str] = []
-    begun = EagerCoroutine(work())
-    assert said == ["done"]
-    await begun
+    log: list[str] = []
+    eager = EagerCoroutine(work())
+    assert log == ["done"]
+    await eager
 
 
 async def test_an_exception_is_raised_when_the_coroutine_is_awaited() -> None:
@@ -43,58 +43,58 @@ async def test_an_exception_is_raised_when_the_coroutine_is_awaited() -> None:
         raise ValueError("no")
 
     for turns in range(3):
-        begun = EagerCoroutine(fail(turns))
+        eager = EagerCoroutine(fail(turns))
         with pytest.raises(ValueError, match="no"):
-            await begun
+            await eager
 
 
 async def test_cancelling_the_awaiting_task_cancels_the_coroutine() -> None:
-    said: list[str] = []
+    log: list[str] = []
 
     async def work() -> None:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            said.append("cancelled")
+            log.append("cancelled")
             raise
 
-    async def wait(begun: EagerCoroutine) -> None:
-        await begun
+    async def wait(eager: EagerCoroutine) -> None:
+        await eager
 
     task = asyncio.create_task(wait(EagerCoroutine(work())))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert said == ["cancelled"]
+    assert log == ["cancelled"]
 
 
-async def test_a_coroutine_that_is_never_awaited_is_cancelled_with_what_it_waits_for() -> None:
-    said: list[str] = []
+async def test_cancel_closes_the_coroutine_and_the_future_it_waits_for() -> None:
+    log: list[str] = []
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def work() -> None:
         try:
             await future
         finally:
-            said.append("closed")
+            log.append("closed")
 
-    begun = EagerCoroutine(work())
-    begun.cancel()
-    assert said == ["closed"]
+    eager = EagerCoroutine(work())
+    eager.cancel()
+    assert log == ["closed"]
     assert future.cancelled()
-    begun.cancel()
+    eager.cancel()
 
 
-async def test_what_it_returns_and_when_it_is_ready() -> None:
+async def test_a_coroutine_is_ready_when_its_future_is_done_and_returns_its_result() -> None:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def wait() -> int:
         return await future + 1
 
-    begun = EagerCoroutine(wait())
-    assert not begun.ready
+    eager = EagerCoroutine(wait())
+    assert not eager.ready
     future.set_result(41)
-    assert begun.ready
-    assert await begun == 42
-    assert begun.ready
+    assert eager.ready
+    assert await eager == 42
+    assert eager.ready

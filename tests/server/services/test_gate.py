@@ -1,4 +1,4 @@
-"""The gate by which calls come in."""
+"""The gate that admits calls."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from headrace.server.services.gate import Gate
 from headrace.wire.errors import NotFound, ResourceExhausted, Unavailable
 
 
-async def test_a_gate_admits_calls_up_to_its_limit() -> None:
-    gate = Gate(2, "two are in")
+async def test_calls_beyond_the_limit_are_refused() -> None:
+    gate = Gate(2, "the limit is two")
     with gate:
         with gate:
-            with pytest.raises(ResourceExhausted, match="two are in"), gate:
+            with pytest.raises(ResourceExhausted, match="the limit is two"), gate:
                 pass
             assert repr(gate) == "<Gate 2 of 2 inside>"
         with gate:
@@ -22,7 +22,7 @@ async def test_a_gate_admits_calls_up_to_its_limit() -> None:
     assert repr(gate) == "<Gate 0 of 2 inside>"
 
 
-async def test_a_call_that_fails_leaves_the_gate() -> None:
+async def test_a_failed_call_leaves_the_gate() -> None:
     gate = Gate(1, "full")
     for _ in range(3):
         with pytest.raises(NotFound), gate:
@@ -30,28 +30,28 @@ async def test_a_call_that_fails_leaves_the_gate() -> None:
     assert repr(gate) == "<Gate 0 of 1 inside>"
 
 
-async def test_a_gate_is_shut_and_then_empty() -> None:
+async def test_a_closed_gate_refuses_calls_and_waits_for_the_last_one() -> None:
     gate = Gate(2, "full")
-    emptied = asyncio.create_task(gate.emptied())
+    waiting = asyncio.create_task(gate.wait_closed())
     with gate:
-        gate.shut()
+        gate.close()
         with pytest.raises(Unavailable, match="stopping"), gate:
             pass
         await asyncio.sleep(0)
-        assert not emptied.done()
+        assert not waiting.done()
     async with asyncio.timeout(1):
-        await emptied
-    assert repr(gate) == "<Gate 0 of 2 inside, shut>"
+        await waiting
+    assert repr(gate) == "<Gate 0 of 2 inside, closed>"
 
 
-async def test_a_gate_without_calls_is_empty_when_it_is_shut() -> None:
+async def test_waiting_for_an_empty_gate_ends_when_it_closes() -> None:
     gate = Gate(1, "full")
-    gate.shut()
+    gate.close()
     async with asyncio.timeout(1):
-        await gate.emptied()
+        await gate.wait_closed()
 
 
-async def test_work_while_the_gate_is_open() -> None:
+async def test_work_is_cancelled_when_the_gate_closes() -> None:
     gate = Gate(1, "full")
     release = asyncio.Event()
     ended: list[str] = []
@@ -80,7 +80,7 @@ async def test_work_while_the_gate_is_open() -> None:
     third.cancel()
     with pytest.raises(asyncio.CancelledError):
         await third
-    gate.shut()
+    gate.close()
     with pytest.raises(Unavailable, match="stopping"):
         await second
     assert ended == ["work"] * 3

@@ -1,8 +1,8 @@
-"""The event loop, looking for messages a little longer before it sleeps.
+"""An event loop that polls for messages for a short time before it sleeps.
 
-A processor that goes to sleep takes 50 us and more to wake up, on a virtual machine above all, and a message wakes two
-threads one after the other. Whoever sends one small inference after the other pays for that each time: with 200 us of
-polling the round trip of a small model took 1.2 times as long as a plain echo's, without 2.1 to 2.4 times.
+A sleeping processor takes 50 us or more to wake up, especially on a virtual machine, and a message wakes two threads in
+succession. A client that sends one small inference after another pays for that every time: the round trip of a small
+model took 1.2 times as long as a plain echo with 200 us of polling, and 2.1 to 2.4 times as long without.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from typing import Protocol
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 
-class Watcher(Protocol):
-    """Somebody whom it concerns that the event loop has nothing to do."""
+class IdleWatcher(Protocol):
+    """An object that is notified when the event loop is idle: the dispatcher."""
 
     def waits_for_clients(self) -> bool:
-        """Whether nothing runs on another thread, which would need the processor."""
+        """Whether no run is in progress on another thread, which would need the processor."""
 
     def idle_after(self) -> float:
-        """Seconds of that until `quiet` should be called; infinity for never."""
+        """The idle time after which `idle` is called, in seconds; infinity for never."""
 
-    def idle(self) -> None: ...
+    def idle(self) -> None:
+        """The event loop has been idle for that time."""
 
 
 class PollingSelector(selectors.DefaultSelector):
-    """`seconds`: how long to poll before sleeping."""
+    """A selector that polls for up to `poll_seconds` before it sleeps."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, poll_seconds: float) -> None:
         super().__init__()
-        self._seconds = seconds
-        self._passed = False
-        """The loop had something to do, and so nothing was looked for."""
-        self.watcher: Watcher | None = None
+        self._poll_seconds = poll_seconds
+        self._skipped = False
+        """Whether the last call did not look for messages, because the loop had other work."""
+        self.watcher: IdleWatcher | None = None
 
     def select(self, timeout: float | None = None) -> _Ready:
         if timeout is not None and timeout <= 0:
-            # A message that has come is read in one turn and seen to in the next one: each second look is enough.
-            self._passed = not self._passed
-            return [] if self._passed else super().select(0)
+            # A message is read in one turn of the loop and handled in the next, so looking every second turn is enough.
+            self._skipped = not self._skipped
+            return [] if self._skipped else super().select(0)
         watcher = self.watcher
         if watcher is None:
             return self._wait(timeout, polling=True)
@@ -56,19 +57,19 @@ class PollingSelector(selectors.DefaultSelector):
         return ready
 
     def _wait(self, timeout: float | None, *, polling: bool) -> _Ready:
-        if self._seconds and polling:
-            began = perf_counter()
-            most = self._seconds if timeout is None else min(self._seconds, timeout)
-            while (spent := perf_counter() - began) < most:
+        if self._poll_seconds and polling:
+            start = perf_counter()
+            limit = self._poll_seconds if timeout is None else min(self._poll_seconds, timeout)
+            while (elapsed := perf_counter() - start) < limit:
                 if ready := super().select(0):
                     return ready
-                sched_yield()  # to the threads that bring the message
+                sched_yield()  # to the threads that receive the message
             if timeout is not None:
-                timeout -= spent
+                timeout -= elapsed
         return super().select(timeout)
 
 
 class PollingLoop(asyncio.SelectorEventLoop):
-    """Its time is asked for eight times for each message."""
+    """`time` is the clock itself: it is called eight times for each message."""
 
     time = staticmethod(monotonic)

@@ -50,9 +50,9 @@ class StreamHandle:
         return bool(self.stream.outbox)
 
     def submit(
-        self, tell: Callable[Concatenate[Core, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+        self, apply: Callable[Concatenate[Core, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        tell(self._core, self.stream, self._now(), *args, **kwargs)
+        apply(self._core, self.stream, self._now(), *args, **kwargs)
         self._act()
 
     def half_close(self) -> None:
@@ -70,7 +70,7 @@ class StreamHandle:
         if self._core.flushed(self.stream):
             self._act()
 
-    async def changed(self) -> bool:
+    async def wait_for_events(self) -> bool:
         stream = self.stream
         if not stream.outbox and not stream.ended:
             self._writable = asyncio.get_running_loop().create_future()
@@ -78,7 +78,7 @@ class StreamHandle:
             self._writable = None
         return not stream.ended
 
-    async def readable(self) -> None:
+    async def wait_until_readable(self) -> None:
         stream = self.stream
         while not stream.may_read and not stream.ended:
             self._readable = asyncio.get_running_loop().create_future()

@@ -1,1 +1,1 @@
-"""gRPC services over the core. A front translates: it decodes into the core's terms and encodes what the core says."""
+"""gRPC services over the core. A service decodes messages into the core's terms and encodes the core's events."""

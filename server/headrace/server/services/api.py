@@ -1,7 +1,7 @@
-"""What services ask of the rest of the server.
+"""What services need from the rest of the server.
 
-Telling the core something and acting on what it then decides is one step here, so that a service cannot forget the
-second half. The dispatcher provides `Streams`, `headrace.server.control` the `Control` of models.
+Each method changes the core and carries out what the core then decides in one step, so that a service cannot forget the
+second half. The dispatcher provides `Streams`, and `headrace.server.control` provides `Control`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 class Commands(Protocol):
-    """What the client of a stream can say; `Core` documents each."""
+    """The commands of a stream's client. `Core` documents each of them."""
 
     def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None: ...
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None: ...
@@ -50,49 +50,49 @@ class Commands(Protocol):
 
 
 class StreamHandle(Protocol):
-    """A stream of the core, in the hands of the service that reads and writes for it."""
+    """A stream of the core, for the service that reads and writes its messages."""
 
     @property
     def window(self) -> int: ...
     @property
     def ended(self) -> bool:
-        """No further event will come."""
+        """Whether the stream has ended: there will be no more events."""
 
     @property
     def half_closed(self) -> bool: ...
     @property
     def has_events(self) -> bool:
-        """Whether `take` would return any."""
+        """Whether `take` would return any events."""
 
     def submit(
-        self, tell: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+        self, apply: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Call `tell(commands, stream, now, ...)`, then act: the commands of one message take effect together."""
+        """Call `apply(commands, stream, now, ...)`, then act: the commands of one message take effect together."""
 
     def half_close(self) -> None:
-        """No more commands will come."""
+        """The client will send no more commands."""
 
     def take(self) -> list[Event]:
-        """The events of the next frame. `handed_off` follows when they are being written, then `flushed`."""
+        """Take the events of the next frame. Call `handed_off` once their write has begun, then `flushed`."""
 
     def handed_off(self, events: Sequence[Event]) -> None:
-        """The transport has begun to write these events: their tickets are no longer in flight."""
+        """The transport has begun to write these events, so their tickets are no longer in flight."""
 
     def flushed(self) -> None:
-        """The transport has written them."""
+        """The transport has written the events."""
 
-    async def changed(self) -> bool:
-        """Wait for events, though another task may take them first. False when the stream has ended."""
+    async def wait_for_events(self) -> bool:
+        """Wait until there are events, which another task may take first. Returns False when the stream has ended."""
 
-    async def readable(self) -> None:
-        """Wait until commands may be read: a client that does not take its events blocks only itself."""
+    async def wait_until_readable(self) -> None:
+        """Wait until commands may be read: a client that does not read its events blocks only itself."""
 
     def close(self) -> None:
-        """The client has gone, or has all that it came for. Harmless when repeated."""
+        """End the stream: its client has gone, or has all its results. May be called more than once."""
 
 
 class View(Protocol):
-    """What a service may look at. It changes nothing there."""
+    """The state of the server, read-only."""
 
     @property
     def limits(self) -> Limits: ...
@@ -106,27 +106,27 @@ class View(Protocol):
     def draining(self) -> bool: ...
     @property
     def streams(self) -> Sequence[Stream]:
-        """Those that are open."""
+        """The open streams."""
 
 
 class Streams(Protocol):
-    """Opens streams. Times are seconds of the event loop's clock."""
+    """Opens streams. Times are in seconds of the event loop's clock."""
 
     @property
     def view(self) -> View: ...
     def open(self, *, unary: bool = False, window: int = 0) -> StreamHandle:
-        """As `Core.open_stream`."""
+        """Open a stream; see `Core.open_stream`."""
 
     def now(self) -> float: ...
     def incident(self, error: BaseException) -> Internal:
-        """Log an unexpected error; returns what the client is told instead."""
+        """Log an unexpected error. Returns the error to send to the client instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """A model that the server was started with.
 
-    `state` is READY, LOADING, UNLOADING or UNAVAILABLE; `reason` is a word or a sentence about it, or empty.
+    `state` is READY, LOADING, UNLOADING or UNAVAILABLE; `reason` explains it in a word or a sentence, or is empty.
     """
 
     name: str
@@ -135,21 +135,21 @@ class ModelState:
     reason: str
 
 
-NO_CONTROL = "this server does not let clients control models; start it with --model-control"
+CONTROL_DISABLED = "this server does not let clients control models; start it with --model-control"
 
 
 class Control(Protocol):
-    """Models that clients load and unload."""
+    """Loads and unloads models for clients."""
 
     @property
     def allowed(self) -> bool:
-        """Whether clients may change anything."""
+        """Whether clients may load and unload models."""
 
     def index(self) -> Sequence[ModelState]:
-        """Every model that the server was started with, by name."""
+        """The state of every model that the server was started with, sorted by name."""
 
     async def load(self, name: str) -> None:
-        """Load a model from disk, anew if it is loaded. Raises PermissionDenied, NotFound and what loading raises."""
+        """Load or reload a model from disk. Raises PermissionDenied, NotFound, and the error of a load that fails."""
 
     async def unload(self, name: str) -> None:
-        """Let a model go once its tickets in flight have ended. Raises PermissionDenied and NotFound."""
+        """Unload a model once its tickets in flight have ended. Raises PermissionDenied and NotFound."""

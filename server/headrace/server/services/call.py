@@ -1,4 +1,4 @@
-"""An RPC as a service sees it, whatever transport is below; and a service as the transport sees it."""
+"""An RPC as a service sees it, independent of the transport, and a service as the transport sees it."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ from headrace.server.services.gate import Gate
 
 
 class Call(Protocol):
-    """One call of a client. Errors are raised: the transport finishes the call with their status."""
+    """One call of a client. A handler raises errors, and the transport ends the call with their status."""
 
     end: object
     """What `read` returns once the client has half-closed."""
 
     @property
     def read(self) -> Callable[[], Coroutine[Any, Any, Any]]:
-        """The next message, as bytes. One read at a time."""
+        """Read the next message, as bytes. Only one read may be pending at a time."""
 
     @property
     def write(self) -> Callable[[bytes], Coroutine[Any, Any, None]]:
-        """Send a message. One write at a time; raises CancelledError when the client has gone."""
+        """Send a message. Only one write may be pending at a time; raises CancelledError when the client has gone."""
 
     def time_remaining(self) -> float | None:
-        """Seconds until the client's deadline; None without one."""
+        """Seconds until the client's deadline, or None without one."""
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        """What the client sent with the call, keys in lower case."""
+        """The metadata that the client sent with the call, with keys in lower case."""
 
     def peer(self) -> str:
         """The address of the client, as the transport writes it."""
 
 
 UnaryHandler: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
-WatchHandler: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
-StreamHandler: TypeAlias = Callable[[Call], Awaitable[None]]
+ServerStreamingHandler: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
+BidirectionalHandler: TypeAlias = Callable[[Call], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One message in, one out."""
+    """One request, one response."""
 
     handler: UnaryHandler
     gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """One message in, any number out, which the handler writes."""
+class ServerStreaming:
+    """One request, and any number of responses, which the handler writes."""
 
-    handler: WatchHandler
+    handler: ServerStreamingHandler
     gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
 class Bidirectional:
-    """The handler reads and writes."""
+    """The handler reads requests and writes responses."""
 
-    handler: StreamHandler
+    handler: BidirectionalHandler
     gate: Gate
 
 
-Rpc: TypeAlias = Unary | Watch | Bidirectional
+Rpc: TypeAlias = Unary | ServerStreaming | Bidirectional
 
 
 @dataclass(frozen=True, slots=True)

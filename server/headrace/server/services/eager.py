@@ -1,4 +1,4 @@
-"""A coroutine that is begun at once, to be awaited later. (From Python 3.12 on, asyncio.Task does this by itself.)"""
+"""A coroutine that starts at once and is awaited later, like an eager task of asyncio from Python 3.12 on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class EagerCoroutine:
-    """Runs `coroutine` up to its first wait; awaiting this does the rest. An exception is raised there."""
+    """Runs `coroutine` up to its first wait. Awaiting this object runs the rest, and raises any exception."""
 
     def __init__(self, coroutine: Coroutine[asyncio.Future[Any] | None, None, Any]) -> None:
         self._coroutine = coroutine
-        self._waits: asyncio.Future[Any] | None = None
-        """None: nothing, but for the next turn of the loop."""
+        self._waiting_for: asyncio.Future[Any] | None = None
+        """None when it waits only for the next turn of the event loop."""
         self._ended = False
         self._error: BaseException | None = None
         self._result: Any = None
@@ -21,7 +21,7 @@ class EagerCoroutine:
 
     def _step(self, thrown: BaseException | None) -> None:
         try:
-            self._waits = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
+            self._waiting_for = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
         except StopIteration as end:
             self._ended = True
             self._result = end.value
@@ -30,24 +30,27 @@ class EagerCoroutine:
 
     @property
     def ready(self) -> bool:
-        """Whether awaiting it goes on at once."""
-        return self._ended or (self._waits is not None and self._waits.done())
+        """Whether awaiting it would continue at once."""
+        return self._ended or (self._waiting_for is not None and self._waiting_for.done())
 
     def cancel(self) -> None:
-        """Nobody will await it: stop it and what it waits for, as cancelling a task does. Harmless after its end."""
-        if self._waits is not None:
-            self._waits.cancel()
+        """Stop it and cancel the future it waits for, as cancelling a task does. It must not be awaited afterwards.
+
+        This has no effect on a coroutine that has ended.
+        """
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()
         self._coroutine.close()
 
     def __await__(self) -> Generator[asyncio.Future[Any] | None, None, Any]:
         while not (self._ended or self._error):
             thrown: BaseException | None = None
             try:
-                yield self._waits
+                yield self._waiting_for
             except BaseException as outside:
                 thrown = outside
             self._step(thrown)
-        # Its traceback knows this object: a cycle would keep what was written until the garbage collector comes.
+        # The traceback refers to this object: a cycle would keep the written message until garbage is collected.
         error, self._error = self._error, None
         if error is not None:
             raise error

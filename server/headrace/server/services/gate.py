@@ -1,4 +1,4 @@
-"""Where calls come in: so many at once, and none any more from when the server stops."""
+"""Admission of calls: a limited number at a time, and none once the server is stopping."""
 
 from __future__ import annotations
 
@@ -14,53 +14,59 @@ T = TypeVar("T")
 
 
 class Gate:
-    """`with gate:` is around a call. At most `limit` are inside; `full` is what the next one is told."""
+    """Admits up to `limit` calls at a time: a call runs inside `with gate:`.
 
-    def __init__(self, limit: int, full: str) -> None:
+    `full_message` is the message of the error that further calls get.
+    """
+
+    def __init__(self, limit: int, full_message: str) -> None:
         self._limit = limit
-        self._full = full
+        self._full_message = full_message
         self._inside = 0
-        self._shut = asyncio.Event()
+        self._closed = asyncio.Event()
         self._empty = asyncio.Event()
-        """Set when the gate is shut and the last call has left."""
+        """Set when the gate is closed and the last call has ended."""
 
     def __enter__(self) -> None:
-        """Raises ResourceExhausted when all places are taken, Unavailable once the gate is shut."""
-        if self._shut.is_set():
+        """Raises ResourceExhausted when the gate is full, Unavailable when it is closed."""
+        if self._closed.is_set():
             raise Unavailable(STOPPING)
         if self._inside >= self._limit:
-            raise ResourceExhausted(self._full)
+            raise ResourceExhausted(self._full_message)
         self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         self._inside -= 1
-        self._look()
+        self._check_empty()
 
-    def shut(self) -> None:
-        """Let nobody in from now on. Those inside finish."""
-        self._shut.set()
-        self._look()
+    def close(self) -> None:
+        """Admit no more calls. Calls inside the gate run to their end."""
+        self._closed.set()
+        self._check_empty()
 
-    async def emptied(self) -> None:
-        """Wait until the gate is shut and the last call has left."""
+    async def wait_closed(self) -> None:
+        """Wait until the gate is closed and the last call has ended."""
         await self._empty.wait()
 
     async def while_open(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work that the server's end does not wait for: Unavailable is raised when the gate is shut."""
-        task, shut = asyncio.ensure_future(work), asyncio.ensure_future(self._shut.wait())
+        """Return the result of `work`, unless the gate closes first: then `work` is cancelled and Unavailable raised.
+
+        This is for work that must not delay the end of the server.
+        """
+        task, closed = asyncio.ensure_future(work), asyncio.ensure_future(self._closed.wait())
         try:
-            await asyncio.wait((task, shut), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, closed), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise Unavailable(STOPPING)
             return task.result()
         finally:
-            shut.cancel()
+            closed.cancel()
             task.cancel()
-            await asyncio.gather(shut, task, return_exceptions=True)
+            await asyncio.gather(closed, task, return_exceptions=True)
 
-    def _look(self) -> None:
-        if self._shut.is_set() and not self._inside:
+    def _check_empty(self) -> None:
+        if self._closed.is_set() and not self._inside:
             self._empty.set()
 
     def __repr__(self) -> str:
-        return f"<Gate {self._inside} of {self._limit} inside{', shut' if self._shut.is_set() else ''}>"
+        return f"<Gate {self._inside} of {self._limit} inside{', closed' if self._closed.is_set() else ''}>"

@@ -1,4 +1,4 @@
-"""`grpc.reflection`: what the services are, for grpcurl and the like. The package answers."""
+"""`grpc.reflection`: descriptions of the services for grpcurl and similar tools, from grpcio-reflection."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, aio
 
 from headrace.server.services.call import Call, Service
-from headrace.server.services.rpcs import Rpcs, parse
+from headrace.server.services.rpcs import RpcFactory, parse
 
 
-def reflection_service(services: Sequence[str], watches: Rpcs) -> Service:
-    """Lists and describes `services`, and itself."""
+def reflection_service(services: Sequence[str], watches: RpcFactory) -> Service:
+    """A service that lists and describes `services` and itself."""
     servicer = aio.ReflectionServicer((*services, SERVICE_NAME))
 
-    async def answer(call: Call) -> None:
+    async def respond(call: Call) -> None:
         async for response in servicer.ServerReflectionInfo(_requests(call), None):
             await call.write(response.SerializeToString())
 
     async def serve(call: Call) -> None:
-        await watches.gate.while_open(answer(call))
+        await watches.gate.while_open(respond(call))
 
-    return Service(SERVICE_NAME, {"ServerReflectionInfo": watches.stream(serve)})
+    return Service(SERVICE_NAME, {"ServerReflectionInfo": watches.bidirectional(serve)})
 
 
 async def _requests(call: Call) -> AsyncIterator[pb.ServerReflectionRequest]:

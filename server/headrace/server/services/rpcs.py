@@ -1,7 +1,7 @@
 """The RPCs of a service: bytes in, bytes out, through a gate.
 
-Messages are parsed here, or by handlers that count what they have first. gRPC's own deserialisers are not used: they
-answer what they cannot parse with UNKNOWN and the text of an exception.
+Messages are parsed here, or by handlers that first count what a message contains. gRPC's own deserializers are not
+used: when they cannot parse a message, they answer with UNKNOWN and the text of an exception.
 """
 
 from __future__ import annotations
@@ -11,48 +11,58 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from headrace.server.services.call import Bidirectional, Call, StreamHandler, Unary, UnaryHandler, Watch
+from headrace.server.services.call import (
+    Bidirectional,
+    BidirectionalHandler,
+    Call,
+    ServerStreaming,
+    Unary,
+    UnaryHandler,
+)
 from headrace.server.services.gate import Gate
 from headrace.wire.errors import InvalidArgument
 
 M = TypeVar("M", bound=Message)
 
 
-class Rpcs:
-    """Makes the RPCs of services whose calls are admitted by `gate`."""
+class RpcFactory:
+    """Makes RPCs whose calls are admitted by `gate`."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
 
     def unary(self, handler: Callable[[Any], Awaitable[Message]], request: type[Message]) -> Unary:
-        """The handler takes a message and returns one."""
+        """A unary RPC whose handler accepts a message and returns one."""
 
-        async def answer(data: bytes, _call: Call) -> bytes:
+        async def respond(data: bytes, _call: Call) -> bytes:
             response = await handler(parse(request, data))
             return response.SerializeToString()
 
-        return Unary(answer, self.gate)
+        return Unary(respond, self.gate)
 
     def raw_unary(self, handler: UnaryHandler) -> Unary:
-        """The handler takes and returns bytes: it counts what it has before it parses it."""
+        """A unary RPC whose handler accepts and returns bytes: it counts what a message contains before parsing it."""
         return Unary(handler, self.gate)
 
-    def watch(self, handler: Callable[[Any, Call], Awaitable[None]], request: type[Message]) -> Watch:
-        """The handler takes a message and writes any number of them, as bytes."""
+    def server_streaming(
+        self, handler: Callable[[Any, Call], Awaitable[None]], request: type[Message]
+    ) -> ServerStreaming:
+        """A server-streaming RPC whose handler accepts a message and writes any number of them, as bytes."""
 
-        async def answer(data: bytes, call: Call) -> None:
+        async def respond(data: bytes, call: Call) -> None:
             await handler(parse(request, data), call)
 
-        return Watch(answer, self.gate)
+        return ServerStreaming(respond, self.gate)
 
-    def stream(self, handler: StreamHandler) -> Bidirectional:
-        """The handler reads and writes bytes."""
+    def bidirectional(self, handler: BidirectionalHandler) -> Bidirectional:
+        """A bidirectional RPC whose handler reads and writes bytes."""
         return Bidirectional(handler, self.gate)
 
 
-def parse(kind: type[M], data: bytes) -> M:
-    """Raises InvalidArgument for bytes that are not such a message."""
+def parse(message_class: type[M], data: bytes) -> M:
+    """Parse a message. Raises InvalidArgument when the bytes are not valid."""
     try:
-        return kind.FromString(data)
+        return message_class.FromString(data)
     except DecodeError:
-        raise InvalidArgument(f"a message of {len(data)} bytes is not a valid {kind.DESCRIPTOR.name}") from None
+        name = message_class.DESCRIPTOR.name
+        raise InvalidArgument(f"a message of {len(data)} bytes is not a valid {name}") from None

@@ -1,4 +1,4 @@
-"""A unary call is a stream with a window of one."""
+"""A single inference: a stream with a window of one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.wire.errors import Unavailable
 
-ANY_SIZE = (1 << 31) - 1
-"""The client's own limit is not known here, and decides."""
+NO_LIMIT_BYTES = (1 << 31) - 1
+"""The largest message for clients whose own limit is unknown: gRPC enforces that limit at the client."""
 
 P = ParamSpec("P")
 
 
-async def single(
-    streams: Streams, tell: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+async def run_single(
+    streams: Streams, apply: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
 ) -> Done:
-    """The result of the one Infer that `tell` submits (see `StreamHandle.submit`). Raises what it fails with."""
+    """Run the one Infer that `apply` submits (see `StreamHandle.submit`). Raises the error that it fails with."""
     handle = streams.open(unary=True)
     try:
-        handle.submit(tell, *args, **kwargs)
+        handle.submit(apply, *args, **kwargs)
         while not (events := handle.take()):
-            if not await handle.changed():
+            if not await handle.wait_for_events():
                 raise Unavailable("the server has stopped")
     finally:
         handle.close()

@@ -1,4 +1,4 @@
-"""Events as messages: those written by hand equal those that protobuf writes."""
+"""Events are encoded as messages, and those encoded by hand equal what protobuf encodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.wire.dtypes import Datatype
 from tests.server.core.model_specs import grow
 
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
-NOTHING = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())
+NO_OUTPUTS = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())
 
 seconds = st.integers(0, 2**40).map(lambda us: us / 2**20)
 dones = st.lists(
@@ -29,20 +29,22 @@ dones = st.lists(
 
 
 def done(tag: int, elements: int | None, waiting: float, queued: float, running: float) -> Done:
-    """A Done with one output of `elements` elements, or without outputs."""
+    """A Done with one output of `elements` elements, or without an output."""
     data = bytes(4 * (elements or 0))
     sent = [] if elements is None else [OutputTensor(Datatype.FP32, (elements,), data)]
-    return Done(tag, NOTHING if elements is None else PLAN, sent, [], len(data), 0, waiting, queued, running)
+    return Done(tag, NO_OUTPUTS if elements is None else PLAN, sent, [], len(data), 0, waiting, queued, running)
 
 
 @given(dones)
-def test_a_done_is_what_protobuf_writes(said: Sequence[tuple[int, int | None, float, float, float]]) -> None:
-    message = Encoder().encode([done(*each) for each in said])
+def test_a_done_is_encoded_as_protobuf_encodes_it(
+    expected: Sequence[tuple[int, int | None, float, float, float]],
+) -> None:
+    message = Encoder().encode([done(*each) for each in expected])
     frame = pb.ServerFrame.FromString(message)
     assert frame.SerializeToString() == message
     layouts = {0: -1}
     tensors = iter(frame.tensors)
-    found = []
+    decoded = []
     for event in frame.events:
         if event.kind == pb.Event.LAYOUT:
             (tensor,) = event.define.sent
@@ -51,16 +53,16 @@ def test_a_done_is_what_protobuf_writes(said: Sequence[tuple[int, int | None, fl
             continue
         assert event.kind == pb.Event.DONE
         elements = layouts[event.layout]
-        found.append((event.tag, elements, event.waiting_us, event.queued_us, event.running_us))
+        decoded.append((event.tag, elements, event.waiting_us, event.queued_us, event.running_us))
         assert elements < 0 or len(next(tensors)) == 4 * elements
     assert next(tensors, None) is None
-    assert found == [
+    assert decoded == [
         (tag, -1 if elements is None else elements, *(int(time * 1e6) for time in times))
-        for tag, elements, *times in said
+        for tag, elements, *times in expected
     ]
 
 
-def test_a_layout_is_described_once() -> None:
+def test_a_layout_is_sent_once() -> None:
     encoder = Encoder()
     first, second = (pb.ServerFrame.FromString(encoder.encode([done(tag, 4, 0, 0, 0)])) for tag in (1, 2))
     assert [event.kind for event in first.events] == [pb.Event.LAYOUT, pb.Event.DONE]

@@ -1,53 +1,38 @@
-"""Real shared memory objects, and regions of them."""
+"""Real shared memory objects, and a registry of their regions."""
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from headrace.server.services.oip.shared_memory import Regions
-
-SHM = Path("/dev/shm")
-
-Make = Callable[[bytes], Path]
+from headrace.server.services.oip.region_registry import RegionRegistry
+from tests.server.services.oip.shared_memory_objects import DIRECTORY, PREFIX, MakeObject, open_descriptors
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    """Makes shared memory objects."""
-    made: list[Path] = []
+def make_object() -> Iterator[MakeObject]:
+    """Makes shared memory objects, and removes them after the test."""
+    paths: list[Path] = []
 
-    def one(content: bytes) -> Path:
-        path = SHM / f"headrace-test-{uuid.uuid4().hex}"
-        made.append(path)
+    def make(content: bytes) -> Path:
+        path = DIRECTORY / f"{PREFIX}{uuid.uuid4().hex}"
+        paths.append(path)
         path.write_bytes(content)
         return path
 
-    yield one
-    for path in made:
+    yield make
+    for path in paths:
         path.unlink(missing_ok=True)
 
 
 @pytest.fixture
-def regions() -> Iterator[Regions]:
-    """Nothing stays open, whatever a test does."""
-    before = descriptors()
-    regions = Regions()
+def regions() -> Iterator[RegionRegistry]:
+    """A registry that, once closed, leaves no descriptor open, whatever a test does."""
+    before = open_descriptors()
+    regions = RegionRegistry()
     yield regions
     regions.close()
-    assert (len(regions), descriptors()) == (0, before)
-
-
-def descriptors() -> int:
-    """How many shared memory objects this process has open."""
-    found = 0
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            found += os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{SHM}/headrace-test-")
-        except FileNotFoundError:
-            continue  # that of the list itself
-    return found
+    assert (len(regions), open_descriptors()) == (0, before)

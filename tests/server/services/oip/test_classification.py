@@ -1,4 +1,4 @@
-"""The largest elements of a tensor, as Triton's clients read them."""
+"""The classification extension, decoded as Triton's clients decode it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from headrace.wire.tensors import decode_bytes, to_wire
 
 
 def classes(array: npt.NDArray[Any], count: int, labels: tuple[str, ...] = ()) -> Any:
-    """What is read back, as nested lists."""
+    """The classes of a tensor, as nested lists."""
     datatype, shape, data = to_wire(array)
-    found, elements = classify(datatype, shape, data, count, labels)
-    return np.vectorize(bytes.decode, otypes=[object])(decode_bytes(elements, found)).tolist()
+    result_shape, elements = classify(datatype, shape, data, count, labels)
+    return np.vectorize(bytes.decode, otypes=[object])(decode_bytes(elements, result_shape)).tolist()
 
 
-def test_the_largest_classes_come_first() -> None:
+def test_the_largest_come_first() -> None:
     scores = np.array([0.1, 0.7, -2, 0.2], np.float32)
     assert classes(scores, 2) == ["0.700000:1", "0.200000:3"]
 
 
-def test_no_more_classes_come_than_there_are() -> None:
+def test_there_are_no_more_classes_than_elements() -> None:
     assert classes(np.array([1, 2], np.int64), 2**63 - 1) == ["2:1", "1:0"]
 
 
-def test_labels_stand_behind_the_index_where_there_are_any() -> None:
+def test_a_label_follows_the_index_if_there_is_one() -> None:
     scores = np.array([1, 4, 3, 2], np.uint8)
     assert classes(scores, 4, ("cat", "dog", "")) == ["4:1:dog", "3:2", "2:3", "1:0:cat"]
 
 
-def test_of_equal_classes_the_first_comes_first() -> None:
+def test_equal_elements_keep_their_order() -> None:
     assert classes(np.array([5, 7, 5, 7, 5], np.int16), 4) == ["7:1", "7:3", "5:0", "5:2"]
     assert classes(np.array([-0.0, 0.0, 0.0], np.float64), 3) == ["-0.000000:0", "0.000000:1", "0.000000:2"]
 
@@ -62,26 +62,26 @@ def test_nan_comes_last() -> None:
         (np.uint64, ["18446744073709551615:0", "0:1"]),
     ],
 )
-def test_the_extremes_of_each_integer_type_are_sorted(dtype: Any, expected: list[str]) -> None:
+def test_the_extreme_values_of_each_integer_datatype(dtype: Any, expected: list[str]) -> None:
     limits = np.iinfo(dtype)
     assert classes(np.array([limits.max, limits.min], dtype), 2) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_all_float_types_are_printed_alike(dtype: Any) -> None:
+def test_all_float_datatypes_are_printed_alike(dtype: Any) -> None:
     assert classes(np.array([0.5, -1.5, 2], dtype), 3) == ["2.000000:2", "0.500000:0", "-1.500000:1"]
 
 
-def test_a_float_is_printed_with_the_bits_that_it_has() -> None:
+def test_a_float_is_printed_with_its_own_precision() -> None:
     assert classes(np.array([3e38], np.float32), 1) == ["300000000549775575777803994281145270272.000000:0"]
     assert classes(np.array([0.1], ml_dtypes.bfloat16), 1) == ["0.100098:0"]
 
 
-def test_a_scalar_is_a_list_of_one() -> None:
+def test_a_scalar_has_one_class() -> None:
     assert classes(np.array(3, np.int32), 5) == ["3:0"]
 
 
-def test_more_dimensions_are_classified_row_by_row() -> None:
+def test_tensors_of_more_dimensions_are_classified_row_by_row() -> None:
     scores = np.array([[[1, 2], [4, 3]], [[9, 8], [6, 7]]], np.int32)
     assert classes(scores, 3, ("a", "b", "c", "d")) == [["4:2:c", "3:3:d", "2:1:b"], ["9:0:a", "8:1:b", "7:3:d"]]
 
@@ -94,15 +94,15 @@ def test_empty_tensors_have_no_classes(shape: tuple[int, ...], expected: tuple[i
 
 
 @pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.BOOL])
-def test_only_numbers_are_classified(datatype: Datatype) -> None:
-    message = f"^an output of datatype {datatype.name} cannot be classified: its elements are no numbers$"
+def test_only_numbers_can_be_classified(datatype: Datatype) -> None:
+    message = f"^an output of datatype {datatype.name} cannot be classified: its elements are not numbers$"
     with pytest.raises(InvalidArgument, match=message):
         classify(datatype, (1,), b"\0", 1, ())
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_at_least_one_class_must_be_asked_for(count: int) -> None:
-    with pytest.raises(InvalidArgument, match=f"^classification asks for {count} classes; it takes 1 or more$"):
+def test_the_number_of_classes_is_at_least_one(count: int) -> None:
+    with pytest.raises(InvalidArgument, match=f"^the number of classes is {count}; it must be at least 1$"):
         classify(Datatype.FP32, (1,), bytes(4), count, ())
 
 
@@ -110,11 +110,11 @@ def test_at_least_one_class_must_be_asked_for(count: int) -> None:
     arrays.arrays(st.sampled_from([np.int8, np.uint16, np.float32]), arrays.array_shapes(max_dims=3, max_side=4)),
     st.integers(1, 8),
 )
-def test_classes_come_as_python_sorts_them(array: npt.NDArray[Any], count: int) -> None:
+def test_the_order_is_that_of_a_sort_in_python(array: npt.NDArray[Any], count: int) -> None:
     def best(row: npt.NDArray[Any]) -> list[str]:
         values = row.ravel().tolist()
         order = sorted(range(len(values)), key=lambda i: (values[i] != values[i], -values[i], i))
-        # NaN compares with nothing: elements that are NaN come in their order, behind all others.
+        # NaN compares with nothing: NaNs come last, in their order.
         order = [i for i in order if values[i] == values[i]] + [i for i in range(len(values)) if values[i] != values[i]]
         return [f"{values[i]:f}:{i}" if array.dtype.kind == "f" else f"{values[i]}:{i}" for i in order[:count]]
 

@@ -1,4 +1,4 @@
-"""Requests are split as protobuf reads them, whether they are parsed or walked."""
+"""Requests are split as protobuf would read them, whether they are parsed or walked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.services.oip.messages import (
-    MAX_DESCRIBED_BYTES,
     MAX_FIELDS,
+    MAX_NON_TENSOR_BYTES,
     MAX_PARSED_BYTES,
     RequestParts,
     split_request,
@@ -26,7 +26,7 @@ Split = Callable[[bytes], RequestParts]
 
 
 def walk(message: bytes) -> RequestParts:
-    """As a message is read that is too large to be parsed: an unknown field in front makes it so."""
+    """Split a message that an unknown field in front makes too large to be parsed."""
     padding = MAX_PARSED_BYTES
     return split_request(b"\x9a\x01" + varint(padding) + bytes(padding) + message)
 
@@ -47,17 +47,17 @@ requests = st.builds(
 
 @either_way
 @given(requests)
-def test_the_parts_are_what_protobuf_reads(split: Split, request: pb.ModelInferRequest) -> None:
+def test_the_parts_are_those_that_protobuf_reads(split: Split, request: pb.ModelInferRequest) -> None:
     parts = split(request.SerializeToString())
     assert parts.error is None
     assert parts.id.decode() == request.id
     assert [bytes(each) for each in parts.raw] == list(request.raw_input_contents)
-    described = pb.ModelInferRequest.FromString(parts.described)
+    description = pb.ModelInferRequest.FromString(parts.description)
     expected = pb.ModelInferRequest()
     expected.CopyFrom(request)
     for field in ("id", "parameters", "raw_input_contents"):
         expected.ClearField(field)
-    assert described == expected
+    assert description == expected
     assert dict(parts.parameters) == dict(request.parameters)
 
 
@@ -70,9 +70,9 @@ def test_fields_may_come_in_any_order(split: Split, requests: list[pb.ModelInfer
     parts = split(message)
     assert parts.id.decode() == whole.id
     assert [bytes(each) for each in parts.raw] == list(whole.raw_input_contents)
-    described = pb.ModelInferRequest.FromString(parts.described)
-    assert (described.model_name, described.model_version) == (whole.model_name, whole.model_version)
-    assert described.inputs == whole.inputs
+    description = pb.ModelInferRequest.FromString(parts.description)
+    assert (description.model_name, description.model_version) == (whole.model_name, whole.model_version)
+    assert description.inputs == whole.inputs
 
 
 @either_way
@@ -102,7 +102,7 @@ def test_unknown_fields_are_skipped(split: Split) -> None:
     strange = b"\x78\x96\x01" + b"\x81\x01" + bytes(8) + b"\x8d\x01" + bytes(4) + b"\x9a\x01\x02hi"
     parts = split(strange + pb.ModelInferRequest(model_name="m", id="1").SerializeToString() + strange)
     assert parts.error is None
-    assert (parts.id, pb.ModelInferRequest.FromString(parts.described).model_name) == (b"1", "m")
+    assert (parts.id, pb.ModelInferRequest.FromString(parts.description).model_name) == (b"1", "m")
 
 
 @either_way
@@ -111,7 +111,7 @@ def test_too_many_inputs_or_outputs_are_refused(split: Split, field: str, messag
     request = pb.ModelInferRequest(id="7", **{field: [message] * (MAX_PORTS + 1)})  # type: ignore[arg-type]
     parts = split(request.SerializeToString())
     assert parts.id == b"7"
-    assert parts.described == b""
+    assert parts.description == b""
     assert parts.error is not None
     assert parts.error.message == f"a request has more than {MAX_PORTS} {field}"
 
@@ -123,11 +123,11 @@ def test_the_number_of_unknown_fields_is_bounded() -> None:
 
 
 def test_the_bytes_besides_tensors_are_bounded() -> None:
-    request = pb.ModelInferRequest(id="7", model_name="m" * MAX_DESCRIBED_BYTES)
+    request = pb.ModelInferRequest(id="7", model_name="m" * MAX_NON_TENSOR_BYTES)
     parts = split_request(request.SerializeToString())
     assert parts.id == b"7"
     assert parts.error is not None
-    assert str(MAX_DESCRIBED_BYTES) in parts.error.message
+    assert str(MAX_NON_TENSOR_BYTES) in parts.error.message
 
 
 @either_way
@@ -157,7 +157,7 @@ def test_an_id_that_is_not_utf_8_is_refused(split: Split) -> None:
 
 
 def test_a_large_message_with_a_group_is_refused() -> None:
-    """Nobody writes groups any more; protobuf skips them in small messages."""
+    """Groups are obsolete; in small messages protobuf skips them."""
     error = walk(b"\x0b\x0c").error
     assert error is not None
     assert "not a valid ModelInferRequest" in error.message

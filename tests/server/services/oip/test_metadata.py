@@ -1,4 +1,4 @@
-"""What clients are told of the server and its models."""
+"""The metadata of the server and its models."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def rpcs(core: Core) -> MetadataRpcs:
     return MetadataRpcs(Dispatcher(core, FakeEngine()), ("classification", "statistics"), lambda: not core.draining)
 
 
-async def test_the_server_says_what_it_is(rpcs: MetadataRpcs) -> None:
+async def test_server_metadata_has_name_version_and_extensions(rpcs: MetadataRpcs) -> None:
     response = await rpcs.server_metadata(pb.ServerMetadataRequest())
     assert response == pb.ServerMetadataResponse(
         name="headrace", version=VERSION, extensions=["classification", "statistics"]
     )
 
 
-async def test_a_draining_server_is_live_and_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
+async def test_a_draining_server_is_live_but_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
     assert (await rpcs.server_live(pb.ServerLiveRequest())).live
     assert (await rpcs.server_ready(pb.ServerReadyRequest())).ready
     core.drain(0.0)
@@ -61,7 +61,7 @@ async def test_a_draining_server_is_live_and_not_ready(core: Core, rpcs: Metadat
     ("name", "version", "ready"),
     [("net", "", True), ("net", "9", True), ("net", "11", False), ("nothing", "", False), ("", "", False)],
 )
-async def test_a_served_model_is_ready(rpcs: MetadataRpcs, name: str, version: str, ready: bool) -> None:
+async def test_a_loaded_model_is_ready(rpcs: MetadataRpcs, name: str, version: str, ready: bool) -> None:
     request = pb.ModelReadyRequest(name=name, version=version)
     assert await rpcs.model_ready(request) == pb.ModelReadyResponse(ready=ready)
 
@@ -72,7 +72,7 @@ async def test_a_withheld_model_is_not_ready(core: Core, rpcs: MetadataRpcs) -> 
 
 
 @pytest.mark.parametrize("version", ["", "9"])
-async def test_a_model_describes_its_inputs_and_outputs(rpcs: MetadataRpcs, version: str) -> None:
+async def test_model_metadata_describes_inputs_and_outputs(rpcs: MetadataRpcs, version: str) -> None:
     tensor = pb.ModelMetadataResponse.TensorMetadata
     response = await rpcs.model_metadata(pb.ModelMetadataRequest(name="net", version=version))
     assert response == pb.ModelMetadataResponse(
@@ -90,7 +90,7 @@ async def test_a_model_describes_its_inputs_and_outputs(rpcs: MetadataRpcs, vers
     )
 
 
-async def test_a_model_has_a_configuration(rpcs: MetadataRpcs) -> None:
+async def test_model_config_describes_inputs_outputs_and_instances(rpcs: MetadataRpcs) -> None:
     response = await rpcs.model_config(pb.ModelConfigRequest(name="net"))
     config = config_pb.ModelConfig(
         name="net",
@@ -113,7 +113,7 @@ async def test_a_model_has_a_configuration(rpcs: MetadataRpcs) -> None:
     assert response == pb.ModelConfigResponse(config=config)
 
 
-async def test_each_datatype_has_a_number_of_its_own(core: Core, rpcs: MetadataRpcs) -> None:
+async def test_each_datatype_has_tritons_number(core: Core, rpcs: MetadataRpcs) -> None:
     ports = tuple(Port(index, (each.name,), each, ()) for index, each in enumerate(Datatype))
     core.models.add(ModelSpec("all", "1", ports, (), has_variables=False, slots=1))
     response = await rpcs.model_config(pb.ModelConfigRequest(name="all"))

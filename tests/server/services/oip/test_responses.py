@@ -1,4 +1,4 @@
-"""Responses are what protobuf reads."""
+"""Responses that are encoded by hand, decoded by protobuf."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline, bind
 from headrace.server.core.events import Done
 from headrace.server.engine.tensors import OutputTensor
-from headrace.server.services.oip.requests import PLAIN, OutputOptions
-from headrace.server.services.oip.responses import Responses, failure, in_stream
+from headrace.server.services.oip.descriptions import PLAIN_OUTPUT, OutputOptions
+from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import decode_bytes
@@ -26,10 +26,10 @@ def done(*values: float) -> Done:
 
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
-def test_a_response_is_what_protobuf_reads(request_id: str, values: list[float]) -> None:
-    responses = Responses()
+def test_a_response_has_model_id_and_outputs(request_id: str, values: list[float]) -> None:
+    writer = ResponseWriter()
     for _ in range(2):
-        message = responses.write(done(*values), request_id.encode(), ())
+        message = writer.write(done(*values), request_id.encode(), ())
         response = pb.ModelInferResponse.FromString(message)
         assert (response.model_name, response.model_version, response.id) == ("grow", "1", request_id)
         (output,) = response.outputs
@@ -37,28 +37,28 @@ def test_a_response_is_what_protobuf_reads(request_id: str, values: list[float])
         assert not output.HasField("contents")
         (raw,) = response.raw_output_contents
         assert np.frombuffer(raw, "<f4").tolist() == values
-        streamed = pb.ModelStreamInferResponse.FromString(in_stream(message))
+        streamed = pb.ModelStreamInferResponse.FromString(stream_response(message))
         assert not streamed.error_message
         assert streamed.infer_response.parameters.pop("triton_final_response").bool_param
         assert streamed.infer_response == response
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=200))
-def test_a_failure_in_a_stream_is_what_protobuf_reads(request_id: str, message: str) -> None:
-    read = pb.ModelStreamInferResponse.FromString(failure(InvalidArgument(message), request_id.encode()))
+def test_an_error_in_a_stream_has_message_and_id(request_id: str, message: str) -> None:
+    read = pb.ModelStreamInferResponse.FromString(stream_error(InvalidArgument(message), request_id.encode()))
     assert read.error_message == message
     assert read.infer_response == pb.ModelInferResponse(id=request_id)
     assert read.HasField("infer_response")
 
 
-def test_classes_are_sent_as_bytes() -> None:
-    message = Responses().write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
+def test_an_output_can_be_replaced_by_its_classes() -> None:
+    message = ResponseWriter().write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
     response = pb.ModelInferResponse.FromString(message)
     (output,) = response.outputs
     assert (output.name, output.datatype, list(output.shape)) == ("y", "BYTES", [2])
     assert decode_bytes(response.raw_output_contents[0], (2,)).tolist() == [b"2.500000:1", b"1.000000:2"]
 
 
-def test_outputs_without_options_may_stand_beside_others() -> None:
-    response = pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", [PLAIN]))
-    assert response == pb.ModelInferResponse.FromString(Responses().write(done(1.0), b"7", ()))
+def test_plain_output_options_change_nothing() -> None:
+    response = pb.ModelInferResponse.FromString(ResponseWriter().write(done(1.0), b"7", [PLAIN_OUTPUT]))
+    assert response == pb.ModelInferResponse.FromString(ResponseWriter().write(done(1.0), b"7", ()))

@@ -1,4 +1,4 @@
-"""Regions of real shared memory objects, and clients that do with them what they like."""
+"""Regions of real shared memory objects, which clients may change at any time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.services.oip.shared_memory import MAX_NAME, MAX_REGIONS, Regions, SharedMemoryRpcs
+from headrace.server.services.oip.region_registry import MAX_NAME_CHARACTERS, MAX_REGIONS, RegionRegistry
+from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, ResourceExhausted
-from tests.server.services.oip.conftest import SHM, Make, descriptors
+from tests.server.services.oip.shared_memory_objects import DIRECTORY, MakeObject, open_descriptors
 
 HUGE = 2**64 - 1
 CONTENT = bytes(range(64))
@@ -25,17 +26,17 @@ def exactly(error: type[HeadraceError], message: str) -> Any:
     return pytest.raises(error, match=f"^{re.escape(message)}$")
 
 
-def write(regions: Regions, name: str, offset: int, data: bytes | memoryview) -> None:
-    region = regions.hold(name, 0, 0)
+def write(regions: RegionRegistry, name: str, offset: int, data: bytes | memoryview) -> None:
+    region = regions.acquire(name, 0, 0)
     try:
         region.write(offset, data)
     finally:
-        regions.let_go(region)
+        regions.release(region)
 
 
 class TestReadingAndWriting:
-    def test_a_region_is_a_part_of_an_object(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_a_region_is_part_of_an_object(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         regions.register("r", path.name, 16, 32)
         assert regions.read("r", 0, 32) == CONTENT[16:48]
         assert regions.read("r", 30, 2) == CONTENT[46:48]
@@ -44,15 +45,15 @@ class TestReadingAndWriting:
         write(regions, "r", 32, b"")
         assert path.read_bytes() == CONTENT[:20] + b"abc" + CONTENT[23:]
 
-    def test_what_the_client_writes_is_read(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_later_changes_of_the_object_are_read(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         regions.register("r", f"/{path.name}", 0, 64)
         with path.open("r+b") as file:
             file.write(b"new")
         assert regions.read("r", 0, 4) == b"new\x03"
 
-    def test_two_regions_may_share_one_object(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_two_regions_of_one_object_share_bytes(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         regions.register("low", path.name, 0, 40)
         regions.register("high", path.name, 24, 40)
         write(regions, "low", 24, b"shared")
@@ -63,15 +64,17 @@ class TestReadingAndWriting:
     @pytest.mark.parametrize(
         ("offset", "size"), [(0, 33), (33, 0), (32, 1), (HUGE, 1), (1, HUGE), (HUGE, HUGE), (-1, 1), (1, -1)]
     )
-    def test_nothing_outside_a_region_is_read(self, regions: Regions, make: Make, offset: int, size: int) -> None:
-        regions.register("r", make(CONTENT).name, 16, 32)
+    def test_bytes_outside_a_region_cannot_be_read_or_acquired(
+        self, regions: RegionRegistry, make_object: MakeObject, offset: int, size: int
+    ) -> None:
+        regions.register("r", make_object(CONTENT).name, 16, 32)
         message = f"{size} bytes at offset {offset} do not lie inside shared memory region 'r' of 32 bytes"
-        for access in (regions.read, regions.hold):
+        for access in (regions.read, regions.acquire):
             with exactly(InvalidArgument, message):
                 access("r", offset, size)
 
-    def test_nothing_outside_a_region_is_written(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_bytes_outside_a_region_cannot_be_written(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         regions.register("r", path.name, 16, 32)
         for offset in (30, HUGE):
             message = f"3 bytes at offset {offset} do not lie inside shared memory region 'r' of 32 bytes"
@@ -79,59 +82,61 @@ class TestReadingAndWriting:
                 write(regions, "r", offset, b"abc")
         assert path.read_bytes() == CONTENT
 
-    def test_a_region_that_is_not_registered_is_refused(self, regions: Regions) -> None:
+    def test_an_unknown_region_is_not_found(self, regions: RegionRegistry) -> None:
         message = "there is no shared memory region 'r'"
         with exactly(NotFound, message):
             regions.read("r", 0, 0)
         with exactly(NotFound, message):
-            regions.hold("r", 0, 0)
+            regions.acquire("r", 0, 0)
         with exactly(NotFound, message):
             regions.status("r")
 
 
 class TestClientsThatChangeTheObject:
-    SHORTENED = "the object of shared memory region 'r' is shorter than when registered"
+    SHRUNK = "the object of shared memory region 'r' has shrunk since the region was registered"
 
-    def test_an_object_that_became_shorter_is_neither_read_nor_made_longer(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_an_object_that_has_shrunk_is_neither_read_past_its_end_nor_extended(
+        self, regions: RegionRegistry, make_object: MakeObject
+    ) -> None:
+        path = make_object(CONTENT)
         regions.register("r", path.name, 0, 64)
         os.truncate(path, 8)
         assert regions.read("r", 0, 8) == CONTENT[:8]
-        with exactly(FailedPrecondition, self.SHORTENED):
+        with exactly(FailedPrecondition, self.SHRUNK):
             regions.read("r", 0, 9)
-        with exactly(FailedPrecondition, self.SHORTENED):
+        with exactly(FailedPrecondition, self.SHRUNK):
             write(regions, "r", 6, b"abc")
         assert path.read_bytes() == CONTENT[:8]
 
-    def test_an_object_may_be_shortened_while_it_is_read(
-        self, regions: Regions, make: Make, monkeypatch: pytest.MonkeyPatch
+    def test_an_object_may_shrink_while_it_is_read(
+        self, regions: RegionRegistry, make_object: MakeObject, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = make(CONTENT)
+        path = make_object(CONTENT)
         regions.register("r", path.name, 0, 64)
 
-        def shortening(descriptor: int, size: int, at: int, pread: Any = os.pread) -> Any:
+        def shrinking_pread(descriptor: int, size: int, at: int, pread: Any = os.pread) -> Any:
             data = pread(descriptor, min(size, 10), at)
             os.truncate(path, 20)
             return data
 
-        monkeypatch.setattr(os, "pread", shortening)
-        with exactly(FailedPrecondition, self.SHORTENED):
+        monkeypatch.setattr(os, "pread", shrinking_pread)
+        with exactly(FailedPrecondition, self.SHRUNK):
             regions.read("r", 0, 64)
         assert regions.read("r", 0, 20) == CONTENT[:20]
 
-    def test_an_object_outlives_its_key(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_a_region_outlives_the_key_of_its_object(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         regions.register("r", path.name, 0, 64)
         path.unlink()
         write(regions, "r", 0, b"still there")
         assert regions.read("r", 0, 13) == b"still there\x0b\x0c"
 
-    def test_a_lease_does_not_hold_up_the_server(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_a_lease_does_not_hold_up_the_server(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        path = make_object(CONTENT)
         before = signal.signal(signal.SIGIO, signal.SIG_IGN)
         with path.open("r+b") as file:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            with exactly(InvalidArgument, f"'{path.name}' is no shared memory object"):
+            with exactly(InvalidArgument, f"'{path.name}' is not a shared memory object"):
                 regions.register("r", path.name, 0, 64)
         signal.signal(signal.SIGIO, before)
         regions.register("r", path.name, 0, 64)
@@ -141,26 +146,31 @@ class TestRegistering:
     @pytest.mark.parametrize(
         "key", ["", "/", "//x", "a/b", "/a/b", "../x", ".", "..", "/.", "/..", "x/", "x\0", "y" * 256, "é" * 128]
     )
-    def test_a_key_is_one_name(self, regions: Regions, key: str) -> None:
-        with pytest.raises(InvalidArgument, match=r"is no key of shared memory: one name, behind a slash or not$"):
+    def test_a_key_is_one_name(self, regions: RegionRegistry, key: str) -> None:
+        with pytest.raises(
+            InvalidArgument,
+            match=r"is not a valid shared memory key: a key is one name, with or without a leading slash$",
+        ):
             regions.register("r", key, 0, 1)
 
-    def test_an_object_that_is_not_there_is_refused(self, regions: Regions) -> None:
+    def test_an_unknown_object_is_not_found(self, regions: RegionRegistry) -> None:
         key = f"headrace-test-{uuid.uuid4().hex}"
         with exactly(NotFound, f"there is no shared memory object '{key}'"):
             regions.register("r", key, 0, 1)
         with pytest.raises(NotFound):
             regions.register("r", "é" * 127, 0, 1)
 
-    def test_what_is_not_a_regular_file_is_refused(self, regions: Regions, make: Make) -> None:
-        target = make(CONTENT)
-        link, directory, pipe = (SHM / f"{target.name}-{kind}" for kind in ("link", "directory", "pipe"))
+    def test_only_regular_files_are_shared_memory_objects(
+        self, regions: RegionRegistry, make_object: MakeObject
+    ) -> None:
+        target = make_object(CONTENT)
+        link, directory, pipe = (DIRECTORY / f"{target.name}-{kind}" for kind in ("link", "directory", "pipe"))
         link.symlink_to(target)
         directory.mkdir()
         os.mkfifo(pipe)
         try:
             for path in (link, directory, pipe):
-                with exactly(InvalidArgument, f"'{path.name}' is no shared memory object"):
+                with exactly(InvalidArgument, f"'{path.name}' is not a shared memory object"):
                     regions.register("r", path.name, 0, 1)
         finally:
             link.unlink()
@@ -171,131 +181,147 @@ class TestRegistering:
     @pytest.mark.parametrize(
         ("offset", "byte_size"), [(0, 65), (64, 1), (60, 5), (0, HUGE), (HUGE, 1), (HUGE, HUGE), (2**63, 2**63)]
     )
-    def test_a_region_lies_inside_its_object(self, regions: Regions, make: Make, offset: int, byte_size: int) -> None:
-        key = make(CONTENT).name
-        wanted = f"{byte_size} bytes at offset {offset} are not there for region 'r'"
-        with exactly(InvalidArgument, f"shared memory object '{key}' has 64 bytes: {wanted}"):
+    def test_a_region_lies_inside_its_object(
+        self, regions: RegionRegistry, make_object: MakeObject, offset: int, byte_size: int
+    ) -> None:
+        key = make_object(CONTENT).name
+        message = f"shared memory object '{key}' has 64 bytes; region 'r' needs {byte_size} bytes at offset {offset}"
+        with exactly(InvalidArgument, message):
             regions.register("r", key, offset, byte_size)
         assert len(regions) == 0
 
     @pytest.mark.parametrize(("offset", "byte_size"), [(0, 0), (8, -8), (-8, 8)])
-    def test_a_region_is_not_empty(self, regions: Regions, make: Make, offset: int, byte_size: int) -> None:
-        wanted = "it takes an offset from 0 on and at least one byte"
-        with exactly(InvalidArgument, f"shared memory region 'r' has {byte_size} bytes at offset {offset}; {wanted}"):
-            regions.register("r", make(CONTENT).name, offset, byte_size)
+    def test_a_region_is_not_empty(
+        self, regions: RegionRegistry, make_object: MakeObject, offset: int, byte_size: int
+    ) -> None:
+        bounds = "the size must be at least 1, and the offset must not be negative"
+        with exactly(InvalidArgument, f"shared memory region 'r' has {byte_size} bytes at offset {offset}; {bounds}"):
+            regions.register("r", make_object(CONTENT).name, offset, byte_size)
 
-    def test_a_region_is_registered_once(self, regions: Regions, make: Make) -> None:
-        regions.register("r", make(CONTENT).name, 0, 64)
-        with exactly(FailedPrecondition, "shared memory region 'r' is registered already; unregister it first"):
-            regions.register("r", make(b"other").name, 0, 5)
+    def test_a_name_can_be_registered_only_once(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        regions.register("r", make_object(CONTENT).name, 0, 64)
+        with exactly(FailedPrecondition, "shared memory region 'r' is already registered; unregister it first"):
+            regions.register("r", make_object(b"other").name, 0, 5)
         assert regions.read("r", 0, 64) == CONTENT
         regions.unregister("r")
-        regions.register("r", make(b"other").name, 0, 5)
+        regions.register("r", make_object(b"other").name, 0, 5)
         assert regions.read("r", 0, 5) == b"other"
 
-    @pytest.mark.parametrize("name", ["", "n" * (MAX_NAME + 1)])
-    def test_the_name_of_a_region_is_not_long(self, regions: Regions, make: Make, name: str) -> None:
-        message = f"a shared memory region is named by 1 to {MAX_NAME} characters, not {len(name)}"
+    @pytest.mark.parametrize("name", ["", "n" * (MAX_NAME_CHARACTERS + 1)])
+    def test_a_name_is_neither_empty_nor_too_long(
+        self, regions: RegionRegistry, make_object: MakeObject, name: str
+    ) -> None:
+        message = (
+            f"the name of a shared memory region has {len(name)} characters; it must have 1 to {MAX_NAME_CHARACTERS}"
+        )
         with exactly(InvalidArgument, message):
-            regions.register(name, make(CONTENT).name, 0, 64)
+            regions.register(name, make_object(CONTENT).name, 0, 64)
 
-    @pytest.mark.parametrize(("descriptors_allowed", "most"), [(400, 200), (4096, MAX_REGIONS)])
-    def test_the_number_of_regions_is_bounded(self, make: Make, descriptors_allowed: int, most: int) -> None:
+    @pytest.mark.parametrize(("descriptor_limit", "region_limit"), [(400, 200), (4096, MAX_REGIONS)])
+    def test_the_number_of_regions_is_limited(
+        self, make_object: MakeObject, descriptor_limit: int, region_limit: int
+    ) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 <= hard < descriptors_allowed:
+        if 0 <= hard < descriptor_limit:
             pytest.skip(f"the system allows {hard} descriptors")
-        key = make(CONTENT).name
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_allowed, hard))
-        regions = Regions()
+        key = make_object(CONTENT).name
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptor_limit, hard))
+        regions = RegionRegistry()
         try:
-            for number in range(most):
+            for number in range(region_limit):
                 regions.register(str(number), key, 0, 64)
-            refusal = f"{most} shared memory regions are registered or in use; no more are taken"
+            refusal = f"{region_limit} shared memory regions are registered or in use, which is the limit"
             with exactly(ResourceExhausted, refusal):
                 regions.register("more", key, 0, 64)
-            held = regions.hold("7", 0, 64)
+            acquired = regions.acquire("7", 0, 64)
             regions.unregister("7")
-            assert len(regions) == most - 1
+            assert len(regions) == region_limit - 1
             with exactly(ResourceExhausted, refusal):
                 regions.register("more", key, 0, 64)
-            regions.let_go(held)
+            regions.release(acquired)
             regions.register("more", key, 0, 64)
-            assert len(regions) == most
+            assert len(regions) == region_limit
         finally:
             regions.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    def test_unregistering_closes_the_object(self, regions: Regions, make: Make) -> None:
-        before = descriptors()
+    def test_unregistering_closes_descriptors(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        before = open_descriptors()
         for name in "abc":
-            regions.register(name, make(CONTENT).name, 0, 64)
-        assert descriptors() == before + 3
+            regions.register(name, make_object(CONTENT).name, 0, 64)
+        assert open_descriptors() == before + 3
         regions.unregister("b")
         regions.unregister("not there")
-        assert descriptors() == before + 2
+        assert open_descriptors() == before + 2
         assert [region.name for region in regions.status("")] == ["a", "c"]
-        assert repr(regions) == "<Regions 2, 128 bytes, 2 descriptors>"
+        assert repr(regions) == "<RegionRegistry 2 regions, 128 bytes, 2 descriptors>"
         regions.unregister("")
-        assert (descriptors(), list(regions.status(""))) == (before, [])
+        assert (open_descriptors(), list(regions.status(""))) == (before, [])
 
 
-class TestHolding:
-    def test_a_held_region_outlives_its_name(self, regions: Regions, make: Make) -> None:
-        first, second = make(CONTENT), make(CONTENT)
+class TestAcquiring:
+    def test_an_acquired_region_outlives_its_name(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        first, second = make_object(CONTENT), make_object(CONTENT)
         regions.register("r", first.name, 16, 32)
-        held = regions.hold("r", 0, 8)
+        acquired = regions.acquire("r", 0, 8)
         regions.unregister("r")
         with exactly(NotFound, "there is no shared memory region 'r'"):
-            regions.hold("r", 0, 8)
+            regions.acquire("r", 0, 8)
         regions.register("r", second.name, 0, 64)
-        held.write(1, b"first")
+        acquired.write(1, b"first")
         assert first.read_bytes() == CONTENT[:17] + b"first" + CONTENT[22:]
         assert second.read_bytes() == CONTENT
         assert [(region.key, region.byte_size) for region in regions.status("")] == [(second.name, 64)]
-        assert repr(regions) == "<Regions 1, 64 bytes, 2 descriptors>"
-        regions.let_go(held)
-        assert repr(regions) == "<Regions 1, 64 bytes, 1 descriptors>"
+        assert repr(regions) == "<RegionRegistry 1 regions, 64 bytes, 2 descriptors>"
+        regions.release(acquired)
+        assert repr(regions) == "<RegionRegistry 1 regions, 64 bytes, 1 descriptors>"
 
-    def test_the_last_holder_closes_a_region(self, regions: Regions, make: Make) -> None:
-        before = descriptors()
-        regions.register("r", make(CONTENT).name, 0, 64)
-        held = [regions.hold("r", 0, 64) for _ in range(3)]
-        assert descriptors() == before + 1
-        regions.let_go(held.pop())
+    def test_the_last_release_closes_the_descriptor(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        before = open_descriptors()
+        regions.register("r", make_object(CONTENT).name, 0, 64)
+        acquired = [regions.acquire("r", 0, 64) for _ in range(3)]
+        assert open_descriptors() == before + 1
+        regions.release(acquired.pop())
         regions.unregister("")
-        regions.let_go(held.pop())
-        assert descriptors() == before + 1
-        regions.let_go(held.pop())
-        assert descriptors() == before
+        regions.release(acquired.pop())
+        assert open_descriptors() == before + 1
+        regions.release(acquired.pop())
+        assert open_descriptors() == before
 
-    def test_a_registered_region_stays_open(self, regions: Regions, make: Make) -> None:
-        regions.register("r", make(CONTENT).name, 0, 64)
-        regions.let_go(regions.hold("r", 0, 64))
+    def test_a_registered_region_stays_open_when_it_is_released(
+        self, regions: RegionRegistry, make_object: MakeObject
+    ) -> None:
+        regions.register("r", make_object(CONTENT).name, 0, 64)
+        regions.release(regions.acquire("r", 0, 64))
         assert regions.read("r", 0, 64) == CONTENT
 
-    def test_a_region_that_cannot_be_held_is_refused(self, regions: Regions, make: Make) -> None:
-        before = descriptors()
-        regions.register("r", make(CONTENT).name, 0, 64)
+    def test_a_failed_acquire_holds_nothing(self, regions: RegionRegistry, make_object: MakeObject) -> None:
+        before = open_descriptors()
+        regions.register("r", make_object(CONTENT).name, 0, 64)
         with pytest.raises(InvalidArgument):
-            regions.hold("r", 60, 5)
+            regions.acquire("r", 60, 5)
         regions.unregister("r")
-        assert descriptors() == before
+        assert open_descriptors() == before
 
-    def test_the_object_may_be_shortened_while_it_is_held(self, regions: Regions, make: Make) -> None:
-        path = make(CONTENT)
+    def test_the_object_may_shrink_while_a_region_is_acquired(
+        self, regions: RegionRegistry, make_object: MakeObject
+    ) -> None:
+        path = make_object(CONTENT)
         regions.register("r", path.name, 0, 64)
-        held = regions.hold("r", 0, 64)
+        acquired = regions.acquire("r", 0, 64)
         os.truncate(path, 8)
-        with exactly(FailedPrecondition, TestClientsThatChangeTheObject.SHORTENED):
-            held.write(4, b"12345")
+        with exactly(FailedPrecondition, TestClientsThatChangeTheObject.SHRUNK):
+            acquired.write(4, b"12345")
         assert path.read_bytes() == CONTENT[:8]
-        regions.let_go(held)
+        regions.release(acquired)
 
 
-class TestCalls:
-    async def test_a_region_is_registered_shown_and_unregistered(self, regions: Regions, make: Make) -> None:
+class TestRpcs:
+    async def test_regions_are_registered_listed_and_unregistered(
+        self, regions: RegionRegistry, make_object: MakeObject
+    ) -> None:
         rpcs = SharedMemoryRpcs(regions)
-        key = f"/{make(CONTENT).name}"
+        key = f"/{make_object(CONTENT).name}"
         for name in "ab":
             request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=8, byte_size=16)
             assert await rpcs.register(request) == pb.SystemSharedMemoryRegisterResponse()

@@ -1,4 +1,4 @@
-"""What models have done, as Triton's clients read it."""
+"""The statistics of models, as Triton's clients read them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from headrace.server.services.oip.statistics import StatisticsRpcs
 
 
 @pytest.fixture
-async def desk() -> Dispatcher:
+async def dispatcher() -> Dispatcher:
     core = Core(Limits())
     for name, version in [("net", "10"), ("net", "9"), ("other", "1")]:
         core.models.add(ModelSpec(name, version, (), (), has_variables=False, slots=1))
     return Dispatcher(core, FakeEngine())
 
 
-async def asked(desk: Dispatcher, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
+async def statistics(dispatcher: Dispatcher, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
     request = pb.ModelStatisticsRequest(name=name, version=version)
-    return list((await StatisticsRpcs(desk).model_statistics(request)).model_stats)
+    return list((await StatisticsRpcs(dispatcher).model_statistics(request)).model_stats)
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ async def asked(desk: Dispatcher, name: str = "", version: str = "") -> list[pb.
         ("net", "9", [("net", "9")]),
     ],
 )
-async def test_statistics_are_those_of_all_models_of_one_or_of_one_version(
-    desk: Dispatcher, name: str, version: str, expected: list[tuple[str, str]]
+async def test_statistics_of_all_models_one_model_or_one_version(
+    dispatcher: Dispatcher, name: str, version: str, expected: list[tuple[str, str]]
 ) -> None:
-    assert [(each.name, each.version) for each in await asked(desk, name, version)] == expected
+    assert [(each.name, each.version) for each in await statistics(dispatcher, name, version)] == expected
 
 
-async def test_statistics_have_counts_and_times(desk: Dispatcher) -> None:
+async def test_counts_and_times_are_summed(dispatcher: Dispatcher) -> None:
     seconds_ago = 60.0
-    statistics = desk.core.models.find("other").statistics
-    last = desk.now() - seconds_ago
-    statistics.ran(1, 1, 0.25, 0.5, (0.125, 0.25, 0.0625), last)
-    statistics.ran(4, 3, 0.75, 1.0, (0.25, 0.5, 0.125), last)
-    statistics.failed(1.5)
-    statistics.failed(0.000000001)
+    recorder = dispatcher.core.models.find("other").statistics
+    last = dispatcher.now() - seconds_ago
+    recorder.ran(1, 1, 0.25, 0.5, (0.125, 0.25, 0.0625), last)
+    recorder.ran(4, 3, 0.75, 1.0, (0.25, 0.5, 0.125), last)
+    recorder.failed(1.5)
+    recorder.failed(0.000000001)
     before = time.time() - seconds_ago
-    (found,) = await asked(desk, "other")
+    (found,) = await statistics(dispatcher, "other")
     after = time.time() - seconds_ago
     assert before * 1e3 - 1 <= found.last_inference <= after * 1e3 + 1
     found.last_inference = 0
@@ -89,8 +89,8 @@ async def test_statistics_have_counts_and_times(desk: Dispatcher) -> None:
     )
 
 
-async def test_a_model_that_has_not_run_has_empty_statistics(desk: Dispatcher) -> None:
-    (found,) = await asked(desk, "net", "9")
+async def test_a_model_without_inferences_has_zeros(dispatcher: Dispatcher) -> None:
+    (found,) = await statistics(dispatcher, "net", "9")
     nothing = pb.StatisticDuration()
     assert found == pb.ModelStatistics(
         name="net",

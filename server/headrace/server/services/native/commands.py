@@ -1,4 +1,4 @@
-"""From a message of a stream to the core's terms."""
+"""Decodes the messages of a stream into the core's terms."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
 
 
 def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
-    """Tell the core the commands of a ClientFrame, in order; of an unreadable message only that it is unreadable."""
+    """Apply the commands of a ClientFrame in order. A message that cannot be read is rejected as a whole."""
     try:
         frame, tensors = parse_frame(message, pb.ClientFrame())
         commands = frame.commands
         if len(commands) > MAX_ITEMS:
-            raise InvalidArgument(f"a frame holds {len(commands)} commands, at most {MAX_ITEMS} are taken")
+            raise InvalidArgument(f"a frame holds {len(commands)} commands; the limit is {MAX_ITEMS}")
     except InvalidArgument as error:
         core.reject(stream, error)
         return
@@ -59,9 +59,9 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
         elif kind == _OPEN:
             core.open(stream, command.open.ordered, command.open.max_message_bytes)
         else:
-            core.reject(stream, Unimplemented(f"command kind {kind} is unknown to this server"))
+            core.reject(stream, Unimplemented(f"this server does not know command kind {kind}"))
     if used < len(tensors):
-        core.reject(stream, InvalidArgument(f"{len(tensors) - used} tensors of a frame belong to no Infer"))
+        core.reject(stream, InvalidArgument(f"the frame has {len(tensors) - used} tensors that no Infer uses"))
 
 
 def to_call(call: pb.Call) -> Call:
@@ -75,9 +75,9 @@ def to_call(call: pb.Call) -> Call:
     )
 
 
-def _to_input(given: pb.Input) -> Inline | Reference | Zeros:
-    if given.HasField("reference"):
-        return Reference(given.name, given.reference.output, given.reference.take)
-    if given.HasField("zeros"):
-        return Zeros(given.name, given.zeros.datatype, tuple(given.zeros.shape))
-    return Inline(given.name, given.inline.datatype, tuple(given.inline.shape))
+def _to_input(message: pb.Input) -> Inline | Reference | Zeros:
+    if message.HasField("reference"):
+        return Reference(message.name, message.reference.output, message.reference.take)
+    if message.HasField("zeros"):
+        return Zeros(message.name, message.zeros.datatype, tuple(message.zeros.shape))
+    return Inline(message.name, message.inline.datatype, tuple(message.inline.shape))

@@ -1,4 +1,4 @@
-"""From the core's terms to the messages of a stream."""
+"""Encodes the events of a stream as messages."""
 
 from __future__ import annotations
 
@@ -29,71 +29,72 @@ _LAYOUT_KEY, _WAITING_KEY, _QUEUED_KEY, _RUNNING_KEY = (
     bytes((pb.Event.DESCRIPTOR.fields_by_name[name].number << 3,))
     for name in ("layout", "waiting_us", "queued_us", "running_us")
 )
-"""Of varints."""
+"""The keys of these fields, which are all varints."""
 
 
 class Encoder:
     """Encodes the events of one stream, and remembers which layouts its client knows.
 
-    An event is a frame of its own at first: protobuf joins repeated fields, so the concatenation of such frames is the
-    frame that holds them all.
+    Each event is first encoded as a frame of its own. Protobuf joins repeated fields, so the concatenation of these
+    frames is one frame with all the events.
     """
 
     def __init__(self) -> None:
         self._layouts: LruCache[Hashable, int] = LruCache(MAX_LAYOUTS)
-        self._tail: tuple[Hashable, bytes] = (None, b"")
+        self._last_fields: tuple[Hashable, bytes] = (None, b"")
+        """The layout and times of the last Done, and the fields that they were encoded as."""
 
     def encode(self, events: Sequence[Event]) -> bytes:
-        """A ServerFrame. The only place where the bytes of outputs are copied."""
+        """Encode events as a ServerFrame. The bytes of outputs are copied only here."""
         items: list[bytes] = []
         tensors: list[Buffer] = []
         for event in events:
             if type(event) is Done:
-                self._done(items, tensors, event)
+                self._encode_done(items, tensors, event)
                 continue
             match event:
                 case Failed():
                     items.append(_item(kind=_FAILED, tag=event.tag, failure=_failure(event.error)))
                 case Fetched():
-                    self._fetched(items, tensors, event)
+                    self._encode_fetched(items, tensors, event)
                 case Hello():
                     items.append(_item(kind=_HELLO, hello=_hello(event)))
                 case Draining():
                     items.append(_item(kind=_DRAINING, grace_us=microseconds(event.grace)))
         return join_frame(b"".join(items), tensors)
 
-    def _done(self, items: list[bytes], tensors: list[Buffer], done: Done) -> None:
-        """Written by hand, as there are so many: those of a batch have all in common but their tags."""
+    def _encode_done(self, items: list[bytes], tensors: list[Buffer], done: Done) -> None:
+        """Encode a Done by hand, as it is the most frequent event. Only the tags differ within a batch."""
         layout = 0
         sent, kept = done.sent, done.kept
         if sent or kept:
-            # The plan stands for names and datatypes.
+            # The plan determines names and datatypes.
             key = (
                 done.plan,
                 *[tensor.shape for tensor in sent],
                 *[(port.index, tensor.shape) for port, tensor in kept],
             )
-            layout = self._layouts.get(key) or self._describe(items, key, done)
+            layout = self._layouts.get(key) or self._define_layout(items, key, done)
             tensors += [tensor.read() for tensor in sent]
         common = (layout, done.waiting, done.queued, done.running)
-        if self._tail[0] != common:
-            self._tail = common, _tail(*common)
-        tail = self._tail[1]
-        items.append(b"\x0a%c\x11%b%b" % (9 + len(tail), done.tag.to_bytes(8, "little"), tail))
+        if self._last_fields[0] != common:
+            self._last_fields = common, _done_fields(*common)
+        fields = self._last_fields[1]
+        items.append(b"\x0a%c\x11%b%b" % (9 + len(fields), done.tag.to_bytes(8, "little"), fields))
 
-    def _fetched(self, items: list[bytes], tensors: list[Buffer], fetched: Fetched) -> None:
+    def _encode_fetched(self, items: list[bytes], tensors: list[Buffer], fetched: Fetched) -> None:
         key = (fetched.port, fetched.shape)
         number = self._layouts.get(key)
         if number is None:
-            number = self._number(key)
+            number = self._assign_number(key)
             sent = [to_tensor(fetched.port, fetched.tensor.datatype, fetched.shape)]
             items.append(_item(kind=_LAYOUT, layout=number, define=pb.Layout(sent=sent)))
         items.append(_item(kind=_FETCHED, tag=fetched.tag, layout=number))
         tensors.append(fetched.tensor.read(fetched.slices))
 
-    def _describe(self, items: list[bytes], key: Hashable, done: Done) -> int:
+    def _define_layout(self, items: list[bytes], key: Hashable, done: Done) -> int:
         plan = done.plan
-        number = self._number(key)
+        number = self._assign_number(key)
         layout = pb.Layout(
             sent=[
                 to_tensor(port, tensor.datatype, tensor.shape)
@@ -104,8 +105,8 @@ class Encoder:
         items.append(_item(kind=_LAYOUT, layout=number, define=layout))
         return number
 
-    def _number(self, key: Hashable) -> int:
-        """A number for a new layout: that of the least recently used one, once all are taken."""
+    def _assign_number(self, key: Hashable) -> int:
+        """A number for a new layout: once all are in use, that of the least recently used layout."""
         number = len(self._layouts) + 1
         if number > MAX_LAYOUTS:
             ((_, number),) = self._layouts.put(key, 0)
@@ -117,18 +118,18 @@ def _item(**event: Any) -> bytes:
     return pb.ServerFrame(events=[pb.Event(**event)]).SerializeToString()
 
 
-def _tail(layout: int, waiting: float, queued: float, running: float) -> bytes:
-    """The fields of a Done behind its tag, as protobuf writes them."""
-    tail = b""
+def _done_fields(layout: int, waiting: float, queued: float, running: float) -> bytes:
+    """The fields of a Done that follow its tag, as protobuf encodes them."""
+    fields = b""
     if layout:
-        tail = _LAYOUT_KEY + varint(layout)
+        fields = _LAYOUT_KEY + varint(layout)
     if waiting := int(waiting * 1e6):
-        tail += _WAITING_KEY + varint(waiting)
+        fields += _WAITING_KEY + varint(waiting)
     if queued := int(queued * 1e6):
-        tail += _QUEUED_KEY + varint(queued)
+        fields += _QUEUED_KEY + varint(queued)
     if running := int(running * 1e6):
-        tail += _RUNNING_KEY + varint(running)
-    return tail
+        fields += _RUNNING_KEY + varint(running)
+    return fields
 
 
 def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor:

@@ -1,4 +1,4 @@
-"""`headrace.v1.Inference/Stream`: one reader and one writer per stream, with no queue between them but the core's."""
+"""`headrace.v1.Inference/Stream`: one reader and one writer per stream, and no queue between them except the core's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
-from headrace.server.services.reading import reading
+from headrace.server.services.reader import reader_task
 
 
 class StreamRpc:
@@ -15,11 +15,11 @@ class StreamRpc:
         self._streams = streams
 
     async def stream(self, call: Call) -> None:
-        """The handler: writes until the stream has ended, while `_read` reads."""
+        """Handle a call: write until the stream has ended, while `_read` reads in a task of its own."""
         handle = self._streams.open()
         writer = _Writer(handle, call)
         try:
-            async with reading(handle, _read(handle, call, writer)):
+            async with reader_task(handle, _read(handle, call, writer)):
                 await writer.run()
         finally:
             writer.close()
@@ -28,7 +28,7 @@ class StreamRpc:
 async def _read(handle: StreamHandle, call: Call, writer: _Writer) -> None:
     read, end = call.read, call.end
     while True:
-        await handle.readable()
+        await handle.wait_until_readable()
         message = await read()
         if handle.ended:
             return
@@ -42,8 +42,8 @@ async def _read(handle: StreamHandle, call: Call, writer: _Writer) -> None:
 class _Writer:
     """Writes the frames of a stream, one after the other.
 
-    Events that are ready when commands have been read begin to be written there and then, before more is read, instead
-    of in the writer's next turn: a tenth of a round trip with one small inference.
+    If events are ready right after commands were read, the reader begins to write them before it reads on, instead of
+    leaving them to the writer's next turn. That saves a tenth of the round trip of one small inference.
     """
 
     def __init__(self, handle: StreamHandle, call: Call) -> None:
@@ -53,7 +53,7 @@ class _Writer:
         self._frame: EagerCoroutine | None = None
 
     async def run(self) -> None:
-        """Until the stream has ended, and the frame that the reader has begun is written."""
+        """Write until the stream has ended and the last frame is written, whether the reader or this task began it."""
         handle = self._handle
         while True:
             self.begin()
@@ -61,16 +61,16 @@ class _Writer:
                 await self._frame
                 self._frame = None
                 handle.flushed()
-            elif not await handle.changed() and self._frame is None:
+            elif not await handle.wait_for_events() and self._frame is None:
                 return
 
     def close(self) -> None:
-        """Write nothing more. A frame that the reader has begun may not be awaited yet."""
+        """Cancel the current write: the reader may have begun one that is not awaited yet."""
         if self._frame is not None:
             self._frame.cancel()
 
     def begin(self) -> None:
-        """Begin to write the events there are, unless a frame is being written."""
+        """Begin to write the events that are ready, unless a frame is already being written."""
         if self._frame is None and (events := self._handle.take()):
             self._frame = EagerCoroutine(self._write(self._encoder.encode(events)))
             self._handle.handed_off(events)

@@ -11,7 +11,7 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.native.commands import to_call
 from headrace.server.services.native.encoder import to_tensor
-from headrace.server.services.single import ANY_SIZE, single
+from headrace.server.services.single import NO_LIMIT_BYTES, run_single
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
@@ -24,20 +24,20 @@ class UnaryRpcs:
         self._streams = streams
 
     async def infer(self, message: bytes, call: Call) -> bytes:
-        """A stream of one ticket."""
+        """Run one inference."""
         request, tensors = parse_frame(message, pb.InferRequest())
-        described = to_call(request.call)
-        if described.keep or any(given.HasField("reference") for given in request.call.inputs):
-            raise InvalidArgument("a unary Infer cannot keep outputs or refer to them; open a stream for that")
+        to_run = to_call(request.call)
+        if to_run.keep or any(source.HasField("reference") for source in request.call.inputs):
+            raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
-        defined, timeout = DefinedCall(described, 0), min(timeouts, default=0.0)
+        defined, timeout = DefinedCall(to_run, 0), min(timeouts, default=0.0)
 
         def submit(core: Commands, stream: Stream, now: float) -> None:
-            core.open(stream, ordered=False, max_message_bytes=ANY_SIZE)
+            core.open(stream, ordered=False, max_message_bytes=NO_LIMIT_BYTES)
             charge = core.charge(len(message))
             core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
-        return _response(await single(self._streams, submit))
+        return _response(await run_single(self._streams, submit))
 
     async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[_describe(model) for model in self._streams.view.models])

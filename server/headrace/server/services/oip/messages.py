@@ -1,7 +1,7 @@
-"""A ModelInferRequest as bytes, split into what repeats from request to request and what does not.
+"""Splits the bytes of a ModelInferRequest into the description, which repeats from request to request, and the rest.
 
-What repeats (model, inputs, outputs) is one piece of bytes, so that it need not be looked at again. Small messages are
-parsed by protobuf; of large ones only the fields are walked, so that no tensor is copied.
+The description (model, inputs, outputs) stays a single bytes object, so that a known one need not be parsed again.
+Small messages are parsed by protobuf. In large ones only the fields are walked, so that no tensor is copied.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from headrace.wire.tensors import Buffer
 from headrace.wire.varints import read_varint
 
 MAX_PARSED_BYTES = 32 << 10
-"""Larger messages are walked: protobuf copies tensors twice, which takes longer from here on."""
-MAX_DESCRIBED_BYTES = 16 << 20
-"""Of a request, besides raw contents: typed contents are included."""
+"""Larger messages are walked: from this size on, that is faster than protobuf, which copies tensors twice."""
+MAX_NON_TENSOR_BYTES = 16 << 20
+"""The limit for a request without its raw contents. Typed contents count."""
 MAX_FIELDS = 8 * MAX_PORTS
-"""Of a walked request, unknown ones included."""
+"""The limit for a walked request. Unknown fields count."""
 
 _MODEL, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 8))
-_DESCRIBED = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
+_DESCRIPTION = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
 _COUNTED = {_PARAMETERS: "parameters", _INPUTS: "inputs", _OUTPUTS: "outputs", _RAW: "raw_input_contents"}
 _LENGTH_DELIMITED, _VARINT = 2, 0
 _FIXED_SIZES = {1: 8, 5: 4}
@@ -35,12 +35,12 @@ _NO_PARAMETERS: Parameters = {}
 
 
 class RequestParts(NamedTuple):
-    """`described` is a ModelInferRequest of the fields that repeat, `raw` are the raw contents.
+    """`description` is a ModelInferRequest that has only the fields that repeat; `raw` are the raw contents.
 
-    With an `error` only the id is set, if it could be read.
+    If there is an `error`, only the id is set, provided that it could be read.
     """
 
-    described: bytes = b""
+    description: bytes = b""
     id: bytes = b""
     parameters: Parameters = _NO_PARAMETERS
     raw: Sequence[Buffer] = ()
@@ -48,18 +48,18 @@ class RequestParts(NamedTuple):
 
 
 def split_request(message: bytes) -> RequestParts:
-    """Split a message; what is wrong with it is `error`."""
+    """Split a message. If it is not valid, the result has an `error`."""
     if len(message) <= MAX_PARSED_BYTES:
         try:
-            return _parsed(pb.ModelInferRequest.FromString(message), len(message))
+            return _parse(pb.ModelInferRequest.FromString(message), len(message))
         except DecodeError:
-            pass  # the walk finds out what is wrong
-    return _walked(message)
+            pass  # the walk finds the error
+    return _walk(message)
 
 
-def _parsed(request: pb.ModelInferRequest, size: int) -> RequestParts:
+def _parse(request: pb.ModelInferRequest, size: int) -> RequestParts:
     request_id = request.id.encode()
-    if size > 2 * MAX_PORTS:  # each element of a repeated field takes two bytes at least
+    if size > 2 * MAX_PORTS:  # each element of a repeated field takes at least two bytes
         for field in _COUNTED.values():
             if len(getattr(request, field)) > MAX_PORTS:
                 return RequestParts(id=request_id, error=_too_many(field))
@@ -73,9 +73,9 @@ def _parsed(request: pb.ModelInferRequest, size: int) -> RequestParts:
     return RequestParts(request.SerializeToString(), request_id, parameters, raw)
 
 
-def _walked(message: bytes) -> RequestParts:
+def _walk(message: bytes) -> RequestParts:
     view = memoryview(message)
-    described: list[memoryview] = []
+    description: list[memoryview] = []
     parameters: list[memoryview] = []
     raw: list[memoryview] = []
     request_id = b""
@@ -87,8 +87,8 @@ def _walked(message: bytes) -> RequestParts:
             key, at = read_varint(message, at)
             start, at = _value_bounds(message, key & 7, at)
             fields += 1
-            if key in _DESCRIBED:
-                described.append(view[first:at])
+            if key in _DESCRIPTION:
+                description.append(view[first:at])
             elif key == _RAW:
                 raw.append(view[start:at])
             elif key == _ID:
@@ -102,17 +102,17 @@ def _walked(message: bytes) -> RequestParts:
                     return RequestParts(id=request_id, error=_too_many(_COUNTED[key]))
             if fields > MAX_FIELDS:
                 return RequestParts(id=request_id, error=_too_many("fields", MAX_FIELDS))
-        size = sum(map(len, described)) + sum(map(len, parameters))
-        if size > MAX_DESCRIBED_BYTES:
-            large = f"a request has {size} bytes besides raw_input_contents; the limit is {MAX_DESCRIBED_BYTES}"
-            return RequestParts(id=request_id, error=InvalidArgument(large))
+        size = sum(map(len, description)) + sum(map(len, parameters))
+        if size > MAX_NON_TENSOR_BYTES:
+            too_large = f"a request has {size} bytes besides raw_input_contents; the limit is {MAX_NON_TENSOR_BYTES}"
+            return RequestParts(id=request_id, error=InvalidArgument(too_large))
         parsed = pb.ModelInferRequest.FromString(b"".join(parameters)).parameters if parameters else _NO_PARAMETERS
     except UnicodeDecodeError:
         return RequestParts(error=InvalidArgument("the id of a request is not valid UTF-8"))
     except (IndexError, DecodeError):
-        unreadable = f"a message of {len(message)} bytes is not a valid ModelInferRequest"
-        return RequestParts(id=request_id, error=InvalidArgument(unreadable))
-    return RequestParts(b"".join(described), request_id, parsed, raw)
+        not_valid = f"a message of {len(message)} bytes is not a valid ModelInferRequest"
+        return RequestParts(id=request_id, error=InvalidArgument(not_valid))
+    return RequestParts(b"".join(description), request_id, parsed, raw)
 
 
 def _too_many(what: str, limit: int = MAX_PORTS) -> InvalidArgument:
@@ -120,7 +120,7 @@ def _too_many(what: str, limit: int = MAX_PORTS) -> InvalidArgument:
 
 
 def _value_bounds(message: bytes, wire_type: int, at: int) -> tuple[int, int]:
-    """Where the value of a field starts and stops. Raises IndexError when the message ends before it does."""
+    """The start and the end of a field's value. Raises IndexError if the message ends before the value does."""
     if wire_type == _LENGTH_DELIMITED:
         size, start = read_varint(message, at)
         stop = start + size

@@ -1,4 +1,4 @@
-"""What the server is, which models it has, and what they take and give."""
+"""Metadata of the server and its models, and whether they are ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLATFORM = "openvino"
 
 
 class MetadataRpcs:
-    """`extensions` are the names of what the server has beyond the standard; `ready` says whether it wants work."""
+    """`extensions` names the server's extensions of the standard; `ready` says whether the server wants work."""
 
     def __init__(self, streams: Streams, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
         self._streams = streams
@@ -30,7 +30,7 @@ class MetadataRpcs:
         return pb.ServerReadyResponse(ready=self._ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """A model that is not there is not ready, which is no error."""
+        """A model that does not exist is not ready; this is not an error."""
         try:
             self._streams.view.models.find(request.name, request.version)
         except (NotFound, Unavailable):
@@ -94,7 +94,7 @@ def _data_type(datatype: Datatype) -> config_pb.DataType.ValueType:
 
 
 def _dims(port: Port) -> Sequence[int]:
-    """-1 where a dimension is dynamic, and alone where the rank is."""
+    """The dimensions, -1 for a dynamic one. A dynamic rank is a single -1."""
     if port.shape is None:
         return (-1,)
     return [dimension.min if dimension.static else -1 for dimension in port.shape]

@@ -1,4 +1,4 @@
-"""The parameters of a request: those that mean something here, and those that cannot be."""
+"""The parameters of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.limits import MAX_PRIORITY
 
 _INTEGERS = ("int64_param", "uint64_param")
-_KINDS = {
+_RESERVED = {
     "sequence_id": (*_INTEGERS, "string_param"),
     "sequence_start": ("bool_param",),
     "sequence_end": ("bool_param",),
@@ -19,39 +19,39 @@ _KINDS = {
     "binary_data_output": ("bool_param",),
     "triton_enable_empty_final_response": ("bool_param",),
 }
-"""Reserved parameters, and what they may hold."""
+"""Reserved parameters, and the fields that may hold their values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`timeout` in seconds, 0 for none; `priority` is the core's."""
+    """`timeout` is in seconds, 0 for none; `priority` is on the core's scale."""
 
     timeout: float = 0.0
     priority: int = 0
     sequence: str = ""
-    """The first parameter of a sequence that was given."""
+    """The name of the first parameter that makes the request part of a sequence, or empty."""
 
 
 NO_OPTIONS = Options()
 
 
 def read_options(parameters: Mapping[str, pb.InferParameter]) -> Options:
-    """What is not known is ignored, unless it is reserved. Raises InvalidArgument."""
+    """Read the parameters. Unknown ones are ignored, unless their names are reserved. Raises InvalidArgument."""
     for name in parameters:
         value = parameters[name]
         kind = value.WhichOneof("parameter_choice")
-        if name in _KINDS:
-            if kind not in _KINDS[name]:
-                takes = " or ".join(_KINDS[name])
-                raise InvalidArgument(f"parameter {quote(name)} is {kind or 'nothing'}, it takes {takes}")
+        if name in _RESERVED:
+            if kind not in _RESERVED[name]:
+                accepted = " or ".join(_RESERVED[name])
+                raise InvalidArgument(f"parameter {quote(name)} must be {accepted}, but it is {kind or 'empty'}")
         elif name.startswith("triton_"):
-            raise InvalidArgument(f"there is no parameter {quote(name)}; what begins with triton_ is reserved")
+            raise InvalidArgument(f"there is no parameter {quote(name)}; names that begin with triton_ are reserved")
     timeout, priority = _integer(parameters, "timeout"), _integer(parameters, "priority")
-    return Options(timeout * 1e-6, _urgency(priority), _sequence(parameters))
+    return Options(timeout * 1e-6, _core_priority(priority), _sequence(parameters))
 
 
 def _sequence(parameters: Mapping[str, pb.InferParameter]) -> str:
-    """The parameter that makes a request part of a sequence: an id of 0, or an empty one, is none."""
+    """The parameter that makes a request part of a sequence. An id that is 0 or empty does not."""
     for name in ("sequence_id", "sequence_start", "sequence_end"):
         if name in parameters:
             value = parameters[name]
@@ -67,10 +67,10 @@ def _integer(parameters: Mapping[str, pb.InferParameter], name: str) -> int:
     value = parameters[name]
     number = value.uint64_param if value.HasField("uint64_param") else value.int64_param
     if number < 0:
-        raise InvalidArgument(f"parameter {quote(name)} is {number}, it must not be negative")
+        raise InvalidArgument(f"parameter {quote(name)} is {number}; it must not be negative")
     return number
 
 
-def _urgency(priority: int) -> int:
-    """Theirs begin with 1, the most urgent, and 0 is none; the core's end with 9."""
+def _core_priority(priority: int) -> int:
+    """Triton's priorities begin with 1, the most urgent, and 0 means none. The core's most urgent priority is 9."""
     return max(0, MAX_PRIORITY + 1 - priority) if priority else 0

@@ -1,4 +1,4 @@
-"""The models that come and go, and the log's verbosity."""
+"""The RPCs that list, load and unload models, and that read and change the log settings."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.services.api import NO_CONTROL, Control
+from headrace.server.services.api import CONTROL_DISABLED, Control
 from headrace.server.services.gate import Gate
 from headrace.wire.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented, quote
 
 Settings = Mapping[str, pb.LogSettingsRequest.SettingValue]
 
-_VERBOSITIES = {
+_LEVEL_SETTINGS = {
     "log_verbose_level": ("uint32_param", logging.DEBUG),
     "log_info": ("bool_param", logging.INFO),
     "log_warning": ("bool_param", logging.WARNING),
     "log_error": ("bool_param", logging.ERROR),
 }
-"""What a setting holds, and the level of the messages that it turns on and off."""
-_CONSTANTS = {"log_format": "default", "log_file": ""}
-_STEP = 10
-"""From one level to the next."""
+"""The type of each setting, and the level of the messages that it turns on and off."""
+_FIXED_SETTINGS = {"log_format": "default", "log_file": ""}
+_LEVEL_STEP = 10
+"""The distance from one level of `logging` to the next."""
 
 
 class RepositoryRpcs:
-    """What may take long is given up when `gate` is shut: the server's end does not wait for a model."""
+    """Waiting for a model ends when `gate` closes: the server does not delay its end for that."""
 
     def __init__(self, control: Control, gate: Gate) -> None:
         self._control = control
@@ -45,7 +45,7 @@ class RepositoryRpcs:
         )
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
-        """Raises Unimplemented for parameters: a model is loaded as the operator has it."""
+        """Raises Unimplemented for parameters: the operator's configuration of a model cannot be overridden."""
         self._check_allowed()
         _check_repository(request.repository_name)
         _check_parameters(request.parameters)
@@ -53,7 +53,7 @@ class RepositoryRpcs:
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
-        """No model depends on another here."""
+        """`unload_dependents` is ignored, since no model depends on another."""
         self._check_allowed()
         _check_repository(request.repository_name)
         _check_parameters(name for name in request.parameters if name != "unload_dependents")
@@ -61,71 +61,70 @@ class RepositoryRpcs:
         return pb.RepositoryModelUnloadResponse()
 
     async def log_settings(self, request: pb.LogSettingsRequest) -> pb.LogSettingsResponse:
-        """Changes all that is asked for or, when any of it is wrong, nothing; then shows what holds."""
+        """Change all the settings or, if one of them is not valid, none. Returns the settings then in force."""
         for name in request.settings:
             _check_setting(name, request.settings[name])
         level = _level(request.settings, self._log.getEffectiveLevel())
-        if not _VERBOSITIES.keys().isdisjoint(request.settings):
+        if not _LEVEL_SETTINGS.keys().isdisjoint(request.settings):
             self._check_allowed()
             self._log.setLevel(level)
-        return _shown(self._log.getEffectiveLevel())
+        return _settings(self._log.getEffectiveLevel())
 
     def _check_allowed(self) -> None:
-        """Before anything else: who may not change anything learns nothing of what could be."""
+        """Called before any other check, so that a client without permission learns nothing from the errors."""
         if not self._control.allowed:
-            raise PermissionDenied(NO_CONTROL)
+            raise PermissionDenied(CONTROL_DISABLED)
 
 
 def _check_repository(name: str) -> None:
     if name:
-        raise NotFound(f"there is no repository {quote(name)}; the only one has no name")
+        raise NotFound(f"there is no repository {quote(name)}; the only repository has an empty name")
 
 
 def _check_parameters(names: Iterable[str]) -> None:
     name = next(iter(names), None)
     if name is not None:
-        raise Unimplemented(f"parameter {quote(name)} is not taken: models are loaded as they are on disk")
+        raise Unimplemented(f"parameter {quote(name)} is not supported: models are loaded as they are on disk")
 
 
 def _check_setting(name: str, value: pb.LogSettingsRequest.SettingValue) -> None:
     """Raises InvalidArgument."""
     kind = value.WhichOneof("parameter_choice")
-    if name in _VERBOSITIES:
-        wanted = _VERBOSITIES[name][0]
-    elif name in _CONSTANTS:
-        wanted = "string_param"
+    if name in _LEVEL_SETTINGS:
+        expected = _LEVEL_SETTINGS[name][0]
+    elif name in _FIXED_SETTINGS:
+        expected = "string_param"
     else:
-        raise InvalidArgument(f"there is no log setting {quote(name)}; there are {', '.join(_VERBOSITIES)}")
-    if kind != wanted:
-        raise InvalidArgument(f"log setting {name} is {kind or 'nothing'}, it takes {wanted}")
-    if name in _CONSTANTS and value.string_param != _CONSTANTS[name]:
-        raise InvalidArgument(f"log setting {name} cannot be changed: clients have no say in it")
+        raise InvalidArgument(f"there is no log setting {quote(name)}; the settings are {', '.join(_LEVEL_SETTINGS)}")
+    if kind != expected:
+        raise InvalidArgument(f"log setting {name} must be {expected}, but it is {kind or 'empty'}")
+    if name in _FIXED_SETTINGS and value.string_param != _FIXED_SETTINGS[name]:
+        raise InvalidArgument(f"log setting {name} cannot be changed by clients")
 
 
 def _level(settings: Settings, level: int) -> int:
-    """The level that checked settings turn one into. Whoever wants messages of a level wants those that are graver.
+    """The level that results from changing `level` by settings, whose types have been checked.
 
-    Raises InvalidArgument for settings that contradict this.
+    Messages of a level cannot be on while those of a more severe level are off. Raises InvalidArgument for that.
     """
     on: dict[int, str] = {}
     off: dict[int, str] = {}
-    for name, (kind, graveness) in _VERBOSITIES.items():
+    for name, (kind, severity) in _LEVEL_SETTINGS.items():
         if name in settings:
-            wanted = on if getattr(settings[name], kind) else off
-            wanted[graveness] = name
+            turned = on if getattr(settings[name], kind) else off
+            turned[severity] = name
     if on and off and min(on) < max(off):
         raise InvalidArgument(f"log setting {off[max(off)]} cannot be off while {on[min(on)]} is on")
     if off:
-        level = max(level, max(off) + _STEP)
+        level = max(level, max(off) + _LEVEL_STEP)
     return min(level, min(on)) if on else level
 
 
-def _shown(level: int) -> pb.LogSettingsResponse:
+def _settings(level: int) -> pb.LogSettingsResponse:
     response = pb.LogSettingsResponse()
-    for name, constant in _CONSTANTS.items():
-        response.settings[name].string_param = constant
-    for name, (kind, graveness) in _VERBOSITIES.items():
-        setattr(
-            response.settings[name], kind, int(level <= graveness) if kind == "uint32_param" else level <= graveness
-        )
+    for name, value in _FIXED_SETTINGS.items():
+        response.settings[name].string_param = value
+    for name, (kind, severity) in _LEVEL_SETTINGS.items():
+        on = level <= severity
+        setattr(response.settings[name], kind, int(on) if kind == "uint32_param" else on)
     return response

@@ -1,4 +1,4 @@
-"""`inference.GRPCInferenceService`, as a handler for a gRPC server."""
+"""`inference.GRPCInferenceService`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from headrace.server.services.call import Rpc, Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
+from headrace.server.services.oip.region_registry import RegionRegistry
 from headrace.server.services.oip.repository import RepositoryRpcs
-from headrace.server.services.oip.requests import Requests
-from headrace.server.services.oip.responses import Responses
-from headrace.server.services.oip.shared_memory import Regions, SharedMemoryRpcs
+from headrace.server.services.oip.requests import RequestReader
+from headrace.server.services.oip.responses import ResponseWriter
+from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
 from headrace.server.services.oip.statistics import StatisticsRpcs
 from headrace.server.services.oip.streaming import StreamInferRpc
-from headrace.server.services.rpcs import Rpcs
+from headrace.server.services.rpcs import RpcFactory
 from headrace.wire.errors import Unimplemented
 
 Handler = Callable[[Any], Awaitable[Message]]
@@ -38,32 +39,32 @@ PROBES = {"ServerLive", "ServerReady"}
 def open_inference_service(
     streams: Streams,
     control: Control,
-    regions: Regions | None,
+    regions: RegionRegistry | None,
     ready: Callable[[], bool],
-    rpcs: Rpcs,
-    probes: Rpcs,
+    rpcs: RpcFactory,
+    probes: RpcFactory,
 ) -> Service:
-    """Requests and responses of inferences come and go as bytes: they are counted before they are parsed.
+    """Messages with tensors are handled as bytes: their contents are counted before they are parsed.
 
-    `regions` None: shared memory is not allowed. `ready` says whether the server wants work.
+    `regions` is None if shared memory is not allowed. `ready` says whether the server wants work.
     """
-    requests, responses = Requests(regions, streams.view.queue), Responses()
+    requests, responses = RequestReader(regions, streams.view.queue), ResponseWriter()
     handlers = _handlers(streams, control, regions, ready, rpcs.gate)
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     methods: dict[str, Rpc] = {}
     for method in service.methods:
-        kind = probes if method.name in PROBES else rpcs
+        factory = probes if method.name in PROBES else rpcs
         handler = handlers.get(method.name) or _unimplemented(method.name)
-        methods[method.name] = kind.unary(handler, getattr(pb, method.input_type.name))
+        methods[method.name] = factory.unary(handler, getattr(pb, method.input_type.name))
     methods["ModelInfer"] = rpcs.raw_unary(InferRpc(streams, requests, responses).infer)
-    methods["ModelStreamInfer"] = rpcs.stream(StreamInferRpc(streams, requests, responses).stream)
+    methods["ModelStreamInfer"] = rpcs.bidirectional(StreamInferRpc(streams, requests, responses).stream)
     return Service(service.full_name, methods)
 
 
 def _handlers(
-    streams: Streams, control: Control, regions: Regions | None, ready: Callable[[], bool], gate: Gate
+    streams: Streams, control: Control, regions: RegionRegistry | None, ready: Callable[[], bool], gate: Gate
 ) -> dict[str, Handler]:
-    """Of the rpcs that carry no tensors."""
+    """The handlers of the RPCs that carry no tensors."""
     extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
     metadata = MetadataRpcs(streams, extensions, ready)
     repository, memory = RepositoryRpcs(control, gate), SharedMemoryRpcs(regions)

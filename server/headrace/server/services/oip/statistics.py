@@ -1,4 +1,4 @@
-"""What models have done, and how long that took."""
+"""The statistics of models: how many inferences they have run, and how long these took."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class StatisticsRpcs:
         self._streams = streams
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """Of all models, all versions of one, or one version."""
+        """The statistics of all models, of all versions of one model, or of one version. Raises NotFound."""
         models = self._streams.view.models
         if request.version and request.name:
             chosen = [models.find(request.name, request.version)]
@@ -29,30 +29,30 @@ class StatisticsRpcs:
 
 
 def _statistics(model: ModelQueue[Ticket], epoch: float) -> pb.ModelStatistics:
-    """`epoch`: what to add to the loop's time for seconds since 1970."""
-    found = model.statistics
+    """`epoch` is the time at which the event loop's clock was 0, in seconds since 1970."""
+    statistics = model.statistics
     return pb.ModelStatistics(
         name=model.spec.name,
         version=model.spec.version,
-        last_inference=0 if found.last is None else int((epoch + found.last) * 1e3),
-        inference_count=found.inferences,
-        execution_count=found.executions,
+        last_inference=0 if statistics.last is None else int((epoch + statistics.last) * 1e3),
+        inference_count=statistics.inferences,
+        execution_count=statistics.executions,
         inference_stats=pb.InferStatistics(
-            success=_duration(*found.success),
-            fail=_duration(*found.fail),
-            queue=_duration(*found.queue),
-            compute_input=_duration(*found.input),
-            compute_infer=_duration(*found.infer),
-            compute_output=_duration(*found.output),
+            success=_duration(*statistics.success),
+            fail=_duration(*statistics.fail),
+            queue=_duration(*statistics.queue),
+            compute_input=_duration(*statistics.input),
+            compute_infer=_duration(*statistics.infer),
+            compute_output=_duration(*statistics.output),
         ),
         batch_stats=[
             pb.InferBatchStatistics(
                 batch_size=size,
-                compute_input=_duration(count, taken),
-                compute_infer=_duration(count, inferred),
-                compute_output=_duration(count, read),
+                compute_input=_duration(count, input_seconds),
+                compute_infer=_duration(count, infer_seconds),
+                compute_output=_duration(count, output_seconds),
             )
-            for size, (count, taken, inferred, read) in found.batches.items()
+            for size, (count, input_seconds, infer_seconds, output_seconds) in statistics.batches.items()
         ],
     )
 

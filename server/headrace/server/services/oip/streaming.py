@@ -1,4 +1,4 @@
-"""`ModelStreamInfer`: a response for each request, in their order."""
+"""`ModelStreamInfer`: one response for each request, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
+from headrace.server.services.oip.descriptions import OutputOptions
 from headrace.server.services.oip.inference import check_sequence, submit
 from headrace.server.services.oip.messages import RequestParts, split_request
-from headrace.server.services.oip.requests import OutputOptions, Request, Requests
-from headrace.server.services.oip.responses import Responses, failure, in_stream
-from headrace.server.services.reading import reading
-from headrace.server.services.single import ANY_SIZE
+from headrace.server.services.oip.requests import Request, RequestReader
+from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
+from headrace.server.services.reader import reader_task
+from headrace.server.services.single import NO_LIMIT_BYTES
 from headrace.wire.errors import HeadraceError
 
 
 class _Pending(NamedTuple):
-    """A request without an answer."""
+    """A request that has no response yet."""
 
     tag: int
     id: bytes
@@ -31,83 +32,86 @@ class _Pending(NamedTuple):
 
 
 class StreamInferRpc:
-    def __init__(self, streams: Streams, requests: Requests, responses: Responses) -> None:
+    def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter) -> None:
         self._streams = streams
         self._requests = requests
         self._responses = responses
 
     async def stream(self, call: Call) -> None:
-        """Writes until the stream has ended, while a task of its own reads."""
+        """Handle a call: write until the stream has ended, while a task of its own reads."""
         session = _Session(self._streams, self._requests, self._responses, call)
         try:
-            async with reading(session.handle, session.read()):
+            async with reader_task(session.handle, session.read()):
                 await session.write()
-                if session.failed is not None:
-                    raise session.failed
+                if session.error is not None:
+                    raise session.error
         finally:
-            session.let_go()
+            session.release()
 
 
 class _Session:
-    """A stream. Its clients know no window, so reading pauses while that many requests are unanswered.
+    """One call of the RPC.
 
-    What is done at once is answered by the reader, before it reads on; that saves a turn of the event loop.
+    Its clients do not know of a window, so reading pauses while a full window of requests is unanswered. If a request
+    is done right after it was read, the reader writes its response before it reads on, which saves a turn of the event
+    loop.
     """
 
-    def __init__(self, streams: Streams, requests: Requests, responses: Responses, call: Call) -> None:
+    def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call) -> None:
         self.handle = streams.open(unary=True, window=streams.view.limits.window)
         self.handle.submit(_open)
-        self.failed: HeadraceError | None = None
-        """What the call ends with, if errors end it."""
+        self.error: HeadraceError | None = None
+        """The error that ends the call, if its client wants errors to end it."""
         self._streams = streams
         self._requests = requests
         self._responses = responses
         self._call = call
         self._pending: deque[_Pending] = deque()
         self._ended: dict[int, Event] = {}
-        """By tag: terminal events of pending requests that came before their turn, as refusals do."""
-        self._held: dict[int, Sequence[OutputOptions]] = {}
-        """By tag: outputs that may hold regions, until the request is answered."""
-        self._answering = asyncio.Lock()
+        """Terminal events of pending requests by tag. Those of refused requests come before it is their turn."""
+        self._acquired: dict[int, Sequence[OutputOptions]] = {}
+        """Output options, by tag, whose regions are released when the request is answered."""
+        self._writing = asyncio.Lock()
         self._answered: asyncio.Future[None] | None = None
-        """The reader waits for this while too many requests are pending."""
-        self._ends_at_errors = ("triton_grpc_error", "true") in call.metadata()
+        """The reader waits for this while the window is full."""
+        self._errors_end_call = ("triton_grpc_error", "true") in call.metadata()
 
     async def read(self) -> None:
+        """Submit requests until the client half-closes or the stream has ended."""
         handle, read, end = self.handle, self._call.read, self._call.end
-        # The next message arrives while one is run: it is asked for in advance.
-        ahead = EagerCoroutine(read())
+        # The read of the next message is already pending while a request runs.
+        next_message = EagerCoroutine(read())
         try:
             for tag in itertools.count(1):
                 while len(self._pending) >= handle.window:
                     self._answered = asyncio.get_running_loop().create_future()
                     await self._answered
-                more_arrived = ahead.ready
-                message = await ahead
+                more_arrived = next_message.ready
+                message = await next_message
                 if handle.ended:
                     return
                 if message is end:
                     handle.half_close()
                     return
-                ahead = EagerCoroutine(read())
+                next_message = EagerCoroutine(read())
                 handle.submit(self._submit, tag, message)
-                if handle.has_events and not (more_arrived or self._answering.locked()):
-                    await self._answer()
+                if handle.has_events and not (more_arrived or self._writing.locked()):
+                    await self._write_ready()
         finally:
-            ahead.cancel()
+            next_message.cancel()
 
     async def write(self) -> None:
-        """Until the stream has ended; an error may end it."""
-        while await self.handle.changed():
-            await self._answer()
-        async with self._answering:
-            # The reader may be writing the last answers.
+        """Write responses until the stream has ended. `error` is then set if an error has ended it."""
+        while await self.handle.wait_for_events():
+            await self._write_ready()
+        async with self._writing:
+            # The reader may be writing the last responses.
             pass
 
-    def let_go(self) -> None:
-        """Let go of the regions of requests that will not be answered."""
-        while self._held:
-            self._requests.let_go(self._held.popitem()[1])
+    def release(self) -> None:
+        """Release the regions of requests that will not be answered."""
+        while self._acquired:
+            self._requests.release(self._acquired.popitem()[1])
 
     def _submit(self, core: Commands, stream: Stream, now: float, tag: int, message: bytes) -> None:
         parts = split_request(message)
@@ -115,7 +119,7 @@ class _Session:
         try:
             request = self._read(parts)
             if outputs := request.outputs:
-                self._held[tag] = outputs
+                self._acquired[tag] = outputs
             check_sequence(self._streams.view.models, request)
             submit(core, stream, now, tag, request, len(message))
         except HeadraceError as error:
@@ -123,7 +127,7 @@ class _Session:
         self._pending.append(_Pending(tag, parts.id, outputs))
 
     def _read(self, parts: RequestParts) -> Request:
-        """Raises HeadraceError only: an unexpected error fails this request, and nothing has been admitted yet."""
+        """Decode a request. An unexpected error fails only this request: nothing has been admitted yet."""
         try:
             return self._requests.read(parts)
         except HeadraceError:
@@ -131,49 +135,49 @@ class _Session:
         except Exception as error:
             raise self._streams.incident(error) from None
 
-    async def _answer(self) -> None:
-        """Write the answers whose turn has come."""
+    async def _write_ready(self) -> None:
+        """Write the responses whose turn it is."""
         handle = self.handle
-        async with self._answering:
+        async with self._writing:
             while events := handle.take():
                 for event in events:
                     self._ended[event.tag] = event
-                answers = self._take_turns()
-                handle.handed_off([event for _, event in answers])
-                for pending, event in answers:
-                    message = self._message(pending, event)
-                    if self.failed is not None:
+                ready = self._take_ready()
+                handle.handed_off([event for _, event in ready])
+                for pending, event in ready:
+                    message = self._encode(pending, event)
+                    if self.error is not None:
                         handle.close()
                         return
                     await self._call.write(message)
                 handle.flushed()
 
-    def _take_turns(self) -> list[tuple[_Pending, Event]]:
-        """The pending requests whose turn has come, with their events."""
-        answers: list[tuple[_Pending, Event]] = []
+    def _take_ready(self) -> list[tuple[_Pending, Event]]:
+        """Take the pending requests whose turn it is, with their events."""
+        ready: list[tuple[_Pending, Event]] = []
         while self._pending and self._pending[0].tag in self._ended:
             pending = self._pending.popleft()
-            answers.append((pending, self._ended.pop(pending.tag)))
+            ready.append((pending, self._ended.pop(pending.tag)))
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
-        return answers
+        return ready
 
-    def _message(self, pending: _Pending, event: Event) -> bytes:
-        """The answer to a request; sets `failed` where an error ends the stream."""
+    def _encode(self, pending: _Pending, event: Event) -> bytes:
+        """The response to a request. Sets `error` if it is an error that ends the call."""
         try:
             if isinstance(event, Failed):
                 raise event.error
             assert isinstance(event, Done)
-            return in_stream(self._responses.write(event, pending.id, pending.outputs))
+            return stream_response(self._responses.write(event, pending.id, pending.outputs))
         except Exception as error:
-            known = error if isinstance(error, HeadraceError) else self._streams.incident(error)
-            if self._ends_at_errors:
-                self.failed = known
-            return failure(known, pending.id)
+            to_send = error if isinstance(error, HeadraceError) else self._streams.incident(error)
+            if self._errors_end_call:
+                self.error = to_send
+            return stream_error(to_send, pending.id)
         finally:
             if pending.outputs:
-                self._requests.let_go(self._held.pop(pending.tag))
+                self._requests.release(self._acquired.pop(pending.tag))
 
 
 def _open(core: Commands, stream: Stream, _now: float) -> None:
-    core.open(stream, ordered=True, max_message_bytes=ANY_SIZE)
+    core.open(stream, ordered=True, max_message_bytes=NO_LIMIT_BYTES)

@@ -1,4 +1,4 @@
-"""Tensors whose elements came one by one (`InferTensorContents`), as the bytes that raw contents would have been."""
+"""Converts typed contents (`InferTensorContents`), which list elements one by one, into the bytes of raw contents."""
 
 from __future__ import annotations
 
@@ -28,51 +28,53 @@ _FIELDS = {
     Datatype.BYTES: "bytes_contents",
 }
 MAX_ELEMENTS = 1 << 22
-"""Of an input: they are read one by one, 50 ns each, and everybody waits."""
-_WIDE: dict[str, npt.DTypeLike] = {"int_contents": np.int32, "uint_contents": np.uint32}
-"""What holds the elements of fields that smaller datatypes share."""
+"""The limit for an input. Elements are read one by one, at 50 ns each, while the event loop does nothing else."""
+_SHARED_FIELD_DTYPES: dict[str, npt.DTypeLike] = {"int_contents": np.int32, "uint_contents": np.uint32}
+"""The dtypes of the fields that several datatypes share."""
 
 
 def has_contents(contents: pb.InferTensorContents) -> bool:
-    """Whether it has any element."""
+    """Whether there are any elements."""
     return bool(contents.ListFields())
 
 
 def contents_to_bytes(name: str, datatype: Datatype, shape: Sequence[int], contents: pb.InferTensorContents) -> bytes:
-    """The bytes of the input `name`. Raises InvalidArgument for contents that do not fit datatype and shape."""
-    what = f"input {quote(name)}"
+    """The bytes of the input `name`. Raises InvalidArgument if the contents do not match its datatype and shape."""
+    owner = f"input {quote(name)}"
     try:
         count = element_count(shape)
     except InvalidArgument as error:
-        raise InvalidArgument(f"{what}: {error.message}") from None
+        raise InvalidArgument(f"{owner}: {error.message}") from None
     filled = contents.ListFields()
     if not filled and not count:
         return b""
     field = _FIELDS.get(datatype)
     if field is None:
-        raise InvalidArgument(f"{what}: {datatype.name} has no typed contents; send it in raw_input_contents")
+        raise InvalidArgument(f"{owner}: {datatype.name} has no typed contents; use raw_input_contents")
     if len(filled) > 1:
-        found = " and ".join(descriptor.name for descriptor, _ in filled)
-        raise InvalidArgument(f"{what} has {found}; {datatype.name} takes {field} alone")
+        fields = " and ".join(descriptor.name for descriptor, _ in filled)
+        raise InvalidArgument(f"{owner} has {fields}; {datatype.name} uses only {field}")
     if filled and filled[0][0].name != field:
-        raise InvalidArgument(f"{what} has {filled[0][0].name}, where {datatype.name} takes {field}")
+        raise InvalidArgument(f"{owner} has {filled[0][0].name}; {datatype.name} uses {field}")
     elements: Sequence[Any] = filled[0][1] if filled else ()
     if len(elements) != count:
-        wanted = f"where {datatype.name}{list(shape)} takes {count}"
-        raise InvalidArgument(f"{what} has {len(elements)} elements in {field}, {wanted}")
+        raise InvalidArgument(
+            f"{owner} has {len(elements)} elements in {field}; {datatype.name}{list(shape)} takes {count}"
+        )
     if count > MAX_ELEMENTS:
-        more = f"{field} of at most {MAX_ELEMENTS} are taken; send it in raw_input_contents"
-        raise InvalidArgument(f"{what} has {count} elements, {more}")
-    array = np.fromiter(elements, _WIDE.get(field, numpy_dtype(datatype)), count)
+        raise InvalidArgument(
+            f"{owner} has {count} elements in {field}; the limit is {MAX_ELEMENTS}, so use raw_input_contents"
+        )
+    array = np.fromiter(elements, _SHARED_FIELD_DTYPES.get(field, numpy_dtype(datatype)), count)
     if datatype is Datatype.BYTES:
         return encode_bytes(array)
-    return bytes(to_wire(_narrowed(what, datatype, array))[2])
+    return bytes(to_wire(_narrow(owner, datatype, array))[2])
 
 
-def _narrowed(what: str, datatype: Datatype, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same values in their datatype. Raises InvalidArgument for the first one that does not fit."""
+def _narrow(owner: str, datatype: Datatype, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values in the dtype of their datatype. Raises InvalidArgument for the first one that does not fit."""
     narrow = array.astype(numpy_dtype(datatype), copy=False)
     if narrow is not array and not np.array_equal(narrow, array):
         at = int((narrow != array).argmax())
-        raise InvalidArgument(f"{what}: value {array[at]} of element {at} does not fit {datatype.name}")
+        raise InvalidArgument(f"{owner}: element {at} is {array[at]}, which does not fit in {datatype.name}")
     return narrow

@@ -1,4 +1,4 @@
-"""What the streams of both protocols share: a task that reads, while the handler writes."""
+"""A task that reads the messages of a stream while its handler writes. The streams of both protocols use it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from headrace.wire.errors import Unavailable
 
 
 @asynccontextmanager
-async def reading(handle: StreamHandle, read: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run `read` in a task while the block runs; its failure ends the stream. Closes the stream on the way out.
+async def reader_task(handle: StreamHandle, read: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `read` in a task while the block runs; if it fails, the stream ends. Closes the stream at the end.
 
-    Raises what the reader failed with. Raises Unavailable when the stream has ended although its client has not
-    half-closed: the client may have sent more that was never read, and must not take silence for an answer.
+    Raises the reader's error. Raises Unavailable when the stream has ended although its client has not half-closed: the
+    client may have sent more that was never read, and must not mistake silence for an answer.
     """
     reader = asyncio.create_task(_read(handle, read))
-    failed: BaseException | None = None
+    error: BaseException | None = None
     try:
         yield
     finally:
@@ -27,9 +27,9 @@ async def reading(handle: StreamHandle, read: Coroutine[None, None, None]) -> As
         reader.cancel()
         await asyncio.wait([reader])
         if not reader.cancelled():
-            failed = reader.exception()
-    if failed is not None:
-        raise failed
+            error = reader.exception()
+    if error is not None:
+        raise error
     if not handle.half_closed:
         raise Unavailable(STOPPING)
 

@@ -1,4 +1,4 @@
-"""Typed contents become the bytes of raw contents."""
+"""Typed contents are converted to the bytes of raw contents."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def contents(**fields: Any) -> pb.InferTensorContents:
 
 
 @pytest.mark.parametrize(("datatype", "field", "values"), VALUES, ids=lambda each: getattr(each, "name", None))
-def test_each_datatype_has_its_field(datatype: Datatype, field: str, values: list[Any]) -> None:
-    given = contents(**{field: values})
-    assert has_contents(given)
-    assert contents_to_bytes("x", datatype, (1, 3), given) == np.array(values, numpy_dtype(datatype)).tobytes()
+def test_each_datatype_has_a_field(datatype: Datatype, field: str, values: list[Any]) -> None:
+    typed = contents(**{field: values})
+    assert has_contents(typed)
+    assert contents_to_bytes("x", datatype, (1, 3), typed) == np.array(values, numpy_dtype(datatype)).tobytes()
 
 
-def test_bytes_stand_behind_their_lengths() -> None:
-    given = contents(bytes_contents=[b"one", b"", b"\xff\0"])
+def test_each_bytes_element_follows_its_length() -> None:
+    typed = contents(bytes_contents=[b"one", b"", b"\xff\0"])
     expected = b"\x03\0\0\0one\0\0\0\0\x02\0\0\0\xff\0"
-    assert contents_to_bytes("x", Datatype.BYTES, (3,), given) == expected
+    assert contents_to_bytes("x", Datatype.BYTES, (3,), typed) == expected
     assert expected == encode_bytes(np.array([b"one", b"", b"\xff\0"], np.object_))
 
 
@@ -64,38 +64,38 @@ def test_an_empty_tensor_has_no_contents(datatype: Datatype) -> None:
             Datatype.FP16,
             (1,),
             {"fp32_contents": [1.0]},
-            "input 'x': FP16 has no typed contents; send it in raw_input_contents",
+            "input 'x': FP16 has no typed contents; use raw_input_contents",
         ),
-        (Datatype.BF16, (1,), {}, "input 'x': BF16 has no typed contents; send it in raw_input_contents"),
+        (Datatype.BF16, (1,), {}, "input 'x': BF16 has no typed contents; use raw_input_contents"),
         (
             Datatype.FP32,
             (1,),
             {"fp64_contents": [1.0]},
-            "input 'x' has fp64_contents, where FP32 takes fp32_contents",
+            "input 'x' has fp64_contents; FP32 uses fp32_contents",
         ),
-        (Datatype.FP32, (0,), {"int_contents": [1]}, "input 'x' has int_contents, where FP32 takes fp32_contents"),
+        (Datatype.FP32, (0,), {"int_contents": [1]}, "input 'x' has int_contents; FP32 uses fp32_contents"),
         (
             Datatype.INT8,
             (1,),
             {"int_contents": [1], "uint_contents": [1]},
-            "input 'x' has int_contents and uint_contents; INT8 takes int_contents alone",
+            "input 'x' has int_contents and uint_contents; INT8 uses only int_contents",
         ),
         (
             Datatype.INT32,
             (2, 2),
             {"int_contents": [1, 2, 3]},
-            "input 'x' has 3 elements in int_contents, where INT32[2, 2] takes 4",
+            "input 'x' has 3 elements in int_contents; INT32[2, 2] takes 4",
         ),
-        (Datatype.BYTES, (2,), {}, "input 'x' has 0 elements in bytes_contents, where BYTES[2] takes 2"),
-        (Datatype.INT8, (2,), {"int_contents": [1, 128]}, "input 'x': value 128 of element 1 does not fit INT8"),
-        (Datatype.INT8, (1,), {"int_contents": [-129]}, "input 'x': value -129 of element 0 does not fit INT8"),
-        (Datatype.INT16, (1,), {"int_contents": [2**15]}, "input 'x': value 32768 of element 0 does not fit INT16"),
-        (Datatype.UINT8, (1,), {"uint_contents": [256]}, "input 'x': value 256 of element 0 does not fit UINT8"),
+        (Datatype.BYTES, (2,), {}, "input 'x' has 0 elements in bytes_contents; BYTES[2] takes 2"),
+        (Datatype.INT8, (2,), {"int_contents": [1, 128]}, "input 'x': element 1 is 128, which does not fit in INT8"),
+        (Datatype.INT8, (1,), {"int_contents": [-129]}, "input 'x': element 0 is -129, which does not fit in INT8"),
+        (Datatype.INT16, (1,), {"int_contents": [2**15]}, "input 'x': element 0 is 32768, which does not fit in INT16"),
+        (Datatype.UINT8, (1,), {"uint_contents": [256]}, "input 'x': element 0 is 256, which does not fit in UINT8"),
         (
             Datatype.UINT16,
             (1,),
             {"uint_contents": [2**32 - 1]},
-            "input 'x': value 4294967295 of element 0 does not fit UINT16",
+            "input 'x': element 0 is 4294967295, which does not fit in UINT16",
         ),
         (Datatype.INT8, (-1,), {"int_contents": [1]}, "input 'x': shape [-1] has the negative dimension -1"),
         (
@@ -112,7 +112,7 @@ def test_an_empty_tensor_has_no_contents(datatype: Datatype) -> None:
         ),
     ],
 )
-def test_contents_that_do_not_fit_are_named(
+def test_contents_that_do_not_match_datatype_and_shape_are_refused(
     datatype: Datatype, shape: tuple[int, ...], fields: dict[str, list[Any]], message: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=f"^{re.escape(message)}$"):
@@ -120,9 +120,7 @@ def test_contents_that_do_not_fit_are_named(
 
 
 def test_a_huge_shape_allocates_nothing() -> None:
-    with pytest.raises(
-        InvalidArgument, match=rf"has 1 elements in fp64_contents, where FP64\[{2**59}\] takes {2**59}$"
-    ):
+    with pytest.raises(InvalidArgument, match=rf"has 1 elements in fp64_contents; FP64\[{2**59}\] takes {2**59}$"):
         contents_to_bytes("x", Datatype.FP64, (2**59,), contents(fp64_contents=[1.0]))
 
 
@@ -132,8 +130,11 @@ def test_unknown_fields_are_not_contents() -> None:
     assert contents_to_bytes("x", Datatype.FP32, (0,), unknown) == b""
 
 
-def test_the_number_of_elements_is_bounded() -> None:
+def test_the_number_of_elements_is_limited() -> None:
     count = MAX_ELEMENTS + 1
     contents = pb.InferTensorContents(bool_contents=np.zeros(count, np.bool_))
-    with pytest.raises(InvalidArgument, match=f"input 'x' has {count} elements.* raw_input_contents"):
+    with pytest.raises(
+        InvalidArgument,
+        match=f"input 'x' has {count} elements in bool_contents; the limit is {MAX_ELEMENTS}, .* raw_input_contents",
+    ):
         contents_to_bytes("x", Datatype.BOOL, [count], contents)

@@ -1,0 +1,100 @@
+"""The shared memory regions that clients have registered."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+
+from headrace.server.services.oip.region import Region, open_region
+from headrace.wire.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, quote
+
+MAX_REGIONS = 1024
+MAX_NAME_CHARACTERS = 255
+
+SHARED_MEMORY_DISABLED = "this server does not allow shared memory; start it with --shared-memory"
+
+
+class RegionRegistry:
+    """The regions of all clients, by name.
+
+    While a request runs, a region may be unregistered and its name registered by another client. So a request acquires
+    the regions that it will write to, instead of looking up their names later.
+    """
+
+    def __init__(self) -> None:
+        self._regions: dict[str, Region] = {}
+        self._open = 0
+        """Open descriptors: more than there are names while requests hold regions that are no longer registered."""
+        # Connections need descriptors too.
+        self._max_open = min(MAX_REGIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Register `byte_size` bytes at `offset` of the shared memory object `key`.
+
+        Raises a HeadraceError that says what is wrong, and then nothing has changed.
+        """
+        if not 0 < len(name) <= MAX_NAME_CHARACTERS:
+            raise InvalidArgument(
+                f"the name of a shared memory region has {len(name)} characters; it must have 1 to "
+                f"{MAX_NAME_CHARACTERS}"
+            )
+        if name in self._regions:
+            raise FailedPrecondition(f"shared memory region {quote(name)} is already registered; unregister it first")
+        if self._open >= self._max_open:
+            raise ResourceExhausted(
+                f"{self._max_open} shared memory regions are registered or in use, which is the limit"
+            )
+        self._regions[name] = open_region(name, key, offset, byte_size)
+        self._open += 1
+
+    def unregister(self, name: str) -> None:
+        """Unregister a region, or all regions if the name is empty. A region that is not registered is ignored.
+
+        The name is free at once; requests in flight that hold the region still write to it.
+        """
+        for each in [name] if name else list(self._regions):
+            region = self._regions.pop(each, None)
+            if region is not None:
+                self.release(region)
+
+    def status(self, name: str) -> Sequence[Region]:
+        """One region, or all regions if the name is empty. Raises NotFound."""
+        return [self._find(name)] if name else list(self._regions.values())
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Read a part of a region. Raises NotFound if it is not registered; otherwise like `Region.read`."""
+        return self._find(name).read(offset, size)
+
+    def acquire(self, name: str, offset: int, size: int) -> Region:
+        """A region that stays open until `release` is called, once for each call of `acquire`.
+
+        Raises what reading these bytes would raise.
+        """
+        region = self._find(name)
+        region.object_offset(offset, size)
+        region.holders += 1
+        return region
+
+    def release(self, region: Region) -> None:
+        """Undo one `acquire`. The last release closes the descriptor."""
+        region.holders -= 1
+        if not region.holders:
+            os.close(region.descriptor)
+            self._open -= 1
+
+    def close(self) -> None:
+        self.unregister("")
+
+    def _find(self, name: str) -> Region:
+        region = self._regions.get(name)
+        if region is None:
+            raise NotFound(f"there is no shared memory region {quote(name)}")
+        return region
+
+    def __len__(self) -> int:
+        return len(self._regions)
+
+    def __repr__(self) -> str:
+        nbytes = sum(region.byte_size for region in self._regions.values())
+        return f"<RegionRegistry {len(self)} regions, {nbytes} bytes, {self._open} descriptors>"
