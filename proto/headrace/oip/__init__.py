@@ -1,4 +1,5 @@
 """The Open Inference Protocol, package `inference`, and the modules generated from its .proto files.
 
-Protobuf knows each symbol once per process: whoever imports this cannot load another library's stubs of it as well.
+Protobuf allows each symbol only once per process: a program that imports this package cannot also import another
+library's stubs of the protocol.
 """

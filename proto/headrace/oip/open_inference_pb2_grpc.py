@@ -236,7 +236,7 @@ class GRPCInferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CudaSharedMemoryStatus(self, request, context):
-        """Not implemented: there is no CUDA here, and traces are the operator's.
+        """Not implemented: the server does not use CUDA, and only its operator controls traces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

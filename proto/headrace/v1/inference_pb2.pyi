@@ -3,14 +3,15 @@
 isort:skip_file
 The native contract of Headrace: streaming inference with tickets.
 
-A stream carries frames. A frame holds every command (or event) that is ready, so that many small inferences share the
-cost of one message, and beside them the bytes of their tensors. Nothing waits to fill a frame.
+A stream carries frames. A frame holds all commands (or events) that are ready, so that many small inferences share
+the cost of one message, followed by the bytes of their tensors. Nothing waits for a frame to fill up.
 
-Why the layout is flat: parsing a message is nearly free, touching its fields from a scripting language is the cost.
-So the most frequent command (an Infer by number) and the most frequent event (a Done) are scalar fields of Command and
-Event themselves, tags have a fixed width, what repeats is described once under a number, and tensor bytes stand at the
-top level of a frame, where one look takes all the small ones and where a large one can be found, and used in place,
-without parsing. Measured against bytes nested in each tensor: half the cost to build, half to read.
+The layout is flat because parsing a message is nearly free, while accessing its fields from a scripting language is
+expensive. So the most frequent command (an Infer by number) and the most frequent event (a Done) are scalar fields
+of Command and Event themselves, tags have a fixed width, and repeated descriptions are sent once under a number. The
+bytes of tensors are at the top level of a frame: small ones are read in one access, and a large one can be located
+and used in place without parsing. Compared with bytes nested in each tensor, this halves the cost of building a
+message, and of reading one.
 """
 
 from collections import abc as abc
@@ -37,47 +38,47 @@ class _CodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Code.ValueType], 
     DESCRIPTOR: descriptor.EnumDescriptor
     OK: _Code.ValueType  # 0
     CANCELLED: _Code.ValueType  # 1
-    """An Infer or Fetch that the client cancelled."""
+    """The client cancelled the Infer or Fetch."""
     INVALID_ARGUMENT: _Code.ValueType  # 3
-    """Content: names, datatypes, shapes, sizes, numbers that were never defined."""
+    """The content is wrong: names, datatypes, shapes, sizes, or numbers that were never defined."""
     DEADLINE_EXCEEDED: _Code.ValueType  # 4
     """The timeout has passed."""
     NOT_FOUND: _Code.ValueType  # 5
-    """No such model, version or kept output."""
+    """There is no such model, version or kept output."""
     PERMISSION_DENIED: _Code.ValueType  # 7
     RESOURCE_EXHAUSTED: _Code.ValueType  # 8
-    """Window, queue bytes, kept bytes or the size of a message."""
+    """A limit is exceeded: the window, the bytes of inputs, the bytes of kept outputs, or the size of a message."""
     FAILED_PRECONDITION: _Code.ValueType  # 9
-    """A reference to what is not kept, or whose ticket failed."""
+    """A reference to an output that is not kept, or whose ticket has failed."""
     UNIMPLEMENTED: _Code.ValueType  # 12
     INTERNAL: _Code.ValueType  # 13
-    """The server's fault; the message holds an id that the server's log explains."""
+    """The server has failed. The message contains an id under which the server's log has the details."""
     UNAVAILABLE: _Code.ValueType  # 14
-    """Loading, draining or stopped."""
+    """The model is loading or unloaded, or the server is draining or stopped."""
     UNAUTHENTICATED: _Code.ValueType  # 16
 
 class Code(_Code, metaclass=_CodeEnumTypeWrapper):
-    """The numbers are those of google.rpc.Code."""
+    """The numbers equal those of google.rpc.Code."""
 
 OK: Code.ValueType  # 0
 CANCELLED: Code.ValueType  # 1
-"""An Infer or Fetch that the client cancelled."""
+"""The client cancelled the Infer or Fetch."""
 INVALID_ARGUMENT: Code.ValueType  # 3
-"""Content: names, datatypes, shapes, sizes, numbers that were never defined."""
+"""The content is wrong: names, datatypes, shapes, sizes, or numbers that were never defined."""
 DEADLINE_EXCEEDED: Code.ValueType  # 4
 """The timeout has passed."""
 NOT_FOUND: Code.ValueType  # 5
-"""No such model, version or kept output."""
+"""There is no such model, version or kept output."""
 PERMISSION_DENIED: Code.ValueType  # 7
 RESOURCE_EXHAUSTED: Code.ValueType  # 8
-"""Window, queue bytes, kept bytes or the size of a message."""
+"""A limit is exceeded: the window, the bytes of inputs, the bytes of kept outputs, or the size of a message."""
 FAILED_PRECONDITION: Code.ValueType  # 9
-"""A reference to what is not kept, or whose ticket failed."""
+"""A reference to an output that is not kept, or whose ticket has failed."""
 UNIMPLEMENTED: Code.ValueType  # 12
 INTERNAL: Code.ValueType  # 13
-"""The server's fault; the message holds an id that the server's log explains."""
+"""The server has failed. The message contains an id under which the server's log has the details."""
 UNAVAILABLE: Code.ValueType  # 14
-"""Loading, draining or stopped."""
+"""The model is loading or unloaded, or the server is draining or stopped."""
 UNAUTHENTICATED: Code.ValueType  # 16
 
 class _Datatype:
@@ -103,7 +104,7 @@ class _DatatypeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Datatype.Valu
     BYTES: _Datatype.ValueType  # 14
 
 class Datatype(_Datatype, metaclass=_DatatypeEnumTypeWrapper):
-    """The names of the Open Inference Protocol."""
+    """The names are those of the Open Inference Protocol."""
 
 DATATYPE_UNSPECIFIED: Datatype.ValueType  # 0
 BOOL: Datatype.ValueType  # 1
@@ -126,8 +127,9 @@ class ClientFrame(message.Message):
     """---------------------------------------------------------------------------------------------------------------------
     Frames
 
-    At most 1,024 commands, at most 16,384 tensors, and at most 1 MiB besides the bytes of tensors; a message that is not
-    so, or is no ClientFrame, admits nothing and is answered with one Failed, tag 0, INVALID_ARGUMENT. The stream lives on.
+    A frame has at most 1,024 commands, at most 16,384 tensors, and at most 1 MiB besides the bytes of tensors. If a
+    message exceeds these limits or is not a valid ClientFrame, none of its commands takes effect, and the server answers
+    with one Failed with tag 0 and INVALID_ARGUMENT. The stream continues.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -138,9 +140,9 @@ class ClientFrame(message.Message):
     def commands(self) -> containers.RepeatedCompositeFieldContainer[Command]: ...
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """The bytes of the inline inputs of this frame's Infers: each Infer takes the next `Command.tensors` of them.
-        Row-major, little-endian, without padding. BOOL is one byte, 0 or 1. BYTES is, per element, a 4-byte little-endian
-        length and then that many bytes.
+        """The bytes of the inline inputs of this frame's Infers: each Infer uses the next `Command.tensors` entries.
+        Elements are row-major and little-endian, without padding. A BOOL element is one byte, 0 or 1. A BYTES element is a
+        4-byte little-endian length, followed by that number of bytes.
         """
 
     def __init__(
@@ -165,8 +167,8 @@ class ServerFrame(message.Message):
     def events(self) -> containers.RepeatedCompositeFieldContainer[Event]: ...
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """The bytes of the outputs of this frame's Done and Fetched events: each takes as many as its layout describes in
-        `sent`, in that order. Laid out as in ClientFrame.
+        """The bytes of the outputs of this frame's Done and Fetched events: each event uses the next entries, one for each
+        tensor in `sent` of its layout, in that order. The format is that of ClientFrame.tensors.
         """
 
     def __init__(
@@ -184,7 +186,7 @@ class ServerFrame(message.Message):
 @typing.final
 class Command(message.Message):
     """---------------------------------------------------------------------------------------------------------------------
-    What the client says
+    Commands of the client
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -196,50 +198,56 @@ class Command(message.Message):
     class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[Command._Kind.ValueType], builtins.type):
         DESCRIPTOR: descriptor.EnumDescriptor
         INFER: Command._Kind.ValueType  # 0
-        """Run a defined call. Uses: tag, call, tensors, sources, timeout_us, priority."""
+        """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
         DEFINE: Command._Kind.ValueType  # 1
-        """Describe a call under a number of 1 or more, before it is used. Uses: call, define. It has no ticket and is not
-        answered; a number may be defined again, and what was admitted before keeps the description that it was admitted
-        with. A call that names what does not exist is answered when it is used. At most 1,024 numbers a stream, and
-        4 MiB of descriptions: more is Failed, tag 0, RESOURCE_EXHAUSTED.
+        """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
+        ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
+        If a call names something that does not exist, the error comes when the call is used. A stream may define at most
+        1,024 numbers and 4 MiB of descriptions; a definition beyond that is answered with Failed, tag 0,
+        RESOURCE_EXHAUSTED.
         """
         FETCH: Command._Kind.ValueType  # 2
-        """Send a kept output, or a part of it. Uses: tag (of its own), fetch. It counts in the window, waits for a source
-        that is in flight, may be repeated, and ends with Fetched or Failed; what is not there is NOT_FOUND.
+        """Send a kept output, or a part of it. Fields: tag (its own), fetch. A Fetch counts toward the window, waits if its
+        source is in flight, and ends with Fetched or Failed (NOT_FOUND if the output is not kept). An output may be
+        fetched more than once.
         """
         RELEASE: Command._Kind.ValueType  # 3
-        """Let go of kept outputs. Uses: tag (of the ticket that keeps them), release. Before that ticket has ended, this
-        means that only those that already refer to an output still get it. Not answered; what is not there is ignored.
+        """Release kept outputs. Fields: tag (of the ticket that keeps them), release. If that ticket has not ended, only
+        tickets that already refer to an output still receive it. There is no answer; outputs that are not kept are
+        ignored.
         """
         CANCEL: Command._Kind.ValueType  # 4
-        """End the ticket `tag` at once with CANCELLED, unless it has ended. Uses: tag. Not answered otherwise."""
+        """End the ticket `tag` at once with CANCELLED. Fields: tag. If the ticket has already ended, there is no answer."""
         OPEN: Command._Kind.ValueType  # 5
-        """Legal only as the first command of a stream, and optional. Uses: open.
-        A kind that the server does not know is answered with Failed, tag 0, UNIMPLEMENTED.
+        """Set the options of the stream. Optional, and valid only as the first command. Fields: open.
+        An unknown kind is answered with Failed, tag 0, UNIMPLEMENTED.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     INFER: Command.Kind.ValueType  # 0
-    """Run a defined call. Uses: tag, call, tensors, sources, timeout_us, priority."""
+    """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
     DEFINE: Command.Kind.ValueType  # 1
-    """Describe a call under a number of 1 or more, before it is used. Uses: call, define. It has no ticket and is not
-    answered; a number may be defined again, and what was admitted before keeps the description that it was admitted
-    with. A call that names what does not exist is answered when it is used. At most 1,024 numbers a stream, and
-    4 MiB of descriptions: more is Failed, tag 0, RESOURCE_EXHAUSTED.
+    """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
+    ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
+    If a call names something that does not exist, the error comes when the call is used. A stream may define at most
+    1,024 numbers and 4 MiB of descriptions; a definition beyond that is answered with Failed, tag 0,
+    RESOURCE_EXHAUSTED.
     """
     FETCH: Command.Kind.ValueType  # 2
-    """Send a kept output, or a part of it. Uses: tag (of its own), fetch. It counts in the window, waits for a source
-    that is in flight, may be repeated, and ends with Fetched or Failed; what is not there is NOT_FOUND.
+    """Send a kept output, or a part of it. Fields: tag (its own), fetch. A Fetch counts toward the window, waits if its
+    source is in flight, and ends with Fetched or Failed (NOT_FOUND if the output is not kept). An output may be
+    fetched more than once.
     """
     RELEASE: Command.Kind.ValueType  # 3
-    """Let go of kept outputs. Uses: tag (of the ticket that keeps them), release. Before that ticket has ended, this
-    means that only those that already refer to an output still get it. Not answered; what is not there is ignored.
+    """Release kept outputs. Fields: tag (of the ticket that keeps them), release. If that ticket has not ended, only
+    tickets that already refer to an output still receive it. There is no answer; outputs that are not kept are
+    ignored.
     """
     CANCEL: Command.Kind.ValueType  # 4
-    """End the ticket `tag` at once with CANCELLED, unless it has ended. Uses: tag. Not answered otherwise."""
+    """End the ticket `tag` at once with CANCELLED. Fields: tag. If the ticket has already ended, there is no answer."""
     OPEN: Command.Kind.ValueType  # 5
-    """Legal only as the first command of a stream, and optional. Uses: open.
-    A kind that the server does not know is answered with Failed, tag 0, UNIMPLEMENTED.
+    """Set the options of the stream. Optional, and valid only as the first command. Fields: open.
+    An unknown kind is answered with Failed, tag 0, UNIMPLEMENTED.
     """
 
     KIND_FIELD_NUMBER: builtins.int
@@ -255,21 +263,28 @@ class Command(message.Message):
     OPEN_FIELD_NUMBER: builtins.int
     kind: Command.Kind.ValueType
     tag: builtins.int
-    """Chosen by the client, not 0, unique among the tickets of its stream that are in flight or have kept outputs."""
+    """Chosen by the client. It must not be 0, and must be unique among the tickets of the stream that are in flight or
+    have kept outputs.
+    """
     call: builtins.int
     """The number of a call."""
     tensors: builtins.int
-    """How many of the frame's tensors belong to this Infer. It must be the number of the call's inline inputs; it is said
-    here so that one wrong command does not shift the tensors of the next ones.
+    """The number of the frame's tensors that belong to this Infer. It must equal the number of the call's inline inputs.
+    It is repeated here so that one wrong command does not shift the tensors of the commands after it.
     """
     timeout_us: builtins.int
-    """Microseconds from arrival until the ticket ends with DEADLINE_EXCEEDED, waiting included. 0 is none."""
+    """The time from arrival, in microseconds, after which the ticket ends with DEADLINE_EXCEEDED. It includes waiting. 0
+    means no timeout.
+    """
     priority: builtins.int
-    """0 to 9. A larger number is started sooner; a source inherits the highest priority of those that wait for it."""
+    """0 to 9. Tickets with a larger number start sooner. A source inherits the highest priority of the tickets that wait
+    for it.
+    """
     @builtins.property
     def sources(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """The tags of the tickets whose kept outputs are the call's reference inputs, in the order of the call's inputs.
-        Each must be live in this stream and keep that output (else FAILED_PRECONDITION, naming tag and output).
+        Each ticket must be live in this stream and keep that output; otherwise the error is FAILED_PRECONDITION, and its
+        message names tag and output.
         """
 
     @builtins.property
@@ -308,9 +323,11 @@ class Open(message.Message):
     ORDERED_FIELD_NUMBER: builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
     ordered: builtins.bool
-    """Ends of Infers, failures included, come in submission order. Fetched and refusals never wait their turn."""
+    """The terminal events of Infers, including failures, are sent in submission order. Fetched events and refusals never
+    wait for their turn.
+    """
     max_message_bytes: builtins.int
-    """The largest message that the client takes, in bytes; 0 means 4 MiB, gRPC's default. At least 64 KiB."""
+    """The largest message that the client accepts, in bytes: at least 64 KiB. 0 means 4 MiB, gRPC's default."""
     def __init__(
         self,
         *,
@@ -325,7 +342,7 @@ class Open(message.Message):
 
 @typing.final
 class Call(message.Message):
-    """What repeats from inference to inference."""
+    """The description of an inference, which repeats from one inference to the next."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -337,20 +354,22 @@ class Call(message.Message):
     KEEP_FIELD_NUMBER: builtins.int
     model: builtins.str
     version: builtins.str
-    """Empty: the newest one at the moment of admission. A ticket keeps the version that it was admitted with."""
+    """Empty means the newest version at the moment of admission. A ticket keeps the version that it was admitted with."""
     all_outputs: builtins.bool
-    """Send every output, in the order of the model."""
+    """Send all outputs, in the order of the model."""
     @builtins.property
     def inputs(self) -> containers.RepeatedCompositeFieldContainer[Input]:
-        """Every input of the model, once each, in any order. Any name of a port is accepted."""
+        """Every input of the model exactly once, in any order. An input may be given by any of its port's names."""
 
     @builtins.property
     def outputs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The outputs that a Done carries, in this order; exact: none listed, none sent. INVALID_ARGUMENT beside all_outputs."""
+        """The outputs to send with Done, in this order. If the list is empty, none is sent. INVALID_ARGUMENT together with
+        all_outputs.
+        """
 
     @builtins.property
     def keep(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The outputs that stay on the server when the ticket has ended."""
+        """The outputs that stay on the server after the ticket has ended."""
 
     def __init__(
         self,
@@ -401,7 +420,7 @@ class Input(message.Message):
 
 @typing.final
 class Inline(message.Message):
-    """The bytes come with each Infer."""
+    """The bytes of the input are sent with each Infer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -410,7 +429,7 @@ class Inline(message.Message):
     datatype: Datatype.ValueType
     @builtins.property
     def shape(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """In elements; no negative dimensions."""
+        """Dimensions in elements, none of them negative."""
 
     def __init__(
         self,
@@ -426,16 +445,18 @@ class Inline(message.Message):
 
 @typing.final
 class Reference(message.Message):
-    """The input is a kept output of an earlier ticket of this stream, named by Command.sources: no copy, no round trip."""
+    """The input is a kept output of an earlier ticket of this stream, named by Command.sources. It needs neither a copy nor
+    a round trip.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
     OUTPUT_FIELD_NUMBER: builtins.int
     TAKE_FIELD_NUMBER: builtins.int
     output: builtins.str
-    """The name of the output as its own ticket's model names it (any of its names)."""
+    """Any of the names that the earlier ticket's model has for the output."""
     take: builtins.bool
-    """Release that output in the same step, so that it lives no longer than this run."""
+    """Release the output in the same step, so that it is kept no longer than this run."""
     def __init__(
         self,
         *,
@@ -450,7 +471,9 @@ class Reference(message.Message):
 
 @typing.final
 class Zeros(message.Message):
-    """The input is all zeros, which nobody has to send: how a recurrence begins. Not for BYTES; at most 64 MiB a call."""
+    """The input is all zeros and is not sent, for example the initial state of a recurrence. Not for BYTES. At most 64 MiB
+    for each call.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -482,7 +505,7 @@ class Fetch(message.Message):
     output: builtins.str
     @builtins.property
     def slices(self) -> containers.RepeatedCompositeFieldContainer[Slice]:
-        """One for each leading axis; axes that are not named are whole. Empty: the whole output."""
+        """One slice for each leading axis. The remaining axes are sent whole; without slices, the whole output is sent."""
 
     def __init__(
         self,
@@ -499,7 +522,7 @@ class Fetch(message.Message):
 
 @typing.final
 class Slice(message.Message):
-    """Elements start, start+1, ... stop-1 of an axis: 0 <= start <= stop <= the axis (else INVALID_ARGUMENT)."""
+    """Elements start, start+1, ... stop-1 of an axis: 0 <= start <= stop <= size of the axis. Otherwise INVALID_ARGUMENT."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -526,7 +549,7 @@ class Release(message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     @builtins.property
     def outputs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Empty: all that the ticket keeps."""
+        """Empty means all kept outputs of the ticket."""
 
     def __init__(
         self,
@@ -542,7 +565,7 @@ class Release(message.Message):
 @typing.final
 class Event(message.Message):
     """---------------------------------------------------------------------------------------------------------------------
-    What the server says
+    Events of the server
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -554,44 +577,48 @@ class Event(message.Message):
     class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[Event._Kind.ValueType], builtins.type):
         DESCRIPTOR: descriptor.EnumDescriptor
         DONE: Event._Kind.ValueType  # 0
-        """An Infer has run. Uses: tag, layout, waiting_us, queued_us, running_us."""
+        """An Infer has run. Fields: tag, layout, waiting_us, queued_us, running_us."""
         FAILED: Event._Kind.ValueType  # 1
-        """The tag's ticket ended without a result, was refused, or (tag 0) a command could not have a ticket: bytes that are
-        no frame, tag 0, a tag that is live, Open out of place, an unknown kind. Uses: tag, failure.
+        """The ticket with this tag has ended without a result, or was refused. Tag 0: a command could not have a ticket,
+        because the message was not a valid frame, the tag was 0 or already live, Open was not the first command, or the
+        kind was unknown. Fields: tag, failure.
         """
         FETCHED: Event._Kind.ValueType  # 2
-        """A Fetch has its output. Uses: tag, layout (one tensor)."""
+        """The output of a Fetch. Fields: tag, layout (with one tensor)."""
         LAYOUT: Event._Kind.ValueType  # 3
-        """Describe a layout under a number, before it is used. Uses: layout, define. At most 1,024 numbers; the server
-        starts again from 1 then.
+        """Defines a layout under a number, before the number is used. Fields: layout, define. There are at most 1,024
+        numbers; after that, the server reuses them, and defines them anew.
         """
         HELLO: Event._Kind.ValueType  # 4
-        """The first event of a stream. Uses: hello."""
+        """The first event of a stream. Fields: hello."""
         DRAINING: Event._Kind.ValueType  # 5
-        """The server is stopping: new Infers are refused with UNAVAILABLE, Fetch, Release and Cancel go on. The stream ends
-        when nothing is in flight and nothing is kept (with UNAVAILABLE, so that an Infer which was not read is not taken
-        for one that was) or the client has half-closed. Uses: grace_us, where the largest number is for ever.
+        """The server is stopping. New Infers are refused with UNAVAILABLE; Fetch, Release and Cancel still work. The stream
+        ends when nothing is in flight and either nothing is kept or the client has half-closed. If the client has not
+        half-closed, the status is UNAVAILABLE, so that an Infer which the server never read is not mistaken for one that
+        it did. Fields: grace_us, where the largest number means forever.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     DONE: Event.Kind.ValueType  # 0
-    """An Infer has run. Uses: tag, layout, waiting_us, queued_us, running_us."""
+    """An Infer has run. Fields: tag, layout, waiting_us, queued_us, running_us."""
     FAILED: Event.Kind.ValueType  # 1
-    """The tag's ticket ended without a result, was refused, or (tag 0) a command could not have a ticket: bytes that are
-    no frame, tag 0, a tag that is live, Open out of place, an unknown kind. Uses: tag, failure.
+    """The ticket with this tag has ended without a result, or was refused. Tag 0: a command could not have a ticket,
+    because the message was not a valid frame, the tag was 0 or already live, Open was not the first command, or the
+    kind was unknown. Fields: tag, failure.
     """
     FETCHED: Event.Kind.ValueType  # 2
-    """A Fetch has its output. Uses: tag, layout (one tensor)."""
+    """The output of a Fetch. Fields: tag, layout (with one tensor)."""
     LAYOUT: Event.Kind.ValueType  # 3
-    """Describe a layout under a number, before it is used. Uses: layout, define. At most 1,024 numbers; the server
-    starts again from 1 then.
+    """Defines a layout under a number, before the number is used. Fields: layout, define. There are at most 1,024
+    numbers; after that, the server reuses them, and defines them anew.
     """
     HELLO: Event.Kind.ValueType  # 4
-    """The first event of a stream. Uses: hello."""
+    """The first event of a stream. Fields: hello."""
     DRAINING: Event.Kind.ValueType  # 5
-    """The server is stopping: new Infers are refused with UNAVAILABLE, Fetch, Release and Cancel go on. The stream ends
-    when nothing is in flight and nothing is kept (with UNAVAILABLE, so that an Infer which was not read is not taken
-    for one that was) or the client has half-closed. Uses: grace_us, where the largest number is for ever.
+    """The server is stopping. New Infers are refused with UNAVAILABLE; Fetch, Release and Cancel still work. The stream
+    ends when nothing is in flight and either nothing is kept or the client has half-closed. If the client has not
+    half-closed, the status is UNAVAILABLE, so that an Infer which the server never read is not mistaken for one that
+    it did. Fields: grace_us, where the largest number means forever.
     """
 
     KIND_FIELD_NUMBER: builtins.int
@@ -607,13 +634,15 @@ class Event(message.Message):
     kind: Event.Kind.ValueType
     tag: builtins.int
     layout: builtins.int
-    """The number of a layout; 0 is the layout without tensors."""
+    """The number of a layout. 0 is the layout without tensors."""
     waiting_us: builtins.int
-    """Where a done ticket's time went, in microseconds: until its sources were there, until a slot was free, in the runtime."""
+    """How a ticket that is done spent its time, in microseconds: waiting for its sources, queued for a free slot, and
+    running.
+    """
     queued_us: builtins.int
     running_us: builtins.int
     grace_us: builtins.int
-    """How long until what is left fails with UNAVAILABLE, in microseconds."""
+    """The time until the remaining tickets fail with UNAVAILABLE, in microseconds."""
     @builtins.property
     def failure(self) -> Failure: ...
     @builtins.property
@@ -648,7 +677,7 @@ class Layout(message.Message):
     KEPT_FIELD_NUMBER: builtins.int
     @builtins.property
     def sent(self) -> containers.RepeatedCompositeFieldContainer[Tensor]:
-        """The tensors that come with the event, in the order of ServerFrame.tensors."""
+        """The tensors that are sent with the event, in the order of ServerFrame.tensors."""
 
     @builtins.property
     def kept(self) -> containers.RepeatedCompositeFieldContainer[Tensor]:
@@ -699,9 +728,9 @@ class Failure(message.Message):
     RETRYABLE_FIELD_NUMBER: builtins.int
     code: Code.ValueType
     message: builtins.str
-    """A sentence that names what is wrong."""
+    """A sentence that says what is wrong."""
     retryable: builtins.bool
-    """The same command may succeed later."""
+    """Whether the same command may succeed later."""
     def __init__(
         self,
         *,
@@ -725,17 +754,21 @@ class Hello(message.Message):
     KEEP_BYTES_FIELD_NUMBER: builtins.int
     KEEP_US_FIELD_NUMBER: builtins.int
     version: builtins.str
-    """Of the server's software."""
+    """The version of the server."""
     window: builtins.int
-    """How many tickets of this stream may be in flight; kept outputs do not count. One more is refused with
-    RESOURCE_EXHAUSTED.
+    """The number of tickets of this stream that may be in flight. Kept outputs do not count. Any further ticket is
+    refused with RESOURCE_EXHAUSTED.
     """
     max_message_bytes: builtins.int
-    """The largest message that the server takes. gRPC ends a stream that sends a larger one."""
+    """The largest message that the server accepts, in bytes. gRPC ends a stream that sends a larger one."""
     keep_bytes: builtins.int
-    """The most bytes that this stream may keep. What does not fit fails with RESOURCE_EXHAUSTED; nothing waits for quota."""
+    """The number of bytes that this stream may keep. A ticket whose kept outputs exceed it fails with RESOURCE_EXHAUSTED;
+    nothing waits for quota.
+    """
     keep_us: builtins.int
-    """How long an output is kept after its ticket's end or its last use, in microseconds; the largest number is for ever."""
+    """How long an output is kept after its ticket has ended or after its last use, in microseconds. The largest number
+    means forever.
+    """
     def __init__(
         self,
         *,
@@ -754,7 +787,7 @@ class Hello(message.Message):
 @typing.final
 class InferRequest(message.Message):
     """---------------------------------------------------------------------------------------------------------------------
-    Beside the stream
+    Unary calls
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -764,15 +797,15 @@ class InferRequest(message.Message):
     TIMEOUT_US_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
     timeout_us: builtins.int
-    """As in Command. The deadline of the call itself counts as well."""
+    """See Command. The deadline of the gRPC call also applies."""
     priority: builtins.int
     @builtins.property
     def call(self) -> Call:
-        """Every input inline or zeros; nothing kept."""
+        """Every input is inline or zeros, and `keep` is empty."""
 
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """One for each inline input, in the order of the call."""
+        """The bytes of each inline input, in the order of the call. The format is that of ClientFrame.tensors."""
 
     def __init__(
         self,
@@ -802,7 +835,7 @@ class InferResponse(message.Message):
     def outputs(self) -> containers.RepeatedCompositeFieldContainer[Tensor]: ...
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """One for each output."""
+        """The bytes of each output."""
 
     def __init__(
         self,
@@ -857,7 +890,7 @@ class DescribeModelRequest(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
-    """Empty: the newest."""
+    """Empty means the newest version."""
     def __init__(
         self,
         *,
@@ -883,11 +916,11 @@ class ModelDescription(message.Message):
     name: builtins.str
     version: builtins.str
     has_variables: builtins.bool
-    """The model has variables of its own. They are reset before each run; a state that should live on is an output that is
-    kept and an input that refers to it.
+    """Whether the model has variables, which are reset before each run. To carry state from one inference to the next,
+    keep an output and refer to it by an input.
     """
     slots: builtins.int
-    """InferRequests: how many inferences of the model run at once."""
+    """The number of InferRequests: how many runs of the model can be in progress at the same time."""
     @builtins.property
     def inputs(self) -> containers.RepeatedCompositeFieldContainer[Port]: ...
     @builtins.property
@@ -918,15 +951,15 @@ class Port(message.Message):
     ANY_RANK_FIELD_NUMBER: builtins.int
     NAMES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """The first of `names`; input_N or output_N when the model gives none."""
+    """The first of the model's names for the port, or input_N or output_N if the model does not name it."""
     datatype: Datatype.ValueType
     any_rank: builtins.bool
-    """Any shape is taken; `shape` is empty."""
+    """Whether any shape is accepted, of any rank. `shape` is then empty."""
     @builtins.property
     def shape(self) -> containers.RepeatedCompositeFieldContainer[Dimension]: ...
     @builtins.property
     def names(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Every name that is accepted, sorted."""
+        """All accepted names, sorted."""
 
     def __init__(
         self,
@@ -945,7 +978,7 @@ class Port(message.Message):
 
 @typing.final
 class Dimension(message.Message):
-    """A static dimension has min = max. A dynamic one without bound has max = -1."""
+    """A static dimension has min = max. An unbounded dynamic dimension has max = -1."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -992,11 +1025,12 @@ class ServerStatusResponse(message.Message):
     version: builtins.str
     draining: builtins.bool
     streams: builtins.int
-    """Streams that are open, unary calls included."""
+    """The number of open streams. A unary call counts as one."""
     tickets_in_flight: builtins.int
     kept_bytes: builtins.int
-    """Of kept outputs, and of inputs that wait or run."""
+    """The bytes of kept outputs."""
     queued_bytes: builtins.int
+    """The bytes of the inputs of tickets that are waiting, queued or running."""
     @builtins.property
     def models(self) -> containers.RepeatedCompositeFieldContainer[ModelStatus]: ...
     def __init__(
@@ -1036,18 +1070,20 @@ class ModelStatus(message.Message):
     slots_free: builtins.int
     slots_running: builtins.int
     slots_stopping: builtins.int
-    """Cancelled or expired, until the runtime lets go."""
+    """Slots whose tickets were cancelled or have expired, until the runtime has stopped the run."""
     tickets_queued: builtins.int
     inferences: builtins.int
-    """Since the model was loaded: tickets done, tickets that ended otherwise, and the runs that those done have shared."""
+    """Since the model was loaded: the tickets that are done, the tickets that ended otherwise, and the runs that the
+    former have shared.
+    """
     failures: builtins.int
     executions: builtins.int
     slots_restoring: builtins.int
-    """A failed run has left the compiled model of these slots in a state that would make later runs wrong. They are used
-    again when they were restored.
+    """Slots whose compiled model was left by a failed run in a state that would make later runs wrong. They are used
+    again once they are restored.
     """
     restorations: builtins.int
-    """How often that has happened since the model was loaded."""
+    """The number of restorations since the model was loaded."""
     def __init__(
         self,
         *,

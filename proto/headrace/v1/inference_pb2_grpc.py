@@ -65,40 +65,42 @@ class InferenceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Stream(self, request_iterator, context):
-        """Commands in, events out. Commands take effect in the order in which they were written, inside a frame and between
-        frames. The server speaks first (Hello). The stream ends with OK after the client has half-closed and every ticket
-        has had its terminal event; with UNAVAILABLE when the server stops before: what has no answer then will get none.
+        """Accepts commands and returns events. Commands take effect in the order in which they were written, both within a
+        frame and across frames. The server sends the first message (Hello). The stream ends with OK after the client has
+        half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that;
+        tickets without a terminal event then never get one.
 
-        Errors of commands are events; the status of the call itself is not OK only when the transport failed
-        (RESOURCE_EXHAUSTED: a message over Hello.max_message_bytes), the server was stopped, or the client cancelled.
+        Errors of commands are events. The call itself ends with an error only if the transport fails (RESOURCE_EXHAUSTED:
+        a message exceeds Hello.max_message_bytes), the server is stopped, or the client cancels the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Infer(self, request, context):
-        """One inference, for scripts. No keep, no references. Errors are the status of the call, with the codes of Code.
+        """Runs one inference, for scripts. It can neither keep outputs nor refer to kept outputs. An error is the status of
+        the call, with a code of Code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """The models that are served, in the order of their names.
+        """Lists the models that are served, sorted by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeModel(self, request, context):
-        """One model. NOT_FOUND when there is no such model or version.
+        """Describes one model. NOT_FOUND if there is no such model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ServerStatus(self, request, context):
-        """What the server holds at this moment: for operators and tests.
+        """Reports the current load of the server, for operators and tests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

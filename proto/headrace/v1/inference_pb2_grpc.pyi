@@ -3,14 +3,15 @@
 isort:skip_file
 The native contract of Headrace: streaming inference with tickets.
 
-A stream carries frames. A frame holds every command (or event) that is ready, so that many small inferences share the
-cost of one message, and beside them the bytes of their tensors. Nothing waits to fill a frame.
+A stream carries frames. A frame holds all commands (or events) that are ready, so that many small inferences share
+the cost of one message, followed by the bytes of their tensors. Nothing waits for a frame to fill up.
 
-Why the layout is flat: parsing a message is nearly free, touching its fields from a scripting language is the cost.
-So the most frequent command (an Infer by number) and the most frequent event (a Done) are scalar fields of Command and
-Event themselves, tags have a fixed width, what repeats is described once under a number, and tensor bytes stand at the
-top level of a frame, where one look takes all the small ones and where a large one can be found, and used in place,
-without parsing. Measured against bytes nested in each tensor: half the cost to build, half to read.
+The layout is flat because parsing a message is nearly free, while accessing its fields from a scripting language is
+expensive. So the most frequent command (an Infer by number) and the most frequent event (a Done) are scalar fields
+of Command and Event themselves, tags have a fixed width, and repeated descriptions are sent once under a number. The
+bytes of tensors are at the top level of a frame: small ones are read in one access, and a large one can be located
+and used in place without parsing. Compared with bytes nested in each tensor, this halves the cost of building a
+message, and of reading one.
 """
 
 from collections import abc as abc
@@ -42,41 +43,47 @@ class InferenceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> InferenceAsyncStub: ...
     Stream: grpc.StreamStreamMultiCallable[inference_pb2.ClientFrame, inference_pb2.ServerFrame]
-    """Commands in, events out. Commands take effect in the order in which they were written, inside a frame and between
-    frames. The server speaks first (Hello). The stream ends with OK after the client has half-closed and every ticket
-    has had its terminal event; with UNAVAILABLE when the server stops before: what has no answer then will get none.
+    """Accepts commands and returns events. Commands take effect in the order in which they were written, both within a
+    frame and across frames. The server sends the first message (Hello). The stream ends with OK after the client has
+    half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that;
+    tickets without a terminal event then never get one.
 
-    Errors of commands are events; the status of the call itself is not OK only when the transport failed
-    (RESOURCE_EXHAUSTED: a message over Hello.max_message_bytes), the server was stopped, or the client cancelled.
+    Errors of commands are events. The call itself ends with an error only if the transport fails (RESOURCE_EXHAUSTED:
+    a message exceeds Hello.max_message_bytes), the server is stopped, or the client cancels the call.
     """
     Infer: grpc.UnaryUnaryMultiCallable[inference_pb2.InferRequest, inference_pb2.InferResponse]
-    """One inference, for scripts. No keep, no references. Errors are the status of the call, with the codes of Code."""
+    """Runs one inference, for scripts. It can neither keep outputs nor refer to kept outputs. An error is the status of
+    the call, with a code of Code.
+    """
     ListModels: grpc.UnaryUnaryMultiCallable[inference_pb2.ListModelsRequest, inference_pb2.ListModelsResponse]
-    """The models that are served, in the order of their names."""
+    """Lists the models that are served, sorted by name."""
     DescribeModel: grpc.UnaryUnaryMultiCallable[inference_pb2.DescribeModelRequest, inference_pb2.ModelDescription]
-    """One model. NOT_FOUND when there is no such model or version."""
+    """Describes one model. NOT_FOUND if there is no such model or version."""
     ServerStatus: grpc.UnaryUnaryMultiCallable[inference_pb2.ServerStatusRequest, inference_pb2.ServerStatusResponse]
-    """What the server holds at this moment: for operators and tests."""
+    """Reports the current load of the server, for operators and tests."""
 
 @typing.type_check_only
 class InferenceAsyncStub(InferenceStub):
     def __init__(self, channel: aio.Channel) -> None: ...
     Stream: aio.StreamStreamMultiCallable[inference_pb2.ClientFrame, inference_pb2.ServerFrame]  # type: ignore[assignment]
-    """Commands in, events out. Commands take effect in the order in which they were written, inside a frame and between
-    frames. The server speaks first (Hello). The stream ends with OK after the client has half-closed and every ticket
-    has had its terminal event; with UNAVAILABLE when the server stops before: what has no answer then will get none.
+    """Accepts commands and returns events. Commands take effect in the order in which they were written, both within a
+    frame and across frames. The server sends the first message (Hello). The stream ends with OK after the client has
+    half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that;
+    tickets without a terminal event then never get one.
 
-    Errors of commands are events; the status of the call itself is not OK only when the transport failed
-    (RESOURCE_EXHAUSTED: a message over Hello.max_message_bytes), the server was stopped, or the client cancelled.
+    Errors of commands are events. The call itself ends with an error only if the transport fails (RESOURCE_EXHAUSTED:
+    a message exceeds Hello.max_message_bytes), the server is stopped, or the client cancels the call.
     """
     Infer: aio.UnaryUnaryMultiCallable[inference_pb2.InferRequest, inference_pb2.InferResponse]  # type: ignore[assignment]
-    """One inference, for scripts. No keep, no references. Errors are the status of the call, with the codes of Code."""
+    """Runs one inference, for scripts. It can neither keep outputs nor refer to kept outputs. An error is the status of
+    the call, with a code of Code.
+    """
     ListModels: aio.UnaryUnaryMultiCallable[inference_pb2.ListModelsRequest, inference_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models that are served, in the order of their names."""
+    """Lists the models that are served, sorted by name."""
     DescribeModel: aio.UnaryUnaryMultiCallable[inference_pb2.DescribeModelRequest, inference_pb2.ModelDescription]  # type: ignore[assignment]
-    """One model. NOT_FOUND when there is no such model or version."""
+    """Describes one model. NOT_FOUND if there is no such model or version."""
     ServerStatus: aio.UnaryUnaryMultiCallable[inference_pb2.ServerStatusRequest, inference_pb2.ServerStatusResponse]  # type: ignore[assignment]
-    """What the server holds at this moment: for operators and tests."""
+    """Reports the current load of the server, for operators and tests."""
 
 class InferenceServicer(metaclass=abc_1.ABCMeta):
     @abc_1.abstractmethod
@@ -85,12 +92,13 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[inference_pb2.ClientFrame],
         context: _ServicerContext,
     ) -> typing.Union[abc.Iterator[inference_pb2.ServerFrame], abc.AsyncIterator[inference_pb2.ServerFrame]]:
-        """Commands in, events out. Commands take effect in the order in which they were written, inside a frame and between
-        frames. The server speaks first (Hello). The stream ends with OK after the client has half-closed and every ticket
-        has had its terminal event; with UNAVAILABLE when the server stops before: what has no answer then will get none.
+        """Accepts commands and returns events. Commands take effect in the order in which they were written, both within a
+        frame and across frames. The server sends the first message (Hello). The stream ends with OK after the client has
+        half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that;
+        tickets without a terminal event then never get one.
 
-        Errors of commands are events; the status of the call itself is not OK only when the transport failed
-        (RESOURCE_EXHAUSTED: a message over Hello.max_message_bytes), the server was stopped, or the client cancelled.
+        Errors of commands are events. The call itself ends with an error only if the transport fails (RESOURCE_EXHAUSTED:
+        a message exceeds Hello.max_message_bytes), the server is stopped, or the client cancels the call.
         """
 
     @abc_1.abstractmethod
@@ -99,7 +107,9 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request: inference_pb2.InferRequest,
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.InferResponse, abc.Awaitable[inference_pb2.InferResponse]]:
-        """One inference, for scripts. No keep, no references. Errors are the status of the call, with the codes of Code."""
+        """Runs one inference, for scripts. It can neither keep outputs nor refer to kept outputs. An error is the status of
+        the call, with a code of Code.
+        """
 
     @abc_1.abstractmethod
     def ListModels(
@@ -107,7 +117,7 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request: inference_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.ListModelsResponse, abc.Awaitable[inference_pb2.ListModelsResponse]]:
-        """The models that are served, in the order of their names."""
+        """Lists the models that are served, sorted by name."""
 
     @abc_1.abstractmethod
     def DescribeModel(
@@ -115,7 +125,7 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request: inference_pb2.DescribeModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.ModelDescription, abc.Awaitable[inference_pb2.ModelDescription]]:
-        """One model. NOT_FOUND when there is no such model or version."""
+        """Describes one model. NOT_FOUND if there is no such model or version."""
 
     @abc_1.abstractmethod
     def ServerStatus(
@@ -123,6 +133,6 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request: inference_pb2.ServerStatusRequest,
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.ServerStatusResponse, abc.Awaitable[inference_pb2.ServerStatusResponse]]:
-        """What the server holds at this moment: for operators and tests."""
+        """Reports the current load of the server, for operators and tests."""
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...
