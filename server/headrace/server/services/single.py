@@ -10,7 +10,7 @@ from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.wire.errors import Unavailable
 
-NO_LIMIT_BYTES = (1 << 31) - 1
+UNLIMITED_BYTES = (1 << 31) - 1
 """The largest message for clients whose own limit is unknown: gRPC enforces that limit at the client."""
 
 P = ParamSpec("P")

@@ -11,7 +11,7 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.native.commands import to_call
 from headrace.server.services.native.encoder import to_tensor
-from headrace.server.services.single import NO_LIMIT_BYTES, run_single
+from headrace.server.services.single import UNLIMITED_BYTES, run_single
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
@@ -26,14 +26,14 @@ class UnaryRpcs:
     async def infer(self, message: bytes, call: Call) -> bytes:
         """Run one inference."""
         request, tensors = parse_frame(message, pb.InferRequest())
-        to_run = to_call(request.call)
-        if to_run.keep or any(source.HasField("reference") for source in request.call.inputs):
+        core_call = to_call(request.call)
+        if core_call.keep or any(source.HasField("reference") for source in request.call.inputs):
             raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
-        defined, timeout = DefinedCall(to_run, 0), min(timeouts, default=0.0)
+        defined, timeout = DefinedCall(core_call, 0), min(timeouts, default=0.0)
 
         def submit(core: Commands, stream: Stream, now: float) -> None:
-            core.open(stream, ordered=False, max_message_bytes=NO_LIMIT_BYTES)
+            core.open(stream, ordered=False, max_message_bytes=UNLIMITED_BYTES)
             charge = core.charge(len(message))
             core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 

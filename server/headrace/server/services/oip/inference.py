@@ -9,7 +9,7 @@ from headrace.server.services.call import Call
 from headrace.server.services.oip.messages import split_request
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
-from headrace.server.services.single import NO_LIMIT_BYTES, run_single
+from headrace.server.services.single import UNLIMITED_BYTES, run_single
 from headrace.wire.errors import Unimplemented, quote
 
 
@@ -25,7 +25,9 @@ class InferRpc:
         request = self._requests.read(parts)
         try:
             check_sequence(self._streams.view.models, request)
-            done = await run_single(self._streams, _submit, request, len(message), call.time_remaining() or 0.0)
+            done = await run_single(
+                self._streams, _open_and_submit, request, len(message), call.time_remaining() or 0.0
+            )
             return self._responses.write(done, parts.id, request.outputs)
         finally:
             self._requests.release(request.outputs)
@@ -43,8 +45,10 @@ def check_sequence(models: Models, request: Request) -> None:
             )
 
 
-def _submit(core: Commands, stream: Stream, now: float, request: Request, nbytes: int, remaining: float) -> None:
-    core.open(stream, ordered=False, max_message_bytes=NO_LIMIT_BYTES)
+def _open_and_submit(
+    core: Commands, stream: Stream, now: float, request: Request, nbytes: int, remaining: float
+) -> None:
+    core.open(stream, ordered=False, max_message_bytes=UNLIMITED_BYTES)
     submit(core, stream, now, 1, request, nbytes, remaining)
 
 

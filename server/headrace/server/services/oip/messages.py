@@ -25,7 +25,7 @@ MAX_FIELDS = 8 * MAX_PORTS
 """The limit for a walked request. Unknown fields count."""
 
 _MODEL, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 8))
-_DESCRIPTION = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
+_DESCRIPTION_KEYS = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
 _COUNTED = {_PARAMETERS: "parameters", _INPUTS: "inputs", _OUTPUTS: "outputs", _RAW: "raw_input_contents"}
 _LENGTH_DELIMITED, _VARINT = 2, 0
 _FIXED_SIZES = {1: 8, 5: 4}
@@ -87,7 +87,7 @@ def _walk(message: bytes) -> RequestParts:
             key, at = read_varint(message, at)
             start, at = _value_bounds(message, key & 7, at)
             fields += 1
-            if key in _DESCRIPTION:
+            if key in _DESCRIPTION_KEYS:
                 description.append(view[first:at])
             elif key == _RAW:
                 raw.append(view[start:at])

@@ -19,7 +19,7 @@ from headrace.server.services.oip.messages import RequestParts, split_request
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.server.services.reader import reader_task
-from headrace.server.services.single import NO_LIMIT_BYTES
+from headrace.server.services.single import UNLIMITED_BYTES
 from headrace.wire.errors import HeadraceError
 
 
@@ -180,4 +180,4 @@ class _Session:
 
 
 def _open(core: Commands, stream: Stream, _now: float) -> None:
-    core.open(stream, ordered=True, max_message_bytes=NO_LIMIT_BYTES)
+    core.open(stream, ordered=True, max_message_bytes=UNLIMITED_BYTES)
