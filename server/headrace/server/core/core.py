@@ -14,7 +14,6 @@ and `ended_in_place` are that extension, and `chaining` says why it exists.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
 from headrace.server.core.execution import Execution, inherit_priority
+from headrace.server.core.expiry import Expiry
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
@@ -42,11 +42,9 @@ from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     Cancelled,
-    DeadlineExceeded,
     HeadraceError,
     InvalidArgument,
     NotFound,
-    Unavailable,
 )
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import Buffer
@@ -75,10 +73,9 @@ class Core:
         self.keep = Quota(limits.keep_bytes_total)
         self.queue = Quota(limits.queue_bytes)
         self.draining = False
-        self._grace_ends = math.inf
-        self._expiring: Ticket | None = None
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
         self._completion = Completion(self._kept_outputs, self.models)
+        self._expiry = Expiry(self._completion, self._kept_outputs)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
         self._execution = Execution(self._kept_outputs, self._completion, self._batching)
 
@@ -91,10 +88,10 @@ class Core:
 
     def decide(self, now: float, *, may_start: bool = True) -> Decision:
         """What is to be done by now, once: it is not returned again. Without `may_start` no run starts yet."""
-        first_end = self._first_end()
+        first_end = self._expiry.first()
         if first_end <= now:
-            self._expire(now)
-            first_end = self._first_end()
+            self._expiry.expire(now)
+            first_end = self._expiry.first()
         starts: Sequence[Run] = ()
         stops: Sequence[Run] = ()
         changed: Sequence[Stream] = ()
@@ -102,7 +99,7 @@ class Core:
         completion, models, held = self._completion, self.models, self._batching.held
         if may_start and (completion.startable or held):
             starts = self._execution.start(now)
-            first_end = self._first_end()
+            first_end = self._expiry.first()
         if completion.stops:
             stops, completion.stops = tuple(completion.stops), {}
         if completion.changed:
@@ -147,37 +144,7 @@ class Core:
     def give_up(self, error: HeadraceError, now: float) -> None:
         """A method of this object has raised by mistake: fail the tickets that it was processing, and no others."""
         self._execution.give_up(error, now)
-        expiring, self._expiring = self._expiring, None
-        if expiring is not None:
-            self._completion.fail(expiring, TicketState.FAILED, error, now)
-
-    def _first_end(self) -> float:
-        """When the time ends something next: a ticket, a kept output, the grace period."""
-        return min(self._completion.timeouts.first, self._kept_outputs.times.first, self._grace_ends)
-
-    def _expire(self, now: float) -> None:
-        for ticket in self._completion.timeouts.pop(now):
-            self._expiring = ticket
-            late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
-            self._completion.fail(ticket, TicketState.EXPIRED, late, now)
-        self._expiring = None
-        for kept in self._kept_outputs.expired(now):
-            self._completion.maybe_close(kept.ticket)
-            self._completion.maybe_end(kept.ticket.stream)
-        if now >= self._grace_ends:
-            self._grace_ends = math.inf
-            self._stop(now)
-
-    def _stop(self, now: float) -> None:
-        """The grace period is over: fail what is left."""
-        stopped = Unavailable("the server has stopped")
-        for stream in self.streams:
-            # The newest first, so that none fails for want of its source, which would not be retryable.
-            for ticket in reversed(tuple(stream.tickets.values())):
-                self._completion.fail(ticket, TicketState.FAILED, stopped, now)
-                self._kept_outputs.drop_all(ticket)
-                self._completion.maybe_close(ticket)
-            self._completion.maybe_end(stream)
+        self._expiry.give_up(error, now)
 
     # ------------------------------------------------------------------------------------------------------- streams
 
@@ -226,7 +193,7 @@ class Core:
         if self.draining:
             return
         self.draining = True
-        self._grace_ends = now + self.limits.grace
+        self._expiry.grace_ends = now + self.limits.grace
         for stream in self.streams:
             self._drain(stream)
 
