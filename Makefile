@@ -103,7 +103,7 @@ ifneq ($(filter command environment,$(origin PYTHON)),)
 	if [ -x $(VENV)/bin/python ] && named=$$($(PYTHON) -c "$$version") && there=$$($(VENV)/bin/python -c "$$version") && \
 	    [ "$$named" != "$$there" ]; then \
 	    echo "$(VENV) has Python $$there, and PYTHON=$(PYTHON) is $$named: remove it with 'make clean', or make another" \
-	        "beside it with VENV=build.venv-$$named" >&2; \
+	        "beside it with VENV=build/venv-$$named" >&2; \
 	    exit 1; \
 	fi
 endif
@@ -112,7 +112,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Headrace needs Python 3.11 or newer; '$(PYTHON)' is not. Name one: make install PYTHON=/path/to/python3.11" >&2; \
 	    exit 1; }
-	@$(PYTHON) -m.venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Generates every module into the folder $(1). protoc finds mypy-protobuf's plugins by PATH.
 protoc = PATH="$(abspath $(VENV))/bin:$$PATH" python -m grpc_tools.protoc -Iproto \

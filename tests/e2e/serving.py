@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-READY = re.compile(r"headrace ready on (\S+:\d+) \((\d+) models\)\n")
+READY = re.compile(r"headrace ready on (\S+:\d+) \((\d+) models?\)\n")
 
 
 class Served:

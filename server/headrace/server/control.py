@@ -123,7 +123,7 @@ class Control:
         self._change_core(lambda core, _: core.models.add(spec))
         managed.loaded, managed.reason = True, ""
         self._on_change(name, True)
-        logger.info("loaded %r", self._core.models.find(name))
+        logger.info("loaded %s", spec)
 
     def _state(self, managed: _ManagedModel) -> ModelState:
         model = managed.model

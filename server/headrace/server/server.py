@@ -23,7 +23,7 @@ from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
-from headrace.server.transport.grpc_server import GrpcServer, grpc_server
+from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
 
@@ -63,8 +63,9 @@ def run(models: Sequence[str], settings: Settings) -> int:
     try:
         named = named_models(models)
         for model in named:
-            core.models.add(load(model))
-            logger.info("loaded %r", core.models.find(model.name))
+            spec = load(model)
+            core.models.add(spec)
+            logger.info("loaded %s", spec)
     except (NamedModelError, HeadraceError) as error:
         print(f"headrace-server: {error}", file=sys.stderr)
         logger.debug("a model could not be loaded", exc_info=error)
@@ -116,16 +117,16 @@ async def _serve(
         compression=settings.compression,
     )
     try:
-        port = transport.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError:
-        where = f"{settings.host}:{settings.port}"
-        print(f"headrace-server: cannot listen on {where}; is the port already in use?", file=sys.stderr)
+        port = listen(transport, settings.host, settings.port)
+    except OSError as error:
+        print(f"headrace-server: {error}", file=sys.stderr)
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
     _exempt_from_collection()
     memory = asyncio.create_task(_return_memory_when_idle(dispatcher))
-    print(f"headrace ready on {settings.host}:{port} ({len(core.models)} models)", flush=True)
+    count = len(core.models)
+    print(f"headrace ready on {settings.host}:{port} ({count} model{'' if count == 1 else 's'})", flush=True)
     await received.get()
     stopping = asyncio.create_task(_stop(application, transport, settings))
     second = asyncio.create_task(received.get())
@@ -145,7 +146,9 @@ async def _stop(application: Application, transport: GrpcServer, settings: Setti
     if settings.drain_delay:
         logger.info("no longer ready; draining starts in %g s", settings.drain_delay)
         await asyncio.sleep(settings.drain_delay)
-    logger.info("draining %r", application.core)
+    streams = application.core.streams
+    in_flight = sum(stream.in_flight for stream in streams)
+    logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):

@@ -106,6 +106,11 @@ class ModelSpec:
         object.__setattr__(self, "_inputs", {name: port for port in self.inputs for name in port.names})
         object.__setattr__(self, "_outputs", {name: port for port in self.outputs for name in port.names})
 
+    def __str__(self) -> str:
+        how = "runs directly" if self.direct else f"{self.slots} slots"
+        rows = f"batches of up to {self.batch} rows" if self.batch > 1 else "no batches"
+        return f"model {quote(self.name)} version {self.version} ({how}, {rows})"
+
     def input(self, name: str) -> Port:
         """Raises InvalidArgument for an unknown name."""
         port = self._inputs.get(name)

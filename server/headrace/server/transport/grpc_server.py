@@ -1,4 +1,4 @@
-"""The gRPC server, before it listens."""
+"""The gRPC server and the address it listens on."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def grpc_server(
     )
     server.add_generic_rpc_handlers([handlers(service, incident) for service in services])
     return server
+
+
+def listen(server: GrpcServer, host: str, port: int) -> int:
+    """Bind the server and return its port; 0 picks a free one. Raises OSError when the address cannot be bound."""
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError:
+        raise OSError(f"cannot listen on {host}:{port}; is the port already in use?") from None
 
 
 def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
