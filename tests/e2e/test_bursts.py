@@ -1,4 +1,4 @@
-"""Many calls at once: within the limit all are served, those beyond it are told so, probes have their own room."""
+"""Many calls at once: within the limit all are served, beyond it they are refused; probes have their own limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that do everything at random, badly, and at once; then: is it still alive, and is all given back?"""
+"""Clients that do everything at random, badly, and at once. Afterwards the server serves, and holds nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unary calls that come thick and fast share runs, and each gets its own result."""
+"""Unary calls that arrive many at a time share runs, and each gets its own result."""
 
 from __future__ import annotations
 

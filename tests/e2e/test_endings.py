@@ -1,4 +1,4 @@
-"""What goes wrong for one ticket goes wrong for that one alone."""
+"""A failure, a deadline or a killed client harms no other ticket."""
 
 from __future__ import annotations
 

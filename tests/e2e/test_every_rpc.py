@@ -1,4 +1,4 @@
-"""Each rpc of each service, by the descriptors: bytes that are no message, and handlers that fail."""
+"""Each rpc of each service, by the descriptors: bytes that are not a message, and handlers that fail."""
 
 from __future__ import annotations
 

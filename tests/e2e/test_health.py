@@ -1,4 +1,4 @@
-"""Health tells of models that come and go and of the server's end; reflection describes the services."""
+"""Health follows the models and the end of the server; reflection describes the services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept outputs: postponed return and chains, with a real runtime that would gladly overwrite them."""
+"""Kept outputs: postponed return and chains, with a real runtime, which reuses memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that fail late, or are not wanted any more, on a server where nothing else happens."""
+"""Runs that fail late or were stopped, on a server where nothing else happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many inferences on one stream, and many streams on one server: every answer belongs to its question."""
+"""Many inferences on one stream, and many streams on one server: every answer belongs to its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that submit and do not read: the server's memory stays bounded, and other streams see nothing of it."""
+"""Clients that submit and do not read: the memory of the server stays bounded, and other streams are not affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: the same probabilities as plain OpenVINO, and a recording that comes apart into speech and silence."""
+"""The demo: the same probabilities as plain OpenVINO, and a recording divided into speech and silence."""
 
 from __future__ import annotations
 

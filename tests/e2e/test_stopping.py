@@ -1,4 +1,4 @@
-"""Signals: what is in flight is answered, everybody else is told, and the process ends in time, whatever hangs."""
+"""Signals: what is in flight is answered, all other clients are told, and the process ends in time, whatever hangs."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class TestDelay:
                 served.process.send_signal(signal.SIGINT)
 
 
-class TestWhatHangs:
+class TestHanging:
     """A second signal ends the process, and so does the end of the grace period."""
 
     def test_a_model_that_is_loading_does_not_hold_up_the_end(self, serve: Serve, tmp_path: Path) -> None:

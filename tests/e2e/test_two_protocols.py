@@ -1,4 +1,4 @@
-"""Two fronts over one core: the same models, the same counters, the same errors."""
+"""Two protocols over one core: the same models, the same counters, the same errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other ways to take results than one by one: as they end, from an endless source, without `await`."""
+"""Ways to take results other than one by one: as they complete, from an endless source, without `await`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server does beside serving."""
+"""Memory that the server gives back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes a server: models, log settings, and what is not for this one."""
+"""Changes of the server: models, log settings, and what is not implemented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What grpc_health_probe and grpcurl ask of a server that they know nothing about."""
+"""The requests of grpc_health_probe and grpcurl, which know nothing about the server."""
 
 from __future__ import annotations
 

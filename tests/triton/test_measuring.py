@@ -1,4 +1,4 @@
-"""What perf_analyzer asks before, while and after it measures."""
+"""The requests of perf_analyzer before, during and after its measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients ask before they infer: is it there, what is it, how is it configured."""
+"""What clients ask before they infer: readiness, metadata, configuration."""
 
 from __future__ import annotations
 

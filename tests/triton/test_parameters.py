@@ -1,4 +1,4 @@
-"""What a request may say beside its tensors: time, priority, sequences, classification, and unknown parameters."""
+"""What a request may contain besides its tensors: timeout, priority, sequences, classification, unknown ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name of shared memory that changes hands while a run is under way: the answer goes to whom it was asked by."""
+"""A region whose name changes hands during a run: the answer goes to the client that asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that is told to stop while tritonclient has requests on their way: each is answered, or told of the end."""
+"""A server that stops while tritonclient has requests in flight: each is answered, or told of the end."""
 
 from __future__ import annotations
 

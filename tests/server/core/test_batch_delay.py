@@ -1,4 +1,4 @@
-"""With a delay, tickets wait for others to run with: until a batch is full, or the first of them has waited so long."""
+"""With a delay, tickets wait until a batch is full, or until the first of them has waited for the delay."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def slots(world: Scenario) -> list[SlotState]:
     return world.core.models.find("many").slots
 
 
-class TestOneOfThem:
+class TestOneTicketOfABatch:
     """Ends alone: its result is dropped, and the run goes on for the others."""
 
     def check(self, world: Scenario, client: Client, ended: str, end: Callable[[], object]) -> None:
@@ -91,7 +91,7 @@ class TestOneOfThem:
         assert world.core.keep.used == 0
 
 
-class TestAllOfThem:
+class TestAllTicketsOfABatch:
     def test_a_batch_is_stopped_when_its_last_ticket_has_ended(self) -> None:
         world = Scenario(many())
         alice, bob, carol = world.client(), world.client(), world.client()

@@ -1,4 +1,4 @@
-"""A batch that fails runs again, each of its tickets alone: one of them may have been the reason."""
+"""A batch that fails runs again, each of its tickets alone: one of them may have been the cause."""
 
 from __future__ import annotations
 

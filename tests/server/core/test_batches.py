@@ -21,7 +21,7 @@ def sent_shapes(client: Client, tag: int) -> list[tuple[int, ...]]:
     return [tensor.shape for tensor in done.sent]
 
 
-class TestWhoRunsTogether:
+class TestSharedRuns:
     def test_tickets_queued_at_the_same_time_share_a_run(self) -> None:
         world = Scenario(many())
         client = world.client()

@@ -31,7 +31,7 @@ MIXED = model(
 )
 
 
-class TestTable:
+class TestCallsOfAStream:
     def use(self, world: Scenario, number: int, data: bytes = bytes(16)) -> list[str]:
         client = world.clients[0]
         world.core.infer(client.stream, 1, number, [data], world.core.charge(16), world.now)

@@ -1,4 +1,4 @@
-"""The failure of a source is that of everything that waits for it, all the way down."""
+"""When a source fails, every ticket that waits for it fails too, all the way down."""
 
 from __future__ import annotations
 

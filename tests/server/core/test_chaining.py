@@ -1,4 +1,4 @@
-"""What follows a run that was done in place is done at once, and the core is told of both afterwards."""
+"""Followers of a run in place are run at once, and the core is told of all of them afterwards."""
 
 from __future__ import annotations
 

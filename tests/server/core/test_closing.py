@@ -1,4 +1,4 @@
-"""How streams end: half-closed, vanished."""
+"""How streams end: the client half-closes, or vanishes."""
 
 from __future__ import annotations
 

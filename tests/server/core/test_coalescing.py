@@ -1,4 +1,4 @@
-"""Tickets that come one in a message, but thick and fast, wait for each other; how many come is tried now and then."""
+"""Tickets that arrive one in a message, but many at a time, wait for each other; trials find out whether it pays."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def arrive(world: Scenario, tags: range) -> list[int]:
     return started
 
 
-class TestCore:
+class TestWaiting:
     def test_a_single_request_runs_at_once(self) -> None:
         world = coalescing()
         single(world, 1)

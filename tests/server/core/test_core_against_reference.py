@@ -1,4 +1,4 @@
-"""Anything in any order leads to what the reference model says.
+"""Whatever happens, in any order, the core agrees with the reference model.
 
 HEADRACE_EXAMPLES, HEADRACE_STEPS and HEADRACE_WALKS make it longer.
 """

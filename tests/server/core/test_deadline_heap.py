@@ -1,4 +1,4 @@
-"""Things that fall due, compared with a plain dict; and the heap stays small however often times are moved."""
+"""Items that become due, compared with a plain dict. The heap stays small however often times are moved."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_dropping_an_item_that_is_not_set_is_harmless() -> None:
     assert len(deadlines) == 0
 
 
-class TestBound:
+class TestBoundedHeap:
     """Places in the heap: twice the items that are due, and 64."""
 
     def test_items_that_are_set_and_dropped_leave_the_heap_bounded(self) -> None:

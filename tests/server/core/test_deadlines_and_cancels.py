@@ -1,4 +1,4 @@
-"""The deadline of one inference, from its arrival, waiting included; and cancelling one."""
+"""The deadline of one inference, which runs from its arrival and includes waiting, and its cancellation."""
 
 from __future__ import annotations
 

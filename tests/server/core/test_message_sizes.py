@@ -1,4 +1,4 @@
-"""Frames, and events that are too large for what the client takes."""
+"""Frames, and events that are too large for the messages of the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found under a name while models come and go."""
+"""What is found under a name while models are added and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused, what is bad content, what cannot even have a ticket: none of it takes or releases anything."""
+"""Refusals, bad content, and what cannot have a ticket: none of them takes or releases anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slot that a failed run has spoiled gets no run before it was restored."""
+"""A slot that a failed run has spoiled gets no run before it is restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model takes and gives; the models that are served; the tables of states; bounds in bytes."""
+"""Inputs and outputs of models, the models that are served, the tables of states, and quotas."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TestModels:
         assert len(models) == 1
 
 
-class TestTables:
+class TestTransitions:
     """The two lives, as they are drawn in the docstring of the tables."""
 
     def test_a_ticket_moves_only_as_the_table_says(self) -> None:

@@ -1,4 +1,4 @@
-"""Models that go while tickets use them: these finish with what they were bound to, and then it is freed."""
+"""Models that are unloaded or replaced while tickets use them: tickets finish with the model they were bound to."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def stopped(world: Scenario, client: Client) -> None:
 
 
 @pytest.mark.parametrize("end", [cancelled, late, gone, stopped])
-class TestEnds:
-    """Other than by a result."""
+class TestEndsWithoutResult:
+    """Tickets that end without a result."""
 
     def test_queued_tickets_that_end_let_their_model_go(self, end: Callable[[Scenario, Client], None]) -> None:
         world = Scenario()

@@ -1,4 +1,4 @@
-"""The event loop goes on while models run."""
+"""The dispatcher between core and engine: the event loop goes on while models run."""
 
 from __future__ import annotations
 

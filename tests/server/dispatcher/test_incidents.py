@@ -1,4 +1,4 @@
-"""What raises although it never should ends what it is about, with an id, and nothing else."""
+"""An unexpected exception fails the tickets concerned, with an id for the log, and nothing else."""
 
 from __future__ import annotations
 
