@@ -159,7 +159,7 @@ def test_the_first_signal_drains(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_after_the_grace_period_what_is_left_fails(serve: Serve, tmp_path: Path) -> None:
-    served = serve(f"slow={models.slow(tmp_path, steps=2000)}", "--grace=0.2")
+    served = serve(f"slow={models.slow(tmp_path, steps=400)}", "--grace=0.2")
     with StubStream(served.address) as stream:
         one = pb.Inline(datatype=pb.FP32, shape=[1])
         call = pb.Call(model="slow", inputs=[pb.Input(name="x", inline=one)])
