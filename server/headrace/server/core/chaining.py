@@ -76,7 +76,6 @@ class Chaining:
             model = self._ahead[0].model
             assert model is not None
             model.put_back(self._ahead)
-            self._completion.startable[model] = None
             self._ahead.clear()
 
 

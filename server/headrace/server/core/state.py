@@ -62,7 +62,7 @@ _NONE: dict[int, KeptOutput] = {}
 class Ticket:
     """One admitted Infer or Fetch; to the engine it is a `Part` of a run. Times are the caller's seconds.
 
-    There are tens of thousands a second, so defaults stand at the class and are set only where they differ.
+    Most tickets differ from the defaults in few attributes, so the defaults are attributes of the class.
     """
 
     state = TicketState.WAITING

@@ -1,4 +1,8 @@
-"""A coroutine that starts at once and is awaited later, like an eager task of asyncio from Python 3.12 on."""
+"""A coroutine that starts at once and is awaited later, like an eager task of asyncio from Python 3.12 on.
+
+A message that is written in the turn of the event loop in which its inference has ended, instead of the next one, saves
+a tenth of a round trip.
+"""
 
 from __future__ import annotations
 
