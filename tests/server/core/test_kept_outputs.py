@@ -381,3 +381,20 @@ class TestFetch:
         ]
         assert "slice 0:5 does not lie inside axis 0 of size 4" in client.errors[2].message
         assert client.live == {1}
+
+
+def test_a_use_that_fails_at_its_start_renews_the_keep_time() -> None:
+    """The output's old entry among the deadlines lies in the past by then, and must not wake anybody at once."""
+    world = Scenario(limits=Limits(keep_bytes=1024, keep_seconds=10))
+    client = world.client()
+    client.infer(1, keep=["y"])
+    assert world.runs() == [1]
+    client.infer(2)
+    assert world.starts() == [2]
+    client.infer(3, x="1.y", keep=["y"])
+    assert world.after(20) == []
+    world.end(2)
+    decision = world.decide()
+    assert client.receives() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED"]
+    assert not decision.starts
+    assert decision.wake_at == world.now + 10

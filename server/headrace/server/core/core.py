@@ -100,6 +100,9 @@ class Core:
         if may_start and (completion.startable or held):
             starts = self._execution.start(now)
             first_end = self._expiry.first()
+            if first_end <= now:  # an entry of long ago, of an output that a ticket has let go of by failing
+                self._expiry.expire(now)
+                first_end = self._expiry.first()
         if completion.stops:
             stops, completion.stops = tuple(completion.stops), {}
         if completion.changed:
