@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -32,6 +32,7 @@ from tests import models
 from tests.e2e.conftest import Serve
 from tests.e2e.operating import NOT_SERVING, SERVING, Operator
 from tests.e2e.serving import Served
+from tests.e2e.stream_errors import outcome, refusal
 from tests.e2e.stubs import Command, Event, StubStream
 
 ONE = np.ones(1, np.float32)
@@ -56,24 +57,6 @@ def status_of(call: Any) -> tuple[grpc.StatusCode, str | None]:
     with pytest.raises(grpc.RpcError) as ended:
         list(call)
     return ended.value.code(), ended.value.details()
-
-
-async def outcome(ticket: hc.Ticket) -> hc.HeadraceError | None:
-    """What a ticket fails with, if it does."""
-    try:
-        await ticket
-    except hc.HeadraceError as error:
-        return error
-    return None
-
-
-async def refusal(stream: hc.Stream) -> hc.Unavailable:
-    """What a stream says that takes nothing more. It may not have heard of its end yet."""
-    while True:
-        try:
-            await (await stream.submit("scale", {"x": ONE}))
-        except hc.Unavailable as error:
-            return error
 
 
 def processor_seconds(served: Served) -> float:
@@ -393,17 +376,3 @@ def wide() -> oip.ModelInferRequest:
     """An answer of 4 MiB."""
     tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 16])
     return oip.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[bytes(64)])
-
-
-async def test_a_server_that_is_killed_while_it_is_written_to_is_noticed(serve: Serve, tmp_path: Path) -> None:
-    """Whether a write or a read notices it first: the connection is lost, and the same may succeed later."""
-    large = np.zeros(1 << 20, np.float32)
-    for _ in range(3):
-        served = serve(str(models.scale(tmp_path)))
-        async with hc.connect(served.address) as server, AsyncExitStack() as stack:
-            streams = [await stack.enter_async_context(server.stream()) for _ in range(8)]
-            tickets = [await stream.submit("scale", {"x": large}, outputs=[]) for stream in streams for _ in range(8)]
-            served.process.kill()
-            errors = [error for ticket in tickets if (error := await outcome(ticket)) is not None]
-            errors += [await refusal(stream) for stream in streams]
-        assert all(isinstance(error, hc.Unavailable) and error.retryable for error in errors), errors
