@@ -14,12 +14,14 @@ from headrace.server.core import events as said
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Ended
 from headrace.server.core.limits import Limits
+from headrace.server.core.quotas import Quota
 from headrace.server.engine import outputs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.tensors import Data, OutputTensor
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
+from headrace.server.services.native.layouts import SHARED_BYTES, Layouts
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.frames import SCAN_FROM, join_frame, parse_frame
@@ -44,7 +46,7 @@ class Desk:
         self.core.models.add(self.engine.load("m", "1", path, Compilation(properties=properties)))
         self.stream = self.core.open_stream()
         self.core.open(self.stream, False, 64 << 20)
-        self.encoder = Encoder()
+        self.encoder = Encoder(Layouts(Quota(SHARED_BYTES)))
         self.frame()
 
     def receive(self, *commands: pb.Command, tensors: tuple[bytes, ...] = ()) -> bytes:

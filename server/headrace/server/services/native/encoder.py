@@ -7,14 +7,13 @@ from typing import Any
 
 from headrace.server.core.events import Done, Draining, Event, Failed, Fetched, Hello
 from headrace.server.core.specs import Port
+from headrace.server.services.native.layouts import LayoutKey, Layouts
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.durations import microseconds
 from headrace.wire.errors import HeadraceError
 from headrace.wire.frames import join_frame
-from headrace.wire.limits import MAX_LAYOUTS
-from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
@@ -39,8 +38,9 @@ class Encoder:
     frames is one frame with all the events.
     """
 
-    def __init__(self) -> None:
-        self._layouts: LruCache[Hashable, int] = LruCache(MAX_LAYOUTS)
+    def __init__(self, layouts: Layouts) -> None:
+        self._layouts = layouts
+        self.close = layouts.close
         self._last_fields: tuple[Hashable, bytes] = (None, b"")
         """The layout and times of the last Done, and the fields that they were encoded as."""
 
@@ -89,15 +89,16 @@ class Encoder:
         key = (fetched.port, fetched.shape)
         number = self._layouts.get(key)
         if number is None:
-            number = self._assign_number(key)
+            number = self._layouts.assign(key, (fetched.shape,))
             sent = [to_tensor(fetched.port, fetched.tensor.datatype, fetched.shape)]
             items.append(_item(kind=_LAYOUT, layout=number, define=pb.Layout(sent=sent)))
         items.append(_item(kind=_FETCHED, tag=fetched.tag, layout=number))
         tensors.append(fetched.tensor.read(fetched.slices))
 
-    def _define_layout(self, items: list[bytes], key: Hashable, done: Done) -> int:
+    def _define_layout(self, items: list[bytes], key: LayoutKey, done: Done) -> int:
         plan = done.plan
-        number = self._assign_number(key)
+        shapes = [tensor.shape for tensor in (*done.sent, *[tensor for _, tensor in done.kept])]
+        number = self._layouts.assign(key, shapes)
         layout = pb.Layout(
             sent=[
                 to_tensor(port, tensor.datatype, tensor.shape)
@@ -106,14 +107,6 @@ class Encoder:
             kept=[to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in done.kept],
         )
         items.append(_item(kind=_LAYOUT, layout=number, define=layout))
-        return number
-
-    def _assign_number(self, key: Hashable) -> int:
-        """A number for a new layout: once all are in use, that of the least recently used layout."""
-        number = len(self._layouts) + 1
-        if number > MAX_LAYOUTS:
-            ((_, number),) = self._layouts.put(key, 0)
-        self._layouts.put(key, number)
         return number
 
 

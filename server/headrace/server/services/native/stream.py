@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from headrace.server.core.quotas import Quota
 from headrace.server.services.api import StreamHandle, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
+from headrace.server.services.native.layouts import SHARED_BYTES, Layouts
 from headrace.server.services.reader import reader_task
 
 
 class StreamRpc:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
+        self._layout_quota = Quota(SHARED_BYTES)
 
     async def stream(self, call: Call) -> None:
         """Handle a call: write until the stream has ended, while `_read` reads in a task of its own."""
         handle = self._streams.open()
-        writer = _Writer(handle, call)
+        writer = _Writer(handle, call, Encoder(Layouts(self._layout_quota)))
         try:
             async with reader_task(handle, _read(handle, call, writer)):
                 await writer.run()
@@ -46,10 +49,10 @@ class _Writer:
     leaving them to the writer's next turn. That saves a tenth of the round trip of one small inference.
     """
 
-    def __init__(self, handle: StreamHandle, call: Call) -> None:
+    def __init__(self, handle: StreamHandle, call: Call, encoder: Encoder) -> None:
         self._handle = handle
         self._write = call.write
-        self._encoder = Encoder()
+        self._encoder = encoder
         self._frame: EagerCoroutine | None = None
 
     async def run(self) -> None:
@@ -68,6 +71,7 @@ class _Writer:
         """Cancel the current write: the reader may have begun one that is not awaited yet."""
         if self._frame is not None:
             self._frame.cancel()
+        self._encoder.close()
 
     def begin(self) -> None:
         """Begin to write the events that are ready, unless a frame is already being written."""

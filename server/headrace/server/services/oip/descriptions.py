@@ -15,6 +15,7 @@ from headrace.server.services.oip.typed_contents import contents_to_bytes, has_c
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, quote
 
+_BASE_BYTES, _PORT_BYTES, _DIMENSION_BYTES = 800, 350, 32
 _MEMORY_PARAMETERS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 
 
@@ -60,6 +61,14 @@ class Description:
 
     def __post_init__(self) -> None:
         self.plain = self.typed is None and not any(self.input_memory) and not self.outputs
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate of what it occupies without typed contents, once it is bound to a model."""
+        call = self.defined.call
+        ports = len(call.inputs) + len(call.outputs)
+        dimensions = sum([len(source.shape) for source in call.inputs if isinstance(source, Inline)])
+        return _BASE_BYTES + _PORT_BYTES * ports + _DIMENSION_BYTES * dimensions
 
 
 def parse_description(data: bytes, *, has_raw_contents: bool) -> Description:

@@ -15,6 +15,8 @@ from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 
 MAX_CACHED_DESCRIPTIONS = 1024
+MAX_CACHED_BYTES = 8 << 20
+"""The memory for cached descriptions."""
 MAX_CACHED_DESCRIPTION_BYTES = 16 << 10
 """Larger descriptions are not cached."""
 
@@ -42,7 +44,7 @@ class RequestReader:
     def __init__(self, regions: RegionRegistry | None, input_quota: Quota) -> None:
         self._regions = regions
         self._input_quota = input_quota
-        self._descriptions: LruCache[bytes, Description] = LruCache(MAX_CACHED_DESCRIPTIONS)
+        self._descriptions: LruCache[bytes, Description] = LruCache(MAX_CACHED_DESCRIPTIONS, MAX_CACHED_BYTES)
 
     def read(self, parts: RequestParts) -> Request:
         """Decode a request and acquire the regions of its outputs. Raises HeadraceError."""
@@ -54,7 +56,7 @@ class RequestReader:
         if description is None:
             description = parse_description(data, has_raw_contents=bool(parts.raw))
             if description.typed is None and len(data) <= MAX_CACHED_DESCRIPTION_BYTES:
-                self._descriptions.put(data, description)
+                self._descriptions.put(data, description, description.nbytes + len(data))
         raw = parts.raw
         if description.plain and len(raw) == len(description.input_memory):
             return Request(description, raw, options, 0)

@@ -24,6 +24,9 @@ from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
 MAX_CACHED_DESCRIPTIONS = 1024
+MAX_CACHED_BYTES = 8 << 20
+"""The memory for cached descriptions."""
+_BASE_BYTES, _PORT_BYTES, _DIMENSION_BYTES = 600, 200, 36
 _ID, _RAW, _RESPONSE = b"\x1a", b"\x32", b"\x12"
 _FINAL = pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=True)})
 FINAL = _FINAL.SerializeToString()
@@ -34,7 +37,7 @@ class ResponseWriter:
     """Encodes responses, and caches their descriptions."""
 
     def __init__(self) -> None:
-        self._descriptions: LruCache[Hashable, bytes] = LruCache(MAX_CACHED_DESCRIPTIONS)
+        self._descriptions: LruCache[Hashable, bytes] = LruCache(MAX_CACHED_DESCRIPTIONS, MAX_CACHED_BYTES)
 
     def write(self, done: Done, request_id: bytes, outputs: Sequence[OutputOptions]) -> bytes:
         """Encode a response, and write outputs to shared memory. Raises the error to send to the client instead."""
@@ -58,7 +61,11 @@ class ResponseWriter:
             for port, tensor in zip(plan.outputs, sent, strict=True):
                 _add_output(response, port, tensor.datatype, tensor.shape)
             description = response.SerializeToString()
-            self._descriptions.put(key, description)
+            # The key keeps the plan in memory.
+            ports = len(plan.inline) + len(plan.outputs)
+            dimensions = sum([len(tensor.shape) for tensor in sent])
+            nbytes = _BASE_BYTES + _PORT_BYTES * ports + _DIMENSION_BYTES * dimensions + len(description)
+            self._descriptions.put(key, description, nbytes)
         return description
 
     def _with_options(
