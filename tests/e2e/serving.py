@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-READY = re.compile(r"headrace ready on (\S+:\d+) \((\d+) models?\)\n")
+READY = re.compile(r"headrace ready on (\S+) \((\d+) models?\)\n")
 
 
 class Served:
     """`with Served([...]) as served`: started and ready inside, terminated on the way out.
 
-    `address` is where it listens, `log` what it has written to standard error.
+    `address` is where it listens, `log` what it has written to standard error, unless that is a descriptor `stderr`.
     """
 
     def __init__(
@@ -28,20 +29,33 @@ class Served:
         env: dict[str, str] | None = None,
         *,
         module: str = "headrace.server",
+        stderr: int | None = None,
     ) -> None:
         command = [sys.executable, "-m", module, *arguments]
-        if not any(argument.startswith("--port") for argument in arguments):
+        if not any(argument.startswith(("--port", "--host=unix")) for argument in arguments):
             command.append("--port=0")
         self._log = log
-        with log.open("wb") as stderr:
+        with log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **(env or {})}
+                command,
+                stdout=subprocess.PIPE,
+                stderr=file if stderr is None else stderr,
+                text=True,
+                env={**os.environ, **(env or {})},
             )
         self.address = ""
 
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def wait_until_logged(self, text: str, count: int = 1) -> str:
+        """The log once it contains a text this many times: a thread of its own writes it."""
+        deadline = time.monotonic() + 10
+        while (log := self.log).count(text) < count:
+            assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{log}"
+            time.sleep(0.01)
+        return log
 
     def ready(self) -> str:
         """Wait for the one line on standard output and return it."""

@@ -247,8 +247,9 @@ def test_the_verbosity_of_the_log_changes(operator: Operator, scale: Served) -> 
     assert operator.log(log_warning=False, log_info=False) == on("log_error")
     assert operator.log(log_error=False) == on()
     assert operator.log(log_info=True) == on("log_info", "log_warning", "log_error")
+    loaded = scale.log.count("loaded")
     operator.load("m")
-    assert "loaded" in scale.log[before:]
+    scale.wait_until_logged("loaded", loaded + 1)
     # All or nothing.
     shown = operator.log()
     wrong: list[tuple[str, dict[str, bool | int | str]]] = [

@@ -146,10 +146,10 @@ def test_a_handler_that_fails_gives_an_incident(tmp_path: Path) -> None:
             found = INCIDENT.fullmatch(ended.details)
             assert found, ended.details
             ids.append(found[1])
-            assert served.log.count(found[1]) == 1
+            assert served.wait_until_logged(found[1]).count(found[1]) == 1
         assert len(set(ids)) == len(ids) >= 20
-        assert served.log.count("PlantedError: secret") == len(ids)
         assert served.stop() == 0
+        assert served.log.count("PlantedError: secret") == len(ids)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ class TestStreamsThatFail:
                 found = INCIDENT.fullmatch(failed.error_message)
                 assert found, failed.error_message
                 assert failed.infer_response.id == each.id
-                assert broken.log.count(found[1]) == 1
+                assert broken.wait_until_logged(found[1]).count(found[1]) == 1
                 alone = call(channel, "/inference.GRPCInferenceService/ModelInfer", each.SerializeToString())
                 assert alone.code is grpc.StatusCode.INTERNAL
                 assert INCIDENT.fullmatch(alone.details)
@@ -219,7 +219,7 @@ class TestStreamsThatFail:
                 assert ended.code is grpc.StatusCode.INTERNAL
                 found = INCIDENT.fullmatch(ended.details)
                 assert found, ended.details
-                assert broken.log.count(found[1]) == 1
+                assert broken.wait_until_logged(found[1]).count(found[1]) == 1
 
 
 def infer(stream: StubStream, tag: int, *, keep: bool, more: Sequence[pb.Command] = ()) -> None:
@@ -234,4 +234,4 @@ def check_incident(served: Served, stream: StubStream) -> None:
     assert stream.ends_with() is grpc.StatusCode.INTERNAL
     found = INCIDENT.fullmatch(stream.replies.details())
     assert found, stream.replies.details()
-    assert served.log.count(found[1]) == 1
+    assert served.wait_until_logged(found[1]).count(found[1]) == 1

@@ -4,14 +4,72 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import headrace.client.blocking as blocking
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.e2e.resetting_proxy import ResettingProxy
+from tests.e2e.serving import Served
 
+CROWD = """
+import asyncio, sys
+import grpc, grpc.aio
+import numpy as np
+from headrace.oip import open_inference_pb2 as oip
+from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from headrace.v1 import inference_pb2 as pb
+from headrace.v1.inference_pb2_grpc import InferenceStub
+
+ADDRESS, COUNT = sys.argv[1], int(sys.argv[2])
+inputs = [oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1])]
+REQUEST = oip.ModelInferRequest(model_name="scale", inputs=inputs, raw_input_contents=[bytes(4)])
+CALL = pb.Call(model="scale", all_outputs=True,
+    inputs=[pb.Input(name="x", inline=pb.Inline(datatype=pb.FP32, shape=[1]))])
+
+async def unary(channel):
+    native, triton = InferenceStub(channel), GRPCInferenceServiceStub(channel)
+    while True:
+        await native.Infer(pb.InferRequest(call=CALL, tensors=[bytes(4)]))
+        await triton.ModelInfer(REQUEST)
+
+async def triton(channel):
+    stream = GRPCInferenceServiceStub(channel).ModelStreamInfer()
+    while True:
+        for _ in range(10):
+            await stream.write(REQUEST)
+        for _ in range(10):
+            await stream.read()
+
+async def native(channel):
+    stream = InferenceStub(channel).Stream()
+    await stream.write(pb.ClientFrame(commands=[pb.Command(kind=pb.Command.DEFINE, call=1, define=CALL)]))
+    tag = 0
+    while True:
+        tags = range(tag + 1, tag + 11)
+        tag += 10
+        commands = [pb.Command(tag=each, call=1, tensors=1) for each in tags]
+        await stream.write(pb.ClientFrame(commands=commands, tensors=[bytes(4)] * 10))
+        await stream.read()
+
+async def main():
+    tasks = []
+    for number in range(COUNT):
+        channel = grpc.aio.insecure_channel(ADDRESS, [("grpc.use_local_subchannel_pool", 1)])
+        await channel.channel_ready()
+        tasks.append(asyncio.create_task((unary, triton, native)[number % 3](channel)))
+    await asyncio.sleep(0.2)
+    print("busy", flush=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+asyncio.run(main())
+"""
 CLIENT = """
 import asyncio, sys
 import grpc, grpc.aio
@@ -81,3 +139,49 @@ def test_a_client_may_vanish_while_it_is_written_to(serve: Serve, tmp_path: Path
     assert " ERROR " not in served.log
     assert "Traceback" not in served.log
     assert "never retrieved" not in served.log
+
+
+def check_that_nothing_is_left(served: Served) -> None:
+    """No client, nothing that one of them had in flight, and nothing in the log."""
+    with blocking.connect(served.address) as server:
+        deadline = time.monotonic() + 20
+        while (status := server.status()).streams or status.tickets_in_flight or status.queued_bytes:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.01)
+        assert server.infer("scale", {"x": np.ones(1, np.float32)})["y"].tolist() == [3]
+    assert served.stop() == 0
+    for word in (" ERROR ", " WARNING ", "Traceback", "never retrieved", "Error"):
+        assert word not in served.log, served.log[-5000:]
+
+
+@contextmanager
+def crowd(address: str, count: int) -> Iterator[subprocess.Popen[str]]:
+    """A process with this many clients in the middle of reads, writes and unary calls."""
+    command = [sys.executable, "-c", CROWD, address, str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as clients:
+        try:
+            assert clients.stdout is not None
+            assert clients.stdout.readline() == "busy\n"
+            yield clients
+        finally:
+            clients.kill()
+
+
+@pytest.mark.timeout(240)
+def test_a_thousand_clients_that_are_killed_in_the_middle_leave_nothing(serve: Serve, tmp_path: Path) -> None:
+    served = serve(str(models.scale(tmp_path)))
+    for _ in range(10):
+        with crowd(served.address, 100):
+            pass
+    check_that_nothing_is_left(served)
+
+
+@pytest.mark.timeout(240)
+def test_connections_that_are_reset_in_a_burst_leave_nothing(serve: Serve, tmp_path: Path) -> None:
+    served = serve(str(models.scale(tmp_path)))
+    with ResettingProxy(served.address) as proxy, crowd(proxy.address, 100):
+        assert proxy.reset() == 100
+        for _ in range(5):
+            time.sleep(0.5)
+            proxy.reset()
+    check_that_nothing_is_left(served)

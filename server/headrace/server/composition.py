@@ -21,6 +21,7 @@ from headrace.server.services.oip.service import open_inference_service
 from headrace.server.services.reflection import reflection_service
 from headrace.server.services.rpcs import RpcFactory
 from headrace.server.settings import Settings
+from headrace.server.telemetry.incidents import IncidentIds
 
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 """The services of inference: beside the models and the whole server, health reports their status."""
@@ -38,7 +39,7 @@ class Application:
         self, core: Core, engine: Engine, models: Sequence[NamedModel], load: Load, settings: Settings
     ) -> None:
         self.core = core
-        self.dispatcher = Dispatcher(core, engine)
+        self.dispatcher = Dispatcher(core, engine, IncidentIds())
         self.health = Health(("", *SERVICES, *(model.name for model in models)))
         self.control = Control(
             models, load, core, self.dispatcher.tell, self.health.set, allowed=settings.model_control

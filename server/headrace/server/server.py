@@ -23,6 +23,8 @@ from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
+from headrace.server.telemetry.logging import start_logging
+from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
@@ -45,11 +47,7 @@ logger = logging.getLogger(__name__)
 def run(models: Sequence[str], settings: Settings) -> int:
     """Serve until a signal asks the server to stop. Returns the exit code."""
     signals = Signals()
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    errors = start_logging(settings.log_level)
     keep_freed_memory()
     compilation = Compilation(
         settings.device, settings.run, settings.hint, settings.properties(), settings.slots, settings.batch
@@ -67,13 +65,13 @@ def run(models: Sequence[str], settings: Settings) -> int:
             core.models.add(spec)
             logger.info("loaded %s", spec)
     except (NamedModelError, HeadraceError) as error:
-        print(f"headrace-server: {error}", file=sys.stderr)
+        errors.write(f"headrace-server: {error}")
         logger.debug("a model could not be loaded", exc_info=error)
         return EXIT_MODEL_NOT_LOADED
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, named, load, signals))
+            result = runner.run(_serve(core, engine, settings, selector, named, load, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -105,6 +103,7 @@ async def _serve(
     models: Sequence[NamedModel],
     load: Load,
     signals: Signals,
+    errors: Output,
 ) -> _Result:
     application = Application(core, engine, models, load, settings)
     dispatcher = application.dispatcher
@@ -119,14 +118,17 @@ async def _serve(
     try:
         port = listen(transport, settings.host, settings.port)
     except OSError as error:
-        print(f"headrace-server: {error}", file=sys.stderr)
+        errors.write(f"headrace-server: {error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
     _exempt_from_collection()
     memory = asyncio.create_task(_return_memory_when_idle(dispatcher))
     count = len(core.models)
-    print(f"headrace ready on {settings.host}:{port} ({count} model{'' if count == 1 else 's'})", flush=True)
+    # Whoever has started the server may not read what it prints.
+    Output(descriptor_of(sys.stdout), "standard output").write(
+        f"headrace ready on {settings.host}:{port} ({count} model{'' if count == 1 else 's'})"
+    )
     await received.get()
     stopping = asyncio.create_task(_stop(application, transport, settings))
     second = asyncio.create_task(received.get())

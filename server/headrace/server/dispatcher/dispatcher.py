@@ -33,10 +33,14 @@ class Dispatcher:
     """Drives core and engine on the event loop that it is made on; services know it as `services.api.Streams`.
 
     `tell` changes the core and acts; nothing else in the server changes the core but the handles it opens.
+    `incident_id` names an unexpected error.
     """
 
-    def __init__(self, core: Core, engine: Engine) -> None:
+    def __init__(
+        self, core: Core, engine: Engine, incident_id: Callable[[BaseException], str] = lambda _: uuid.uuid4().hex[:12]
+    ) -> None:
         self.core = core
+        self._incident_id = incident_id
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
@@ -186,7 +190,7 @@ class Dispatcher:
 
     def incident(self, error: BaseException) -> Internal:
         """Log an unexpected error; returns what a client is told instead: an id under which the log has the details."""
-        number = uuid.uuid4().hex[:12]
+        number = self._incident_id(error)
         logger.error("incident %s", number, exc_info=error)
         return Internal(f"the server failed; its log has the details under {number}")
 

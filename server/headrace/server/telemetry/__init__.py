@@ -1,0 +1,1 @@
+"""What the server tells its operator. None of it waits for a reader."""

@@ -1,0 +1,162 @@
+"""The log: records become lines on standard error, at a bounded rate, and without waiting for its reader."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from headrace.server.telemetry.kinds import ErrorKind, error_kind
+from headrace.server.telemetry.output import Output, descriptor_of, stop_blocking
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+PERIOD_SECONDS = 60.0
+MAX_TRACEBACKS = 3
+"""Tracebacks of one kind in a period."""
+MAX_LINES = 100
+"""Messages of one kind in a period. Those of the level DEBUG are not counted."""
+MAX_CHARACTERS = 16 << 10
+"""The longest message; of a longer one the middle is left out."""
+MAX_ERROR_CHARACTERS = 300
+"""How much of an error is shown where its traceback is not."""
+FLUSH_SECONDS = 0.5
+"""How long the end of the process waits for standard error to be read."""
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+logger = logging.getLogger(__name__)
+
+_Kind: TypeAlias = tuple[str, int, ErrorKind | None]
+"""Where the message is logged, and the kind of its error."""
+
+
+class LogHandler(logging.Handler):
+    """Writes records to an output. In each period, the first few tracebacks and messages of each kind are shown.
+
+    How many messages were left out is written when the period ends.
+    """
+
+    def __init__(self, output: Output, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(FORMAT))
+        self._output = output
+        self._now = now
+        self._ends = now()
+        self._counts: dict[_Kind, int] = {}
+        """Messages of this period. There are finitely many kinds."""
+        self._examples: dict[_Kind, str] = {}
+        """The last message shown of each kind of which further ones are left out."""
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self._text(record)
+        except Exception as error:  # the arguments of a message may not match it, or may fail to be printed
+            text = f"{record.pathname}:{record.lineno} logs a message that cannot be formatted: {_summary(error)}"
+        if text is not None:
+            self._output.write(_cut(text))
+
+    def flush(self) -> None:
+        """Write what is queued, within FLUSH_SECONDS. `logging` calls this when the process ends."""
+        self.acquire()
+        try:
+            self._report()
+        finally:
+            self.release()
+        self._output.flush(FLUSH_SECONDS)
+
+    def _text(self, record: logging.LogRecord) -> str | None:
+        """The lines for a record, or None if it is left out."""
+        if record.levelno <= logging.DEBUG:
+            return self.format(record)
+        if self._now() >= self._ends:
+            self._begin_period()
+        error = record.exc_info[1] if record.exc_info else None
+        kind = record.pathname, record.lineno, None if error is None else error_kind(error)
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if count > MAX_LINES:
+            return None
+        if count == MAX_LINES:
+            self._examples[kind] = record.getMessage()
+            self._start_timer()
+        if error is not None and count > MAX_TRACEBACKS:
+            record = copy.copy(record)
+            record.msg, record.args = f"{record.getMessage()} (traceback left out): {_summary(error)}", ()
+            record.exc_info = record.exc_text = None
+        return self.format(record)
+
+    def _begin_period(self) -> None:
+        self._report()
+        self._counts.clear()
+        self._ends = self._now() + PERIOD_SECONDS
+
+    def _start_timer(self) -> None:
+        """Without further messages, the end of the period would go unnoticed."""
+        if self._timer is None:
+            self._timer = threading.Timer(self._ends - self._now(), self._on_timer)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _on_timer(self) -> None:
+        self.acquire()
+        try:
+            self._timer = None
+            self._begin_period()
+        finally:
+            self.release()
+
+    def _report(self) -> None:
+        """Say how many messages of each kind were left out, and count from there on."""
+        while self._examples:
+            kind, example = self._examples.popitem()
+            count = self._counts.get(kind, 0) - MAX_LINES
+            if count > 0:
+                message = f"{count} more of these were left out within {PERIOD_SECONDS:g} s: {example}"
+                record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, (), None)
+                self._output.write(_cut(self.format(record)))
+
+
+def start_logging(level: str) -> Output:
+    """Log messages from `level` up to standard error, and also warnings and what no code catches.
+
+    Returns the output for lines of another form.
+    """
+    descriptor = descriptor_of(sys.stderr)
+    stop_blocking(descriptor)
+    output = Output(descriptor, "standard error")
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    root.addHandler(LogHandler(output))
+    logging.captureWarnings(True)
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_end_of_thread
+    return output
+
+
+def _log_unraisable(hook: UnraisableHookArgs) -> None:
+    error = hook.exc_value or hook.exc_type()
+    logger.error("%s %.300r", hook.err_msg or "exception ignored in", hook.object, exc_info=error)
+
+
+def _log_end_of_thread(hook: threading.ExceptHookArgs) -> None:
+    if hook.exc_type is not SystemExit:
+        error = hook.exc_value or hook.exc_type()
+        logger.error("thread %s ended", hook.thread.name if hook.thread else "", exc_info=error)
+
+
+def _summary(error: BaseException) -> str:
+    """An error on one line."""
+    text = " ".join(str(error)[:MAX_ERROR_CHARACTERS].split())
+    return f"{type(error).__name__}: {text}"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    half = MAX_CHARACTERS // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
