@@ -5,8 +5,11 @@ Its imports stay within the base install, so that without the extra it can say w
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import tomllib
+from collections.abc import MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +45,22 @@ def check_toml(_type: Any, file: Path | None) -> None:
         raise ValueError(f"The file is not valid TOML: {error}") from None
 
 
+def ignore_service_links(environment: MutableMapping[str, str]) -> None:
+    """Remove HEADRACE_PORT if it is an address, and say so.
+
+    Kubernetes sets it like that in every pod beside a service that is called headrace. The port of the service need not
+    be that of the server.
+    """
+    name = "HEADRACE_PORT"
+    if re.match(r"(tcp|udp|sctp)://", environment.get(name, "")):
+        address = environment.pop(name)
+        print(
+            f"headrace-server: {name}={address} is ignored: Kubernetes sets it for the service headrace. "
+            "Use --port, or set enableServiceLinks to false in the pod.",
+            file=sys.stderr,
+        )
+
+
 @app.default
 def serve(
     *models: Annotated[
@@ -67,6 +86,7 @@ def configured(
         ),
     ] = None,
 ) -> object:
+    ignore_service_links(os.environ)
     environment = config.Env("HEADRACE_", command=False)
     app.config = (environment,) if file is None else (environment, config.Toml(file))
     return app(tokens)

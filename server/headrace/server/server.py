@@ -25,6 +25,7 @@ from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.telemetry.logging import start_logging
 from headrace.server.telemetry.output import Output, descriptor_of
+from headrace.server.transport.addresses import CannotListenError
 from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
@@ -116,8 +117,8 @@ async def _serve(
         compression=settings.compression,
     )
     try:
-        port = listen(transport, settings.host, settings.port)
-    except OSError as error:
+        address = listen(transport, settings.host, settings.port)
+    except CannotListenError as error:
         errors.write(f"headrace-server: {error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
@@ -127,7 +128,7 @@ async def _serve(
     count = len(core.models)
     # Whoever has started the server may not read what it prints.
     Output(descriptor_of(sys.stdout), "standard output").write(
-        f"headrace ready on {settings.host}:{port} ({count} model{'' if count == 1 else 's'})"
+        f"headrace ready on {address} ({count} model{'' if count == 1 else 's'})"
     )
     await received.get()
     stopping = asyncio.create_task(_stop(application, transport, settings))

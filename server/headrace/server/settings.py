@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from headrace.server.core.specs import MAX_BATCH
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
 _DEFAULTS = Limits()
+MAX_SIZE = (1 << 63) - 1
+"""The largest size that any message can state."""
+MAX_GRPC_MESSAGE_BYTES = (1 << 31) - 1
 
 
 def parse_size(_type: Any, tokens: tuple[Token, ...]) -> int:
@@ -52,8 +56,42 @@ def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not of the form KEY=VALUE")
 
 
+def check_host(_type: Any, host: str) -> None:
+    """Raises ValueError for what cannot be a host name, an address, or a socket."""
+    if host.startswith(("unix:", "unix-abstract:")):
+        if not host.partition(":")[2].strip("/"):
+            raise ValueError(f"{host!r} does not name a socket: give a path, such as unix:/run/headrace.sock")
+        if "," in host:
+            raise ValueError(f"{host!r} cannot be reached: gRPC does not find a socket whose path has a comma")
+    elif host.startswith("["):
+        if not host.endswith("]") or not _is_ipv6(host[1:-1]):
+            raise ValueError(f"{host!r} is not an IPv6 address in brackets, such as [::1]")
+    elif not host or "/" in host or any(map(str.isspace, host)):
+        raise ValueError(f"{host!r} is not a host name or an address, such as 127.0.0.1 or unix:/run/headrace.sock")
+    elif ":" in host and not _is_ipv6(host):
+        raise ValueError(f"{host!r} is not an IPv6 address; the port is an option of its own, --port")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_message_bytes(_type: Any, size: int) -> None:
+    """Raises ValueError for messages that gRPC does not take."""
+    if size > MAX_GRPC_MESSAGE_BYTES:
+        raise ValueError(f"gRPC takes messages of at most {MAX_GRPC_MESSAGE_BYTES} bytes, one less than 2GiB")
+
+
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
-Size = Annotated[int, Parameter(converter=parse_size, validator=validators.Number(gte=1), show_default=format_size)]
+Size = Annotated[
+    int,
+    Parameter(converter=parse_size, validator=validators.Number(gte=1, lte=MAX_SIZE), show_default=format_size),
+]
+MessageSize = Annotated[Size, Parameter(validator=(validators.Number(gte=1), check_message_bytes))]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
 Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
 """Seconds that are always waited."""
@@ -66,8 +104,8 @@ Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 class Settings:
     """The options. Those that the core enforces take their defaults from `Limits` and have its fields' names."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
+    host: Annotated[str, Parameter(validator=check_host)] = "127.0.0.1"
+    """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
     device: str = "CPU"
@@ -92,7 +130,7 @@ class Settings:
     """Concurrent streams and unary calls; more are refused."""
     window: Count = _DEFAULTS.window
     """Tickets in flight per stream."""
-    max_message_bytes: Size = _DEFAULTS.max_message_bytes
+    max_message_bytes: MessageSize = _DEFAULTS.max_message_bytes
     """Largest message accepted."""
     queue_bytes: Size = _DEFAULTS.queue_bytes
     """Input bytes waiting or running, in total."""

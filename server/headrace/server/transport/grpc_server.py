@@ -9,6 +9,7 @@ import grpc
 
 from headrace.server.services.call import Service
 from headrace.server.transport.adapter import handlers
+from headrace.server.transport.addresses import CannotListenError, addresses_to_bind
 from headrace.server.transport.status import Incident
 
 GrpcServer: TypeAlias = grpc.aio.Server
@@ -45,12 +46,18 @@ def grpc_server(
     return server
 
 
-def listen(server: GrpcServer, host: str, port: int) -> int:
-    """Bind the server and return its port; 0 picks a free one. Raises OSError when the address cannot be bound."""
-    try:
-        return server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError:
-        raise OSError(f"cannot listen on {host}:{port}; is the port already in use?") from None
+def listen(server: GrpcServer, host: str, port: int) -> str:
+    """Bind the server to all addresses of a host, and return the address for clients. Port 0 picks a free one.
+
+    Raises CannotListenError.
+    """
+    addresses = addresses_to_bind(host, port)
+    for target in addresses.targets:
+        try:
+            server.add_insecure_port(target)
+        except RuntimeError:
+            raise CannotListenError(addresses.shown, "gRPC cannot bind it; its own message says why") from None
+    return addresses.shown
 
 
 def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
