@@ -64,8 +64,8 @@ def headrace(tmp_path: Path) -> Headrace:
 
 def test_models_are_listed(served: Served, headrace: Headrace) -> None:
     lines = [line.split() for line in headrace("models", served.address).stdout.splitlines()]
-    assert lines[0] == ["MODEL", "VERSION", "SLOTS", "PORT", "NAME", "TENSOR"]
-    first = lines.index(["add_multiply", "1", lines[1][2], "in", "x", "FP32[?,16]"])
+    assert lines[0] == ["MODEL", "VERSION", "SLOTS", "RUNS", "BATCH", "PORT", "NAME", "TENSOR"]
+    first = lines.index(["add_multiply", "1", *lines[1][2:5], "in", "x", "FP32[?,16]"])
     assert lines[first + 1 : first + 4] == [
         ["in", "y", "FP32[?,16]"],
         ["out", "sum", "FP32[?,16]"],

@@ -161,6 +161,23 @@ class ModelInstanceGroup(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ModelParameter(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    STRING_VALUE_FIELD_NUMBER: builtins.int
+    string_value: builtins.str
+    def __init__(
+        self,
+        *,
+        string_value: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["string_value", b"string_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ModelTransactionPolicy(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
@@ -182,12 +199,34 @@ class ModelTransactionPolicy(message.Message):
 class ModelConfig(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class ParametersEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @builtins.property
+        def value(self) -> ModelParameter: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: ModelParameter | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     PLATFORM_FIELD_NUMBER: builtins.int
     MAX_BATCH_SIZE_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     INSTANCE_GROUP_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
     BACKEND_FIELD_NUMBER: builtins.int
     MODEL_TRANSACTION_POLICY_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -202,6 +241,10 @@ class ModelConfig(message.Message):
     @builtins.property
     def instance_group(self) -> containers.RepeatedCompositeFieldContainer[ModelInstanceGroup]: ...
     @builtins.property
+    def parameters(self) -> containers.MessageMap[builtins.str, ModelParameter]:
+        """How the model runs: "direct", "batch", and the reasons for both."""
+
+    @builtins.property
     def model_transaction_policy(self) -> ModelTransactionPolicy: ...
     def __init__(
         self,
@@ -212,11 +255,12 @@ class ModelConfig(message.Message):
         input: abc.Iterable[ModelInput] | None = ...,
         output: abc.Iterable[ModelOutput] | None = ...,
         instance_group: abc.Iterable[ModelInstanceGroup] | None = ...,
+        parameters: abc.Mapping[builtins.str, ModelParameter] | None = ...,
         backend: builtins.str = ...,
         model_transaction_policy: ModelTransactionPolicy | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["model_transaction_policy", b"model_transaction_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["backend", b"backend", "input", b"input", "instance_group", b"instance_group", "max_batch_size", b"max_batch_size", "model_transaction_policy", b"model_transaction_policy", "name", b"name", "output", b"output", "platform", b"platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["backend", b"backend", "input", b"input", "instance_group", b"instance_group", "max_batch_size", b"max_batch_size", "model_transaction_policy", b"model_transaction_policy", "name", b"name", "output", b"output", "parameters", b"parameters", "platform", b"platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -913,6 +913,10 @@ class ModelDescription(message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     HAS_VARIABLES_FIELD_NUMBER: builtins.int
     SLOTS_FIELD_NUMBER: builtins.int
+    DIRECT_FIELD_NUMBER: builtins.int
+    DIRECT_REASON_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    BATCH_REASON_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     has_variables: builtins.bool
@@ -921,6 +925,12 @@ class ModelDescription(message.Message):
     """
     slots: builtins.int
     """The number of InferRequests: how many runs of the model can be in progress at the same time."""
+    direct: builtins.bool
+    """Whether runs that are quick enough are done in place, which was decided when the model was tried, and if not, why."""
+    direct_reason: builtins.str
+    batch: builtins.int
+    """The maximum number of rows of a run that tickets share, 1 if they share none, and what limits it."""
+    batch_reason: builtins.str
     @builtins.property
     def inputs(self) -> containers.RepeatedCompositeFieldContainer[Port]: ...
     @builtins.property
@@ -934,10 +944,14 @@ class ModelDescription(message.Message):
         outputs: abc.Iterable[Port] | None = ...,
         has_variables: builtins.bool = ...,
         slots: builtins.int = ...,
+        direct: builtins.bool = ...,
+        direct_reason: builtins.str = ...,
+        batch: builtins.int = ...,
+        batch_reason: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["has_variables", b"has_variables", "inputs", b"inputs", "name", b"name", "outputs", b"outputs", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "batch_reason", b"batch_reason", "direct", b"direct", "direct_reason", b"direct_reason", "has_variables", b"has_variables", "inputs", b"inputs", "name", b"name", "outputs", b"outputs", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,7 +76,7 @@ class Control:
         # This goes on even if the client has gone: the thread cannot be stopped, and the model that it loads must not
         # go unnoticed.
         loading = asyncio.ensure_future(self._load(managed))
-        loading.add_done_callback(lambda _: managed.lock.release())
+        loading.add_done_callback(lambda done: _settle(done, managed))
         await asyncio.shield(loading)
 
     async def unload(self, name: str) -> None:
@@ -112,7 +112,11 @@ class Control:
             spec = await _in_thread(self._load_model, managed.model)
         except Exception as error:
             managed.reason = _reason(name, error)
-            logger.warning("%s", managed.reason, exc_info=error)
+            if isinstance(error, HeadraceError):
+                logger.warning("%s", error.message)
+                logger.debug("%s", managed.reason, exc_info=error)
+            else:
+                logger.warning("%s", managed.reason, exc_info=error)
             if not managed.loaded:
                 self._core.models.withhold(name, "could not be loaded")
             if isinstance(error, HeadraceError):
@@ -123,7 +127,6 @@ class Control:
         self._change_core(lambda core, _: core.models.add(spec))
         managed.loaded, managed.reason = True, ""
         self._on_change(name, True)
-        logger.info("loaded %s", spec)
 
     def _state(self, managed: _ManagedModel) -> ModelState:
         model = managed.model
@@ -143,6 +146,13 @@ class Control:
         loaded = sum(managed.loaded for managed in self._models.values())
         loading = sum(managed.loading for managed in self._models.values())
         return f"<Control {loaded} of {len(self._models)} models loaded, {loading} loading>"
+
+
+def _settle(loading: asyncio.Task[None], managed: _ManagedModel) -> None:
+    """A load has ended. Its error is in the index and in the log, whether or not a client still waits for it."""
+    managed.lock.release()
+    if not loading.cancelled():
+        loading.exception()
 
 
 async def _in_thread(load: Load, model: NamedModel) -> ModelSpec:
@@ -173,5 +183,9 @@ async def _in_thread(load: Load, model: NamedModel) -> ModelSpec:
 
 def _reason(name: str, error: Exception) -> str:
     """A message for clients. The error's own message is for the operator, since it names files."""
-    why = "its file is missing" if isinstance(error, NotFound) else "see the server's log"
+    why = "see the server's log"
+    if isinstance(error, NotFound):
+        why = "its file is missing"
+    elif isinstance(error, Unavailable):
+        why = "the server is stopping"
     return f"model {quote(name)} could not be loaded: {why}"

@@ -12,14 +12,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from headrace.server.composition import Application
-from headrace.server.control import Load
 from headrace.server.core.core import Core
-from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
-from headrace.server.repository.labels import labels_beside
+from headrace.server.loading.cache import Cache
+from headrace.server.loading.loader import Loader
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
@@ -30,6 +29,7 @@ from headrace.server.transport.grpc_server import GrpcServer, grpc_server, liste
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import give_back_memory, keep_freed_memory
 
+EXIT_BAD_OPTION = 2
 EXIT_MODEL_NOT_LOADED = 3
 EXIT_CANNOT_LISTEN = 4
 DELIVERY_SECONDS = 1.0
@@ -56,15 +56,16 @@ def run(models: Sequence[str], settings: Settings) -> int:
     engine = OpenVinoEngine()
     core = Core(settings.limits())
 
-    def load(model: NamedModel) -> ModelSpec:
-        return engine.load(model.name, model.version, model.path, compilation, labels_beside(model.path))
-
+    try:
+        cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None
+    except OSError as error:
+        print(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_OPTION
+    loader = Loader(engine, compilation, settings.load_timeout, cache)
     try:
         named = named_models(models)
         for model in named:
-            spec = load(model)
-            core.models.add(spec)
-            logger.info("loaded %s", spec)
+            core.models.add(loader.load(model))
     except (NamedModelError, HeadraceError) as error:
         errors.write(f"headrace-server: {error}")
         logger.debug("a model could not be loaded", exc_info=error)
@@ -72,7 +73,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, named, load, signals, errors))
+            result = runner.run(_serve(core, engine, settings, selector, named, loader, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -102,11 +103,11 @@ async def _serve(
     settings: Settings,
     selector: PollingSelector,
     models: Sequence[NamedModel],
-    load: Load,
+    loader: Loader,
     signals: Signals,
     errors: Output,
 ) -> _Result:
-    application = Application(core, engine, models, load, settings)
+    application = Application(core, engine, models, loader.load, settings)
     dispatcher = application.dispatcher
     selector.watcher = dispatcher
     transport = grpc_server(
@@ -131,7 +132,7 @@ async def _serve(
         f"headrace ready on {address} ({count} model{'' if count == 1 else 's'})"
     )
     await received.get()
-    stopping = asyncio.create_task(_stop(application, transport, settings))
+    stopping = asyncio.create_task(_stop(application, transport, loader, settings))
     second = asyncio.create_task(received.get())
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -143,7 +144,7 @@ async def _serve(
     return _Result(0, clean=stopping.result())
 
 
-async def _stop(application: Application, transport: GrpcServer, settings: Settings) -> bool:
+async def _stop(application: Application, transport: GrpcServer, loader: Loader, settings: Settings) -> bool:
     """Report not ready, drain, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
     if settings.drain_delay:
@@ -153,6 +154,7 @@ async def _stop(application: Application, transport: GrpcServer, settings: Setti
     in_flight = sum(stream.in_flight for stream in streams)
     logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
+    loader.close()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):
             await application.drained()

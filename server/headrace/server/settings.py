@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
@@ -120,6 +121,10 @@ class Settings:
     """Concurrent inferences per model; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=parse_rows, show_default=lambda _: "auto")] = None
     """Rows of a run that tickets share: auto (where it pays off), off, or up to 64."""
+    load_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 300.0
+    """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
+    cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
+    """Folder that keeps how models may run, so that the next start is faster and decides the same."""
     batch_delay: Pause = _DEFAULTS.batch_delay
     """Seconds that a batch waits to fill."""
     coalesce: Literal["auto", "off"] = "auto"

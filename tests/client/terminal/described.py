@@ -10,5 +10,9 @@ MODEL = Model(
     (Port("mask", "FP32", ((2, None), 4), ("mask",)),),
     has_variables=True,
     slots=4,
+    direct=False,
+    direct_reason="it has strings",
+    batch=8,
+    batch_reason="up to 8 rows",
 )
 STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),))

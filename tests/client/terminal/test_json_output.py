@@ -32,6 +32,10 @@ def test_models_are_documents() -> None:
         "version": "2",
         "slots": 4,
         "has_variables": True,
+        "direct": False,
+        "direct_reason": "it has strings",
+        "batch": 8,
+        "batch_reason": "up to 8 rows",
     }
 
 

@@ -29,10 +29,10 @@ def words(table: Table) -> list[list[str]]:
 
 def test_models_are_a_row_for_each_port() -> None:
     assert text_of(models_table([MODEL])) == (
-        "MODEL      VERSION  SLOTS  PORT  NAME   TENSOR\n"
-        "segmenter  2            4  in    image  UINT8[?,3,1..640]\n"
-        "                           in    words  BYTES[any rank]\n"
-        "                           out   mask   FP32[2..,4]\n"
+        "MODEL      VERSION  SLOTS  RUNS   BATCH  PORT  NAME   TENSOR\n"
+        "segmenter  2            4  async      8  in    image  UINT8[?,3,1..640]\n"
+        "                                         in    words  BYTES[any rank]\n"
+        "                                         out   mask   FP32[2..,4]\n"
     )
 
 

@@ -37,7 +37,9 @@ class Port:
 class Model:
     """A version of a model. `slots` is how many of its inferences run at once.
 
-    `has_variables`: the model has an internal state, which is reset before each run.
+    `has_variables`: the model has an internal state, which is reset before each run. `direct`: runs that are quick
+    enough are done in place; `direct_reason` says why not. `batch` is the maximum number of rows of a run that tickets
+    share, and `batch_reason` says what limits it. Servers of other protocols do not tell the last four.
     """
 
     name: str
@@ -46,6 +48,10 @@ class Model:
     outputs: tuple[Port, ...]
     has_variables: bool
     slots: int
+    direct: bool = False
+    direct_reason: str = field(default="", repr=False)
+    batch: int = 1
+    batch_reason: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         inputs, outputs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
@@ -60,6 +66,10 @@ def model_from(message: pb.ModelDescription) -> Model:
         tuple(map(_port, message.outputs)),
         message.has_variables,
         message.slots,
+        message.direct,
+        message.direct_reason,
+        message.batch or 1,
+        message.batch_reason,
     )
 
 

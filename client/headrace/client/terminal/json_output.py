@@ -1,7 +1,7 @@
 """The JSON that the `headrace` command prints. Later versions only add keys.
 
 models  {"models": [{"name", "version", "slots", "has_variables",
-                     "inputs": [port], "outputs": [port]}]}
+                     "inputs": [port], "outputs": [port], "direct", "direct_reason", "batch", "batch_reason"}]}
         port: {"name", "datatype", "shape", "names"}
         shape: null for any rank, or a list of dimensions, each a size or {"min", "max"};
         a max of null means no limit
@@ -57,6 +57,10 @@ def _model(model: Model) -> Document:
         "has_variables": model.has_variables,
         "inputs": list(map(_port, model.inputs)),
         "outputs": list(map(_port, model.outputs)),
+        "direct": model.direct,
+        "direct_reason": model.direct_reason,
+        "batch": model.batch,
+        "batch_reason": model.batch_reason,
     }
 
 

@@ -17,13 +17,14 @@ from headrace.wire.dtypes import datatype_of
 
 def models_table(models: Iterable[Model]) -> Table:
     """A row for each port."""
-    table = _table("MODEL", "VERSION", ">SLOTS", "PORT", "NAME", "TENSOR")
+    table = _table("MODEL", "VERSION", ">SLOTS", "RUNS", ">BATCH", "PORT", "NAME", "TENSOR")
     for model in models:
-        first = [printable(model.name), model.version, str(model.slots)]
+        runs = "direct" if model.direct else "async"
+        first = [printable(model.name), model.version, str(model.slots), runs, str(model.batch)]
         for way, ports in (("in", model.inputs), ("out", model.outputs)):
             for port in ports:
                 table.add_row(*first, way, printable(port.name), tensor_text(port))
-                first = ["", "", ""]
+                first = [""] * len(first)
     return table
 
 

@@ -87,7 +87,8 @@ class ModelSpec:
 
     `direct`: runs that are fast enough happen in place, one after another. `batch`: the most rows in a run that tickets
     share; 1 when they share none. With batches all inputs and outputs have a dynamic first axis and no other dynamic
-    dimension. `labels` are names of classes, if the operator has given any.
+    dimension. `direct_reason` says why runs are not direct, `batch_reason` how many rows they have and what limits
+    them. `labels` are names of classes, if the operator has given any.
     """
 
     name: str
@@ -98,6 +99,8 @@ class ModelSpec:
     slots: int
     direct: bool = False
     batch: int = 1
+    direct_reason: str = field(default="", repr=False, compare=False)
+    batch_reason: str = field(default="", repr=False, compare=False)
     labels: Sequence[str] = field(default=(), repr=False, compare=False)
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
@@ -110,6 +113,12 @@ class ModelSpec:
         how = "runs directly" if self.direct else f"{self.slots} slots"
         rows = f"batches of up to {self.batch} rows" if self.batch > 1 else "no batches"
         return f"model {quote(self.name)} version {self.version} ({how}, {rows})"
+
+    def reasons(self) -> str:
+        """Why it runs as it does, for the log; empty when there is nothing to say."""
+        direct = f"it does not run directly: {self.direct_reason}" if self.direct_reason else ""
+        batch = f"it {'runs in batches of' if self.batch > 1 else 'does not run in batches:'} {self.batch_reason}"
+        return "; ".join(part for part in (direct, batch if self.batch_reason else "") if part)
 
     def input(self, name: str) -> Port:
         """Raises InvalidArgument for an unknown name."""

@@ -1,8 +1,7 @@
-"""Loads a model: reads its file, guards its graph, compiles it, and probes how it may run."""
+"""Loads a model: reads its file, guards its graph, compiles it, and measures how it may run."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +14,15 @@ from openvino import opset15 as opset
 from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
+from headrace.server.engine.findings import MAX_REASON, Findings
 from headrace.server.engine.graph import shapes
 from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
-from headrace.server.engine.probing.batching import probe_batching
+from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.direct import compile_direct, weight_bytes
+from headrace.server.engine.reasons import reason_of
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
 MAX_BATCH_SECONDS = 20e-3
@@ -32,7 +33,8 @@ MAX_COPIED_WEIGHT_BYTES = 1 << 30
 """Bytes of weights that the compiled models of one dynamic model may have together: each slot has a copy."""
 MAX_REPLACEMENT_SECONDS = 0.5
 """How long an abandoned run goes on at most, where stopping it would spoil its compiled model."""
-logger = logging.getLogger(__name__)
+Progress = Callable[[str], None]
+"""Told what is about to be done with the model, as in "the model is read"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,14 @@ class CompiledModel:
     `passed` maps each output that is an input passed through to that input, both by index. `implied` says which sizes
     of outputs equal sizes of inputs. `compile` makes another `runtime`, for models that a failing run spoils, so that
     each slot needs a `runtime` of its own; that takes about `replacement_seconds`. It is None where all slots share
-    one.
+    one. `findings` are those that `spec` was completed with.
     """
 
     spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
     implied: ImpliedSizes
+    findings: Findings
     compile: Callable[[], ov.CompiledModel] | None = None
     replacement_seconds: float = 0.0
     accepts: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
@@ -73,29 +76,38 @@ def compile_model(
     path: Path,
     compilation: Compilation,
     labels: Sequence[str] = (),
+    findings: Findings | None = None,
+    progress: Progress = lambda _: None,
 ) -> CompiledModel:
     """Read and compile a model in a format that the runtime reads: IR, ONNX, TensorFlow and so on.
 
+    With `findings`, which an earlier call with the same files and `compilation` has returned, nothing is measured.
+
     Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served,
-    with the runtime's exception as its cause.
+    with the runtime's exception as its cause. The messages are for the operator: they have paths and the runtime's
+    reason.
     """
     where = quote(str(path), 1000)
     if not path.exists():
         raise NotFound(f"model {quote(name)}: file {where} does not exist")
+    progress("the model is read")
     try:
         model = core.read_model(path)
     except Exception as error:
-        raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}") from error
+        raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}: {reason_of(error)}") from error
+    progress("its graph is examined")
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)
     spec = ModelSpec(name, version, inputs, outputs, bool(model.get_variables()), 1, labels=labels)
+    progress("it is compiled")
     try:
-        return _compile(core, model, spec, compilation)
+        return _compile(core, model, spec, compilation, findings, progress)
     except Exception as error:
         properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())
         raise FailedPrecondition(
-            f"model {quote(name)} from {where} cannot be compiled for {compilation.device} with {properties}"
+            f"model {quote(name)} from {where} cannot be compiled for {compilation.device} with {properties}: "
+            f"{reason_of(error)}"
         ) from error
 
 
@@ -107,68 +119,116 @@ def _guarded(name: str, model: ov.Model, inputs: Sequence[Port]) -> tuple[Port, 
         raise FailedPrecondition(f"model {quote(name)} cannot be served: {error.message}") from error
 
 
-def _compile(core: ov.Core, model: ov.Model, spec: ModelSpec, compilation: Compilation) -> CompiledModel:
-    """Compile a model and probe it, completing what `spec` says. Raises what the runtime raises."""
+def _compile(
+    core: ov.Core,
+    model: ov.Model,
+    spec: ModelSpec,
+    compilation: Compilation,
+    findings: Findings | None,
+    progress: Progress,
+) -> CompiledModel:
+    """Compile a model, and measure it without findings, completing what `spec` says. Raises what the runtime raises."""
     passed = _separate_outputs(model)
-    probed = compile_direct(core, model, spec.inputs, spec.outputs, compilation)
-    in_place = probed is not None
-    if probed is None:
-        probed = core.compile_model(model, compilation.device, compilation.configuration)
-    batch = 1
-    if not spec.has_variables and not passed and _may_batch(spec.name, model):
-        batch = _max_batch(spec, probed, compilation, in_place)
-    spec = replace(spec, direct=in_place, batch=batch)
+    dynamic = compilation.on_cpu and shapes.are_dynamic(model)
+    measured: ov.CompiledModel | None = None
+    if findings is None:
+        measured, findings = _measure(core, model, spec, bool(passed), dynamic, compilation, progress)
+    slots, configuration = _slots(findings, dynamic, weight_bytes(model), compilation)
+    spec = replace(
+        spec,
+        slots=slots,
+        direct=findings.direct,
+        batch=findings.batch,
+        direct_reason=findings.direct_reason,
+        batch_reason=findings.batch_reason,
+    )
     implied = ImpliedSizes(model, spec.outputs)
-    if not (compilation.on_cpu and shapes.are_dynamic(model)):
-        slots = compilation.slots or 2 * probed.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        return CompiledModel(replace(spec, slots=slots), probed, passed, implied)
-    slots, configuration = _separate_slots(probed, weight_bytes(model), compilation, in_place)
 
     def compile() -> ov.CompiledModel:
         return core.compile_model(model, compilation.device, configuration)
 
+    if not dynamic:
+        return CompiledModel(spec, measured or compile(), passed, implied, findings)
+    progress("it is compiled for a slot")
     began = perf_counter()
-    runtime = compile()  # a new one, because probing may have spoiled the other
-    replacement_seconds = min(perf_counter() - began, MAX_REPLACEMENT_SECONDS)
-    accepts = partial(shapes.are_accepted, model) if shapes.follow(model, spec.inputs) else None
-    return CompiledModel(replace(spec, slots=slots), runtime, passed, implied, compile, replacement_seconds, accepts)
+    runtime = compile()  # a new one, because measuring may have spoiled the other
+    if measured is not None:
+        seconds = min(perf_counter() - began, MAX_REPLACEMENT_SECONDS)
+        findings = replace(findings, replacement_seconds=seconds)
+    accepts = partial(shapes.are_accepted, model) if findings.follows else None
+    return CompiledModel(spec, runtime, passed, implied, findings, compile, findings.replacement_seconds, accepts)
 
 
-def _separate_slots(
-    probed: ov.CompiledModel, weights: int, compilation: Compilation, in_place: bool
-) -> tuple[int, dict[str, str]]:
-    """How many slots to make with a compiled model each, and how to compile those, so that together they use as much of
-    the processor as a common one would.
+def _measure(
+    core: ov.Core,
+    model: ov.Model,
+    spec: ModelSpec,
+    passes: bool,
+    dynamic: bool,
+    compilation: Compilation,
+    progress: Progress,
+) -> tuple[ov.CompiledModel, Findings]:
+    """Find out how a model may run. Returns the compiled model that was measured, too; it may be spoiled if dynamic.
 
-    There is one slot more than there would be streams: while one hands over, the others use its share of the processor.
-    For three models in a row, with two streams on two cores, that made 0.8 to 1.0 times as many inferences as two
-    requests for each stream of a common compiled model; without the additional slot it made 0.8 times as many, and
-    pinned to cores 0.4 to 0.6.
+    `passes`: an output is an input passed through. Raises what the runtime raises.
     """
-    streams = probed.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    slots = compilation.slots or (2 * streams if in_place else streams + 1)
+    direct = compile_direct(core, model, spec.inputs, spec.outputs, compilation)
+    compiled = direct.compiled
+    if compiled is None:
+        compiled = core.compile_model(model, compilation.device, compilation.configuration)
+    progress("it runs in batches")
+    batching = _batching(model, spec, passes, compiled, compilation, direct.compiled is not None)
+    findings = Findings(
+        direct=direct.compiled is not None,
+        direct_reason=direct.reason[:MAX_REASON],
+        batch=batching.rows,
+        batch_reason=batching.why[:MAX_REASON],
+        streams=compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"),
+        threads=compiled.get_property("INFERENCE_NUM_THREADS") if dynamic and compilation.device == "CPU" else 0,
+        follows=dynamic and shapes.follow(model, spec.inputs),
+        replacement_seconds=0.0,
+    )
+    return compiled, findings
+
+
+def _slots(findings: Findings, dynamic: bool, weights: int, compilation: Compilation) -> tuple[int, dict[str, str]]:
+    """How many slots to make, and how to compile what they run.
+
+    Slots of a dynamic model have a compiled model each. Together those use as much of the processor as a common one
+    would, with one slot more than there would be streams: while one hands over, the others use its share of the
+    processor. For three models in a row, with two streams on two cores, that made 0.8 to 1.0 times as many inferences
+    as two requests for each stream of a common compiled model; without the additional slot it made 0.8 times as many,
+    and pinned to cores 0.4 to 0.6.
+    """
+    streams = findings.streams
+    configuration = compilation.direct_configuration if findings.direct else compilation.configuration
+    if not dynamic:
+        return compilation.slots or 2 * streams, configuration
+    slots = compilation.slots or (2 * streams if findings.direct else streams + 1)
     slots = min(slots, max(1, MAX_COPIED_WEIGHT_BYTES // max(1, weights)))
-    if in_place:
-        return slots, compilation.direct_configuration
-    if compilation.device != "CPU":
-        return slots, compilation.configuration
-    threads = probed.get_property("INFERENCE_NUM_THREADS")
-    return slots, compilation.one_stream(max(1, threads // min(streams, slots)))
+    if findings.direct or compilation.device != "CPU":
+        return slots, configuration
+    return slots, compilation.one_stream(max(1, findings.threads // min(streams, slots)))
 
 
-def _may_batch(name: str, model: ov.Model) -> bool:
-    """Whether one ticket's data cannot fail a run, which would fail for every ticket in the batch."""
+def _batching(
+    model: ov.Model,
+    spec: ModelSpec,
+    passes: bool,
+    compiled: ov.CompiledModel,
+    compilation: Compilation,
+    in_place: bool,
+) -> Batching:
+    """The maximum number of rows of a run that tickets share. One ticket's data must not be able to fail such a run,
+    which would fail for every ticket in the batch."""
+    if spec.has_variables or passes:
+        return Batching(1, "it has variables" if spec.has_variables else "an output is an input passed through")
     unsafe = why_unsafe(model)
     if unsafe is not None:
-        logger.info("model %s does not run in batches: %s", quote(name), unsafe)
-    return unsafe is None
-
-
-def _max_batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compilation, in_place: bool) -> int:
-    """The maximum number of rows of a run that tickets share."""
+        return Batching(1, unsafe)
     if compilation.batch == 1:
-        return 1
-    batching = probe_batching(
+        return Batching(1, "batches are turned off")
+    return probe_batching(
         compiled,
         spec.inputs,
         spec.outputs,
@@ -176,11 +236,6 @@ def _max_batch(spec: ModelSpec, compiled: ov.CompiledModel, compilation: Compila
         in_place=in_place,
         max_seconds=MAX_DIRECT_BATCH_SECONDS if in_place else MAX_BATCH_SECONDS,
     )
-    if batching.rows > 1:
-        logger.info("model %s runs in batches of %s", quote(spec.name), batching.why)
-    else:
-        logger.info("model %s does not run in batches: %s", quote(spec.name), batching.why)
-    return batching.rows
 
 
 def _separate_outputs(model: ov.Model) -> dict[int, int]:

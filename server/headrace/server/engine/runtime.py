@@ -13,7 +13,9 @@ import openvino as ov
 from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
+from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition, Unavailable, quote
@@ -52,6 +54,11 @@ class OpenVinoEngine:
         self._wake_pending = False
         self._wake: Callable[[], None] = _ignore
 
+    @property
+    def runtime_version(self) -> str:
+        """The version of the runtime, which may change what a trial finds."""
+        return str(ov.get_version())
+
     def load(
         self,
         name: str,
@@ -59,13 +66,16 @@ class OpenVinoEngine:
         path: Path,
         compilation: Compilation | None = None,
         labels: Sequence[str] = (),
+        findings: Findings | None = None,
     ) -> ModelSpec:
         """Read and compile a model, and make its slots. Runs refer to it by the very spec that is returned.
+
+        Without the `findings` of a trial it is measured here, in this process, which a bad model may end.
 
         Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
         Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
         """
-        model = compile_model(self._core, name, version, path, compilation or Compilation(), labels)
+        model = compile_model(self._core, name, version, path, compilation or Compilation(), labels, findings)
         try:
             slots = [Slot(model, self._on_completed)]
             slots += [
@@ -73,7 +83,7 @@ class OpenVinoEngine:
                 for _ in range(1, model.spec.slots)
             ]
         except Exception as error:
-            reason = f"the runtime cannot make its {model.spec.slots} slots"
+            reason = f"the runtime cannot make its {model.spec.slots} slots: {reason_of(error)}"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec

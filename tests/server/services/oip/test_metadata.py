@@ -26,7 +26,17 @@ OUTPUTS = (
 
 
 def spec(name: str, version: str) -> ModelSpec:
-    return ModelSpec(name, version, INPUTS, OUTPUTS, has_variables=False, slots=3)
+    return ModelSpec(
+        name,
+        version,
+        INPUTS,
+        OUTPUTS,
+        has_variables=False,
+        slots=3,
+        batch=8,
+        direct_reason="it has strings",
+        batch_reason="up to 8 rows",
+    )
 
 
 @pytest.fixture
@@ -109,6 +119,12 @@ async def test_model_config_describes_inputs_outputs_and_instances(rpcs: Metadat
             config_pb.ModelInstanceGroup(name="net_0", count=3, kind=config_pb.ModelInstanceGroup.KIND_CPU)
         ],
         model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=False),
+        parameters={
+            "direct": config_pb.ModelParameter(string_value="false"),
+            "direct_reason": config_pb.ModelParameter(string_value="it has strings"),
+            "batch": config_pb.ModelParameter(string_value="8"),
+            "batch_reason": config_pb.ModelParameter(string_value="up to 8 rows"),
+        },
     )
     assert response == pb.ModelConfigResponse(config=config)
 

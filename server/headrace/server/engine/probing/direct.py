@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 import openvino as ov
@@ -17,7 +17,6 @@ from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
 from headrace.server.engine.graph import shapes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.wire.dtypes import ITEMSIZE, Datatype
-from headrace.wire.errors import quote
 
 FIRST_RUN_MILLISECONDS = 200
 """How long the first run, which prepares the others, may take before the probe gives up."""
@@ -26,7 +25,12 @@ MAX_TIMING_SECONDS = 100 * THREAD_HOP_SECONDS
 MAX_WEIGHT_BYTES = 64 << 20
 """A model with more weights is not compiled a second time to find out: reading them takes longer than a hop."""
 
-logger = logging.getLogger(__name__)
+
+class Direct(NamedTuple):
+    """The model compiled for direct runs; or None, and the reason why it is not to have them."""
+
+    compiled: ov.CompiledModel | None
+    reason: str = ""
 
 
 def compile_direct(
@@ -35,28 +39,43 @@ def compile_direct(
     inputs: Sequence[Port],
     outputs: Sequence[Port],
     compilation: Compilation,
-) -> ov.CompiledModel | None:
-    """Compile the model for direct runs; None when it is not to have them. Raises what the runtime raises.
+) -> Direct:
+    """Compile the model for direct runs if it is to have them. Raises what the runtime raises.
 
     Models of strings have none, because a direct run copies every output of them, requested or not. Nor have models
     that may fail because of data, because a direct run would not report the failure.
     """
-    if compilation.run == "async" or any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
-        return None
-    measured = compilation.run == "auto"
-    if measured and (compilation.device != "CPU" or weight_bytes(model) > MAX_WEIGHT_BYTES):
-        return None
+    reason = _why_not(model, inputs, outputs, compilation)
+    if reason is not None:
+        return Direct(None, reason)
+    compiled = core.compile_model(model, compilation.device, compilation.direct_configuration)
+    if compilation.run != "auto":
+        return Direct(compiled)
+    try:
+        seconds = _fastest_seconds(compiled, inputs)
+    except RuntimeError:
+        return Direct(None, "a run of zeros fails, so its time is unknown")
+    if seconds < THREAD_HOP_SECONDS:
+        return Direct(compiled)
+    time_taken = f"{seconds * 1e3:.3g} ms" if math.isfinite(seconds) else f"more than {FIRST_RUN_MILLISECONDS} ms"
+    return Direct(None, f"a run takes {time_taken}")
+
+
+def _why_not(model: ov.Model, inputs: Sequence[Port], outputs: Sequence[Port], compilation: Compilation) -> str | None:
+    """Why the model is not even measured; None if it is to be."""
+    if compilation.run == "async":
+        return "direct runs are turned off"
+    if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
+        return "it has strings"
+    if compilation.run == "auto":
+        if compilation.device != "CPU":
+            return "its device is not CPU"
+        if weight_bytes(model) > MAX_WEIGHT_BYTES:
+            return f"it has more than {MAX_WEIGHT_BYTES >> 20} MiB of weights"
     unsafe = why_unsafe(model)
     if unsafe is None and not shapes.follow(model, inputs):
         unsafe = "the shapes of tensors inside it depend on data"
-    if unsafe is not None:
-        logger.info("model %s does not run directly: %s", quote(model.get_friendly_name()), unsafe)
-        return None
-    compiled = core.compile_model(model, compilation.device, compilation.direct_configuration)
-    try:
-        return compiled if not measured or _fastest_seconds(compiled, inputs) < THREAD_HOP_SECONDS else None
-    except RuntimeError:
-        return None  # the model does not run on zeros, so its time is unknown
+    return unsafe
 
 
 def _fastest_seconds(compiled: ov.CompiledModel, inputs: Sequence[Port]) -> float:

@@ -78,6 +78,10 @@ def _describe(model: ModelQueue[Ticket]) -> pb.ModelDescription:
         outputs=[_port(port) for port in spec.outputs],
         has_variables=spec.has_variables,
         slots=spec.slots,
+        direct=spec.direct,
+        direct_reason=spec.direct_reason,
+        batch=spec.batch,
+        batch_reason=spec.batch_reason,
     )
 
 

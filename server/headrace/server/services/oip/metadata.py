@@ -86,7 +86,18 @@ def _config(spec: ModelSpec) -> config_pb.ModelConfig:
         output=outputs,
         instance_group=[group],
         model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=False),
+        parameters={name: config_pb.ModelParameter(string_value=value) for name, value in _decision(spec).items()},
     )
+
+
+def _decision(spec: ModelSpec) -> dict[str, str]:
+    """How the model runs, as its trial has decided, and why."""
+    return {
+        "direct": str(spec.direct).lower(),
+        "direct_reason": spec.direct_reason,
+        "batch": str(spec.batch),
+        "batch_reason": spec.batch_reason,
+    }
 
 
 def _data_type(datatype: Datatype) -> config_pb.DataType.ValueType:

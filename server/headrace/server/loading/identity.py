@@ -1,0 +1,52 @@
+"""What decides what a trial finds: the files, how they are compiled, the server, the runtime and the processor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from headrace.server import engine
+from headrace.server.engine.compilation import Compilation
+from headrace.server.version import VERSION
+
+_PROCESSOR_KEYS = {"vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "CPU part"}
+
+
+def identity(files: str, compilation: Compilation, runtime: str) -> str:
+    """A hash of everything that decides. `files` is the digest of the model's, `runtime` the runtime's version."""
+    document = {
+        "files": files,
+        "compilation": asdict(compilation),
+        "runtime": runtime,
+        "server": VERSION,
+        "code": _code(),
+        "processor": _processor(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """A hash of the engine's source: what it guards and trusts may change between two builds of one version."""
+    total = hashlib.sha256()
+    for folder in engine.__path__:
+        for file in sorted(Path(folder).rglob("*.py")):
+            total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+@cache
+def _processor() -> list[str]:
+    """The model and the abilities of the first processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+    except OSError:
+        return [platform.machine(), platform.processor()]
+    lines = [line.split(":", 1) for line in text.splitlines() if ":" in line]
+    return [platform.machine(), *(value.strip() for key, value in lines if key.strip() in _PROCESSOR_KEYS)]

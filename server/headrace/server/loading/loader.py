@@ -1,0 +1,149 @@
+"""Loads models: each is tried in a process of its own, or known from an earlier trial, before this process reads it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.findings import Findings
+from headrace.server.engine.trial.messages import TrialRequest
+from headrace.server.loading.cache import Cache
+from headrace.server.loading.identity import identity
+from headrace.server.loading.trial_process import TrialProcess
+from headrace.server.repository.files import Stamp, digest, model_files, stamp
+from headrace.server.repository.labels import labels_beside
+from headrace.server.repository.named import NamedModel
+from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable, quote
+
+logger = logging.getLogger(__name__)
+
+
+class LoadingEngine(Protocol):
+    """What the loader needs of `engine.runtime.OpenVinoEngine`."""
+
+    @property
+    def runtime_version(self) -> str: ...
+    def load(
+        self,
+        name: str,
+        version: str,
+        path: Path,
+        compilation: Compilation | None = None,
+        labels: Sequence[str] = (),
+        findings: Findings | None = None,
+    ) -> ModelSpec: ...
+    def unload(self, spec: ModelSpec) -> None: ...
+
+
+class Loader:
+    """`load` blocks and may be called by several threads; models are tried one at a time. `close` ends the trial.
+
+    `seconds` is how long a trial may take.
+    """
+
+    def __init__(
+        self, engine: LoadingEngine, compilation: Compilation, seconds: float, cache: Cache | None = None
+    ) -> None:
+        self._engine = engine
+        self._compilation = compilation
+        self._seconds = seconds
+        self._cache = cache
+        self._turn = threading.Lock()
+        """Held while a model is tried."""
+        self._closing = threading.Lock()
+        """Held while `_trial` or `_closed` changes."""
+        self._trial: TrialProcess | None = None
+        self._closed = False
+
+    def load(self, model: NamedModel) -> ModelSpec:
+        """Try a model, unless its findings are kept, and load it into the engine.
+
+        Raises NotFound when its file is missing, FailedPrecondition when it cannot be served, and Unavailable after
+        `close`. Messages are for the operator.
+        """
+        began = perf_counter()
+        try:
+            files = model_files(model.path)
+            before = stamp(files)
+            key = self._key(files)
+        except FileNotFoundError as error:
+            where = quote(str(model.path), 1000)
+            raise NotFound(f"model {quote(model.name)}: file {where} does not exist") from error
+        except OSError as error:
+            reason = f"model {quote(model.name)} cannot be read from {quote(str(model.path), 1000)}: {error.strerror}"
+            raise FailedPrecondition(reason) from error
+        findings = self._cache.read(key) if self._cache is not None else None
+        known = findings is not None
+        if findings is None:
+            findings = self._try(model, key, files, before)
+        if self._closed:
+            raise _stopping(model)
+        tried = perf_counter()
+        spec = self._engine.load(
+            model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
+        )
+        if not _unchanged(files, before):
+            self._engine.unload(spec)
+            raise _changed(model)
+        how = "its trial is known" if known else f"tried in {tried - began:.2f} s"
+        took = perf_counter() - tried
+        logger.info("loaded %s: %s, loaded in %.2f s; %s", spec, how, took, spec.reasons() or "nothing limits it")
+        return spec
+
+    def close(self) -> None:
+        """End the trial in progress, and begin no other one."""
+        with self._closing:
+            self._closed = True
+            if self._trial is not None:
+                self._trial.kill()
+
+    def _key(self, files: Sequence[Path]) -> str:
+        if self._cache is None:
+            return ""
+        return identity(digest(files), self._compilation, self._engine.runtime_version)
+
+    def _try(self, model: NamedModel, key: str, files: Sequence[Path], before: Stamp) -> Findings:
+        cache = self._cache
+        with self._turn, nullcontext() if cache is None else cache.turn(self._seconds, lambda: self._closed):
+            kept = cache.read(key) if cache is not None else None  # another server may have tried it meanwhile
+            if kept is not None:
+                return kept
+            request = TrialRequest(model.name, model.version, model.path.absolute(), self._compilation)
+            with self._closing:
+                if self._closed:
+                    raise _stopping(model)
+                trial = self._trial = TrialProcess(request)
+            try:
+                findings = trial.run(self._seconds)
+            finally:
+                with self._closing:
+                    self._trial = None
+            if not _unchanged(files, before):
+                raise _changed(model)
+            return findings if cache is None else cache.add(key, findings)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "idle" if self._trial is None else "trying a model"
+        return f"<Loader {state}>"
+
+
+def _unchanged(files: Sequence[Path], before: Stamp) -> bool:
+    try:
+        return stamp(files) == before
+    except OSError:
+        return False
+
+
+def _changed(model: NamedModel) -> FailedPrecondition:
+    return FailedPrecondition(f"model {quote(model.name)} was not loaded: its files changed meanwhile; load it again")
+
+
+def _stopping(model: NamedModel) -> Unavailable:
+    return Unavailable(f"model {quote(model.name)} was not loaded: the server is stopping")

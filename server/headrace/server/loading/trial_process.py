@@ -1,0 +1,129 @@
+"""The child process in which a model is tried, as its parent sees it."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from time import monotonic
+from typing import IO
+
+from headrace.server.engine.findings import Findings
+from headrace.server.engine.reasons import one_line
+from headrace.server.engine.trial.messages import TrialReport, TrialRequest
+from headrace.wire.errors import FailedPrecondition, Unavailable, quote
+
+COMMAND = (sys.executable, "-P", "-m", "headrace.server.engine.trial")
+CHUNK_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 20
+MAX_TAIL_BYTES = 1 << 12
+"""What is kept of the end of standard error."""
+EXIT_SECONDS = 5.0
+"""How long a child that has closed its pipes may take to end."""
+
+
+class TrialProcess:
+    """Tries one model, once. `run` blocks; `kill` may be called by any thread.
+
+    The child is a new program, so it inherits neither threads nor gRPC. It has a session of its own, so that Ctrl-C
+    reaches only the server, and ends with the thread that started it (Linux) or with its standard input.
+    """
+
+    def __init__(self, request: TrialRequest) -> None:
+        """Raises FailedPrecondition when the process cannot be started."""
+        self._request = request
+        self._killed = False
+        try:
+            self._process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = f"model {quote(request.name)} cannot be tried: no process can be started for it: {error.strerror}"
+            raise FailedPrecondition(why) from error
+
+    def kill(self) -> None:
+        """End the trial. `run` raises Unavailable."""
+        self._killed = True
+        self._process.kill()
+
+    def run(self, seconds: float) -> Findings:
+        """What the trial finds.
+
+        Raises the error of a model that cannot be served, FailedPrecondition when the child ends without a result or
+        takes longer than `seconds`, and Unavailable after `kill`. Messages are for the operator.
+        """
+        report = TrialReport()
+        try:
+            tail = self._follow(report, seconds)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        if self._killed:
+            raise Unavailable(f"model {quote(self._request.name)} was not loaded: the server is stopping")
+        if tail is None:
+            raise FailedPrecondition(f"{self._named()} takes longer than --load-timeout, {seconds:g} s: {report.doing}")
+        if self._process.returncode or (report.findings is None and report.error is None):
+            raise FailedPrecondition(self._why_ended(report.doing, tail))
+        if report.error is not None:
+            raise report.error
+        assert report.findings is not None
+        return report.findings
+
+    def _named(self) -> str:
+        return f"model {quote(self._request.name)} from {quote(str(self._request.path), 1000)}"
+
+    def _why_ended(self, doing: str, tail: bytes) -> str:
+        """The sentence about a child that ended by itself."""
+        code = self._process.returncode
+        how = f"exit code {code}"
+        if code < 0:
+            with suppress(ValueError):
+                how = signal.Signals(-code).name
+        lines = tail.decode(errors="replace").strip().splitlines()
+        said = f": {one_line(lines[-1])}" if lines else ""
+        return f"{self._named()} ends the process that tries it ({how}) while {doing}{said}"
+
+    def _follow(self, report: TrialReport, seconds: float) -> bytes | None:
+        """Send the request and read what the child says, until it ends. Returns the end of its standard error; None
+        when the time is up."""
+        deadline = monotonic() + seconds
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+        with suppress(BrokenPipeError):
+            stdin.write(self._request.encode())
+        stdin.close()
+        line, tail = b"", b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            selector.register(stderr, selectors.EVENT_READ)
+            while selector.get_map():
+                left = deadline - monotonic()
+                if left <= 0:
+                    return None
+                for key, _ in selector.select(min(left, 3600)):
+                    pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
+                    data = pipe.read(CHUNK_BYTES)
+                    if not data:
+                        selector.unregister(pipe)
+                    elif pipe is stderr:
+                        tail = (tail + data)[-MAX_TAIL_BYTES:]
+                    else:
+                        *lines, line = (line + data).split(b"\n")
+                        line = line[-MAX_LINE_BYTES:]
+                        for each in lines:
+                            report.add(each)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_SECONDS)
+        return tail

@@ -1,0 +1,74 @@
+"""The files that a model consists of, and whether they have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_COMPANIONS = {".xml": (".bin",), ".pdmodel": (".pdiparams",), ".onnx": ()}
+"""The files with weights, which have the name of the model's file and another extension."""
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
+"""In ONNX: the entry of a tensor that names the file of its data. The group is the length of the name that follows, a
+varint."""
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""Path, inode, size and time of the last change of each file. It changes when a file is replaced or written."""
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files of a model that exist, the one that names it first. Raises OSError if that cannot be read."""
+    others = [path.with_suffix(extension) for extension in _COMPANIONS.get(path.suffix.lower(), ())]
+    if path.suffix.lower() == ".onnx":
+        others += [path.parent / name for name in _locations(path)]
+    return [path, *filter(_is_file, others)]
+
+
+def stamp(files: Iterable[Path]) -> Stamp:
+    """What tells whether files have changed. Raises OSError for a file that is missing."""
+    found = [(file, file.stat()) for file in files]
+    return tuple((str(file), status.st_ino, status.st_size, status.st_mtime_ns) for file, status in found)
+
+
+def digest(files: Sequence[Path]) -> str:
+    """A hash of the contents and the extensions of files. Reads them whole, about a GiB in a second. Raises OSError."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            total.update(f"{file.suffix}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\0".encode())
+    return total.hexdigest()
+
+
+def _locations(path: Path) -> list[str]:
+    """The names of files with the data of an ONNX model's tensors, sorted."""
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file
+            return []
+        with content:
+            names = {content[match.end() : match.end() + _length(match[1])] for match in _LOCATION.finditer(content)}
+    return sorted(filter(None, map(_name, names)))
+
+
+def _length(varint: bytes) -> int:
+    return varint[0] if len(varint) == 1 else (varint[0] & 0x7F) | varint[1] << 7
+
+
+def _name(data: bytes) -> str:
+    """The name of a file in the model's folder; empty if it is something else."""
+    try:
+        name = data.decode()
+    except UnicodeDecodeError:
+        return ""
+    path = Path(name)
+    return "" if "\0" in name or path.is_absolute() or ".." in path.parts else name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False

@@ -1,0 +1,191 @@
+"""A model is loaded after its trial, or with what an earlier trial has found."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.engine.trial.messages import TrialRequest
+from headrace.server.loading.cache import Cache
+from headrace.server.loading.identity import identity
+from headrace.server.loading.loader import Loader
+from headrace.server.loading.trial_process import TrialProcess
+from headrace.server.repository.files import digest, model_files
+from headrace.server.repository.named import NamedModel
+from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable
+from tests import bad_models, models
+from tests.server.engine.test_findings import FINDINGS
+
+F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
+
+
+class House:
+    """An engine and its loader; `trials` counts the processes that were started."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path | None = None, seconds: float = 60.0) -> None:
+        self.trials = 0
+        self.engine = OpenVinoEngine()
+        self.loader = Loader(self.engine, F32, seconds, Cache(cache) if cache is not None else None)
+        start = TrialProcess.__init__
+
+        def counted(process: TrialProcess, request: TrialRequest) -> None:
+            self.trials += 1
+            start(process, request)
+
+        monkeypatch.setattr(TrialProcess, "__init__", counted)
+
+    def load(self, path: Path) -> ModelSpec:
+        return self.loader.load(NamedModel("m", "1", path))
+
+
+def test_without_a_cache_each_load_is_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    house = House(monkeypatch)
+    path = models.add_multiply(tmp_path)
+    specs = [house.load(path) for _ in range(2)]
+    assert house.trials == 2
+    assert all(spec.direct for spec in specs)
+    assert "loaded model 'm' version 1 (runs directly, batches of up to" in caplog.text
+    assert "tried in" in caplog.text
+    house.engine.close()
+
+
+def test_with_a_cache_a_model_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = models.add_multiply(tmp_path)
+    found = [House(monkeypatch, tmp_path / "cache") for _ in range(2)]
+    first, second = (house.load(path) for house in found)
+    assert found[0].trials == 1  # the second one's trial would count here too
+    assert (first.direct, first.batch, first.batch_reason) == (second.direct, second.batch, second.batch_reason)
+    assert "its trial is known" in caplog.text
+    for house in found:
+        house.engine.close()
+
+
+def test_what_is_kept_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, tmp_path / "cache")
+    path = models.add_multiply(tmp_path)
+    key = identity(digest(model_files(path)), F32, house.engine.runtime_version)
+    Cache(tmp_path / "cache").add(key, replace(FINDINGS, direct=False, direct_reason="kept", batch=3))
+    spec = house.load(path)
+    assert (spec.direct, spec.direct_reason, spec.batch, house.trials) == (False, "kept", 3, 0)
+    house.engine.close()
+
+
+def test_everything_that_decides_is_in_the_key(tmp_path: Path) -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"device": "AUTO"},
+        {"run": "async"},
+        {"hint": "latency"},
+        {"properties": {}},
+        {"slots": 3},
+        {"batch": 8},
+    ]
+    keys = [identity("files", replace(F32, **change), "runtime") for change in changes]  # type: ignore[arg-type]
+    keys += [identity("others", F32, "runtime"), identity("files", F32, "another")]
+    assert len(set(keys)) == len(keys)
+    assert identity("files", F32, "runtime") == keys[0]
+
+
+def test_a_model_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, tmp_path / "cache")
+    path = bad_models.ctc_loss(tmp_path)
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match="CTCLoss"):
+            house.load(path)
+    assert house.trials == 2
+    assert house.engine._models == {}
+
+
+def test_a_model_whose_files_change_meanwhile_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither during its trial, nor while this process reads it: its findings may not be those of the new file."""
+    house = House(monkeypatch, tmp_path / "cache")
+    path = models.add_multiply(tmp_path)
+    run = TrialProcess.run
+
+    def touch_first(process: TrialProcess, seconds: float) -> object:
+        path.touch()
+        return run(process, seconds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialProcess, "run", touch_first)
+        with pytest.raises(FailedPrecondition, match="its files changed meanwhile; load it again"):
+            house.load(path)
+    assert not list((tmp_path / "cache").glob("*.json"))
+    load = house.engine.load
+
+    def touch_after(*arguments: object) -> ModelSpec:
+        spec = load(*arguments)  # type: ignore[arg-type]
+        path.touch()
+        return spec
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.engine, "load", touch_after)
+        with pytest.raises(FailedPrecondition, match="its files changed meanwhile; load it again"):
+            house.load(path)
+    assert house.engine._models == {}
+    assert house.load(path).direct
+    house.engine.close()
+
+
+def test_a_missing_file_needs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+    for name in ("none.xml", "none.onnx"):
+        with pytest.raises(NotFound, match="does not exist"):
+            house.load(tmp_path / name)
+    with pytest.raises(FailedPrecondition, match="cannot be read from"):
+        house.load(tmp_path)  # a folder
+    assert house.engine._models == {}
+
+
+def test_models_are_tried_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+    path = models.scale(tmp_path)
+    running, most = 0, 0
+    run, lock = TrialProcess.run, threading.Lock()
+
+    def counted(process: TrialProcess, seconds: float) -> object:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return run(process, seconds)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(TrialProcess, "run", counted)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(house.load, [path] * 3))
+    assert (house.trials, most) == (3, 1)
+    house.engine.close()
+
+
+def test_closing_ends_the_trial_and_those_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, tmp_path / "cache", seconds=float("inf"))
+    path = bad_models.endless(tmp_path)
+    with ThreadPoolExecutor(2) as threads:
+        loads = [threads.submit(house.load, path) for _ in range(2)]
+        while "trying" not in repr(house.loader):
+            time.sleep(0.01)
+        house.loader.close()
+        for load in loads:
+            with pytest.raises(Unavailable, match="model 'm' was not loaded: the server is stopping"):
+                load.result(20)
+    assert house.trials == 1
+    assert repr(house.loader) == "<Loader closed>"

@@ -1,0 +1,186 @@
+"""A model is tried in a process of its own, whose end, of whatever kind, is one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.trial.messages import TrialRequest
+from headrace.server.loading import trial_process
+from headrace.server.loading.trial_process import TrialProcess
+from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, Unavailable
+from tests import bad_models, models
+
+F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def trial(path: Path, compilation: Compilation = F32) -> TrialProcess:
+    return TrialProcess(TrialRequest("m", "1", path, compilation))
+
+
+def sentence(process: TrialProcess, kind: type[HeadraceError] = FailedPrecondition, seconds: float = 60.0) -> str:
+    """What a trial fails with: one sentence, and nothing is left of its process."""
+    with pytest.raises(kind) as failed:
+        process.run(seconds)
+    assert process._process.returncode is not None
+    message = failed.value.message
+    assert "\n" not in message
+    assert len(message) < 2000
+    return message
+
+
+def test_a_good_model_has_findings(tmp_path: Path) -> None:
+    findings = trial(models.add_multiply(tmp_path)).run(60)
+    assert findings.direct
+    assert findings.direct_reason == ""
+    assert findings.batch > 1
+    assert findings.batch_reason.startswith(f"up to {findings.batch} rows")
+    assert findings.follows
+    findings = trial(models.reshaping(tmp_path)).run(60)
+    assert not findings.direct
+    assert "Reshape" in findings.direct_reason
+    assert not findings.follows
+
+
+def test_a_request_survives_the_way_to_the_child() -> None:
+    compilation = Compilation("GPU.1", "direct", "none", {"A": "1", "é": "="}, 3, 8)
+    request = TrialRequest("m", "2", Path("/a b/ü.xml"), compilation)
+    assert TrialRequest.decode(request.encode()) == request
+
+
+def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "text.xml"
+    path.write_text("not a model")
+    assert sentence(trial(path)).startswith(f"model 'm' cannot be read from '{path}': ")
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    assert "does not exist" in sentence(trial(tmp_path / "none.xml"), NotFound)
+
+
+FIVE_ROWS = """
+import os, signal
+from headrace.server.engine.trial import __main__, sizes
+run = sizes.SizeRunner._run
+def faulty(runner, shapes, *arguments):
+    if shapes[0][0] >= 5:
+        os.kill(os.getpid(), signal.SIGFPE)
+    return run(runner, shapes, *arguments)
+sizes.SizeRunner._run = faulty
+__main__.main()
+"""
+"""The child, with a runtime that ends it from five rows on."""
+
+
+def test_a_model_that_divides_by_zero_from_five_rows_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_process, "COMMAND", (sys.executable, "-c", FIVE_ROWS))
+    path = models.scale(tmp_path)
+    ends = f"model 'm' from '{path}' ends the process that tries it (SIGFPE) while it runs inputs of [5]"
+    assert sentence(trial(path)) == ends
+
+
+def test_a_model_that_is_refused_says_why(tmp_path: Path) -> None:
+    assert "CTCLoss" in sentence(trial(bad_models.ctc_loss(tmp_path)))
+
+
+def test_a_file_that_is_read_for_ever(tmp_path: Path) -> None:
+    path = bad_models.endless(tmp_path)
+    began = time.monotonic()
+    message = sentence(trial(path), seconds=3.0)
+    assert message == f"model 'm' from '{path}' takes longer than --load-timeout, 3 s: the model is read"
+    assert time.monotonic() - began < 10
+
+
+def when_it_reads(process: TrialProcess, act: Callable[[], None]) -> None:
+    """Do something once the child computes, which the file that is read for ever makes it do."""
+
+    def watch() -> None:
+        stat = Path(f"/proc/{process._process.pid}/stat")
+        while int(stat.read_text().rpartition(")")[2].split()[11]) < 2 * os.sysconf("SC_CLK_TCK"):
+            time.sleep(0.02)
+        act()
+
+    threading.Thread(target=watch).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
+def test_a_child_that_a_signal_ends(tmp_path: Path, number: signal.Signals) -> None:
+    process = trial(bad_models.endless(tmp_path))
+    when_it_reads(process, lambda: os.kill(process._process.pid, number))
+    assert f"ends the process that tries it ({number.name}) while the model is read" in sentence(process)
+
+
+def test_a_trial_is_ended_by_another_thread(tmp_path: Path) -> None:
+    process = trial(bad_models.endless(tmp_path))
+    when_it_reads(process, process.kill)
+    assert sentence(process, Unavailable) == "model 'm' was not loaded: the server is stopping"
+
+
+def test_a_child_that_stands_still_takes_too_long(tmp_path: Path) -> None:
+    process = trial(models.scale(tmp_path))
+    os.kill(process._process.pid, signal.SIGSTOP)
+    assert "takes longer than --load-timeout, 0.5 s: the trial starts" in sentence(process, seconds=0.5)
+
+
+PROGRAMS = {
+    "import sys; sys.exit(3)": "(exit code 3) while the trial starts",
+    "import sys; sys.exit('the last\\nwords')": "(exit code 1) while the trial starts: words",
+    'import os; os.write(1, b\'{"doing": "it stops"}\\nnoise\\n[1]\\n{}\\n\\xff\')': "(exit code 0) while it stops",
+    "import os; [os.write(n, b'x' * 5_000_000) for n in (1, 2)]; exit('\\nend')": "while the trial starts: end",
+    "import os; os.close(1); os.close(2); os.abort()": "(SIGABRT) while the trial starts",
+    'print(\'{"error": {"code": 9, "message": "no"}}\', flush=True); raise SystemExit(7)': "(exit code 7)",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_whatever_the_child_says_and_however_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(trial_process, "COMMAND", (sys.executable, "-c", program))
+    assert PROGRAMS[program] in sentence(trial(tmp_path / "m.xml"))
+
+
+def test_a_process_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_process, "COMMAND", (str(tmp_path / "none"),))
+    with pytest.raises(FailedPrecondition, match=r"model 'm' cannot be tried: .* No such file or directory"):
+        trial(tmp_path / "m.xml")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it there")
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from tests.server.loading.test_trial_process import trial\n"
+        "process = trial(Path(sys.argv[1])); print(process._process.pid, flush=True); process.run(600)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(bad_models.endless(tmp_path))], stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        stat = Path(f"/proc/{child}/stat")
+        while int(stat.read_text().rpartition(")")[2].split()[11]) < os.sysconf("SC_CLK_TCK"):
+            time.sleep(0.02)  # it reads
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while is_running(stat):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def is_running(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
