@@ -64,12 +64,14 @@ def run(models: Sequence[str], settings: Settings) -> int:
     loader = Loader(engine, compilation, settings.load_timeout, cache)
     try:
         named = named_models(models)
-        for model in named:
-            core.models.add(loader.load(model))
+        for number, model in enumerate(named, 1):
+            core.models.add(loader.load(model, more=number < len(named)))
     except (NamedModelError, HeadraceError) as error:
         errors.write(f"headrace-server: {error}")
         logger.debug("a model could not be loaded", exc_info=error)
         return EXIT_MODEL_NOT_LOADED
+    finally:
+        loader.discard_spare()
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.trial.messages import TrialRequest
+from headrace.server.loading import trial_process
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.loader import Loader
@@ -37,9 +39,9 @@ class House:
         self.loader = Loader(self.engine, F32, seconds, Cache(cache) if cache is not None else None)
         start = TrialProcess.__init__
 
-        def counted(process: TrialProcess, request: TrialRequest) -> None:
+        def counted(process: TrialProcess) -> None:
             self.trials += 1
-            start(process, request)
+            start(process)
 
         monkeypatch.setattr(TrialProcess, "__init__", counted)
 
@@ -73,6 +75,29 @@ def test_with_a_cache_a_model_is_tried_once(
     assert "its trial is known" in caplog.text
     for house in found:
         house.engine.close()
+
+
+def test_the_process_of_the_next_trial_gets_ready_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+    path = models.scale(tmp_path)
+    named = NamedModel("m", "1", path)
+    house.loader.load(named, more=True)
+    assert house.trials == 2  # one of them waits
+    house.loader.load(named, more=True)
+    assert house.trials == 3
+    spare = house.loader._spare
+    assert spare is not None
+    house.loader.discard_spare()
+    assert spare._process.returncode == -signal.SIGKILL
+    house.loader.discard_spare()
+    house.engine.close()
+
+
+def test_a_process_that_cannot_be_started_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_process, "COMMAND", (str(tmp_path / "none"),))
+    house = House(monkeypatch)
+    with pytest.raises(FailedPrecondition, match=r"model 'm' cannot be tried: .* No such file or directory"):
+        house.load(models.scale(tmp_path))
 
 
 def test_what_is_kept_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +142,9 @@ def test_a_model_whose_files_change_meanwhile_is_not_loaded(tmp_path: Path, monk
     path = models.add_multiply(tmp_path)
     run = TrialProcess.run
 
-    def touch_first(process: TrialProcess, seconds: float) -> object:
+    def touch_first(process: TrialProcess, request: TrialRequest, seconds: float) -> object:
         path.touch()
-        return run(process, seconds)
+        return run(process, request, seconds)
 
     with monkeypatch.context() as patched:
         patched.setattr(TrialProcess, "run", touch_first)
@@ -158,13 +183,13 @@ def test_models_are_tried_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     running, most = 0, 0
     run, lock = TrialProcess.run, threading.Lock()
 
-    def counted(process: TrialProcess, seconds: float) -> object:
+    def counted(process: TrialProcess, request: TrialRequest, seconds: float) -> object:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
-            return run(process, seconds)
+            return run(process, request, seconds)
         finally:
             with lock:
                 running -= 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.findings import Findings
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading import trial_process
 from headrace.server.loading.trial_process import TrialProcess
@@ -23,14 +24,25 @@ from tests import bad_models, models
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
 
 
-def trial(path: Path, compilation: Compilation = F32) -> TrialProcess:
-    return TrialProcess(TrialRequest("m", "1", path, compilation))
+class Trial(TrialProcess):
+    """A process and the model that it gets."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def find(self, seconds: float = 60.0) -> Findings:
+        return self.run(TrialRequest("m", "1", self.path, F32), seconds)
 
 
-def sentence(process: TrialProcess, kind: type[HeadraceError] = FailedPrecondition, seconds: float = 60.0) -> str:
+def trial(path: Path) -> Trial:
+    return Trial(path)
+
+
+def sentence(process: Trial, kind: type[HeadraceError] = FailedPrecondition, seconds: float = 60.0) -> str:
     """What a trial fails with: one sentence, and nothing is left of its process."""
     with pytest.raises(kind) as failed:
-        process.run(seconds)
+        process.find(seconds)
     assert process._process.returncode is not None
     message = failed.value.message
     assert "\n" not in message
@@ -39,13 +51,13 @@ def sentence(process: TrialProcess, kind: type[HeadraceError] = FailedPreconditi
 
 
 def test_a_good_model_has_findings(tmp_path: Path) -> None:
-    findings = trial(models.add_multiply(tmp_path)).run(60)
+    findings = trial(models.add_multiply(tmp_path)).find()
     assert findings.direct
     assert findings.direct_reason == ""
     assert findings.batch > 1
     assert findings.batch_reason.startswith(f"up to {findings.batch} rows")
     assert findings.follows
-    findings = trial(models.reshaping(tmp_path)).run(60)
+    findings = trial(models.reshaping(tmp_path)).find()
     assert not findings.direct
     assert "Reshape" in findings.direct_reason
     assert not findings.follows
@@ -100,7 +112,7 @@ def test_a_file_that_is_read_for_ever(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def when_it_reads(process: TrialProcess, act: Callable[[], None]) -> None:
+def when_it_reads(process: Trial, act: Callable[[], None]) -> None:
     """Do something once the child computes, which the file that is read for ever makes it do."""
 
     def watch() -> None:
@@ -151,8 +163,19 @@ def test_whatever_the_child_says_and_however_it_ends(
 
 def test_a_process_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_process, "COMMAND", (str(tmp_path / "none"),))
-    with pytest.raises(FailedPrecondition, match=r"model 'm' cannot be tried: .* No such file or directory"):
+    with pytest.raises(OSError, match="No such file or directory"):
         trial(tmp_path / "m.xml")
+
+
+def test_a_process_that_gets_no_model_ends() -> None:
+    process = TrialProcess()
+    process.discard()
+    assert process._process.returncode == -signal.SIGKILL
+    process = TrialProcess()
+    assert process._process.stdin is not None
+    process._process.stdin.close()  # as when the parent ends
+    assert process._process.wait(30) == 1
+    process.discard()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it there")
@@ -160,7 +183,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from tests.server.loading.test_trial_process import trial\n"
-        "process = trial(Path(sys.argv[1])); print(process._process.pid, flush=True); process.run(600)\n"
+        "process = trial(Path(sys.argv[1])); print(process._process.pid, flush=True); process.find(600)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program, str(bad_models.endless(tmp_path))], stdout=subprocess.PIPE, text=True

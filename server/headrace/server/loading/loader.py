@@ -60,10 +60,14 @@ class Loader:
         self._closing = threading.Lock()
         """Held while `_trial` or `_closed` changes."""
         self._trial: TrialProcess | None = None
+        self._spare: TrialProcess | None = None
         self._closed = False
 
-    def load(self, model: NamedModel) -> ModelSpec:
+    def load(self, model: NamedModel, more: bool = False) -> ModelSpec:
         """Try a model, unless its findings are kept, and load it into the engine.
+
+        With `more`, the same thread is about to load another one: the process of its trial gets ready meanwhile.
+        `discard_spare` ends that process if it has got no model.
 
         Raises NotFound when its file is missing, FailedPrecondition when it cannot be served, and Unavailable after
         `close`. Messages are for the operator.
@@ -86,6 +90,8 @@ class Loader:
         if self._closed:
             raise _stopping(model)
         tried = perf_counter()
+        if more and not known:
+            self._spare = self._start(model)
         spec = self._engine.load(
             model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
         )
@@ -96,6 +102,12 @@ class Loader:
         took = perf_counter() - tried
         logger.info("loaded %s: %s, loaded in %.2f s; %s", spec, how, took, spec.reasons() or "nothing limits it")
         return spec
+
+    def discard_spare(self) -> None:
+        """The last model of a start has been loaded."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.discard()
 
     def close(self) -> None:
         """End the trial in progress, and begin no other one."""
@@ -119,15 +131,23 @@ class Loader:
             with self._closing:
                 if self._closed:
                     raise _stopping(model)
-                trial = self._trial = TrialProcess(request)
+                spare, self._spare = self._spare, None
+                trial = self._trial = spare or self._start(model)
             try:
-                findings = trial.run(self._seconds)
+                findings = trial.run(request, self._seconds)
             finally:
                 with self._closing:
                     self._trial = None
             if not _unchanged(files, before):
                 raise _changed(model)
             return findings if cache is None else cache.add(key, findings)
+
+    def _start(self, model: NamedModel) -> TrialProcess:
+        try:
+            return TrialProcess()
+        except OSError as error:
+            why = f"model {quote(model.name)} cannot be tried: no process can be started for it: {error.strerror}"
+            raise FailedPrecondition(why) from error
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle" if self._trial is None else "trying a model"

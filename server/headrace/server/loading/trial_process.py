@@ -31,58 +31,60 @@ class TrialProcess:
     reaches only the server, and ends with the thread that started it (Linux) or with its standard input.
     """
 
-    def __init__(self, request: TrialRequest) -> None:
-        """Raises FailedPrecondition when the process cannot be started."""
-        self._request = request
+    def __init__(self) -> None:
+        """Start the process, which gets ready and waits for its model. Raises OSError when it cannot be started."""
         self._killed = False
-        try:
-            self._process = subprocess.Popen(
-                COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except OSError as error:
-            why = f"model {quote(request.name)} cannot be tried: no process can be started for it: {error.strerror}"
-            raise FailedPrecondition(why) from error
+        self._process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
 
     def kill(self) -> None:
         """End the trial. `run` raises Unavailable."""
         self._killed = True
         self._process.kill()
 
-    def run(self, seconds: float) -> Findings:
-        """What the trial finds.
+    def discard(self) -> None:
+        """End a process that gets no model."""
+        self._process.kill()
+        self._reap()
+
+    def run(self, request: TrialRequest, seconds: float) -> Findings:
+        """What the trial of a model finds.
 
         Raises the error of a model that cannot be served, FailedPrecondition when the child ends without a result or
         takes longer than `seconds`, and Unavailable after `kill`. Messages are for the operator.
         """
         report = TrialReport()
         try:
-            tail = self._follow(report, seconds)
+            tail = self._follow(request, report, seconds)
         finally:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            self.discard()
         if self._killed:
-            raise Unavailable(f"model {quote(self._request.name)} was not loaded: the server is stopping")
+            raise Unavailable(f"model {quote(request.name)} was not loaded: the server is stopping")
         if tail is None:
-            raise FailedPrecondition(f"{self._named()} takes longer than --load-timeout, {seconds:g} s: {report.doing}")
+            raise FailedPrecondition(
+                f"{_named(request)} takes longer than --load-timeout, {seconds:g} s: {report.doing}"
+            )
         if self._process.returncode or (report.findings is None and report.error is None):
-            raise FailedPrecondition(self._why_ended(report.doing, tail))
+            raise FailedPrecondition(self._why_ended(request, report.doing, tail))
         if report.error is not None:
             raise report.error
         assert report.findings is not None
         return report.findings
 
-    def _named(self) -> str:
-        return f"model {quote(self._request.name)} from {quote(str(self._request.path), 1000)}"
+    def _reap(self) -> None:
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
-    def _why_ended(self, doing: str, tail: bytes) -> str:
+    def _why_ended(self, request: TrialRequest, doing: str, tail: bytes) -> str:
         """The sentence about a child that ended by itself."""
         code = self._process.returncode
         how = f"exit code {code}"
@@ -91,9 +93,9 @@ class TrialProcess:
                 how = signal.Signals(-code).name
         lines = tail.decode(errors="replace").strip().splitlines()
         said = f": {one_line(lines[-1])}" if lines else ""
-        return f"{self._named()} ends the process that tries it ({how}) while {doing}{said}"
+        return f"{_named(request)} ends the process that tries it ({how}) while {doing}{said}"
 
-    def _follow(self, report: TrialReport, seconds: float) -> bytes | None:
+    def _follow(self, request: TrialRequest, report: TrialReport, seconds: float) -> bytes | None:
         """Send the request and read what the child says, until it ends. Returns the end of its standard error; None
         when the time is up."""
         deadline = monotonic() + seconds
@@ -102,7 +104,7 @@ class TrialProcess:
         assert stdout is not None
         assert stderr is not None
         with suppress(BrokenPipeError):
-            stdin.write(self._request.encode())
+            stdin.write(request.encode())
         stdin.close()
         line, tail = b"", b""
         with selectors.DefaultSelector() as selector:
@@ -127,3 +129,7 @@ class TrialProcess:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_SECONDS)
         return tail
+
+
+def _named(request: TrialRequest) -> str:
+    return f"model {quote(request.name)} from {quote(str(request.path), 1000)}"

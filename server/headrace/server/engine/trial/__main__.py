@@ -23,46 +23,13 @@ def main() -> NoReturn:
     results = os.dup(1)
     os.dup2(2, 1)
     _confine()
-    parent = os.getppid()
+    # Imported here, when the limits are in force, and before there is a request: a process may be started in advance.
+    from headrace.server.engine.trial.model import try_model
+
     request = sys.stdin.buffer.read()
-    if os.getppid() != parent or not request:  # the parent has ended
-        os._exit(1)
-    _try(request, results)
-
-
-def _try(request: bytes, results: int) -> NoReturn:
-    # Imported here, when the limits are in force.
-    import openvino as ov
-
-    from headrace.server.engine.models import compile_model
-    from headrace.server.engine.reasons import reason_of
-    from headrace.server.engine.slots import Slot
-    from headrace.server.engine.trial.messages import TrialRequest, encode_doing, encode_error, encode_findings
-    from headrace.server.engine.trial.sizes import SizeRunner
-    from headrace.wire.errors import FailedPrecondition, HeadraceError, quote
-
-    write = partial(os.write, results)
-
-    def progress(doing: str) -> None:
-        write(encode_doing(doing))
-
-    model = TrialRequest.decode(request)
-    try:
-        compiled = compile_model(ov.Core(), model.name, model.version, model.path, model.compilation, progress=progress)
-        progress("a slot is made")
-        slots = [Slot(compiled, lambda _: None)]
-        runner = SizeRunner(compiled)
-        runner.run_sizes(progress)
-        assert slots
-    except HeadraceError as error:
-        write(encode_error(error))
-    except Exception as error:
-        reason = f"model {quote(model.name)} cannot be served: {reason_of(error)}"
-        write(encode_error(FailedPrecondition(reason)))
-    else:
-        write(encode_findings(compiled.findings))
-    # Here, and not in the caller: a run may be in progress, and uses what this function holds.
-    os._exit(0)
+    if request:
+        try_model(request, partial(os.write, results))
+    os._exit(1)  # the parent has ended
 
 
 def _confine() -> None:

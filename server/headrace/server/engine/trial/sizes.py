@@ -76,11 +76,18 @@ class SizeRunner:
         """Run zeros and random numbers in every combination of sizes, until the time is up. A run may fail."""
         deadline = perf_counter() + seconds
         for shapes in combinations(self._model.spec.inputs):
+            if not self._accepts(shapes):
+                continue  # clients get as far as a run that fails; a graph that was spoiled costs a compilation here
             text = ", ".join(f"[{','.join(map(str, shape))}]" for shape in shapes)
             progress(f"it runs inputs of {text}" if text else "it runs")
             for make in (_zeros, _sample):
                 if perf_counter() >= deadline or not self._run(shapes, make, deadline):
                     return
+
+    def _accepts(self, shapes: Shapes) -> bool:
+        """Whether shape inference accepts the shapes, or cannot say."""
+        accepts = self._model.accepts
+        return accepts is None or accepts(dict(enumerate(shapes)))
 
     def _run(self, shapes: Shapes, make: Callable[[Port, int], npt.NDArray[np.uint8]], deadline: float) -> bool:
         """Run once. Returns False if the run is still in progress at the deadline."""
