@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+CACHE = pytest.StashKey[Path]()
 
 from hypothesis import settings
 
@@ -11,10 +19,17 @@ settings.register_profile("headrace", deadline=None)
 settings.load_profile("headrace")
 
 
-def pytest_configure() -> None:
-    """Give the processes that tests start the default handling of SIGINT.
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the processes that tests start the default handling of SIGINT, and one cache of trials.
 
     A shell ignores the signal in what it starts in the background (`nohup make test &`), and every child inherits that.
+    Most servers have the same few models, and a trial takes a second or three.
     """
+    config.stash[CACHE] = Path(mkdtemp(prefix="headrace-trials-"))
+    os.environ["HEADRACE_CACHE_DIR"] = str(config.stash[CACHE])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[CACHE], ignore_errors=True)

@@ -46,6 +46,7 @@ BAD_SECONDS = [
     *(f"{option}={value}" for option in ("--grace", "--keep-seconds") for value in ("nan", "-1", "soon")),
     *(f"{option}={value}" for option in ("--drain-delay", "--batch-delay", "--busy-poll") for value in ("nan", "inf")),
     "--busy-poll=1e300",
+    *(f"--load-timeout={value}" for value in ("nan", "0", "-1", "soon")),
 ]
 
 

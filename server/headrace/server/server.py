@@ -59,7 +59,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
     try:
         cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None
     except OSError as error:
-        print(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}", file=sys.stderr)
+        errors.write(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
     loader = Loader(engine, compilation, settings.load_timeout, cache)
     try:
