@@ -9,10 +9,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+from hypothesis import settings
 
 CACHE = pytest.StashKey[Path]()
-
-from hypothesis import settings
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("headrace", deadline=None)
