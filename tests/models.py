@@ -64,6 +64,15 @@ def large_scale(folder: Path) -> Path:
     return _scale(folder, "large_scale", [1 << 20])
 
 
+def halving(folder: Path) -> Path:
+    """x: f32[16,4096] -> y: f32[16,4096], x as the sum of its halves, 16 times: slow with denormal numbers."""
+    x = _input("x", [16, 4096])
+    y: ov.Node = x
+    for _ in range(16):
+        y = op.add(op.multiply(y, np.float32(0.5)), op.multiply(y, np.float32(0.5)))
+    return _save(folder, "halving", [x], {"y": y})
+
+
 def counter(folder: Path) -> Path:
     """x: f32[1] -> count: f32[1], the sum of every x since the variable was reset."""
     x = _input("x", [1])

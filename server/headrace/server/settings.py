@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token, validators
 
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
+from headrace.wire.limits import MAX_PRIORITY
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
@@ -135,6 +136,10 @@ class Settings:
     """Concurrent streams and unary calls; more are refused."""
     window: Count = _DEFAULTS.window
     """Tickets in flight per stream."""
+    max_priority: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MAX_PRIORITY))] = (
+        _DEFAULTS.max_priority
+    )
+    """Highest priority that counts (0 to 9); what clients ask above it is lowered."""
     max_message_bytes: MessageSize = _DEFAULTS.max_message_bytes
     """Largest message accepted."""
     queue_bytes: Size = _DEFAULTS.queue_bytes

@@ -48,9 +48,17 @@ class Scenario:
         for spec in self.specs.values():
             self.core.models.add(spec)
 
-    def client(self, *, ordered: bool = False, max_message: int = 0, unary: bool = False, window: int = 0) -> Client:
+    def client(
+        self,
+        owner: str = "",
+        *,
+        ordered: bool = False,
+        max_message: int = 0,
+        unary: bool = False,
+        window: int = 0,
+    ) -> Client:
         """Open a stream. Hello has been received. One of another protocol is `unary`, and has a `window` maybe."""
-        client = Client(self, unary=unary, window=window)
+        client = Client(self, owner, unary=unary, window=window)
         self.clients.append(client)
         if not unary:
             client.receives()
@@ -142,9 +150,9 @@ class Scenario:
 
 
 class Client:
-    def __init__(self, world: Scenario, *, unary: bool, window: int) -> None:
+    def __init__(self, world: Scenario, owner: str, *, unary: bool, window: int) -> None:
         self.world = world
-        self.stream: Stream = world.core.open_stream(unary=unary, window=window)
+        self.stream: Stream = world.core.open_stream(owner, unary=unary, window=window)
         self.errors: dict[int, HeadraceError] = {}
         """What the last Failed of each tag said."""
         self.events: dict[int, Event] = {}

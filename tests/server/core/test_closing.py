@@ -15,7 +15,7 @@ class TestHalfClose:
         client.half_close()
         assert client.stream.ended
         assert client.stream in world.settled().changed
-        assert world.core.streams == ()
+        assert not world.core.streams
 
     def test_half_closing_finishes_what_is_in_flight_including_waiting_tickets(self) -> None:
         world = Scenario()
@@ -163,7 +163,7 @@ class TestUnary:
         assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED", "done 1"]
         client.half_close()
         assert client.stream.ended
-        assert world.core.streams == ()
+        assert not world.core.streams
 
 
 def test_hello_says_the_limits() -> None:

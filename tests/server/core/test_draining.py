@@ -56,7 +56,7 @@ def test_an_idle_stream_ends_when_it_has_been_told() -> None:
     assert client.receives() == ["draining"]
     assert client.stream.ended
     assert client.stream in world.settled().changed
-    assert world.core.streams == ()
+    assert not world.core.streams
 
 
 @pytest.mark.parametrize("how", ["release", "expiry", "half-close", "vanish"])
@@ -209,7 +209,7 @@ class TestAnotherProtocol:
         assert client.stream.ended
         assert not client.stream.half_closed
         assert client.stream in world.settled().changed
-        assert world.core.streams == ()
+        assert not world.core.streams
 
     def test_a_stream_of_another_protocol_ends_when_what_was_read_is_answered(self) -> None:
         world = world_with()

@@ -288,4 +288,4 @@ def test_an_ended_stream_admits_nothing() -> None:
     assert client.live == set()
     assert client.stream.in_flight == 0
     assert world.core.queue.used == 0
-    assert world.core.streams == ()
+    assert not world.core.streams

@@ -179,7 +179,7 @@ class Recording(FakeEngine):
         self.begun = asyncio.Queue[Run]()
         self.cancelled: list[Run] = []
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, *, in_place: bool = True) -> None:
         super().start(run)
         self.begun.put_nowait(run)
 

@@ -98,7 +98,10 @@ class Busy:
     def __init__(self, idle_after: float = math.inf, *, polling: bool = True) -> None:
         self._idle_after = idle_after
         self._polling = polling
-        self.heard = 0
+        self.heard = self.turns = 0
+
+    def turn_begins(self) -> None:
+        self.turns += 1
 
     def waits_for_clients(self) -> bool:
         return self._polling

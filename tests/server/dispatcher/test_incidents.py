@@ -85,11 +85,11 @@ def raising(real: Callable[..., Any], about: Callable[..., bool]) -> Callable[..
     return wrapped
 
 
-def is_bad(run: Run) -> bool:
+def is_bad(run: Run, **_: bool) -> bool:
     return any(isinstance(part, Ticket) and part.tag == BAD for part in run.parts)
 
 
-CASES = {
+CASES: dict[str, Callable[[World], tuple[object, str, Callable[..., bool]]]] = {
     "engine start": lambda world: (world.engine, "start", is_bad),
     "core start": lambda world: (world.core._execution, "_start", lambda tickets, *_: tickets[0].tag == BAD),
     "core end": lambda world: (world.core._execution, "_complete", lambda ticket, *_: ticket.tag == BAD),
@@ -101,7 +101,7 @@ async def test_only_the_ticket_concerned_fails_with_an_id(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World()
-    where, name, about = CASES[case](world)  # type: ignore[no-untyped-call]
+    where, name, about = CASES[case](world)
     monkeypatch.setattr(where, name, raising(getattr(where, name), about))
     tags = range(1, 30)
     world.ask(*tags)
@@ -123,7 +123,7 @@ async def test_a_run_counts_although_looking_for_its_follower_has_raised(
     """Of runs that are done in place, as here all are."""
     world = World()
 
-    def start(run: Run) -> Ended:
+    def start(run: Run, **_: bool) -> Ended:
         return result_of(run, same)
 
     def follow(run: Run) -> Ended | None:

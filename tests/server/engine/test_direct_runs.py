@@ -18,6 +18,7 @@ from headrace.server.engine.direct_runs import (
     MAX_SLOW_PROBES,
     RUNS_PER_PROBE,
     THREAD_HOP_SECONDS,
+    WATCHED_RUNS,
     RunTimes,
 )
 from headrace.server.engine.inputs import MAX_CACHED_BYTES
@@ -61,14 +62,76 @@ def test_a_run_slower_than_a_hop_is_handed_over_after_a_few_probes() -> None:
 
 
 def test_one_quick_run_is_enough() -> None:
-    """A busy machine makes a quick run look slow, but never a slow one quick."""
+    """A busy machine makes a quick run look slow, but never a slow one quick, nor does it take the processor's time."""
     times = RunTimes()
     times.record_async(A, MAX_PROBED_SECONDS / 2)
     times.record_direct(A, 10 * THREAD_HOP_SECONDS)
     times.record_direct(A, THREAD_HOP_SECONDS / 2)
-    for _ in range(10):
-        times.record_direct(A, 10 * THREAD_HOP_SECONDS)
+    for _ in range(10 * WATCHED_RUNS):
+        times.record_direct(A, 10 * THREAD_HOP_SECONDS, THREAD_HOP_SECONDS / 2)
+    assert times.is_fast(A)
+
+
+@pytest.mark.parametrize("quick_between", [0, 1, WATCHED_RUNS - 1])
+def test_a_shape_that_has_become_slow_is_handed_over_after_two_runs_and_comes_back(quick_between: int) -> None:
+    times, slow = RunTimes(), 10 * THREAD_HOP_SECONDS
+    times.record_async(A, THREAD_HOP_SECONDS / 2)
+    times.record_async(B, THREAD_HOP_SECONDS / 2)
+    times.record_direct(A, slow)
+    for _ in range(quick_between):
+        assert times.is_fast(A)
+        times.record_direct(A, THREAD_HOP_SECONDS / 4, THREAD_HOP_SECONDS / 4)
+    times.record_direct(A, slow, slow)
+    assert not times.is_fast(A)
+    assert times.is_fast(B)
+    for _ in range(RUNS_PER_PROBE):
+        assert not times.may_run_in_place(A)
+        times.record_async(A, slow)
     assert times.may_run_in_place(A)
+    times.record_direct(A, slow)
+    assert not times.may_run_in_place(A)
+    for _ in range(RUNS_PER_PROBE):
+        times.record_async(A, THREAD_HOP_SECONDS)
+    times.record_direct(A, THREAD_HOP_SECONDS / 2)
+    assert times.is_fast(A)
+
+
+def test_slow_runs_far_apart_change_nothing() -> None:
+    times = RunTimes()
+    times.record_async(A, THREAD_HOP_SECONDS / 2)
+    for _ in range(5):
+        times.record_direct(A, 10 * THREAD_HOP_SECONDS)
+        for _ in range(WATCHED_RUNS):
+            times.record_direct(A, THREAD_HOP_SECONDS / 4, THREAD_HOP_SECONDS / 4)
+        assert not times.suspects
+    assert times.is_fast(A)
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["started", "following"])
+def test_denormal_numbers_end_the_direct_runs_of_a_shape_at_once(tmp_path: Path, follows: bool) -> None:
+    """They make each run take fifty times as long."""
+    model = compile_model(ov.Core(), "m", "1", models.halving(tmp_path), Compilation(run="direct"))
+    slot = Slot(model, lambda _: None)
+
+    def in_place(value: float) -> bool:
+        run = of(piece(model.spec, {"x": np.full((16, 4096), value, np.float32)}))
+        if follows and (outcome := slot.follow(run)) is not None:
+            return True
+        outcome = slot.start(run, in_place=True)
+        if outcome is None:
+            slot._request.wait()
+            slot.completed()
+            slot.read()
+            slot.end()
+        return outcome is not None
+
+    assert slot._times is not None
+    in_place(1.0)
+    while not slot._times.is_fast(slot._shapes):
+        in_place(1.0)
+    slow = [in_place(1e-39) for _ in range(50)]
+    assert sum(slow) <= 2, slow
+    slot.close()
 
 
 def test_the_number_of_known_shapes_is_bounded() -> None:
@@ -153,7 +216,7 @@ def in_place_at_once(model: CompiledModel, rows: int) -> bool:
     """Whether a slot does its first batch, of parts with one row each, in place."""
     slot = Slot(model, lambda _: None)
     parts = [piece(model.spec, {"x": row(part), "y": row(2)}) for part in range(rows)]
-    outcome = slot.start(of(*parts), alone=True)
+    outcome = slot.start(of(*parts), in_place=True)
     if outcome is not None:
         sent = outcome[0]
         assert [[a[0, 0] for a in arrays(tensors)] for tensors in sent] == [[n + 2, 2 * n] for n in range(rows)]
@@ -183,7 +246,7 @@ def test_the_memory_of_small_batches_stays_for_the_next_ones(
     for rows in (1, 2, 3, 4, 2, 1, 4, 4, 3, 1, 7, 2):
         given = list(itertools.islice(numbers, rows))
         run = of(*[piece(spec, {name: row(number) for name in "xy"}) for number in given])
-        assert slot.start(run, alone=False) is None
+        assert slot.start(run, in_place=False) is None
         slot._request.wait()
         sent, _, _ = slot.read()
         slot.end()

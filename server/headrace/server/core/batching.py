@@ -16,7 +16,6 @@ does: nothing has arrived *and* there was nothing else to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headrace.server.core.specs import ModelSpec
@@ -34,30 +33,6 @@ SMALL_RUNS_ALLOWED = 4
 """Small runs in a row that do not end the waiting: clients answered together send at different times afterwards."""
 URGENT_SECONDS = 10 * MAX_WAIT_SECONDS
 """A ticket whose deadline is closer than this waits for no other."""
-
-
-class Shareable(Protocol):
-    """A ticket, as far as batching is concerned."""
-
-    rows: int
-    """Rows that it brings to a shared run; 0 when it cannot share one."""
-
-
-S = TypeVar("S", bound=Shareable)
-
-
-def share_run(turns: Iterable[S], max_rows: int) -> Sequence[S]:
-    """The first tickets in the order of their turns that fit into one run of `max_rows` rows."""
-    shared: list[S] = []
-    rows = 0
-    for ticket in turns:
-        rows += ticket.rows
-        if shared and (rows > max_rows or not ticket.rows):
-            break
-        shared.append(ticket)
-        if rows >= max_rows or not ticket.rows:
-            break
-    return shared
 
 
 class Arrivals:

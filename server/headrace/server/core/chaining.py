@@ -9,7 +9,7 @@ what the last one has left in the processor's caches: the steps of Silero's chai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import Ended, Run, Tensor
@@ -29,8 +29,10 @@ class Chaining:
         """How many runs the latest decision starts."""
         self._plain: ModelSpec | None = None
         """The model of all of them, if no ticket that their ends make ready can have its turn before a queued one."""
+        self._queue: Iterator[Ticket] = iter(())
+        """The queued tickets that may follow, once the first of them has."""
         self._ahead: deque[Ticket] = deque()
-        """Queued tickets that were picked and may have run, in order."""
+        """Those that may have run, in order; they are still queued."""
 
     def decided(self, starts: Sequence[Run]) -> None:
         """The latest decision starts these runs."""
@@ -50,33 +52,35 @@ class Chaining:
         ticket, model = _the_ticket(run)
         follower: Ticket | None = None
         if model.queued:
-            if model.spec is self._plain and (follower := model.pick_ahead()) is not None:
-                self._ahead.append(follower)
-                _prepare(follower)
+            if model.spec is self._plain:
+                if not self._ahead:
+                    self._queue = model.fixed_order()
+                follower = next(self._queue, None)
+                if follower is not None:
+                    self._ahead.append(follower)
+                    _prepare(follower)
         elif self._started == 1 and not self._ahead and not (self._delays and model.spec.batch > 1):
             follower = _only_waiter(ticket) if ended.kept else None
             if follower is not None:
                 _hand_on(ticket, ended.kept[0], follower)
         return None if follower is None else Run(model.spec, run.slot, (follower,), 1)
 
-    def claim(self, run: Run) -> Ticket | None:
+    def claim(self, run: Run, now: float) -> Ticket | None:
         """The ticket of a follower, if it may start now that the core has been told of all runs before it."""
         ticket, model = _the_ticket(run)
         if self._ahead:
             if ticket.stream.backpressured or ticket is not self._ahead[0]:
                 return None
             self._ahead.popleft()
-        elif ticket.state is not TicketState.QUEUED or not model.pick():
+            model.take_fixed(ticket, now)
+        elif ticket.state is not TicketState.QUEUED or not model.pick(now):
             return None
         return ticket
 
-    def put_back(self) -> None:
-        """Queue the tickets again that were picked and did not start."""
-        if self._ahead:
-            model = self._ahead[0].model
-            assert model is not None
-            model.put_back(self._ahead)
-            self._ahead.clear()
+    def told(self) -> None:
+        """The core has been told of all runs. Tickets that did not start after all have their turns later."""
+        self._queue = iter(())
+        self._ahead.clear()
 
 
 def queue_of(run: Run) -> ModelQueue[Ticket]:

@@ -119,6 +119,7 @@ class Completion:
                 oldest = stream.oldest_infer
                 if oldest is not None and oldest.state is TicketState.QUEUED:
                     assert oldest.model is not None
+                    oldest.model.resume(stream)
                     self.startable[oldest.model] = None
         elif ticket.sources:
             self.return_inputs(ticket, now)

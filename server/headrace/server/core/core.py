@@ -14,7 +14,7 @@ and `ended_in_place` are that extension, and `chaining` says why it exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from headrace.server.core.admission import (
@@ -80,14 +80,17 @@ class Core:
         self._execution = Execution(self._kept_outputs, self._completion, self._batching)
 
     @property
-    def streams(self) -> Sequence[Stream]:
-        """Those that are open."""
-        return tuple(self._completion.streams)
+    def streams(self) -> Collection[Stream]:
+        """Those that are open: a view, so that looking costs nothing."""
+        return self._completion.streams.keys()
 
     # ---------------------------------------------------------------------------------------------------- decisions
 
-    def decide(self, now: float, *, may_start: bool = True) -> Decision:
-        """What is to be done by now, once: it is not returned again. Without `may_start` no run starts yet."""
+    def decide(self, now: float, *, direct: bool = True) -> Decision:
+        """What is to be done by now, once: it is not returned again.
+
+        Without `direct` no run of a model that runs directly starts yet.
+        """
         first_end = self._expiry.first()
         if first_end <= now:
             self._expiry.expire(now)
@@ -97,8 +100,8 @@ class Core:
         changed: Sequence[Stream] = ()
         unload: Sequence[ModelSpec] = ()
         completion, models, held = self._completion, self.models, self._batching.held
-        if may_start and (completion.startable or held):
-            starts = self._execution.start(now)
+        if completion.startable or held:
+            starts = self._execution.start(now, direct=direct)
             first_end = self._expiry.first()
             if first_end <= now:  # an entry of long ago, of an output that a ticket has let go of by failing
                 self._expiry.expire(now)
@@ -151,14 +154,15 @@ class Core:
 
     # ------------------------------------------------------------------------------------------------------- streams
 
-    def open_stream(self, *, unary: bool = False, window: int = 0) -> Stream:
+    def open_stream(self, owner: Hashable = None, *, unary: bool = False, window: int = 0) -> Stream:
         """A new stream; unless it is for a unary call, it begins with Hello.
 
-        With a `window` it is a stream of another protocol, which has neither Hello nor Draining.
+        Turns go round owners first, and then round the streams of each. With a `window` it is a stream of another
+        protocol, which has neither Hello nor Draining.
         """
         limits = self.limits
         size = window or (1 if unary else limits.window)
-        stream = Stream(size, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, unary=unary)
+        stream = Stream(size, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, owner, unary=unary)
         stream.single = unary and not window
         self._completion.streams[stream] = None
         if not unary:
@@ -186,9 +190,12 @@ class Core:
 
     def flushed(self, stream: Stream) -> bool:
         """The transport has written the frame of the last `handed_off`. False when that leaves nothing to decide."""
-        if not stream.flushed():
+        if not stream.flushed() or not stream.passed_over:
             return False
-        self._completion.startable.update(dict.fromkeys((*self.models, *self.models.retired)))
+        models, stream.passed_over = stream.passed_over, {}
+        for model in models:
+            model.resume(stream)
+            self._completion.startable[model] = None
         return True
 
     def drain(self, now: float) -> None:
@@ -197,7 +204,7 @@ class Core:
             return
         self.draining = True
         self._expiry.grace_ends = now + self.limits.grace
-        for stream in self.streams:
+        for stream in tuple(self.streams):
             self._drain(stream)
 
     def _drain(self, stream: Stream) -> None:
@@ -285,7 +292,7 @@ class Core:
         ticket.model, ticket.plan = model, plan
         model.holders += 1
         if priority:
-            ticket.priority = priority
+            ticket.priority = min(priority, self.limits.max_priority)
         if inline:
             ticket.inline, ticket.charge = inline, charge
             charge.hold()

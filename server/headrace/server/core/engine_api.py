@@ -92,10 +92,10 @@ class End(NamedTuple):
 class Engine(Protocol):
     """Executes runs. All methods are called on one thread, and none blocks."""
 
-    def start(self, run: Run) -> Ended | None:
+    def start(self, run: Run, *, in_place: bool = True) -> Ended | None:
         """Begin a run in a free slot; or run it in place, if that is faster than a hop to a thread, and return its end.
 
-        A run that cannot begin is returned as ended, with its error.
+        Without `in_place` there is no time for that now. A run that cannot begin is returned as ended, with its error.
         """
 
     def follow(self, run: Run) -> Ended | None:

@@ -53,18 +53,22 @@ class Execution:
         if model not in self._batching.held or not self._batching.still_holds(model, now):
             self._completion.startable[model] = None
 
-    def start(self, now: float) -> list[Run]:
-        """Give the free slots to the tickets whose turn it is."""
+    def start(self, now: float, *, direct: bool) -> list[Run]:
+        """Give the free slots to the tickets whose turn it is; those of models that run directly only if `direct`."""
         startable, starts, batching = self._completion.startable, self._starts, self._batching
         if batching.held:
             for model in batching.expire(now):
                 startable[model] = None
+        postponed: list[ModelQueue[Ticket]] = []
         while startable:
             model = startable.popitem()[0]
+            if not direct and model.spec.direct:
+                postponed.append(model)
+                continue
             batches = model.spec.batch > 1
             if batches and batching.hold(model, now):
                 continue
-            while model.queued and (tickets := model.pick()):
+            while model.queued and (tickets := model.pick(now)):
                 self._processing = [*tickets]
                 if batches:
                     batching.started(model, len(tickets))
@@ -72,6 +76,8 @@ class Execution:
                 if run is not None:
                     starts.append(run)
         self._processing, self._starts = [], []
+        if postponed:
+            startable.update(dict.fromkeys(postponed))
         self.chaining.decided(starts)
         return starts
 
@@ -170,12 +176,12 @@ class Execution:
                 before = end.now
             elif end.ended.restoring:
                 queue_of(run).withdraw(run.slot)
-        self.chaining.put_back()
+        self.chaining.told()
         return counted
 
     def _start_follower(self, run: Run, now: float) -> bool:
         """Start the ticket of a follower, if it may start now that the core has been told of all runs before it."""
-        ticket = self.chaining.claim(run)
+        ticket = self.chaining.claim(run, now)
         if ticket is None:
             return False
         assert ticket.model is not None

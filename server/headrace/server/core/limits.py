@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.wire.limits import MAX_PRIORITY
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -17,5 +19,6 @@ class Limits:
     keep_bytes_total: int = 1 << 30
     keep_seconds: float = 300.0
     grace: float = 30.0
+    max_priority: int = MAX_PRIORITY
     batch_delay: float = 0.0
     coalesce: bool = False

@@ -8,13 +8,14 @@ These classes know each other, so they share a module, and only these parts of t
     KeptOutput       `kept_outputs` alone: holders, waiters, tensor, charge and keep time.
     Stream           `core` on behalf of its client (opened, ordered, half_closed, its calls, admitted tickets);
                      `completion` on behalf of the server (outbox, turns, in_flight, ended).
+    Stream.passed_over  `turns`, which parks a stream; `core` takes it back when the stream may start again.
     slots            `model_queue.ModelQueue`, asked by `execution` and, to stop a run, by `completion`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from headrace.server.core.calls import Call, Plan
@@ -129,8 +130,12 @@ class DefinedCall:
 class Stream:
     """The tickets of one client, its calls, and the events that it has not taken yet. A unary call is one, too."""
 
-    def __init__(self, window: int, keep: Quota, unsent_limit: int, *, unary: bool = False) -> None:
+    def __init__(
+        self, window: int, keep: Quota, unsent_limit: int, owner: Hashable = None, *, unary: bool = False
+    ) -> None:
         self.window = window
+        self.owner = owner
+        """Who shares turns with it."""
         self.unary = unary
         self.single = False
         """It is one unary call, which ends with its one ticket: draining need not end it."""
@@ -156,6 +161,8 @@ class Stream:
         self._unsent_limit = unsent_limit
         self._unflushed_bytes = 0
         """Those of the frame that the transport is writing."""
+        self.passed_over: dict[ModelQueue[Ticket], None] = {}
+        """Queues in which its turn came while it was backpressured."""
         self._frame_items = frame_items(window)
         self._calls: dict[int, DefinedCall] = {}
         self._call_bytes = 0
@@ -235,6 +242,7 @@ class Stream:
             ticket.event = None
         self.turns.clear()
         self._calls.clear()
+        self.passed_over.clear()
         self.unsent_bytes = self._unflushed_bytes = 0
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from headrace.wire.errors import HeadraceError, Internal
 POLL_SECONDS = 0.02
 """How often running slots are polled for failures, for which the runtime calls no callback."""
 TURN_SECONDS = 0.002
-"""How long direct runs may hold up the event loop at a stretch."""
+"""How long direct runs may hold up the event loop in one of its turns, those of all streams together."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,6 +49,10 @@ class Dispatcher:
         self._handles: dict[Stream, StreamHandle] = {}
         self.rested = True
         """Set to False whenever something happens, by `act`; the memory task sets it to True."""
+        self._direct_seconds = 0.0
+        """How long direct runs have held up the current turn of the loop."""
+        self._turn = self._put_off = 0
+        """The number of the current turn, and of the one in which an act was put off."""
         self._acts_later = False
         self._waits_for_idle = False
         self._timer: asyncio.TimerHandle | None = None
@@ -62,9 +66,9 @@ class Dispatcher:
         """What services may look at."""
         return self.core
 
-    def open(self, *, unary: bool = False, window: int = 0) -> StreamHandle:
+    def open(self, owner: Hashable = None, *, unary: bool = False, window: int = 0) -> StreamHandle:
         """As `Core.open_stream`."""
-        stream = self.core.open_stream(unary=unary, window=window)
+        stream = self.core.open_stream(owner, unary=unary, window=window)
         handle = self._handles[stream] = StreamHandle(self, stream)
         return handle
 
@@ -82,25 +86,31 @@ class Dispatcher:
     def act(self) -> None:
         """Carry out what the core decides.
 
-        Runs that happen in place are told to the core at once, which then decides again. After TURN_SECONDS the rest
-        waits for the next turn of the loop, so that messages are read and written in between.
+        Runs that happen in place are told to the core at once, which then decides again. Once they have taken
+        TURN_SECONDS in this turn of the loop, further ones wait for the next turn, so that messages are read and
+        written in between.
         """
         self.rested = False
         core = self.core
-        now = self.now()
-        until = now + TURN_SECONDS
+        began = now = self.now()
+        spent = self._direct_seconds
+        until = began + TURN_SECONDS - spent
+        direct = now < until
+        if not direct:
+            self._act_later(0.0)
         try:
-            decision = core.decide(now)
+            decision = core.decide(now, direct=direct)
             while True:
                 if decision.stops or decision.changed or decision.unload:
                     self._pass_on(decision)
-                if not decision.starts or not self._start(decision, until):
+                if not decision.starts or not self._start(decision, now, until):
                     break
                 now = self.now()
-                late = now > until
-                if late:
+                self._direct_seconds = spent + now - began
+                if direct and now > until:
+                    direct = False
                     self._act_later(0.0)
-                decision = core.decide(now, may_start=not late)
+                decision = core.decide(now, direct=direct)
         except Exception as error:
             self._give_up(error)
         else:
@@ -109,6 +119,11 @@ class Dispatcher:
                 self._set_timer(decision.wake_at)
         if self._running and self._poller is None:
             self._poll_later()
+
+    def turn_begins(self) -> None:
+        """The event loop begins its next turn."""
+        self._turn += 1
+        self._direct_seconds = 0.0
 
     def _pass_on(self, decision: Decision) -> None:
         for run in decision.stops:
@@ -129,10 +144,13 @@ class Dispatcher:
     def _act_later(self, seconds: float) -> None:
         if not self._acts_later:
             self._acts_later = True
+            self._put_off = self._turn
             self._loop.call_later(seconds, self._act_now)
 
     def _act_now(self) -> None:
         self._acts_later = False
+        if self._turn == self._put_off:
+            self.turn_begins()  # this is another turn, of a loop that does not say so
         self.act()
 
     def _try(self, step: Callable[[], T]) -> T | None:
@@ -143,19 +161,23 @@ class Dispatcher:
             self.incident(error)
             return None
 
-    def _start(self, decision: Decision, until: float) -> bool:
-        """True when runs have ended in place, so that there may be more to start."""
+    def _start(self, decision: Decision, now: float, until: float) -> bool:
+        """True when runs have ended in place, so that there may be more to start.
+
+        After `until` runs are handed over even if they are quicker in place.
+        """
         runs = decision.starts
         ends: list[End] = []
         for run in runs:
             try:
-                ended = self._engine.start(run)
+                ended = self._engine.start(run, in_place=now < until)
             except Exception as error:
                 ended = Ended(run, error=error)
             if ended is None:
                 self._running[run] = False
             else:
-                ends.append(End(ended, self._error_for(ended), self.now()))
+                now = self.now()
+                ends.append(End(ended, self._error_for(ended), now))
         if not ends:
             return False
         if len(ends) == len(runs):

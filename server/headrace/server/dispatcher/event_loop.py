@@ -17,8 +17,11 @@ from typing import Protocol
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 
-class IdleWatcher(Protocol):
-    """An object that is notified when the event loop is idle: the dispatcher."""
+class LoopWatcher(Protocol):
+    """An object that is notified of turns of the event loop, and when it is idle: the dispatcher."""
+
+    def turn_begins(self) -> None:
+        """A turn of the event loop begins: it looks for messages, and then handles what is ready."""
 
     def waits_for_clients(self) -> bool:
         """Whether no run is in progress on another thread, which would need the processor."""
@@ -38,14 +41,16 @@ class PollingSelector(selectors.DefaultSelector):
         self._poll_seconds = poll_seconds
         self._skipped = False
         """Whether the last call did not look for messages, because the loop had other work."""
-        self.watcher: IdleWatcher | None = None
+        self.watcher: LoopWatcher | None = None
 
     def select(self, timeout: float | None = None) -> _Ready:
+        watcher = self.watcher
+        if watcher is not None:
+            watcher.turn_begins()
         if timeout is not None and timeout <= 0:
             # A message is read in one turn of the loop and handled in the next, so looking every second turn is enough.
             self._skipped = not self._skipped
             return [] if self._skipped else super().select(0)
-        watcher = self.watcher
         if watcher is None:
             return self._wait(timeout, polling=True)
         idle_after = watcher.idle_after()

@@ -108,7 +108,7 @@ class FakeEngine:
         """Set the function that wakes the caller."""
         self._wake = wake
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, *, in_place: bool = True) -> None:
         """Start a run. Raises AssertionError when it breaks the contract."""
         spec, function, script = self._models[id(run.spec)]
         assert 0 <= run.slot < spec.slots, f"model {spec.name!r} has no slot {run.slot}"

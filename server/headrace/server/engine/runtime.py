@@ -120,8 +120,8 @@ class OpenVinoEngine:
         """Set the function that wakes the caller, from any thread, when there is something to collect."""
         self._wake = wake
 
-    def start(self, run: Run) -> Ended | None:
-        """Start a run in a free slot. Returns its end if it was done in place or could not start."""
+    def start(self, run: Run, *, in_place: bool = True) -> Ended | None:
+        """Start a run in a free slot, `in_place` if that is quicker. Returns its end if it was or could not start."""
         try:
             loaded = self._models[id(run.spec)]
         except KeyError as error:
@@ -132,7 +132,7 @@ class OpenVinoEngine:
             why = f"model {quote(run.spec.name)} could not be restored after a failed inference; try again later"
             return self._failed(run, slot, loaded, Unavailable(why))
         try:
-            outcome = slot.start(run, alone=not loaded.running)
+            outcome = slot.start(run, in_place=in_place and not loaded.running)
         except Exception as error:
             return self._failed(run, slot, loaded, error)
         if outcome is not None:

@@ -7,11 +7,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from headrace.server.core.engine_api import Run, Tensor
 from headrace.server.core.specs import Port
-from headrace.server.engine.direct_runs import RunTimes, infer_in_place
+from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes, infer_in_place
 from headrace.server.engine.inputs import Inputs, Shape
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs
@@ -86,8 +86,11 @@ class Slot:
                 infer_in_place(self._request)
             times.record_async(rows, perf_counter() - began)
 
-    def start(self, run: Run, *, alone: bool) -> Outcome | None:
-        """Start a run. Returns its outcome if it was done in place. `alone`: no other run of this model is in progress.
+    def start(self, run: Run, *, in_place: bool) -> Outcome | None:
+        """Start a run. Returns its outcome if it was done in place.
+
+        `in_place`: it may be, if it is quick. No other run of this model is in progress then: a model compiled for
+        direct runs has one thread, for which a direct run would wait.
 
         Raises what the runtime raises, and ValueError when the bytes of an input do not match its shape.
         """
@@ -97,18 +100,21 @@ class Slot:
         reached_runtime = False
         try:
             self._prepare(run)
-            # A model compiled for direct runs has one thread, so a direct run would wait for a run in progress.
-            times = self._times if alone else None
-            in_place = times is not None and times.may_run_in_place(self._shapes)
+            times = self._times
+            in_place = in_place and times is not None and times.may_run_in_place(self._shapes)
             began = perf_counter()
             reached_runtime = True
             if times is None or not in_place:
                 self._began, self._input_seconds = began, began - entered
                 self._request.start_async()
                 return None
+            watched_from = thread_time() if times.suspects else None
             infer_in_place(self._request)
             completed = perf_counter()
-            times.record_direct(self._shapes, completed - began)
+            if watched_from is None:
+                times.record_direct(self._shapes, completed - began)
+            else:
+                times.record_direct(self._shapes, completed - began, thread_time() - watched_from)
             sent, kept = self._outputs.read(run.parts)
             read = perf_counter()
         except BaseException:
@@ -131,8 +137,13 @@ class Slot:
                 return None
             began = perf_counter()
             reached_runtime = True
+            watched_from = thread_time() if times.suspects else None
             infer_in_place(self._request)
             completed = perf_counter()
+            if watched_from is not None:
+                times.record_direct(self._shapes, completed - began, thread_time() - watched_from)
+            elif completed - began > MAX_DIRECT_SECONDS:
+                times.record_direct(self._shapes, completed - began)
             sent, kept = self._outputs.read(run.parts)
             return sent, kept, (began - entered, completed - began, perf_counter() - completed)
         except BaseException:

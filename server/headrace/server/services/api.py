@@ -6,7 +6,7 @@ second half. The dispatcher provides `Streams`, and `headrace.server.control` pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol
 
@@ -105,7 +105,7 @@ class View(Protocol):
     @property
     def draining(self) -> bool: ...
     @property
-    def streams(self) -> Sequence[Stream]:
+    def streams(self) -> Collection[Stream]:
         """The open streams."""
 
 
@@ -114,8 +114,8 @@ class Streams(Protocol):
 
     @property
     def view(self) -> View: ...
-    def open(self, *, unary: bool = False, window: int = 0) -> StreamHandle:
-        """Open a stream; see `Core.open_stream`."""
+    def open(self, owner: Hashable, *, unary: bool = False, window: int = 0) -> StreamHandle:
+        """Open a stream of `owner`, the peer of the call: turns go round peers first. See `Core.open_stream`."""
 
     def now(self) -> float: ...
     def incident(self, error: BaseException) -> Internal:

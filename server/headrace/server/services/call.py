@@ -29,8 +29,9 @@ class Call(Protocol):
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         """The metadata that the client sent with the call, with keys in lower case."""
 
-    def peer(self) -> str:
-        """The address of the client, as the transport writes it."""
+    @property
+    def peer(self) -> Callable[[], str]:
+        """The address of the client, as the transport writes it. The calls of one connection have the same."""
 
 
 UnaryHandler: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]

@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
+from headrace.server.services.call import Call
 from headrace.wire.errors import Unavailable
 
 UNLIMITED_BYTES = (1 << 31) - 1
@@ -17,10 +18,14 @@ P = ParamSpec("P")
 
 
 async def run_single(
-    streams: Streams, apply: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+    streams: Streams,
+    call: Call,
+    apply: Callable[Concatenate[Commands, Stream, float, P], None],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Done:
     """Run the one Infer that `apply` submits (see `StreamHandle.submit`). Raises the error that it fails with."""
-    handle = streams.open(unary=True)
+    handle = streams.open(call.peer(), unary=True)
     try:
         handle.submit(apply, *args, **kwargs)
         while not (events := handle.take()):

@@ -16,23 +16,21 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class GrpcCall:
     """`services.call.Call` over a context of grpc.aio."""
 
-    __slots__ = ("_context", "read", "write")
+    __slots__ = ("_context", "peer", "read", "write")
     end: object = grpc.aio.EOF
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        # Bound methods of the context itself: a wrapper would cost every message two calls.
+        # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write
+        self.peer: Callable[[], str] = context.peer
 
     def time_remaining(self) -> float | None:
         return self._context.time_remaining()
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
-
-    def peer(self) -> str:
-        return self._context.peer()
 
 
 def handlers(service: Service, incident: Incident) -> grpc.GenericRpcHandler:

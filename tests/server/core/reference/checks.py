@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from headrace.server.core.core import Core, Decision
 from headrace.server.core.events import Done, Event, Failed, Fetched
+from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
+from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState, TicketState
 from tests.server.core.reference.expected import ExpectedEvent, ExpectedStream, ExpectedTicket
 from tests.server.core.reference.model import ReferenceModel
@@ -124,13 +128,34 @@ def check_inside(core: Core, state: ExpectedState) -> None:
     for deadlines in (completion.timeouts, kept_outputs.times):
         assert len(deadlines._heap) <= 2 * len(deadlines) + 64
     for model in core.models:
-        levels = [*model._levels.values()]
-        assert all(level and all(level.values()) for level in levels)
-        assert model.queued == sum(len(tickets) for level in levels for tickets in level.values())
+        _check_turns(model)
         bound = [each for each in tickets if each.infer and each.call and each.call.spec is model.spec]
         assert model.holders == 1 + sum(each.needs_input for each in bound)
     for ticket in tickets:
         _check_ticket(ticket)
+
+
+def _check_turns(model: ModelQueue[Ticket]) -> None:
+    """No level, owner or line is empty, and the heaps have an entry for all that are not parked."""
+    queued = 0 if model._only is None else 1
+    assert not (queued and model._levels)
+    for level in model._levels.values():
+        _check_heap(level.order, [*level.values()])
+        for lines in level.values():
+            _check_heap(lines.order, [*lines.values()])
+            assert not lines.parked or all(line.parked for line in lines.values())
+            for stream, line in lines.items():
+                queued += len(line)
+                assert not line.parked or (model in stream.passed_over and stream.backpressured)
+    assert model.queued == queued
+
+
+def _check_heap(order: Sequence[tuple[int, Any]], members: Sequence[Any]) -> None:
+    assert members
+    assert all(members)
+    live = [(turn, id(member)) for turn, member in order if member]
+    assert sorted(live) == sorted((member.turn, id(member)) for member in members if not member.parked)
+    assert len(order) <= 2 * len(members) + 64
 
 
 def _check_ticket(ticket: ExpectedTicket) -> None:

@@ -80,7 +80,8 @@ class Commands:
         if codes or call is None:
             self._ends.fail(ticket, *codes)
             return ticket
-        ticket.call, ticket.priority, ticket.inline = call, priority, inline
+        ticket.call, ticket.inline = call, inline
+        ticket.priority = min(priority, self._state.limits.max_priority)
         ticket.charge = charge if inline else None
         ticket.outputs = [ExpectedOutput(ticket, port) for port in call.keep]
         ticket.due = self._state.now + timeout if timeout else None

@@ -109,10 +109,10 @@ class Comparison:
 
     # ----------------------------------------------------------------------------------------------------- streams
 
-    def open_stream(self, *, unary: bool, window: int = 0) -> ExpectedStream:
+    def open_stream(self, owner: int, *, unary: bool, window: int = 0) -> ExpectedStream:
         """A stream of another protocol is `unary` with a `window`."""
-        real = self.core.open_stream(unary=unary, window=window)
-        stream = self.reference.open_stream(real, unary=unary, window=window)
+        real = self.core.open_stream(owner, unary=unary, window=window)
+        stream = self.reference.open_stream(real, owner, unary=unary, window=window)
         self.compare()
         return stream
 
@@ -191,12 +191,12 @@ class Comparison:
             self.state.tick()
             self.compare()
 
-    def decide(self, *, may_start: bool = True) -> None:
-        decision = self.decision = self.core.decide(self.state.now, may_start=may_start)
-        self.reference.decide(decision.starts, decision.stops, checks.has_failed, may_start=may_start)
+    def decide(self, *, direct: bool = True) -> None:
+        decision = self.decision = self.core.decide(self.state.now, direct=direct)
+        self.reference.decide(decision.starts, decision.stops, checks.has_failed, direct=direct)
         self.compare()
         checks.check_changed(decision, self.state)
-        if may_start:
+        if direct:
             self._settled = True
             checks.check_waits(decision, self.reference)
 

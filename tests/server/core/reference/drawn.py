@@ -15,7 +15,9 @@ from tests.server.core.reference.shapes import compatible
 
 MAX_CALLS = 4
 """Calls that a stream may define in a walk."""
-MAX_STREAMS = 4
+MAX_STREAMS = 5
+OWNERS = 3
+"""Owners of streams, so that some have several."""
 WINDOW = 5
 TAGS = 10
 """Tags that clients use: few, so that they meet."""
@@ -46,6 +48,7 @@ QUEUE_BYTES = (100, 1000, 10_000)
 UNSENT_BYTES = (0, 40, 1000, 1 << 30)
 TIMEOUTS = (0.0, 0.0, 0.0, 0.0, 0.0, 1 / 64, 0.25, 0.5, 1.0, 2.0)
 PRIORITIES = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 5, 9, 9, 10)
+MAX_PRIORITIES = (9, 9, 9, 5, 0)
 DELAYS = (0.0, 0.0, 0.0, 0.5)
 COALESCE = (True, True, True, False)
 PAUSES = (0.0, 0.0, 1 / 4096, 1 / 1024)

@@ -24,12 +24,14 @@ class Execution:
         self._schedule = schedule
         self._ends = ends
 
-    def start(self, starts: Sequence[Run], has_failed: HasFailed, *, only_these: bool = False) -> None:
+    def start(
+        self, starts: Sequence[Run], has_failed: HasFailed, *, only_these: bool = False, direct: bool = True
+    ) -> None:
         """Compare the runs that were started with whose turn it was.
 
         The rules do not say which of two models comes first, so `has_failed` is asked whether a ticket got no slot
         because the quota was used up, and it is checked that it could be. `only_these`: nothing was decided about any
-        other ticket.
+        other ticket. Without `direct` nothing was decided about models that run directly.
         """
         state = self._state
         state.tick()
@@ -41,7 +43,9 @@ class Execution:
                 spec, [tickets for run, tickets in runs if run.spec is spec], has_failed, only_these=only_these
             )
             for spec in state.specs
+            if direct or not spec.direct
         }
+        assert all(id(run.spec) in orders for run in starts), f"some of {starts} are direct, and must wait"
         reserved = {id(stream): stream.kept_bytes for stream in state.streams}
         for ticket, _, _ in ahead:
             reserved[id(ticket.stream)] += sum(max(MIN_CHARGE_BYTES, each.static_bytes) for each in ticket.outputs)

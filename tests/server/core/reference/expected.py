@@ -142,6 +142,7 @@ class ExpectedStream:
     real: Stream
     window: int
     unary: bool
+    owner: int
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     ordered: bool = False
     opened: bool = False

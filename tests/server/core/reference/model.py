@@ -31,13 +31,10 @@ class ReferenceModel:
         self.commands = Commands(self.state, turns, self._ends, max_calls)
         self.execution = Execution(self.state, turns, schedule, self._ends)
 
-    def decide(self, starts: Sequence[Run], stops: Sequence[Run], has_failed: HasFailed, *, may_start: bool) -> None:
-        """Compare a decision with what must be decided."""
+    def decide(self, starts: Sequence[Run], stops: Sequence[Run], has_failed: HasFailed, *, direct: bool) -> None:
+        """Compare a decision with what must be decided. Without `direct` no direct run starts."""
         self._ends.expire()
-        if may_start:
-            self.execution.start(starts, has_failed)
-        else:
-            assert not starts, f"{starts} started, and nothing may start yet"
+        self.execution.start(starts, has_failed, direct=direct)
         self.execution.stop(stops)
 
     def follow(self, run: Run, has_failed: HasFailed, *, starts: bool) -> None:
@@ -45,10 +42,10 @@ class ReferenceModel:
         self._ends.expire()
         self.execution.start([run] if starts else [], has_failed, only_these=True)
 
-    def open_stream(self, real: Stream, *, unary: bool, window: int) -> ExpectedStream:
+    def open_stream(self, real: Stream, owner: int, *, unary: bool, window: int) -> ExpectedStream:
         state = self.state
         window = window or (1 if unary else state.limits.window)
-        stream = ExpectedStream(real, window, unary, draining=state.draining)
+        stream = ExpectedStream(real, window, unary, owner, draining=state.draining)
         state.streams.append(stream)
         if not unary:
             self._ends.expect(stream, ExpectedEvent("hello", 0))

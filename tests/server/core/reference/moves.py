@@ -14,7 +14,7 @@ from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from tests.server.core.reference.comparison import Comparison
-from tests.server.core.reference.drawn import CHAINS, MAX_CALLS, MAX_STREAMS, WINDOW, Command, Infer, pick
+from tests.server.core.reference.drawn import CHAINS, MAX_CALLS, MAX_STREAMS, OWNERS, WINDOW, Command, Infer, pick
 from tests.server.core.reference.expected import ExpectedStream
 from tests.server.core.reference.in_place import end_in_place
 from tests.server.core.reference.known_calls import MODELS
@@ -36,7 +36,17 @@ def bounds(*, eager: bool) -> Iterator[None]:
 class Moves:
     """To be made and used inside `bounds`."""
 
-    def __init__(self, *, keep: int, keep_total: int, queue: int, unsent: int, delay: float, coalesce: bool) -> None:
+    def __init__(
+        self,
+        *,
+        keep: int,
+        keep_total: int,
+        queue: int,
+        unsent: int,
+        delay: float,
+        coalesce: bool,
+        max_priority: int,
+    ) -> None:
         limits = Limits(
             window=WINDOW,
             queue_bytes=queue,
@@ -47,20 +57,21 @@ class Moves:
             grace=3.0,
             batch_delay=delay,
             coalesce=coalesce,
+            max_priority=max_priority,
         )
         self.comparison = Comparison(limits, MODELS, MAX_CALLS)
         self.state = self.comparison.state
-        self.comparison.open_stream(unary=False)
+        self.comparison.open_stream(0, unary=False)
 
     @property
     def open_streams(self) -> list[ExpectedStream]:
         return [stream for stream in self.state.streams if not stream.ended]
 
-    def open(self, kind: str, ordered: bool, small_messages: bool) -> None:
+    def open(self, owner: int, kind: str, ordered: bool, small_messages: bool) -> None:
         """A client opens a stream."""
         if len(self.open_streams) < MAX_STREAMS:
             window = WINDOW if kind == "other protocol" else 0
-            stream = self.comparison.open_stream(unary=kind != "native", window=window)
+            stream = self.comparison.open_stream(owner, unary=kind != "native", window=window)
             if ordered or small_messages:
                 self.comparison.open(stream, ordered, MIN_MAX_MESSAGE_BYTES if small_messages else 0)
 
@@ -85,7 +96,7 @@ class Moves:
         Unless they `hurry` they may wait for each other.
         """
         if not any(stream.unary for stream in self.open_streams):
-            self.open("other protocol", ordered=bool(at % 2), small_messages=False)
+            self.open(at % OWNERS, "other protocol", ordered=bool(at % 2), small_messages=False)
         for place, command in enumerate(commands):
             streams = [stream for stream in self.open_streams if stream.unary and not stream.half_closed]
             if streams:

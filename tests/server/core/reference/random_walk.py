@@ -12,7 +12,9 @@ from tests.server.core.reference.drawn import (
     KEEP_BYTES_TOTAL,
     KINDS,
     MAX_CALLS,
+    MAX_PRIORITIES,
     OTHERS,
+    OWNERS,
     PAUSES,
     PRIORITIES,
     QUEUE_BYTES,
@@ -38,6 +40,7 @@ def walk(random: Random, steps: int) -> None:
         unsent=random.choice(UNSENT_BYTES),
         delay=random.choice(DELAYS),
         coalesce=random.choice(COALESCE),
+        max_priority=random.choice(MAX_PRIORITIES),
     )
     for _ in range(steps):
         _step(moves, random)
@@ -83,14 +86,14 @@ def _step(moves: Moves, random: Random) -> None:
     elif chance < 0.82:
         moves.leave(at, random.random() < 0.5)
     elif chance < 0.87:
-        moves.open(random.choice(STREAM_KINDS), random.random() < 0.4, random.random() < 0.3)
+        moves.open(random.randrange(OWNERS), random.choice(STREAM_KINDS), random.random() < 0.4, random.random() < 0.3)
     elif chance < 0.871:
         moves.comparison.drain()
     chance = random.random()
     if chance < 0.5:
         moves.comparison.decide()
     elif chance < 0.55:
-        moves.comparison.decide(may_start=False)
+        moves.comparison.decide(direct=False)
     elif chance < 0.6:
         moves.comparison.decide_again()
 

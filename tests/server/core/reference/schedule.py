@@ -69,7 +69,7 @@ class Schedule:
         self, spec: ModelSpec, max_rows: int, before: Tickets, batch: list[ExpectedTicket]
     ) -> Iterator[list[ExpectedTicket]]:
         """Every batch that may come next and begins like this: of tickets that came together, each may be first."""
-        turns = self._turns.next(spec, [*before, *batch])
+        turns = self._turns.next(spec, [*before, *batch], batch[0].priority if batch else None)
         fitting = [e for e in turns if not batch or _fits(e, batch, max_rows)]
         if len(fitting) < len(turns) or not turns:
             yield batch
@@ -79,5 +79,5 @@ class Schedule:
 
 def _fits(ticket: ExpectedTicket, batch: Tickets, max_rows: int) -> bool:
     """Whether a ticket may join a batch."""
-    alone = not ticket.rows or not batch[0].rows or ticket.priority != batch[0].priority
+    alone = not ticket.rows or not batch[0].rows
     return not alone and sum(e.rows for e in batch) + ticket.rows <= max_rows

@@ -16,7 +16,9 @@ from tests.server.core.reference.drawn import (
     KEEP_BYTES_TOTAL,
     KINDS,
     MAX_CALLS,
+    MAX_PRIORITIES,
     OTHERS,
+    OWNERS,
     PAUSES,
     PRIORITIES,
     QUEUE_BYTES,
@@ -69,18 +71,40 @@ class CoreMachine(RuleBasedStateMachine):
         unsent=st.sampled_from(UNSENT_BYTES),
         delay=st.sampled_from(DELAYS),
         coalesce=st.sampled_from(COALESCE),
+        max_priority=st.sampled_from(MAX_PRIORITIES),
         eager=st.booleans(),
     )
     def begin(
-        self, keep: int, keep_total: int, queue: int, unsent: int, delay: float, coalesce: bool, eager: bool
+        self,
+        keep: int,
+        keep_total: int,
+        queue: int,
+        unsent: int,
+        delay: float,
+        coalesce: bool,
+        max_priority: int,
+        eager: bool,
     ) -> None:
         self.bounds = ExitStack()
         self.bounds.enter_context(bounds(eager=eager))
-        self.moves = Moves(keep=keep, keep_total=keep_total, queue=queue, unsent=unsent, delay=delay, coalesce=coalesce)
+        self.moves = Moves(
+            keep=keep,
+            keep_total=keep_total,
+            queue=queue,
+            unsent=unsent,
+            delay=delay,
+            coalesce=coalesce,
+            max_priority=max_priority,
+        )
 
-    @rule(kind=st.sampled_from(STREAM_KINDS), ordered=st.booleans(), small_messages=st.booleans())
-    def open(self, kind: str, ordered: bool, small_messages: bool) -> None:
-        self.moves.open(kind, ordered, small_messages)
+    @rule(
+        owner=st.integers(0, OWNERS - 1),
+        kind=st.sampled_from(STREAM_KINDS),
+        ordered=st.booleans(),
+        small_messages=st.booleans(),
+    )
+    def open(self, owner: int, kind: str, ordered: bool, small_messages: bool) -> None:
+        self.moves.open(owner, kind, ordered, small_messages)
 
     @rule(at=any_of, nbytes=st.integers(0, 90), commands=frames, ended=seldom)
     def frame(self, at: int, nbytes: int, commands: Sequence[Command], ended: bool) -> None:
@@ -166,9 +190,9 @@ class CoreMachine(RuleBasedStateMachine):
         if decide:
             self.moves.comparison.decide()
 
-    @rule(may_start=st.sampled_from([True, True, True, False]))
-    def decide(self, may_start: bool) -> None:
-        self.moves.comparison.decide(may_start=may_start)
+    @rule(direct=st.sampled_from([True, True, True, False]))
+    def decide(self, direct: bool) -> None:
+        self.moves.comparison.decide(direct=direct)
 
     @rule()
     def decide_again(self) -> None:

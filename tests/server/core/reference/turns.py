@@ -1,12 +1,19 @@
-"""Whose turn it is: by priority, then one stream after the other, then first come, first served."""
+"""Whose turn it is: by priority, then one owner after the other, then one stream after the other, then first come,
+first served. Waiting raises a priority.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from headrace.server.core.specs import ModelSpec
 from tests.server.core.reference.expected import ExpectedTicket
 from tests.server.core.reference.state import ExpectedState
+
+AGING_SECONDS = 1.0
+"""After a wait of this length a priority counts one higher."""
+
+Key = tuple[Hashable, ...]
 
 
 class Turns:
@@ -14,8 +21,10 @@ class Turns:
         self._state = state
         self._front = 0
         """A place before all that are taken."""
-        self._last_turn: dict[tuple[int, int, int], int] = {}
-        """For each model, priority and stream: when it had its turn, or when it came."""
+        self._last_turn: dict[Key, int] = {}
+        """For each model and priority, each owner there, and each of its streams: when it had its turn, or came."""
+        self._since: dict[Key, float] = {}
+        """The time of that."""
 
     def line_up(self, ticket: ExpectedTicket) -> None:
         """Everything that a ticket needs is there but a slot."""
@@ -41,37 +50,61 @@ class Turns:
                 self.inherit_priority(source)
 
     def served(self, ticket: ExpectedTicket) -> None:
-        """This ticket had its turn, so the next one is another stream's."""
-        self._last_turn[_key(ticket)] = self._state.tick()
+        """This ticket had its turn, so the next one is another priority's, owner's and stream's."""
+        turn = self._state.tick()
+        for key in _keys(ticket):
+            self._last_turn[key], self._since[key] = turn, self._state.now
 
-    def next(self, spec: ModelSpec, before: Sequence[ExpectedTicket] = ()) -> list[ExpectedTicket]:
+    def next(
+        self, spec: ModelSpec, before: Sequence[ExpectedTicket] = (), priority: int | None = None
+    ) -> list[ExpectedTicket]:
         """The tickets of which one has its turn next, once those in `before` have had theirs.
 
-        None, one, or several that came at the same time.
+        None, one, or several that came at the same time. Of one priority, or of all.
         """
         queued = [e for e in self._state.queued(spec) if e not in before]
         may_start = [e for e in queued if not self._state.backpressured(e.stream) or e is e.stream.infers[0]]
-        top = [e for e in may_start if e.priority == max(each.priority for each in may_start)]
-        if not top:
-            return []
-        stream = min(top, key=lambda e: self._turn(e, before)).stream
-        of_stream = [e for e in top if e.stream is stream]
-        first = min(each.place for each in of_stream if each.place is not None)
-        return [e for e in of_stream if e.place == first]
+        priorities = {e.priority for e in may_start}
+        heads = [self._head([e for e in may_start if e.priority == each], before) for each in priorities]
+        if priority is not None:
+            return next((head for head in heads if head[0].priority == priority), [])
+        top = max(priorities, default=0)
+        return max(heads, key=lambda head: self._rank(head[0], top, before), default=[])
 
-    def _turn(self, ticket: ExpectedTicket, before: Sequence[ExpectedTicket]) -> int:
-        """When its stream had its last turn, or came; the smallest is the next."""
-        key = _key(ticket)
-        served = [self._state.clock + number for number, other in enumerate(before, 1) if _key(other) == key]
+    def _head(self, tickets: Sequence[ExpectedTicket], before: Sequence[ExpectedTicket]) -> list[ExpectedTicket]:
+        """Those of which one has the next turn, of tickets of one priority."""
+        for depth in (1, 2):
+            first = min(tickets, key=lambda e: self._turn(_keys(e)[depth], before))
+            tickets = [e for e in tickets if _keys(e)[depth] == _keys(first)[depth]]
+        place = min(each.place for each in tickets if each.place is not None)
+        return [e for e in tickets if e.place == place]
+
+    def _rank(self, head: ExpectedTicket, top: int, before: Sequence[ExpectedTicket]) -> tuple[float, int]:
+        """The largest has the next turn: the priority, raised by waiting up to the `top` one; of equal ones that which
+        had its turn first.
+        """
+        level, owner, _ = _keys(head)
+        since = self._state.now if any(owner in _keys(other) for other in before) else self._since[owner]
+        waited = self._state.now - min(head.queued_at, since)
+        return min(top, head.priority + waited // AGING_SECONDS), -self._turn(level, before)
+
+    def _turn(self, key: Key, before: Sequence[ExpectedTicket]) -> int:
+        """When it had its last turn, or came; the smallest is the next."""
+        served = [self._state.clock + number for number, other in enumerate(before, 1) if key in _keys(other)]
         return served[-1] if served else self._last_turn[key]
 
     def _line_up(self, ticket: ExpectedTicket, place: int) -> None:
-        key = _key(ticket)
-        if not any(e.queued and e is not ticket and _key(e) == key for e in ticket.stream.tickets):
-            self._last_turn[key] = self._state.clock
+        others = [e for e in self._state.tickets if e.queued and e is not ticket]
+        taken = {key for other in others for key in _keys(other)}
+        for key in _keys(ticket):
+            if key not in taken:
+                self._last_turn[key], self._since[key] = self._state.clock, ticket.queued_at
         ticket.place = place
 
 
-def _key(ticket: ExpectedTicket) -> tuple[int, int, int]:
+def _keys(ticket: ExpectedTicket) -> tuple[Key, Key, Key]:
+    """Its model and priority, its owner there, and its stream there."""
     assert ticket.call is not None
-    return id(ticket.call.spec), ticket.priority, id(ticket.stream)
+    level: Key = id(ticket.call.spec), ticket.priority
+    owner = *level, ticket.stream.owner
+    return level, owner, (*owner, id(ticket.stream))

@@ -19,7 +19,7 @@ class StreamRpc:
 
     async def stream(self, call: Call) -> None:
         """Handle a call: write until the stream has ended, while `_read` reads in a task of its own."""
-        handle = self._streams.open()
+        handle = self._streams.open(call.peer())
         writer = _Writer(handle, call, Encoder(Layouts(self._layout_quota)))
         try:
             async with reader_task(handle, _read(handle, call, writer)):

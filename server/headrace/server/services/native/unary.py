@@ -37,7 +37,7 @@ class UnaryRpcs:
             charge = core.charge(len(message))
             core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
-        return _response(await run_single(self._streams, submit))
+        return _response(await run_single(self._streams, call, submit))
 
     async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[_describe(model) for model in self._streams.view.models])

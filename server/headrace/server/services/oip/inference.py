@@ -26,7 +26,7 @@ class InferRpc:
         try:
             check_sequence(self._streams.view.models, request)
             done = await run_single(
-                self._streams, _open_and_submit, request, len(message), call.time_remaining() or 0.0
+                self._streams, call, _open_and_submit, request, len(message), call.time_remaining() or 0.0
             )
             return self._responses.write(done, parts.id, request.outputs)
         finally:

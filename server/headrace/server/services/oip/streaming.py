@@ -58,7 +58,7 @@ class _Session:
     """
 
     def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call) -> None:
-        self.handle = streams.open(unary=True, window=streams.view.limits.window)
+        self.handle = streams.open(call.peer(), unary=True, window=streams.view.limits.window)
         self.handle.submit(_open)
         self.error: HeadraceError | None = None
         """The error that ends the call, if its client wants errors to end it."""
