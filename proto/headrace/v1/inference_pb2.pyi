@@ -277,8 +277,8 @@ class Command(message.Message):
     means no timeout.
     """
     priority: builtins.int
-    """0 to 9. Tickets with a larger number start sooner. A source inherits the highest priority of the tickets that wait
-    for it.
+    """0 to 9. Tickets with a larger number start sooner. The server may lower it. Waiting raises it: by one each second,
+    up to the highest priority that waits. A source inherits the highest priority of the tickets that wait for it.
     """
     @builtins.property
     def sources(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:

@@ -1,11 +1,12 @@
-"""Whose turn it is: priority, then round-robin over streams, then first come, first served."""
+"""Whose turn it is: priority, then one owner after the other, one stream after the other, first come, first served."""
 
 from __future__ import annotations
 
 import pytest
 
 from headrace.server.core.limits import Limits
-from tests.server.core.scenario import Scenario
+from tests.server.core.model_specs import many
+from tests.server.core.scenario import Scenario, batches, infer_many
 
 
 class TestPriority:
@@ -130,6 +131,136 @@ class TestRoundRobin:
         assert world.runs() == [11, 12]
 
 
+class TestOwners:
+    def test_owners_take_turns_before_their_streams_do(self) -> None:
+        world = Scenario()
+        several = [world.client("several") for _ in range(3)]
+        one = world.client("one")
+        for number, client in enumerate(several):
+            for tag in (1, 2):
+                client.infer(10 * number + tag)
+        for tag in (101, 102, 103, 104):
+            one.infer(tag)
+        assert world.runs() == [1, 101, 11, 102, 21, 103, 2, 104, 12, 22]
+
+    @pytest.mark.parametrize("unary", [False, True])
+    def test_sixty_streams_gain_nothing(self, unary: bool) -> None:
+        world = Scenario()
+        for tag in range(1, 61):
+            world.client("greedy", unary=unary).infer(tag)
+        modest = world.client("modest")
+        for tag in range(101, 111):
+            modest.infer(tag)
+        assert [tag > 100 for tag in world.runs()[:20]] == [False, True] * 10
+
+    def test_owners_take_turns_with_batches_too(self) -> None:
+        world = Scenario(many(batch=4))
+        for tag in (1, 2, 3, 4):
+            infer_many(world.client("greedy"), tag)
+        infer_many(world.client("modest"), 11, 12)
+        assert batches(world) == [[1, 11, 2, 12], [3, 4]]
+
+    def test_an_owner_whose_streams_are_all_backpressured_keeps_its_place(self) -> None:
+        world = Scenario(limits=Limits(unsent_bytes=15))
+        slow, quick, other = world.client("a"), world.client("a"), world.client("b")
+        for client, first in ((slow, 1), (other, 21)):
+            for tag in range(first, first + 3):
+                client.infer(tag, outputs=["y"] if client is slow else ())
+        assert world.runs() == [1, 21, 22, 23]
+        other.infer(24)
+        other.infer(25)
+        quick.infer(11)
+        assert world.starts() == [11]
+        slow.receives()
+        world.end(11)
+        assert world.runs() == [24, 2, 25]
+
+
+class TestMaxPriority:
+    @pytest.mark.parametrize(("most", "order"), [(9, [4, 3, 2, 1]), (5, [3, 4, 2, 1]), (0, [1, 2, 3, 4])])
+    def test_a_higher_priority_is_lowered(self, most: int, order: list[int]) -> None:
+        world = Scenario(limits=Limits(max_priority=most))
+        client = world.client()
+        for tag, priority in enumerate((0, 4, 5, 9), 1):
+            client.infer(tag, priority=priority)
+        assert world.runs() == order
+
+    def test_a_priority_that_does_not_exist_is_refused_whatever_the_limit(self) -> None:
+        world = Scenario(limits=Limits(max_priority=0))
+        client = world.client()
+        client.infer(1, priority=10)
+        assert client.receives() == ["failed 1 INVALID_ARGUMENT"]
+
+
+class TestAging:
+    """Each second of waiting raises a priority by one, up to the highest one that waits."""
+
+    def started(self, world: Scenario) -> int:
+        (tag,) = world.starts()
+        world.end(tag)
+        return tag
+
+    def test_no_flood_of_a_higher_priority_keeps_a_ticket_waiting_for_ever(self) -> None:
+        world = Scenario()
+        patient, flood = world.client("a"), world.client("b")
+        for tag in (1, 2):
+            patient.infer(tag)
+        order: list[int] = []
+        for tag in range(101, 125):
+            flood.infer(tag, priority=9)
+            flood.infer(tag + 100, priority=9)
+            order += [self.started(world), self.started(world)]
+            world.now += 0.5
+        assert order.index(1) == 36
+        assert order.index(2) == 38
+
+    def test_all_that_have_waited_share_the_slots_with_the_flood(self) -> None:
+        world = Scenario()
+        patient, flood = world.client("a"), world.client("b")
+        for tag in range(1, 11):
+            patient.infer(tag, priority=7)
+        for tag in range(101, 121):
+            flood.infer(tag, priority=9)
+        assert world.starts() == [101]
+        world.now += 1.9
+        world.end(101)
+        assert world.starts() == [102]
+        world.now += 0.2
+        world.end(102)
+        assert [self.started(world) < 100 for _ in range(20)] == [True, False] * 10
+
+    def test_a_ticket_that_waits_does_not_overtake_a_higher_priority_by_more_than_its_share(self) -> None:
+        world = Scenario()
+        old, urgent = world.client("a"), world.client("b")
+        for tag in (1, 2, 3):
+            old.infer(tag)
+        world.now += 100
+        for tag in (11, 12, 13):
+            urgent.infer(tag, priority=1)
+        assert world.runs() == [1, 11, 2, 12, 3, 13]
+
+    def test_tickets_that_are_cancelled_and_sent_again_do_not_keep_others_from_aging(self) -> None:
+        world = Scenario()
+        rude, patient, flood = world.client("a"), world.client("b"), world.client("c")
+        flood.infer(1000, priority=9)
+        assert world.starts() == [1000]
+        rude.infer(1)
+        patient.infer(500)
+        for tag in range(2, 12):
+            flood.infer(1000 + tag, priority=9)
+            flood.infer(2000 + tag, priority=9)
+            rude.infer(tag)
+            rude.cancel(tag - 1)
+            rude.receives()
+            world.now += 1
+        order: list[int] = []
+        world.end(1000)
+        while started := world.starts():
+            order += started
+            world.end(started[0])
+        assert order.index(500) <= 3
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_as_many_tickets_run_as_there_are_slots(slots: int) -> None:
     world = Scenario(slots=slots)
@@ -235,6 +366,35 @@ class TestUnsentBytes:
         bob.infer(12)
         alice.receives()
         assert world.runs() == [3, 11, 12]
+
+    def test_streams_come_back_in_the_order_of_their_turns_whichever_is_read_first(self) -> None:
+        world = self.world()
+        clients = [world.client() for _ in range(3)]
+        other = world.client()
+        for tag in (1, 2, 3):
+            for number, client in enumerate(clients):
+                client.infer(10 * number + tag, outputs=["y"])
+        assert world.runs() == [1, 11, 21, 2, 12, 22]
+        for tag in (101, 102):
+            other.infer(tag)
+        for client in reversed(clients):
+            client.receives()
+        assert world.runs() == [3, 13, 23, 101, 102]
+
+    def test_only_a_stream_that_was_passed_over_makes_a_flush_decide(self) -> None:
+        world = self.world()
+        passed_over, idle = world.client(), world.client()
+        for client, tags in ((passed_over, (1, 2, 3, 4)), (idle, (11, 12))):
+            for tag in tags:
+                client.infer(tag, outputs=["y"])
+        assert world.runs() == [1, 11, 2, 12]
+        for client in (passed_over, idle):
+            world.take(client.stream)
+        assert world.runs() == [3]
+        assert world.core.flushed(passed_over.stream)
+        assert world.runs() == [4]
+        assert not world.core.flushed(idle.stream)
+        assert world.runs() == []
 
     def test_fetched_bytes_count_as_unsent(self) -> None:
         world = self.world()

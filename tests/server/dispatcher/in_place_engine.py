@@ -37,7 +37,7 @@ class InPlaceEngine:
     def now(self) -> float:
         return self._time
 
-    def start(self, run: Run, *, in_place: bool = True) -> Ended:
+    def start(self, run: Run, *, in_place: bool = True) -> Ended | None:
         (part,) = run.parts
         assert isinstance(part, Ticket)
         self.tags.append(part.tag)

@@ -1,4 +1,4 @@
-"""Direct runs hold up the event loop for TURN_SECONDS at a stretch, and no stream keeps the others from running."""
+"""Direct runs hold up the event loop for TURN_SECONDS in each turn, and no stream keeps the others from running."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import asyncio
 
 import pytest
 
+from headrace.server.core.calls import Call, Inline
+from headrace.server.core.core import Core
+from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.events import Failed
+from headrace.server.core.limits import Limits
+from headrace.server.core.specs import ModelSpec
+from headrace.server.core.state import DefinedCall
 from headrace.server.dispatcher.dispatcher import TURN_SECONDS, Dispatcher
 from headrace.server.dispatcher.handle import StreamHandle
-from tests.server.dispatcher.in_place_engine import InPlaceEngine, dispatcher_over, tell
+from headrace.wire.dtypes import Datatype
+from tests.server.dispatcher.in_place_engine import SPEC, InPlaceEngine, dispatcher_over, tell
 
 RUN_SECONDS = 0.3 * TURN_SECONDS
+NAMES = ("async", "a", "b", "c", "d")
 RUNS_IN_A_TURN = 4
 """The fourth one begins before the turn is over."""
 
@@ -47,6 +55,95 @@ async def test_direct_runs_end_their_turn_of_the_loop_and_go_on_in_the_next(chai
         counts.add(len(engine.tags))
     assert counts == {RUNS_IN_A_TURN, 2 * RUNS_IN_A_TURN, 10}
     assert engine.tags == [*range(1, 11)]
+    dispatcher.close()
+
+
+async def test_all_streams_that_act_in_a_turn_of_the_loop_share_its_time() -> None:
+    engine = InPlaceEngine(RUN_SECONDS)
+    dispatcher = dispatcher_over(engine)
+    handles = [without_hello(dispatcher) for _ in range(20)]
+    for turn in range(1, 4):
+        dispatcher.turn_begins()
+        for number, handle in enumerate(handles):
+            tell(dispatcher, handle, 100 * turn + number)
+            dispatcher.act()
+        assert len(engine.tags) == turn * RUNS_IN_A_TURN
+    dispatcher.close()
+
+
+async def test_a_turn_that_begins_between_an_act_and_the_one_put_off_is_not_given_its_time_twice() -> None:
+    engine = InPlaceEngine(RUN_SECONDS)
+    dispatcher = dispatcher_over(engine)
+    handle = without_hello(dispatcher)
+    for tag in range(1, 13):
+        tell(dispatcher, handle, tag)
+    dispatcher.act()
+    asyncio.get_running_loop().call_soon(dispatcher.turn_begins)
+    asyncio.get_running_loop().call_soon(dispatcher.act)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert len(engine.tags) == 2 * RUNS_IN_A_TURN
+    dispatcher.close()
+
+
+async def test_no_stream_starves_while_others_use_up_every_turn() -> None:
+    engine = InPlaceEngine(RUN_SECONDS)
+    dispatcher = dispatcher_over(engine)
+    busy, other = without_hello(dispatcher), without_hello(dispatcher)
+    tags = iter(range(1, 1000))
+    for _ in range(RUNS_IN_A_TURN + 2):
+        tell(dispatcher, busy, next(tags))
+    dispatcher.act()
+    tell(dispatcher, other, 1001)
+    dispatcher.act()
+    for _ in range(3):
+        dispatcher.turn_begins()
+        events = busy.take()
+        busy.handed_off(events)
+        for _ in events:
+            tell(dispatcher, busy, next(tags))
+        dispatcher.act()
+    assert engine.tags.index(1001) <= RUNS_IN_A_TURN + 1
+    dispatcher.close()
+
+
+async def test_runs_of_other_models_start_when_the_turn_is_used_up() -> None:
+    """And those of direct models that were decided on together are handed over once it is."""
+    loop_time = asyncio.get_running_loop().time()
+    specs = {name: ModelSpec(name, "1", SPEC.inputs, SPEC.outputs, False, 1, direct=name != "async") for name in NAMES}
+
+    class Engine(InPlaceEngine):
+        def start(self, run: Run, *, in_place: bool = True) -> Ended | None:
+            started.append((run.spec.name, in_place))
+            return super().start(run) if in_place and run.spec.direct else None
+
+    started: list[tuple[str, bool]] = []
+    engine = Engine(0.6 * TURN_SECONDS)
+    core = Core(Limits())
+    for spec in specs.values():
+        core.models.add(spec)
+    dispatcher = Dispatcher(core, engine)
+    dispatcher.now = engine.now
+    handle = without_hello(dispatcher)
+
+    def ask(tag: int, name: str) -> None:
+        call = Call(name, "", (Inline("x", Datatype.FP32, (1,)),), (), False, ())
+        core.infer(handle.stream, tag, DefinedCall(call, 0), [memoryview(bytes(4))], core.charge(4), loop_time)
+
+    dispatcher.turn_begins()
+    for tag, name in enumerate(NAMES[1:], 1):
+        ask(tag, name)
+    dispatcher.act()
+    assert [in_place for _, in_place in started] == [True, True, False, False]
+    quick = started[0][0]
+    started.clear()
+    ask(11, "async")
+    ask(12, quick)
+    dispatcher.act()
+    assert [name for name, _ in started] == ["async"]
+    dispatcher.turn_begins()
+    dispatcher.act()
+    assert [name for name, _ in started] == ["async", quick]
     dispatcher.close()
 
 

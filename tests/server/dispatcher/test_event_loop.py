@@ -133,3 +133,12 @@ def test_the_loop_is_not_idle_when_a_message_comes_or_a_timer_is_due(sockets: So
     assert len(selector.select(10.0)) == 1
     selector.select(0)
     assert watcher.heard == 0
+
+
+@pytest.mark.parametrize("timeout", [0, 0.001])
+def test_the_watcher_is_told_of_every_turn(sockets: Sockets, timeout: float) -> None:
+    selector = selecting(0.0, sockets[0])
+    selector.watcher = watcher = Busy()
+    for turns in (1, 2, 3):
+        selector.select(timeout)
+        assert watcher.turns == turns
