@@ -17,9 +17,9 @@ from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.e2e.conftest import Serve
 
-GREEDY = 60
+GREEDY = 20
 """Streams, or calls at once."""
-MODEST = 8
+MODEST = 5
 ONE = np.ones(1, np.float32)
 REQUEST = pb.ModelInferRequest(
     model_name="slow",
@@ -59,7 +59,7 @@ async def calls(address: str) -> AsyncIterator[Ask]:
 
 
 @pytest.mark.parametrize("greedy", [streams, calls])
-async def test_a_client_gains_nothing_by_sixty_streams(
+async def test_a_client_gains_nothing_by_many_streams(
     serve: Serve, tmp_path: Path, greedy: Callable[[str], AbstractAsyncContextManager[Ask]]
 ) -> None:
     served = serve(f"slow={models.slow(tmp_path, steps=1)}", "--slots=1", "--run=async", "--batch=off")
