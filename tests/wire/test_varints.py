@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.varints import read_varint, varint
+from headrace.wire.varints import decode_varints, read_varint, varint
 
 WAITING = bytes((pb.Event.DESCRIPTOR.fields_by_name["waiting_us"].number << 3,))
 UINT64 = st.integers(0, 2**64 - 1)
@@ -34,3 +34,13 @@ def test_a_truncated_integer_is_an_error(value: int) -> None:
 def test_an_integer_of_more_than_ten_bytes_is_an_error() -> None:
     with pytest.raises(IndexError, match="the varint at byte 1 takes more than ten bytes"):
         read_varint(b"\0" + b"\x80" * 10 + b"\1", 1)
+
+
+@given(st.lists(UINT64 | st.integers(0, 300), max_size=40))
+def test_many_integers_are_decoded_at_once(values: list[int]) -> None:
+    assert decode_varints(b"".join(map(varint, values))).tolist() == values
+
+
+def test_integers_across_the_chunks_of_decoding_are_decoded() -> None:
+    values = [2**63 + number for number in range(60_000)]
+    assert decode_varints(b"".join(map(varint, values))).tolist() == values

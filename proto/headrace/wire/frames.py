@@ -63,14 +63,15 @@ def parse_frame(message: bytes, frame: F) -> tuple[F, Sequence[Buffer]]:
     try:
         if len(message) <= SCAN_FROM:
             frame.ParseFromString(message)
-            tensors: Sequence[Buffer] = list(frame.tensors)
+            parsed = frame.tensors
+            if len(parsed) > MAX_TENSORS:
+                raise InvalidArgument(f"a frame holds {len(parsed)} tensors; the limit is {MAX_TENSORS}")
+            tensors: Sequence[Buffer] = list(parsed)
         else:
             items, tensors = _scan(message)
             frame.ParseFromString(items)
     except (DecodeError, IndexError):
         raise InvalidArgument(f"a message of {len(message)} bytes is not a frame") from None
-    if len(tensors) > MAX_TENSORS:
-        raise InvalidArgument(f"a frame holds {len(tensors)} tensors; the limit is {MAX_TENSORS}")
     return frame, tensors
 
 

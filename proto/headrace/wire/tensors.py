@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,56 +79,72 @@ def from_wire(data: Buffer, datatype: Datatype, shape: Sequence[int]) -> npt.NDA
 
 def encode_bytes(array: npt.NDArray[Any]) -> bytes:
     """Elements of type bytes or str (as UTF-8), each after its length. Raises InvalidArgument for other types."""
-    parts: list[bytes] = []
-    for element in array.flat:
-        if isinstance(element, str):
-            try:
-                element = element.encode()
-            except UnicodeEncodeError:
-                raise InvalidArgument(f"element {quote(element)} cannot be encoded as UTF-8") from None
-        elif not isinstance(element, bytes):
-            raise InvalidArgument(f"an element of type {type(element).__name__} is neither str nor bytes")
-        parts += (_LENGTH.pack(len(element)), element)
+    elements: list[Any] = array.ravel().tolist()
+    if set(map(type, elements)) - {bytes}:
+        elements = [_as_bytes(element) for element in elements]
+    lengths = np.fromiter(map(len, elements), "<u4", len(elements)).tobytes()
+    parts = [b""] * (2 * len(elements))
+    parts[::2] = [lengths[at : at + _LENGTH.size] for at in range(0, len(lengths), _LENGTH.size)]
+    parts[1::2] = elements
     return b"".join(parts)
+
+
+def _as_bytes(element: object) -> bytes:
+    if isinstance(element, bytes):
+        return element
+    if not isinstance(element, str):
+        raise InvalidArgument(f"an element of type {type(element).__name__} is neither str nor bytes")
+    try:
+        return element.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"element {quote(element)} cannot be encoded as UTF-8") from None
 
 
 def decode_bytes(data: Buffer, shape: Sequence[int]) -> npt.NDArray[np.object_]:
     """The elements of a BYTES tensor. Raises InvalidArgument unless they are exactly as many as the shape requires."""
-    view = memoryview(data)
-    array = np.empty(_bytes_count(view, shape), np.object_)
-    for i, (start, stop) in enumerate(_elements(view, len(array))):
-        array[i] = bytes(view[start:stop])
-    return array.reshape(shape)
+    plain = bytes(data)  # slices of bytes take half the time of slices of a view
+    elements = [plain[start + _LENGTH.size : stop] for start, stop in pairwise(bytes_offsets(plain, shape))]
+    return np.fromiter(elements, np.object_, len(elements)).reshape(shape)
 
 
 def check_bytes(data: Buffer, shape: Sequence[int]) -> None:
     """Raise the errors of `decode_bytes`, without making the elements."""
+    bytes_offsets(data, shape)
+
+
+def bytes_offsets(data: Buffer, shape: Sequence[int]) -> list[int]:
+    """Where the length of each element of a BYTES tensor stands, and then where the last element ends.
+
+    Each element says where the next one is, so this is a loop in Python, at 0.1 us per element: the server bounds the
+    elements of a message (`limits.MAX_STRINGS`). Raises the errors of `decode_bytes`.
+    """
     view = memoryview(data)
-    deque(_elements(view, _bytes_count(view, shape)), maxlen=0)
-
-
-def _bytes_count(view: memoryview, shape: Sequence[int]) -> int:
-    """The number of elements of a BYTES tensor, checked against its bytes before anything is allocated."""
     count = element_count(shape)
     if count * _LENGTH.size > len(view):
         raise InvalidArgument(f"{len(view)} bytes cannot hold the {count} elements of shape {list(shape)}")
-    return count
+    unpack, at = _LENGTH.unpack_from, 0
+    offsets = [0]
+    try:
+        for _ in range(count):
+            at += _LENGTH.size + unpack(view, at)[0]
+            offsets.append(at)
+    except struct.error:
+        at = -1
+    if at != len(view):
+        raise _wrong_elements(view, offsets, count)
+    return offsets
 
 
-def _elements(view: memoryview, count: int) -> Iterator[tuple[int, int]]:
-    """Yield where each element of a BYTES tensor starts and stops."""
-    at, end = 0, len(view)
-    for i in range(count):
-        start = at + _LENGTH.size
-        if start > end:
-            raise InvalidArgument(f"the bytes end before element {i} of {count}")
-        (length,) = _LENGTH.unpack_from(view, at)
-        at = start + length
-        if at > end:
-            raise InvalidArgument(f"element {i} claims {length} bytes, but only {end - start} are left")
-        yield start, at
-    if at != end:
-        raise InvalidArgument(f"{end - at} bytes are left over after {count} elements")
+def _wrong_elements(view: memoryview, offsets: Sequence[int], count: int) -> InvalidArgument:
+    """What is wrong with elements that begin at `offsets`, the last of which may lie beyond the end."""
+    end = len(view)
+    for i, (start, stop) in enumerate(pairwise(offsets)):
+        if stop > end:
+            start += _LENGTH.size
+            return InvalidArgument(f"element {i} claims {stop - start} bytes, but only {end - start} are left")
+    if len(offsets) <= count:
+        return InvalidArgument(f"the bytes end before element {len(offsets) - 1} of {count}")
+    return InvalidArgument(f"{end - offsets[-1]} bytes are left over after {count} elements")
 
 
 def sliced_shape(shape: Sequence[int], slices: Sequence[tuple[int, int]]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from headrace.wire.errors import (
     Unavailable,
     quote,
 )
-from headrace.wire.limits import MAX_PRIORITY
+from headrace.wire.limits import MAX_PRIORITY, MAX_STRINGS
 from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
 
 
@@ -40,31 +40,43 @@ def window_is_full(stream: Stream) -> HeadraceError:
     return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
 
 
-def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], priority: int) -> None:
+def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], charge: MessageCharge, priority: int) -> None:
     """Raises InvalidArgument for wrong bytes, ResourceExhausted for outputs too large for a message to this client."""
     if priority > MAX_PRIORITY:
         raise InvalidArgument(f"priority {priority} is above {MAX_PRIORITY}")
     if (*map(len, inline),) != plan.sizes:
-        _check_inline(plan, inline)
+        _check_inline(plan, inline, charge)
     if plan.sent_bytes is not None:
         check_total(stream, plan.sent_bytes + plan.overhead)
 
 
-def _check_inline(plan: Plan, inline: Sequence[Buffer]) -> None:
+def _check_inline(plan: Plan, inline: Sequence[Buffer], charge: MessageCharge) -> None:
     """Find what is wrong; or check inputs of BYTES, whose sizes no plan can tell."""
     if len(inline) != len(plan.sizes):
         raise InvalidArgument(f"the Infer has {len(inline)} tensors, but its call has {len(plan.sizes)} inline inputs")
-    for data, size, bound in zip(inline, plan.sizes, plan.inline, strict=True):
-        if size is None:
-            _check_bytes(data, bound)
-        elif len(data) != size:
-            raise InvalidArgument(
-                f"input {quote(bound.port.name)} has {len(data)} bytes, "
-                f"{bound.port.datatype.name}{list(bound.shape)} takes {size}"
-            )
+    for data, bound in zip(inline, plan.inline, strict=True):
+        if bound.nbytes is None:
+            _check_strings(data, bound, charge)
+        elif len(data) != bound.nbytes:
+            raise wrong_size(bound, len(data))
 
 
-def _check_bytes(data: Buffer, bound: BoundInline) -> None:
+def wrong_size(bound: BoundInline, nbytes: int) -> InvalidArgument:
+    """Why an input cannot have this many bytes."""
+    return InvalidArgument(
+        f"input {quote(bound.port.name)} has {nbytes} bytes, "
+        f"{bound.port.datatype.name}{list(bound.shape)} takes {bound.nbytes}"
+    )
+
+
+def _check_strings(data: Buffer, bound: BoundInline, charge: MessageCharge) -> None:
+    """Check an input of BYTES, unless its message has too many elements of this kind: they are read one by one."""
+    charge.strings += element_count(bound.shape)
+    if charge.strings > MAX_STRINGS:
+        raise InvalidArgument(
+            f"with input {quote(bound.port.name)} the message holds {charge.strings} elements of BYTES; the limit is "
+            f"{MAX_STRINGS}, so send them in several messages"
+        )
     try:
         check_bytes(data, bound.shape)
     except InvalidArgument as error:
@@ -84,7 +96,9 @@ def check_total(stream: Stream, nbytes: int) -> None:
 def check_slices(slices: Sequence[tuple[int, int]]) -> None:
     """Raises InvalidArgument for more slices than a tensor can have axes: they wait in memory for the source."""
     if len(slices) > MAX_RANK:
-        raise InvalidArgument(f"the Fetch has {len(slices)} slices, but a tensor has at most {MAX_RANK} dimensions")
+        raise InvalidArgument(
+            f"the Fetch has more than {MAX_RANK} slices, but a tensor has at most {MAX_RANK} dimensions"
+        )
 
 
 def slice_of(tensor: Tensor, slices: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], int]:

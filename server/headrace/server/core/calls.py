@@ -46,7 +46,11 @@ class Zeros:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The description as the client gave it, unchecked."""
+    """The description as the client gave it, unchecked.
+
+    `refusal` says why a description is too large to be read. The rest is then empty, and the error comes when the call
+    is used.
+    """
 
     model: str
     version: str
@@ -54,6 +58,7 @@ class Call:
     outputs: tuple[str, ...]
     all_outputs: bool
     keep: tuple[str, ...]
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
     references: list[BoundReference] = []
     zeros: list[BoundInline] = []
     given: dict[int, str] = {}
+    if call.refusal:
+        raise InvalidArgument(call.refusal)
     _bounded("inputs", call.inputs)
     for source in call.inputs:
         port = spec.input(source.name)
@@ -192,7 +199,11 @@ def _ports(what: str, names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]
 
 def _bounded(what: str, items: Sequence[object]) -> None:
     if len(items) > MAX_PORTS:
-        raise InvalidArgument(f"the call names {len(items)} {what}; the limit is {MAX_PORTS}")
+        raise InvalidArgument(too_many(what, len(items)))
+
+
+def too_many(what: str, count: int) -> str:
+    return f"the call names {count} {what}; the limit is {MAX_PORTS}"
 
 
 def static_bytes(port: Port) -> int | None:

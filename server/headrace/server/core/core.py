@@ -25,7 +25,7 @@ from headrace.server.core.admission import (
     window_is_full,
 )
 from headrace.server.core.batching import Batching
-from headrace.server.core.calls import Call, Plan, bind
+from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
@@ -278,10 +278,10 @@ class Core:
         try:
             defined = call if isinstance(call, DefinedCall) else stream.call(call)
             if defined.bound is None or defined.generation != self.models.generation:
-                self._bind(defined)
-            assert defined.bound is not None
-            model, plan = defined.bound
-            check_content(stream, plan, inline, priority)
+                model, plan = self.models.bind(defined)
+            else:
+                model, plan = defined.bound
+            check_content(stream, plan, inline, charge, priority)
             if sources or plan.references:
                 kept = resolve(stream, plan, sources)
         except HeadraceError as error:
@@ -360,11 +360,6 @@ class Core:
         ticket = stream.tickets.get(tag)
         if ticket is not None:
             self._completion.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
-
-    def _bind(self, defined: DefinedCall) -> None:
-        model = self.models.find(defined.call.model, defined.call.version)
-        defined.bound = model, bind(defined.call, model.spec)
-        defined.generation = self.models.generation
 
     def _admit(self, ticket: Ticket) -> None:
         stream = ticket.stream

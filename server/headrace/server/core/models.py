@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from headrace.server.core.calls import Plan, bind
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import Ticket
-from headrace.wire.errors import NotFound, Unavailable, quote
+from headrace.server.core.state import DefinedCall, Ticket
+from headrace.wire.errors import HeadraceError, NotFound, Unavailable, quote
 
 
 class Models:
@@ -74,6 +75,24 @@ class Models:
             known = ", ".join(quote(each, 40) for each in sorted(versions, key=_age, reverse=True)[:8])
             raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
         return versions[version]
+
+    def bind(self, defined: DefinedCall) -> tuple[ModelQueue[Ticket], Plan]:
+        """The model of a call and its plan, which are remembered, as is an error of the call itself.
+
+        Raises the errors of `find`, and InvalidArgument or NotFound, naming what is wrong with the call.
+        """
+        if defined.generation != self.generation:
+            defined.bound = defined.error = None
+            model = self.find(defined.call.model, defined.call.version)
+            try:
+                defined.bound = model, bind(defined.call, model.spec)
+            except HeadraceError as error:
+                defined.error = error
+            defined.generation = self.generation
+        if defined.error is not None:
+            raise type(defined.error)(defined.error.message)
+        assert defined.bound is not None
+        return defined.bound
 
     def __iter__(self) -> Iterator[ModelQueue[Ticket]]:
         """By name, then version."""

@@ -25,7 +25,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import MessageCharge, Quota
 from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
-from headrace.wire.errors import InvalidArgument, ResourceExhausted
+from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted
 from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
@@ -119,11 +119,15 @@ class Ticket:
 
 @dataclass(slots=True)
 class DefinedCall:
-    """A call, and the plan that it is bound to in one generation of the models."""
+    """A call, and the plan that it is bound to in one generation of the models, or why it cannot be bound.
+
+    `Models.bind` changes it. Without the error a call that is used again and again would be checked each time.
+    """
 
     call: Call
     nbytes: int
     bound: tuple[ModelQueue[Ticket], Plan] | None = None
+    error: HeadraceError | None = None
     generation: int = -1
 
 

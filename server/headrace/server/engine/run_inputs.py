@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 
+from headrace.server.core.calls import MAX_ZERO_BYTES
 from headrace.server.core.engine_api import Part
 from headrace.server.core.specs import Port
 from headrace.wire.tensors import Buffer
+
+_ZEROS = memoryview(mmap.mmap(-1, MAX_ZERO_BYTES, access=mmap.ACCESS_READ))
+"""Never written to, so that the system backs all of it with one page of zeros."""
+
+
+def zeros(nbytes: int) -> memoryview:
+    """This many zeros, at most MAX_ZERO_BYTES. All inputs of zeros share them, so they take no memory."""
+    return _ZEROS[:nbytes]
 
 
 def inputs_of(part: Part) -> Iterator[tuple[Port, tuple[int, ...], Buffer]]:
@@ -18,7 +28,7 @@ def inputs_of(part: Part) -> Iterator[tuple[Port, tuple[int, ...], Buffer]]:
     for reference, tensor in zip(plan.references, part.references, strict=True):
         yield reference.port, tensor.shape, tensor.read()
     for bound in plan.zeros:
-        yield bound.port, bound.shape, bytes(bound.nbytes or 0)
+        yield bound.port, bound.shape, zeros(bound.nbytes or 0)
 
 
 def shapes_of(part: Part) -> dict[int, tuple[int, ...]]:

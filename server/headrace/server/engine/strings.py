@@ -21,11 +21,11 @@ def string_input(name: str, data: Buffer, shape: tuple[int, ...]) -> ov.Tensor:
     Raises InvalidArgument for an element that ends in a NUL byte, because the runtime would cut it off.
     """
     elements: list[bytes] = decode_bytes(data, shape).reshape(-1).tolist()
-    for index, element in enumerate(elements):
-        if element.endswith(b"\0"):
-            raise InvalidArgument(
-                f"input {quote(name)}: element {index} ends in a NUL byte, which the runtime would cut off"
-            )
+    if b"\0" in b"".join([element[-1:] for element in elements]):
+        index = next(index for index, element in enumerate(elements) if element.endswith(b"\0"))
+        raise InvalidArgument(
+            f"input {quote(name)}: element {index} ends in a NUL byte, which the runtime would cut off"
+        )
     tensor = ov.Tensor(ov.Type.string, ov.Shape(shape))
     if elements:
         tensor.bytes_data = elements

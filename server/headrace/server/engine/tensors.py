@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.wire.dtypes import ITEMSIZE, Datatype
-from headrace.wire.tensors import Buffer, decode_bytes, encode_bytes, sliced_shape
+from headrace.wire.tensors import Buffer, bytes_offsets, sliced_shape
 
 MAX_COPIED_BYTES = 64 << 10
 """A tensor of at most this size is copied in and out: giving the runtime another tensor costs 2 to 4 us."""
@@ -34,13 +34,15 @@ class OutputTensor:
     memory alive, with or without this object.
     """
 
-    __slots__ = ("_data", "datatype", "nbytes", "shape")
+    __slots__ = ("_data", "_offsets", "datatype", "nbytes", "shape")
 
     def __init__(self, datatype: Datatype, shape: tuple[int, ...], data: Data) -> None:
         self.datatype = datatype
         self.shape = shape
         self._data = data
         self.nbytes = len(data)
+        self._offsets: Sequence[int] = ()
+        """Of BYTES: where each element starts, and where the last one ends, once a slice has been read."""
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
         """The bytes of all elements, or of the elements start..stop along each leading axis.
@@ -49,25 +51,39 @@ class OutputTensor:
         """
         if not slices:
             return self._data
+        first, count = _run(self.shape, slices)
+        if not count:
+            return b""
         if self.datatype is Datatype.BYTES:
-            strings = decode_bytes(self._data, self.shape)
-            return encode_bytes(strings[tuple(slice(*bounds) for bounds in slices)])
+            return self._read_strings(first, count, slices)
         itemsize = ITEMSIZE[self.datatype]
-        if _is_contiguous(self.shape, slices):
-            start, stride = 0, itemsize * math.prod(self.shape[len(slices) :])
-            for axis in reversed(range(len(slices))):
-                start += slices[axis][0] * stride
-                stride *= self.shape[axis]
-            size = itemsize * math.prod(sliced_shape(self.shape, slices))
-            return memoryview(self._data)[start : start + size]
-        elements = np.frombuffer(self._data, np.uint8).reshape(*self.shape, itemsize)
+        if count >= 0:
+            return memoryview(self._data)[first * itemsize : (first + count) * itemsize]
+        # Of any type of this size: NumPy copies whole elements faster than their bytes.
+        elements = np.frombuffer(self._data, f"u{itemsize}").reshape(self.shape)
         return elements[tuple(slice(*bounds) for bounds in slices)].tobytes()
+
+    def _read_strings(self, first: int, count: int, slices: Sequence[tuple[int, int]]) -> Buffer:
+        offsets = self._offsets = self._offsets or bytes_offsets(self._data, self.shape)
+        if count >= 0:
+            return memoryview(self._data)[offsets[first] : offsets[first + count]]
+        positions = np.arange(len(offsets) - 1).reshape(self.shape)[tuple(slice(*bounds) for bounds in slices)]
+        return b"".join([self._data[offsets[i] : offsets[i + 1]] for i in positions.ravel().tolist()])
 
     def __repr__(self) -> str:
         return f"<OutputTensor {self.datatype.name}{list(self.shape)}, {self.nbytes} bytes>"
 
 
-def _is_contiguous(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> bool:
-    """Whether the slice is contiguous: all axes before the last one that is cut must be cut to one element or none."""
+def _run(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The first element of a slice and the number of its elements, or -1 if they are not contiguous.
+
+    They are if all axes before the last one that is cut are cut to one element or none.
+    """
     cut = [axis for axis, (start, stop) in enumerate(slices) if stop - start != shape[axis]]
-    return not cut or all(stop - start <= 1 for start, stop in slices[: cut[-1]])
+    first, stride = 0, math.prod(shape[len(slices) :])
+    for axis in reversed(range(len(slices))):
+        first += slices[axis][0] * stride
+        stride *= shape[axis]
+    if cut and any(stop - start > 1 for start, stop in slices[: cut[-1]]):
+        return first, -1
+    return first, math.prod(sliced_shape(shape, slices))

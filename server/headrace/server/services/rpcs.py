@@ -21,6 +21,14 @@ from headrace.server.services.call import (
 )
 from headrace.server.services.gate import Gate
 from headrace.wire.errors import InvalidArgument
+from headrace.wire.fields import has_more_fields
+
+MAX_BYTES = 1 << 20
+"""The limit for a message that carries no tensors."""
+MAX_FIELDS = 1024
+"""The limit for the fields of such a message, with the entries of its maps."""
+COUNTED_FROM = 2 * MAX_FIELDS
+"""Bytes from which on a message can have more fields: each takes at least two."""
 
 M = TypeVar("M", bound=Message)
 
@@ -60,9 +68,18 @@ class RpcFactory:
 
 
 def parse(message_class: type[M], data: bytes) -> M:
-    """Parse a message. Raises InvalidArgument when the bytes are not valid."""
+    """Parse a message that carries no tensors.
+
+    Raises InvalidArgument when the bytes are not valid, or are more than such a message has any use for: a map of
+    millions of entries would hold up the event loop for seconds.
+    """
+    name = message_class.DESCRIPTOR.name
     try:
+        if len(data) > COUNTED_FROM:
+            if len(data) > MAX_BYTES:
+                raise InvalidArgument(f"{name} has {len(data)} bytes; the limit is {MAX_BYTES}")
+            if has_more_fields(data, MAX_FIELDS):
+                raise InvalidArgument(f"{name} has more than {MAX_FIELDS} fields")
         return message_class.FromString(data)
-    except DecodeError:
-        name = message_class.DESCRIPTOR.name
+    except (DecodeError, IndexError):
         raise InvalidArgument(f"a message of {len(data)} bytes is not a valid {name}") from None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from headrace.server.services.oip.classification import classify
+from headrace.server.services.oip.classification import MAX_CLASSES, MAX_ELEMENTS, Classifier
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.tensors import decode_bytes, to_wire
@@ -21,7 +21,7 @@ from headrace.wire.tensors import decode_bytes, to_wire
 def classes(array: npt.NDArray[Any], count: int, labels: tuple[str, ...] = ()) -> Any:
     """The classes of a tensor, as nested lists."""
     datatype, shape, data = to_wire(array)
-    result_shape, elements = classify(datatype, shape, data, count, labels)
+    result_shape, elements = Classifier().classify(datatype, shape, data, count, labels)
     return np.vectorize(bytes.decode, otypes=[object])(decode_bytes(elements, result_shape)).tolist()
 
 
@@ -75,6 +75,8 @@ def test_all_float_datatypes_are_printed_alike(dtype: Any) -> None:
 def test_a_float_is_printed_with_its_own_precision() -> None:
     assert classes(np.array([3e38], np.float32), 1) == ["300000000549775575777803994281145270272.000000:0"]
     assert classes(np.array([0.1], ml_dtypes.bfloat16), 1) == ["0.100098:0"]
+    for number in (1.7e308, 2.0**53, 2.0**53 - 0.5, -1e300, float("inf"), 0.5):
+        assert classes(np.array([number, -1e308]), 1) == [f"{number:f}:0"]
 
 
 def test_a_scalar_has_one_class() -> None:
@@ -90,20 +92,20 @@ def test_tensors_of_more_dimensions_are_classified_row_by_row() -> None:
     ("shape", "expected"), [((0,), (0,)), ((0, 5), (0, 3)), ((4, 0), (4, 0)), ((2, 0, 3), (2, 0)), ((0, 2, 1), (0, 2))]
 )
 def test_empty_tensors_have_no_classes(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    assert classify(Datatype.FP32, shape, b"", 3, ()) == (expected, b"")
+    assert Classifier().classify(Datatype.FP32, shape, b"", 3, ()) == (expected, b"")
 
 
 @pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.BOOL])
 def test_only_numbers_can_be_classified(datatype: Datatype) -> None:
     message = f"^an output of datatype {datatype.name} cannot be classified: its elements are not numbers$"
     with pytest.raises(InvalidArgument, match=message):
-        classify(datatype, (1,), b"\0", 1, ())
+        Classifier().classify(datatype, (1,), b"\0", 1, ())
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_the_number_of_classes_is_at_least_one(count: int) -> None:
     with pytest.raises(InvalidArgument, match=f"^the number of classes is {count}; it must be at least 1$"):
-        classify(Datatype.FP32, (1,), bytes(4), count, ())
+        Classifier().classify(Datatype.FP32, (1,), bytes(4), count, ())
 
 
 @given(
@@ -119,3 +121,25 @@ def test_the_order_is_that_of_a_sort_in_python(array: npt.NDArray[Any], count: i
         return [f"{values[i]:f}:{i}" if array.dtype.kind == "f" else f"{values[i]}:{i}" for i in order[:count]]
 
     assert classes(array, count) == (best(array) if array.ndim == 1 else [best(row) for row in array])
+
+
+@pytest.mark.parametrize("count", [1, 7, 1800])
+def test_the_largest_of_a_long_row_are_those_that_sorting_all_of_it_finds(count: int) -> None:
+    """With equal ones, infinities and NaN around the limit."""
+    random = np.random.default_rng(3)
+    scores = random.integers(0, 40, (3, 5000)).astype(np.float32)
+    scores[1, :2500], scores[2, :4500] = np.inf, np.nan
+    for array in (scores, np.nan_to_num(scores, posinf=7).astype(np.int8)):
+        order = np.argsort(-array, axis=1, kind="stable")[:, :count]
+        assert [[int(each.split(":")[1]) for each in row] for row in classes(array, count)] == order.tolist()
+
+
+def test_the_work_for_one_response_is_bounded() -> None:
+    with pytest.raises(InvalidArgument, match=rf"^{MAX_ELEMENTS + 1} elements .* limit .* {MAX_ELEMENTS}$"):
+        Classifier().classify(Datatype.FP32, (MAX_ELEMENTS + 1,), b"", 1, ())
+    with pytest.raises(InvalidArgument, match=rf"^{MAX_CLASSES + 2} classes .* limit .* {MAX_CLASSES}, over all rows$"):
+        Classifier().classify(Datatype.FP32, (MAX_CLASSES // 2 + 1, 2), b"", 2, ())
+    classifier = Classifier()
+    classifier.classify(Datatype.FP32, (MAX_ELEMENTS // 2,), bytes(2 * MAX_ELEMENTS), 1, ())
+    with pytest.raises(InvalidArgument, match="limit for one response"):
+        classifier.classify(Datatype.FP32, (MAX_ELEMENTS // 2 + 1,), b"", 1, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.oip import open_inference_pb2 as pb
+from headrace.server.services.oip.contents_counts import MAX_FIELDS, MAX_INTEGER_BYTES
 from headrace.server.services.oip.messages import (
-    MAX_FIELDS,
+    MAX_ID_BYTES,
     MAX_NON_TENSOR_BYTES,
     MAX_PARSED_BYTES,
     RequestParts,
     split_request,
 )
 from headrace.wire.errors import InvalidArgument
-from headrace.wire.limits import MAX_PORTS
+from headrace.wire.frames import MAX_OVERHEAD
+from headrace.wire.limits import MAX_PORTS, MAX_STRINGS
 from headrace.wire.varints import varint
 
 Input = pb.ModelInferRequest.InferInputTensor
@@ -128,6 +131,62 @@ def test_the_bytes_besides_tensors_are_bounded() -> None:
     assert parts.id == b"7"
     assert parts.error is not None
     assert str(MAX_NON_TENSOR_BYTES) in parts.error.message
+
+
+@either_way
+def test_the_id_is_bounded(split: Split) -> None:
+    assert split(pb.ModelInferRequest(id="i" * MAX_ID_BYTES).SerializeToString()).id == b"i" * MAX_ID_BYTES
+    parts = split(pb.ModelInferRequest(id="i" * (MAX_ID_BYTES + 1)).SerializeToString())
+    assert (parts.id, parts.description) == (b"", b"")
+    assert parts.error is not None
+    assert str(MAX_ID_BYTES) in parts.error.message
+
+
+def many(field: bytes, count: int) -> bytes:
+    """An input that holds a field many times."""
+    return b"\x2a" + varint(len(field) * count) + field * count
+
+
+def contents(field: bytes, count: int) -> bytes:
+    """An input whose contents hold a field many times."""
+    inner = field * count
+    return b"\x2a" + varint(len(inner) + 1 + len(varint(len(inner)))) + b"\x2a" + varint(len(inner)) + inner
+
+
+EMPTY_PARAMETER, EMPTY_STRING, ONE_INT = b"\x22\x00", b"\x42\x00", b"\x10\x01"
+LARGE: dict[str, tuple[bytes, str]] = {
+    "nested parameters": (many(EMPTY_PARAMETER, 500_000), f"more than {MAX_FIELDS} fields"),
+    "parameters of an output": (b"\x32" + many(EMPTY_PARAMETER, 500_000)[1:], f"more than {MAX_FIELDS} fields"),
+    "numbers that are not packed": (contents(ONE_INT, 500_000), f"more than {MAX_FIELDS} fields"),
+    "strings": (contents(EMPTY_STRING, 500_000), f"more than {MAX_STRINGS} elements of BYTES"),
+    "packed integers": (
+        contents(b"\x12" + varint(1 << 21) + bytes(1 << 21), 3),
+        f"more than {MAX_INTEGER_BYTES} bytes of integers",
+    ),
+    "floats": (contents(b"\x32" + varint(1 << 23) + bytes(1 << 23), 2)[:-4], "not a valid"),
+    "a shape": (many(b"\x1a" + varint(MAX_OVERHEAD) + bytes(MAX_OVERHEAD), 1), f"the limit is {MAX_OVERHEAD}"),
+    "a name of a parameter": (b"\x22" + varint(MAX_OVERHEAD) + bytes(MAX_OVERHEAD), f"the limit is {MAX_OVERHEAD}"),
+    "contents that are cut off": (contents((b"\x12\x0e" + bytes(14)) * 4000 + b"\x12\x0e", 1), "not a valid"),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_what_a_large_description_holds_is_counted_before_it_is_parsed(what: str) -> None:
+    message, expected = LARGE[what]
+    began = time.process_time()
+    error = split_request(b"\x1a\x017" + message).error
+    assert time.process_time() - began < 0.2
+    assert error is not None
+    assert expected in error.message
+
+
+def test_large_typed_contents_are_accepted() -> None:
+    floats, integers = (bytes(size) for size in (8 << 20, MAX_INTEGER_BYTES))
+    message = contents(b"\x32" + varint(len(floats)) + floats, 1) + contents(EMPTY_STRING, MAX_STRINGS)
+    message += contents(b"\x12" + varint(len(integers)) + integers, 1)
+    parts = split_request(message)
+    assert parts.error is None
+    assert parts.description == message
 
 
 @either_way

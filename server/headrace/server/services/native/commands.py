@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from headrace.server.core.calls import Call, Inline, Reference, Zeros
+from collections.abc import Sequence
+
+from headrace.server.core.calls import Call, Inline, Reference, Zeros, too_many
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import InvalidArgument, Unimplemented
+from headrace.wire.errors import InvalidArgument, Unimplemented, quote
 from headrace.wire.frames import MAX_ITEMS, parse_frame
+from headrace.wire.limits import MAX_FRAME_PORTS, MAX_PORTS
+from headrace.wire.tensors import MAX_RANK
 
 _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
     pb.Command.INFER,
@@ -30,7 +34,7 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
         core.reject(stream, error)
         return
     charge = core.charge(len(message))
-    used = 0
+    used = named = 0
     for command in commands:
         kind = command.kind
         if kind == _INFER:
@@ -47,13 +51,21 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
                 priority=command.priority,
             )
         elif kind == _DEFINE:
-            core.define(stream, command.call, to_call(command.define), command.define.ByteSize())
+            define = command.define
+            named += len(define.inputs) + len(define.outputs) + len(define.keep)
+            core.define(stream, command.call, to_call(define, named), define.ByteSize())
         elif kind == _FETCH:
             fetch = command.fetch
-            slices = tuple((part.start, part.stop) for part in fetch.slices)
+            # One slice too many is enough for the core to see that there are too many.
+            slices = tuple([(part.start, part.stop) for part in fetch.slices[: MAX_RANK + 1]])
             core.fetch(stream, command.tag, fetch.source, fetch.output, slices, now)
         elif kind == _RELEASE:
-            core.release(stream, command.tag, tuple(command.release.outputs))
+            outputs = command.release.outputs
+            named += len(outputs)
+            if named > MAX_FRAME_PORTS:
+                core.reject(stream, InvalidArgument(_too_many_in_frame(named)))
+            else:
+                core.release(stream, command.tag, tuple(outputs))
         elif kind == _CANCEL:
             core.cancel(stream, command.tag, now)
         elif kind == _OPEN:
@@ -64,20 +76,43 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
         core.reject(stream, InvalidArgument(f"the frame has {len(tensors) - used} tensors that no Infer uses"))
 
 
-def to_call(call: pb.Call) -> Call:
-    return Call(
-        call.model,
-        call.version,
-        tuple(_to_input(each) for each in call.inputs),
-        tuple(call.outputs),
-        call.all_outputs,
-        tuple(call.keep),
-    )
+def to_call(call: pb.Call, named: int = 0) -> Call:
+    """The description of a call, converted unless there is too much of it.
+
+    `named` counts the inputs and outputs in the frame up to this call. A description that is too large cannot be used:
+    a number must not keep the description that it had before.
+    """
+    try:
+        _check_counts(call, named)
+        inputs = tuple([_to_input(each) for each in call.inputs])
+    except InvalidArgument as error:
+        return Call(call.model, call.version, (), (), False, (), error.message)
+    return Call(call.model, call.version, inputs, tuple(call.outputs), call.all_outputs, tuple(call.keep))
+
+
+def _check_counts(call: pb.Call, named: int) -> None:
+    for what, items in (("inputs", call.inputs), ("outputs", call.outputs), ("keep", call.keep)):
+        if len(items) > MAX_PORTS:
+            raise InvalidArgument(too_many(what, len(items)))
+    if named > MAX_FRAME_PORTS:
+        raise InvalidArgument(_too_many_in_frame(named))
+
+
+def _too_many_in_frame(named: int) -> str:
+    return f"up to here the frame names {named} inputs and outputs; the limit is {MAX_FRAME_PORTS}"
 
 
 def _to_input(message: pb.Input) -> Inline | Reference | Zeros:
+    """Raises InvalidArgument for a shape that no tensor can have."""
     if message.HasField("reference"):
         return Reference(message.name, message.reference.output, message.reference.take)
     if message.HasField("zeros"):
-        return Zeros(message.name, message.zeros.datatype, tuple(message.zeros.shape))
-    return Inline(message.name, message.inline.datatype, tuple(message.inline.shape))
+        return Zeros(message.name, message.zeros.datatype, _to_shape(message.name, message.zeros.shape))
+    return Inline(message.name, message.inline.datatype, _to_shape(message.name, message.inline.shape))
+
+
+def _to_shape(name: str, dimensions: Sequence[int]) -> tuple[int, ...]:
+    rank = len(dimensions)
+    if rank > MAX_RANK:
+        raise InvalidArgument(f"input {quote(name)}: a shape has {rank} dimensions; the limit is {MAX_RANK}")
+    return tuple(dimensions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.server.core.calls import Reference
 from headrace.server.core.events import Done
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import Port
@@ -27,7 +28,7 @@ class UnaryRpcs:
         """Run one inference."""
         request, tensors = parse_frame(message, pb.InferRequest())
         core_call = to_call(request.call)
-        if core_call.keep or any(source.HasField("reference") for source in request.call.inputs):
+        if core_call.keep or any(isinstance(source, Reference) for source in core_call.inputs):
             raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
         defined, timeout = DefinedCall(core_call, 0), min(timeouts, default=0.0)

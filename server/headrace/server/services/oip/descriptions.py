@@ -11,9 +11,10 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.state import DefinedCall
 from headrace.server.services.oip.region import Region
-from headrace.server.services.oip.typed_contents import contents_to_bytes, has_contents
+from headrace.server.services.oip.typed_contents import has_contents
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, quote
+from headrace.wire.tensors import MAX_RANK
 
 _BASE_BYTES, _PORT_BYTES, _DIMENSION_BYTES = 800, 350, 32
 _MEMORY_PARAMETERS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
@@ -52,8 +53,8 @@ class Description:
     defined: DefinedCall
     input_memory: Sequence[MemoryRange | None]
     """For each input."""
-    typed: Sequence[bytes] | None
-    """The data of all inputs, if they came as typed contents, which are a part of the description."""
+    typed: Sequence[pb.InferTensorContents] | None
+    """The contents of all inputs, if they are typed, which makes them a part of the description. Not converted yet."""
     outputs: Sequence[OutputOptions]
     """For each requested output; empty if all are plain."""
     plain: bool = field(init=False)
@@ -91,7 +92,7 @@ def parse_description(data: bytes, *, has_raw_contents: bool) -> Description:
     return Description(
         DefinedCall(call, 0),
         input_memory,
-        _typed_contents(request, inputs, input_memory, has_raw_contents=has_raw_contents),
+        _typed_contents(request, input_memory, has_raw_contents=has_raw_contents),
         outputs if any(options != PLAIN_OUTPUT for options in outputs) else (),
     )
 
@@ -100,30 +101,30 @@ def _input(message: pb.ModelInferRequest.InferInputTensor) -> Inline:
     datatype = Datatype.__members__.get(message.datatype)
     if datatype is None:
         raise InvalidArgument(f"input {quote(message.name)} has the unknown datatype {quote(message.datatype)}")
+    rank = len(message.shape)
+    if rank > MAX_RANK:
+        raise InvalidArgument(f"input {quote(message.name)}: a shape has {rank} dimensions; the limit is {MAX_RANK}")
     return Inline(message.name, datatype, tuple(message.shape))
 
 
 def _typed_contents(
     request: pb.ModelInferRequest,
-    inputs: Sequence[Inline],
     input_memory: Sequence[MemoryRange | None],
     *,
     has_raw_contents: bool,
-) -> Sequence[bytes] | None:
-    """The data of all inputs, if there are typed contents."""
+) -> Sequence[pb.InferTensorContents] | None:
+    """The contents of all inputs, if any of them has some."""
     names = [message.name for message in request.inputs if has_contents(message.contents)]
     if not names:
         return None
     if has_raw_contents:
         raise InvalidArgument(f"input {quote(names[0])} has contents, but the request also has raw_input_contents")
-    typed: list[bytes] = []
-    for message, source, memory in zip(request.inputs, inputs, input_memory, strict=True):
+    for message, memory in zip(request.inputs, input_memory, strict=True):
         if memory is not None:
             raise InvalidArgument(
                 f"input {quote(message.name)} is in shared memory, but input {quote(names[0])} has contents"
             )
-        typed.append(contents_to_bytes(message.name, Datatype(source.datatype), source.shape, message.contents))
-    return typed
+    return [message.contents for message in request.inputs]
 
 
 def _output_options(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> OutputOptions:

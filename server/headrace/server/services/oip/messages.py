@@ -12,23 +12,23 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from headrace.oip import open_inference_pb2 as pb
+from headrace.server.services.oip.contents_counts import MAX_FIELDS, check_description
 from headrace.wire.errors import HeadraceError, InvalidArgument
+from headrace.wire.fields import fields
+from headrace.wire.frames import MAX_OVERHEAD
 from headrace.wire.limits import MAX_PORTS
 from headrace.wire.tensors import Buffer
-from headrace.wire.varints import read_varint
 
 MAX_PARSED_BYTES = 32 << 10
 """Larger messages are walked: from this size on, that is faster than protobuf, which copies tensors twice."""
 MAX_NON_TENSOR_BYTES = 16 << 20
 """The limit for a request without its raw contents. Typed contents count."""
-MAX_FIELDS = 8 * MAX_PORTS
-"""The limit for a walked request. Unknown fields count."""
+MAX_ID_BYTES = 4 << 10
+"""The limit for the id of a request, which is remembered until the request is answered."""
 
 _MODEL, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 8))
 _DESCRIPTION_KEYS = {_MODEL, _VERSION, _INPUTS, _OUTPUTS}
 _COUNTED = {_PARAMETERS: "parameters", _INPUTS: "inputs", _OUTPUTS: "outputs", _RAW: "raw_input_contents"}
-_LENGTH_DELIMITED, _VARINT = 2, 0
-_FIXED_SIZES = {1: 8, 5: 4}
 
 Parameters = Mapping[str, pb.InferParameter]
 _NO_PARAMETERS: Parameters = {}
@@ -59,6 +59,8 @@ def split_request(message: bytes) -> RequestParts:
 
 def _parse(request: pb.ModelInferRequest, size: int) -> RequestParts:
     request_id = request.id.encode()
+    if len(request_id) > MAX_ID_BYTES:
+        return RequestParts(error=_long_id(len(request_id)))
     if size > 2 * MAX_PORTS:  # each element of a repeated field takes at least two bytes
         for field in _COUNTED.values():
             if len(getattr(request, field)) > MAX_PORTS:
@@ -80,54 +82,52 @@ def _walk(message: bytes) -> RequestParts:
     raw: list[memoryview] = []
     request_id = b""
     counts: dict[int, int] = {}
-    at = fields = 0
+    first = number = 0
     try:
-        while at < len(message):
-            first = at
-            key, at = read_varint(message, at)
-            start, at = _value_bounds(message, key & 7, at)
-            fields += 1
+        for number, (key, start, stop) in enumerate(fields(message, 0, len(message)), 1):
             if key in _DESCRIPTION_KEYS:
-                description.append(view[first:at])
+                description.append(view[first:stop])
             elif key == _RAW:
-                raw.append(view[start:at])
+                raw.append(view[start:stop])
             elif key == _ID:
-                request_id = message[start:at]
+                if stop - start > MAX_ID_BYTES:
+                    return RequestParts(error=_long_id(stop - start))
+                request_id = message[start:stop]
                 request_id.decode()
             elif key == _PARAMETERS:
-                parameters.append(view[first:at])
+                parameters.append(view[first:stop])
             if key in _COUNTED:
                 counts[key] = counts.get(key, 0) + 1
                 if counts[key] > MAX_PORTS:
                     return RequestParts(id=request_id, error=_too_many(_COUNTED[key]))
-            if fields > MAX_FIELDS:
+            if number > MAX_FIELDS:
                 return RequestParts(id=request_id, error=_too_many("fields", MAX_FIELDS))
-        size = sum(map(len, description)) + sum(map(len, parameters))
-        if size > MAX_NON_TENSOR_BYTES:
-            too_large = f"a request has {size} bytes besides raw_input_contents; the limit is {MAX_NON_TENSOR_BYTES}"
-            return RequestParts(id=request_id, error=InvalidArgument(too_large))
-        parsed = pb.ModelInferRequest.FromString(b"".join(parameters)).parameters if parameters else _NO_PARAMETERS
+            first = stop
+        described, options = _joined(description, MAX_NON_TENSOR_BYTES), _joined(parameters, MAX_OVERHEAD)
+        if len(described) > MAX_PARSED_BYTES:
+            check_description(described)
+        parsed = pb.ModelInferRequest.FromString(options).parameters if options else _NO_PARAMETERS
+    except InvalidArgument as error:
+        return RequestParts(id=request_id, error=error)
     except UnicodeDecodeError:
         return RequestParts(error=InvalidArgument("the id of a request is not valid UTF-8"))
     except (IndexError, DecodeError):
         not_valid = f"a message of {len(message)} bytes is not a valid ModelInferRequest"
         return RequestParts(id=request_id, error=InvalidArgument(not_valid))
-    return RequestParts(b"".join(description), request_id, parsed, raw)
+    return RequestParts(described, request_id, parsed, raw)
+
+
+def _joined(parts: Sequence[memoryview], limit: int) -> bytes:
+    """Raises InvalidArgument for more bytes than the limit."""
+    size = sum(map(len, parts))
+    if size > limit:
+        raise InvalidArgument(f"a request has {size} bytes besides raw_input_contents; the limit is {limit}")
+    return b"".join(parts)
 
 
 def _too_many(what: str, limit: int = MAX_PORTS) -> InvalidArgument:
     return InvalidArgument(f"a request has more than {limit} {what}")
 
 
-def _value_bounds(message: bytes, wire_type: int, at: int) -> tuple[int, int]:
-    """The start and the end of a field's value. Raises IndexError if the message ends before the value does."""
-    if wire_type == _LENGTH_DELIMITED:
-        size, start = read_varint(message, at)
-        stop = start + size
-    elif wire_type == _VARINT:
-        start, stop = at, read_varint(message, at)[1]
-    else:
-        start, stop = at, at + _FIXED_SIZES.get(wire_type, len(message))
-    if stop > len(message):
-        raise IndexError
-    return start, stop
+def _long_id(size: int) -> InvalidArgument:
+    return InvalidArgument(f"the id of a request has {size} bytes; the limit is {MAX_ID_BYTES}")

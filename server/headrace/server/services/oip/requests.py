@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from headrace.server.core.quotas import Quota
-from headrace.server.services.oip.descriptions import Description, OutputOptions, parse_description
+from headrace.server.core.admission import wrong_size
+from headrace.server.core.calls import Plan
+from headrace.server.services.api import View
+from headrace.server.services.oip.descriptions import Description, MemoryRange, OutputOptions, parse_description
 from headrace.server.services.oip.messages import RequestParts
 from headrace.server.services.oip.options import NO_OPTIONS, Options, read_options
 from headrace.server.services.oip.region_registry import SHARED_MEMORY_DISABLED, RegionRegistry
+from headrace.server.services.oip.typed_contents import contents_to_bytes
 from headrace.wire.errors import InvalidArgument, PermissionDenied, ResourceExhausted
 from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
@@ -38,12 +41,13 @@ class Request:
 class RequestReader:
     """Reads requests, and caches descriptions by their bytes.
 
-    `regions` is None if shared memory is not allowed. `input_quota` limits the bytes that are read from there.
+    `regions` is None if shared memory is not allowed. `view` has the models, and the limits for what is read from
+    there.
     """
 
-    def __init__(self, regions: RegionRegistry | None, input_quota: Quota) -> None:
+    def __init__(self, regions: RegionRegistry | None, view: View) -> None:
         self._regions = regions
-        self._input_quota = input_quota
+        self._view = view
         self._descriptions: LruCache[bytes, Description] = LruCache(MAX_CACHED_DESCRIPTIONS, MAX_CACHED_BYTES)
 
     def read(self, parts: RequestParts) -> Request:
@@ -60,12 +64,8 @@ class RequestReader:
         raw = parts.raw
         if description.plain and len(raw) == len(description.input_memory):
             return Request(description, raw, options, 0)
-        nbytes = sum([memory.nbytes for memory in description.input_memory if memory is not None])
-        if nbytes and not self._input_quota.fits(nbytes):
-            raise ResourceExhausted(
-                f"the inputs in shared memory take {nbytes} bytes, more than is left of the server's quota for inputs"
-            )
-        return Request(description, self._inline(description, raw), options, nbytes, self._acquire(description.outputs))
+        inline, nbytes = self._inline(description, raw)
+        return Request(description, inline, options, nbytes, self._acquire(description.outputs))
 
     def release(self, outputs: Sequence[OutputOptions]) -> None:
         """Release the regions of a request that has been answered, or that will not be."""
@@ -89,24 +89,51 @@ class RequestReader:
             raise
         return acquired
 
-    def _inline(self, description: Description, raw: Sequence[Buffer]) -> Sequence[Buffer]:
-        """The data of each input."""
-        if description.typed is not None:
-            return description.typed
+    def _inline(self, description: Description, raw: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
+        """The data of each input, and how many bytes were read from shared memory.
+
+        Data are converted or read only once the model is known, and takes as much.
+        """
         input_memory = description.input_memory
+        if description.typed is not None:
+            plan = self._bind(description)
+            return [*map(contents_to_bytes, plan.inline, description.typed)], 0
         if not any(input_memory):
             if not raw:
                 # Without raw contents every input lacks its data. The core's error names the first one.
-                return [b""] * len(input_memory)
+                return [b""] * len(input_memory), 0
             _check_count(raw, len(input_memory))
-            return raw
+            return raw, 0
         _check_count(raw, sum(memory is None for memory in input_memory))
+        regions, plan = self._allowed(), self._bind(description)
+        nbytes = self._check_sizes(plan, input_memory)
         remaining = iter(raw)
-        regions = self._allowed()
-        return [
+        inline = [
             next(remaining) if memory is None else regions.read(memory.region, memory.offset, memory.nbytes)
             for memory in input_memory
         ]
+        return inline, nbytes
+
+    def _bind(self, description: Description) -> Plan:
+        """Raises what the core would raise on admission."""
+        return self._view.models.bind(description.defined)[1]
+
+    def _check_sizes(self, plan: Plan, input_memory: Sequence[MemoryRange | None]) -> int:
+        """The bytes to read from shared memory: what the model takes, and at most as much as a message may hold."""
+        nbytes = 0
+        for bound, memory in zip(plan.inline, input_memory, strict=True):
+            if memory is not None:
+                nbytes += memory.nbytes
+                if memory.nbytes != bound.nbytes and bound.nbytes is not None:
+                    raise wrong_size(bound, memory.nbytes)
+        most = self._view.limits.max_message_bytes
+        if nbytes > most:
+            raise InvalidArgument(f"the inputs in shared memory take {nbytes} bytes; like a message, at most {most}")
+        if nbytes and not self._view.queue.fits(nbytes):
+            raise ResourceExhausted(
+                f"the inputs in shared memory take {nbytes} bytes, more than is left of the server's quota for inputs"
+            )
+        return nbytes
 
     def _allowed(self) -> RegionRegistry:
         if self._regions is None:

@@ -14,7 +14,7 @@ from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.events import Done
 from headrace.server.core.specs import Port
-from headrace.server.services.oip.classification import classify
+from headrace.server.services.oip.classification import Classifier
 from headrace.server.services.oip.descriptions import MemoryRange, OutputOptions
 from headrace.server.services.oip.region import Region
 from headrace.wire.dtypes import Datatype
@@ -71,12 +71,12 @@ class ResponseWriter:
     def _with_options(
         self, plan: Plan, sent: Sequence[Tensor], outputs: Sequence[OutputOptions]
     ) -> tuple[bytes, list[Buffer]]:
-        response, contents = _response(plan), list[Buffer]()
+        response, contents, classifier = _response(plan), list[Buffer](), Classifier()
         for port, tensor, options in zip(plan.outputs, sent, outputs, strict=True):
             datatype, shape, data = tensor.datatype, tensor.shape, tensor.read()
             if options.classes:
                 try:
-                    shape, data = classify(datatype, shape, data, options.classes, plan.spec.labels)
+                    shape, data = classifier.classify(datatype, shape, data, options.classes, plan.spec.labels)
                 except InvalidArgument as error:
                     raise InvalidArgument(f"output {quote(port.name)}: {error.message}") from None
                 datatype = Datatype.BYTES
