@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-pure test-page test-trust bench demo docs serve clean \
+.PHONY: help install proto check check-proto format test test-pure test-page test-trust fuzz bench bench-costs demo docs serve clean \
 	same-python
 
 help: ## Show this list
@@ -53,6 +53,12 @@ test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures
 
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
 	$(VENV)/bin/python -m tests.trust
+
+fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
+	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated
+
+bench-costs: $(VENV)/.installed ## Print what the costliest requests cost a server and its other clients
+	$(VENV)/bin/python -m tests.costs
 
 bench: $(VENV)/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
 	$(VENV)/bin/python -m tests.bench

@@ -130,6 +130,10 @@ class ClientFrame(message.Message):
     A frame has at most 1,024 commands, at most 16,384 tensors, and at most 1 MiB besides the bytes of tensors. If a
     message exceeds these limits or is not a valid ClientFrame, none of its commands takes effect, and the server answers
     with one Failed with tag 0 and INVALID_ARGUMENT. The stream continues.
+
+    The definitions, Fetches and Releases of a frame have at most 4,096 inputs, outputs and slices together. A definition
+    beyond that fails when it is used; a Fetch or Release is answered with Failed, tag 0, INVALID_ARGUMENT. The inputs of
+    a message have at most 16,384 elements of BYTES, which take at most 16 MiB; an Infer beyond that fails.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -36,6 +36,6 @@ def test_millions_of_entries_are_refused() -> None:
     assert refused(bytes(16 << 20)) == f"LogSettingsRequest has {16 << 20} bytes; the limit is {MAX_BYTES}"
 
 
-@pytest.mark.parametrize("data", [b"\x0a\x05", b"\xff" * 20, b"\x0b" * (1 << 16), b"\x0a\x05" + bytes(1 << 16)])
+@pytest.mark.parametrize("data", [b"\x0a\x05", b"\xff" * 20, b"\x0b" * (1 << 16), b"\x0a\xff\xff\x7f" + bytes(1 << 16)])
 def test_bytes_that_are_not_a_message_are_refused(data: bytes) -> None:
     assert refused(data) == f"a message of {len(data)} bytes is not a valid LogSettingsRequest"

@@ -16,7 +16,7 @@ from headrace.wire.errors import (
     Unavailable,
     quote,
 )
-from headrace.wire.limits import MAX_PRIORITY, MAX_STRINGS
+from headrace.wire.limits import MAX_PRIORITY, MAX_STRING_BYTES, MAX_STRINGS
 from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
 
 
@@ -72,6 +72,12 @@ def wrong_size(bound: BoundInline, nbytes: int) -> InvalidArgument:
 def _check_strings(data: Buffer, bound: BoundInline, charge: MessageCharge) -> None:
     """Check an input of BYTES, unless its message has too many elements of this kind: they are read one by one."""
     charge.strings += element_count(bound.shape)
+    charge.string_bytes += len(data)
+    if charge.string_bytes > MAX_STRING_BYTES:
+        raise InvalidArgument(
+            f"with input {quote(bound.port.name)} the message holds {charge.string_bytes} bytes of BYTES; the limit is "
+            f"{MAX_STRING_BYTES}"
+        )
     if charge.strings > MAX_STRINGS:
         raise InvalidArgument(
             f"with input {quote(bound.port.name)} the message holds {charge.strings} elements of BYTES; the limit is "

@@ -36,16 +36,16 @@ class MessageCharge:
     """The bytes of one message, charged as a whole while any ticket that came with it needs its inputs.
 
     Inputs are views of the message, so that one small input keeps all of it in memory. `strings` counts the elements of
-    BYTES in the inputs of its Infers.
+    BYTES in the inputs of its Infers, and `string_bytes` their bytes.
     """
 
-    __slots__ = ("_budget", "_holders", "nbytes", "strings")
+    __slots__ = ("_budget", "_holders", "nbytes", "string_bytes", "strings")
 
     def __init__(self, nbytes: int, budget: Quota) -> None:
         self.nbytes = nbytes
         self._budget = budget
         self._holders = 0
-        self.strings = 0
+        self.strings = self.string_bytes = 0
 
     def fits(self) -> bool:
         return self._holders > 0 or self._budget.fits(self.nbytes)

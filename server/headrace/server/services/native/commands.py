@@ -10,7 +10,7 @@ from headrace.server.services.api import Commands
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, Unimplemented, quote
 from headrace.wire.frames import MAX_ITEMS, parse_frame
-from headrace.wire.limits import MAX_FRAME_PORTS, MAX_PORTS
+from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS
 from headrace.wire.tensors import MAX_RANK
 
 _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
@@ -21,6 +21,9 @@ _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
     pb.Command.CANCEL,
     pb.Command.OPEN,
 )
+
+_TOO_MANY_SLICES = ((0, 0),) * (MAX_RANK + 1)
+"""What the core gets to refuse instead of more slices than a tensor can have axes."""
 
 
 def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
@@ -56,13 +59,19 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
             core.define(stream, command.call, to_call(define, named), define.ByteSize())
         elif kind == _FETCH:
             fetch = command.fetch
-            # One slice too many is enough for the core to see that there are too many.
-            slices = tuple([(part.start, part.stop) for part in fetch.slices[: MAX_RANK + 1]])
+            count = len(fetch.slices)
+            named += min(count, MAX_RANK)
+            if named > MAX_FRAME_NAMES:
+                core.reject(stream, InvalidArgument(_too_many_in_frame(named)))
+                continue
+            slices = (
+                tuple([(part.start, part.stop) for part in fetch.slices]) if count <= MAX_RANK else _TOO_MANY_SLICES
+            )
             core.fetch(stream, command.tag, fetch.source, fetch.output, slices, now)
         elif kind == _RELEASE:
             outputs = command.release.outputs
             named += len(outputs)
-            if named > MAX_FRAME_PORTS:
+            if named > MAX_FRAME_NAMES:
                 core.reject(stream, InvalidArgument(_too_many_in_frame(named)))
             else:
                 core.release(stream, command.tag, tuple(outputs))
@@ -79,8 +88,8 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
 def to_call(call: pb.Call, named: int = 0) -> Call:
     """The description of a call, converted unless there is too much of it.
 
-    `named` counts the inputs and outputs in the frame up to this call. A description that is too large cannot be used:
-    a number must not keep the description that it had before.
+    `named` counts the inputs, outputs and slices in the frame up to this call. A description that is too large cannot
+    be used: a number must not keep the description that it had before.
     """
     try:
         _check_counts(call, named)
@@ -94,12 +103,12 @@ def _check_counts(call: pb.Call, named: int) -> None:
     for what, items in (("inputs", call.inputs), ("outputs", call.outputs), ("keep", call.keep)):
         if len(items) > MAX_PORTS:
             raise InvalidArgument(too_many(what, len(items)))
-    if named > MAX_FRAME_PORTS:
+    if named > MAX_FRAME_NAMES:
         raise InvalidArgument(_too_many_in_frame(named))
 
 
 def _too_many_in_frame(named: int) -> str:
-    return f"up to here the frame names {named} inputs and outputs; the limit is {MAX_FRAME_PORTS}"
+    return f"up to here the frame names {named} inputs, outputs and slices; the limit is {MAX_FRAME_NAMES}"
 
 
 def _to_input(message: pb.Input) -> Inline | Reference | Zeros:

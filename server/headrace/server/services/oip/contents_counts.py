@@ -14,8 +14,9 @@ from headrace.wire.limits import MAX_PORTS, MAX_STRINGS
 
 MAX_FIELDS = 8 * MAX_PORTS
 """The limit for the fields of a request, with those of its inputs and outputs. Unknown fields count."""
-MAX_INTEGER_BYTES = 4 << 20
-"""The limit for the integers in the typed contents of a request, which take 10 ns per byte. Floats are only copied."""
+MAX_INTEGER_BYTES = 1 << 20
+"""The limit for the integers in the typed contents of a request, which take 30 ns and 60 bytes of memory each.
+Floats are only copied."""
 
 _INPUTS, _OUTPUTS = (
     pb.ModelInferRequest.DESCRIPTOR.fields_by_name[name].number << 3 | 2 for name in ("inputs", "outputs")

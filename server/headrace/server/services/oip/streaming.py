@@ -150,6 +150,9 @@ class _Session:
                         handle.close()
                         return
                     await self._call.write(message)
+                    if pending.outputs:
+                        # Classes take time: others have their turn between two responses.
+                        await asyncio.sleep(0)
                 handle.flushed()
 
     def _take_ready(self) -> list[tuple[_Pending, Event]]:

@@ -79,7 +79,7 @@ def _numbers(contents: pb.InferTensorContents, dtype: np.dtype[Any]) -> npt.NDAr
     ((_, start, _),) = fields(data, 0, len(data))
     if dtype.kind == "f":
         return np.frombuffer(data, dtype, offset=start)
-    return decode_varints(data[start:]).astype(dtype)
+    return decode_varints(data[start:]).astype(dtype, copy=False)
 
 
 def _narrow(owner: str, datatype: Datatype, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,0 +1,87 @@
+"""No request costs much more than its size, or holds up other clients, whatever it asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.costs.fuzzing import Fuzzer
+from tests.costs.measuring import Costly, Meter, metered
+from tests.costs.requests import BUILDS, LARGEST, MiB, costly_requests, infer, region
+from tests.e2e.conftest import F32
+from tests.e2e.serving import Served
+
+MUTATIONS = int(os.environ.get("HEADRACE_TEST_MUTATIONS", "4000"))
+"""`make fuzz` sends 100,000."""
+SEED = int(os.environ.get("HEADRACE_TEST_SEED", "1"))
+MAX_SECONDS = 1.0
+MAX_P99_MS = 100.0
+ATTEMPTS = 3
+"""What holds up the loop does so each time; a busy machine does not."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("costs")
+    paths = [str(build(folder)) for build in BUILDS]
+    with Served([*paths, "--shared-memory", "--batch=off", F32], folder / "log") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def meter(served: Served) -> Iterator[Meter]:
+    with metered(served) as meter, region() as register:
+        assert meter.measure(register).answer == "OK"
+        yield meter
+
+
+@pytest.mark.timeout(600)
+def test_no_request_costs_more_than_a_large_message(meter: Meter) -> None:
+    """Each is answered within a second and takes at most four times the largest message, unless models run for it.
+
+    Others wait no longer than beside a message of the same size that is refused unread, give or take MAX_P99_MS. A wait
+    in which the loop has not worked as long is the machine's.
+    """
+    unread = {size: meter.measure(unread_message(size)).max_ms for size in (0, 20 * MiB, LARGEST - MiB)}
+    over: list[str] = []
+    for name, costly in costly_requests():
+        if name.endswith("for comparison"):
+            continue
+        largest = max(map(len, costly.messages))
+        allowed = MAX_P99_MS + next(times for size, times in unread.items() if largest <= size + MiB)
+        for _ in range(ATTEMPTS):
+            cost = meter.measure(costly)
+            stood = cost.p99_ms > allowed and cost.loop_ms > MAX_P99_MS
+            late = stood or (cost.seconds > MAX_SECONDS and not costly.runs)
+            if not late:
+                break
+        else:
+            over.append(f"{name}: {cost}, allowed {allowed} ms")
+        if cost.growth > 4 * LARGEST and not costly.runs:
+            over.append(f"{name}: {cost}")
+    assert not over
+
+
+def unread_message(size: int) -> Costly:
+    return Costly("/inference.GRPCInferenceService/ServerMetadata", [bytes(size)])
+
+
+@pytest.mark.timeout(3600)
+def test_mutated_requests_are_answered_within_a_second_and_reveal_nothing(served: Served, meter: Meter) -> None:
+    allowed = MAX_P99_MS + meter.idle_p99_ms()
+    meter.restart()
+    fuzzer = Fuzzer(served.address, SEED)
+    fuzzer.run(MUTATIONS)
+    fuzzer.close()
+    good = Costly("/inference.GRPCInferenceService/ModelInfer", [infer("scale", "FP32", [16], bytes(64))])
+    cost = meter.measure(good, since_restart=True)
+    print(f"{MUTATIONS} mutated requests: {dict(fuzzer.codes)}, slowest {fuzzer.slowest:.3f} s, {cost}")
+    assert fuzzer.leaks == []
+    assert fuzzer.codes["OK"] > MUTATIONS // 20
+    assert cost.answer == "OK"
+    assert fuzzer.slowest < MAX_SECONDS
+    assert cost.p99_ms < allowed
+    assert cost.growth <= 4 * LARGEST
+    assert served.log.count("incident") == 0
