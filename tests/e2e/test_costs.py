@@ -53,7 +53,8 @@ def test_no_request_costs_more_than_a_large_message(meter: Meter) -> None:
         allowed = MAX_P99_MS + next(times for size, times in unread.items() if largest <= size + MiB)
         for _ in range(ATTEMPTS):
             cost = meter.measure(costly)
-            stood = cost.p99_ms > allowed and cost.loop_ms > MAX_P99_MS
+            # While models run for seconds, the loop has stood only if it has worked for much of that time.
+            stood = cost.p99_ms > allowed and cost.loop_ms > (500 * cost.seconds if costly.runs else MAX_P99_MS)
             late = stood or (cost.seconds > MAX_SECONDS and not costly.runs)
             if not late:
                 break
