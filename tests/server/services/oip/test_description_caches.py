@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.core.quotas import Quota
+from headrace.server.core.core import Core
+from headrace.server.core.limits import Limits
 from headrace.server.services.oip.descriptions import Description, parse_description
 from headrace.server.services.oip.messages import RequestParts
 from headrace.server.services.oip.options import NO_OPTIONS
@@ -41,7 +42,7 @@ def test_the_estimate_is_not_less_than_what_a_description_occupies(inputs: int, 
 
 def test_cached_requests_are_bounded() -> None:
     """Without the bound these 1,024 descriptions took 142 MiB."""
-    reader = RequestReader(None, Quota(1 << 20))
+    reader = RequestReader(None, Core(Limits()))
     for number in range(1024):
         data = description(number, 1800, empty=True)
         assert len(data) < MAX_CACHED_DESCRIPTION_BYTES
