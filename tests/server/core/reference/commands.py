@@ -104,7 +104,7 @@ class Commands:
         if output is None:
             self._ends.fail(ticket, "NOT_FOUND", words=(str(source), repr(name)))
         elif len(slices) > MAX_RANK:
-            self._ends.fail(ticket, "INVALID_ARGUMENT", words=(str(len(slices)),))
+            self._ends.fail(ticket, "INVALID_ARGUMENT", words=(f"more than {MAX_RANK} slices",))
         else:
             ticket.sources, ticket.slices = [output], slices
             self._ends.go_on(stream)
