@@ -200,7 +200,7 @@ def test_slots_that_cannot_be_made(driver: Driver, tmp_path: Path) -> None:
 
     with patch.object(runtime, "Slot", broken), pytest.raises(FailedPrecondition) as caught:
         driver.load(models.scale(tmp_path), slots=3)
-    assert caught.value.message == "model 'm' cannot be served: the runtime cannot make its 3 slots"
+    assert caught.value.message == "model 'm' cannot be served: the runtime cannot make its 3 slots: MemoryError"
     assert isinstance(caught.value.__cause__, MemoryError)
 
 
