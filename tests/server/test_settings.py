@@ -8,12 +8,13 @@ import pytest
 from cyclopts import Token
 
 from headrace.server.core.limits import Limits
+from headrace.server.process_memory import available_bytes
 from headrace.server.settings import Settings, check_properties, format_size, parse_rows, parse_size
 
 
 def test_the_core_enforces_the_options_of_the_same_names() -> None:
-    assert Settings(coalesce="off").limits() == Limits(coalesce=False)
-    assert Settings().limits() == Limits(coalesce=True)
+    assert Settings(coalesce="off", memory=5).limits() == Limits(coalesce=False, memory=5)
+    assert Settings().limits() == Limits(coalesce=True, memory=available_bytes() // 2)
     others = {field.name: getattr(Limits(), field.name) + 1 for field in fields(Limits) if field.name != "coalesce"}
     assert replace(Settings(coalesce="off"), **others).limits() == Limits(**others)
 

@@ -16,7 +16,7 @@ from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, Port
-from headrace.client.protocol.status import ModelStatus, ServerStatus
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
 from headrace.wire.errors import (
     Cancelled,
     Code,
@@ -34,6 +34,7 @@ from headrace.wire.errors import (
 )
 
 __all__ = [
+    "Account",
     "Cancelled",
     "Code",
     "DeadlineExceeded",

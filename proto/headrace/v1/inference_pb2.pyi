@@ -1040,6 +1040,9 @@ class ServerStatusResponse(message.Message):
     KEPT_BYTES_FIELD_NUMBER: builtins.int
     QUEUED_BYTES_FIELD_NUMBER: builtins.int
     MODELS_FIELD_NUMBER: builtins.int
+    MEMORY_FIELD_NUMBER: builtins.int
+    ACCOUNTS_FIELD_NUMBER: builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: builtins.int
     version: builtins.str
     draining: builtins.bool
     streams: builtins.int
@@ -1049,8 +1052,18 @@ class ServerStatusResponse(message.Message):
     """The bytes of kept outputs."""
     queued_bytes: builtins.int
     """The bytes of the inputs of tickets that are waiting, queued or running."""
+    resident_bytes: builtins.int
+    """The memory that the process has, models and the runtime included."""
     @builtins.property
     def models(self) -> containers.RepeatedCompositeFieldContainer[ModelStatus]: ...
+    @builtins.property
+    def memory(self) -> Account:
+        """The memory that requests may take (`--memory`), and what of it is in use."""
+
+    @builtins.property
+    def accounts(self) -> containers.RepeatedCompositeFieldContainer[Account]:
+        """What it is used for. Their limits may add up to more than that of `memory`."""
+
     def __init__(
         self,
         *,
@@ -1061,10 +1074,40 @@ class ServerStatusResponse(message.Message):
         kept_bytes: builtins.int = ...,
         queued_bytes: builtins.int = ...,
         models: abc.Iterable[ModelStatus] | None = ...,
+        memory: Account | None = ...,
+        accounts: abc.Iterable[Account] | None = ...,
+        resident_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["memory", b"memory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Account(message.Message):
+    """Names: `queue`, messages whose inputs wait or run; `unsent`, outputs that clients have not taken, twice as large as
+    they are; `keep`, kept outputs; `tickets`, tickets in flight and events without one; `definitions`, defined calls.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    USED_BYTES_FIELD_NUMBER: builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    used_bytes: builtins.int
+    limit_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        used_bytes: builtins.int = ...,
+        limit_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "kept_bytes", b"kept_bytes", "models", b"models", "queued_bytes", b"queued_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["limit_bytes", b"limit_bytes", "name", b"name", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from functools import cache
 
 import numpy as np
 
 _LARGEST = (32 << 20) - (64 << 10)
 """Bytes of the largest block that glibc learns from."""
+_MALLINFO2 = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+PAGE_BYTES = 4096 if sys.platform == "win32" else os.sysconf("SC_PAGE_SIZE")
 
 
 @cache
@@ -28,3 +32,27 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+class _Mallinfo2(ctypes.Structure):
+    """`struct mallinfo2` of glibc."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _MALLINFO2]
+
+
+def free_bytes() -> int:
+    """The freed memory that the C library keeps, some of which may be with the system; 0 if it does not tell."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return 0
+    mallinfo2.restype = _Mallinfo2
+    return int(mallinfo2().fordblks)
+
+
+def resident_bytes() -> int:
+    """The memory that the process has at this moment; 0 on a system that does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0

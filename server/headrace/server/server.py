@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
-from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
+from headrace.server.process_memory import Ceiling
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
+from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.telemetry.logging import start_logging
@@ -27,7 +28,7 @@ from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.addresses import CannotListenError
 from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
 from headrace.wire.errors import HeadraceError
-from headrace.wire.memory import give_back_memory, keep_freed_memory
+from headrace.wire.memory import keep_freed_memory
 
 EXIT_BAD_OPTION = 2
 EXIT_MODEL_NOT_LOADED = 3
@@ -38,9 +39,6 @@ STOP_SECONDS = 0.5
 """The time for connections to close once no stream is left, and then for the runtime to stop."""
 HANG_SECONDS = 5.0
 """The time after the grace period when a server that has still not ended is forced to end."""
-
-IDLE_SECONDS = 10.0
-"""The idle time after which unused memory is returned to the system."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +59,8 @@ def run(models: Sequence[str], settings: Settings) -> int:
     except OSError as error:
         errors.write(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
-    loader = Loader(engine, compilation, settings.load_timeout, cache)
+    ceiling = Ceiling(core.limits.memory)
+    loader = Loader(engine, compilation, ceiling, settings.load_timeout, cache)
     try:
         named = named_models(models)
         for number, model in enumerate(named, 1):
@@ -75,7 +74,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, named, loader, signals, errors))
+            result = runner.run(_serve(core, engine, settings, selector, named, loader, ceiling, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -106,6 +105,7 @@ async def _serve(
     selector: PollingSelector,
     models: Sequence[NamedModel],
     loader: Loader,
+    ceiling: Ceiling,
     signals: Signals,
     errors: Output,
 ) -> _Result:
@@ -127,7 +127,8 @@ async def _serve(
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
     _exempt_from_collection()
-    memory = asyncio.create_task(_return_memory_when_idle(dispatcher))
+    ceiling.apply()
+    memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
     count = len(core.models)
     # Whoever has started the server may not read what it prints.
     Output(descriptor_of(sys.stdout), "standard output").write(
@@ -173,17 +174,6 @@ def _exempt_from_collection() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-async def _return_memory_when_idle(dispatcher: Dispatcher) -> None:
-    """Return unused memory to the system when nothing has happened for IDLE_SECONDS."""
-    given_back = True
-    while True:
-        dispatcher.rested = True
-        await asyncio.sleep(IDLE_SECONDS)
-        if dispatcher.rested and not given_back:
-            give_back_memory()
-        given_back = dispatcher.rested
 
 
 def _stop_signals(signals: Signals, seconds: float) -> asyncio.Queue[int]:

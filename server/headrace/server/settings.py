@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token, validators
 
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
+from headrace.server.process_memory import available_bytes
 from headrace.wire.limits import MAX_PRIORITY
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -142,6 +143,8 @@ class Settings:
     """Highest priority that counts (0 to 9); what clients ask above it is lowered."""
     max_message_bytes: MessageSize = _DEFAULTS.max_message_bytes
     """Largest message accepted."""
+    memory: Annotated[Size | None, Parameter(converter=parse_size, show_default=lambda _: "half")] = None
+    """Memory for messages, outputs and the like, beside models; half of what the process may have unless given."""
     queue_bytes: Size = _DEFAULTS.queue_bytes
     """Input bytes waiting or running, in total."""
     unsent_bytes: Size = _DEFAULTS.unsent_bytes
@@ -168,7 +171,8 @@ class Settings:
     def limits(self) -> Limits:
         """The options that the core enforces."""
         values = {field.name: getattr(self, field.name) for field in fields(Limits)}
-        return Limits(**{**values, "coalesce": self.coalesce == "auto"})
+        memory = self.memory or available_bytes() // 2
+        return Limits(**{**values, "memory": memory, "coalesce": self.coalesce == "auto"})
 
     def properties(self) -> dict[str, str]:
         """The OpenVINO properties by key."""

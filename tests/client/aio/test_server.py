@@ -69,7 +69,10 @@ async def test_the_status_is_described(server: ScriptedServer, client: hc.Server
     model = pb.ModelStatus(
         name="m", version="1", slots_free=2, tickets_queued=7, inferences=9, failures=1, executions=4
     )
-    said = pb.ServerStatusResponse(version="0.1", streams=3, kept_bytes=5, models=[model])
+    memory = pb.Account(name="memory", used_bytes=7, limit_bytes=9)
+    said = pb.ServerStatusResponse(
+        version="0.1", streams=3, kept_bytes=5, models=[model], memory=memory, accounts=[memory], resident_bytes=11
+    )
 
     async def answer(request: bytes, context: Context) -> bytes:
         return said.SerializeToString()
@@ -77,6 +80,8 @@ async def test_the_status_is_described(server: ScriptedServer, client: hc.Server
     server.unary["ServerStatus"] = answer
     status = await client.status()
     assert (status.version, status.streams, status.kept_bytes) == ("0.1", 3, 5)
+    account = hc.Account("memory", 7, 9)
+    assert (status.memory, status.accounts, status.resident_bytes) == (account, (account,), 11)
     (known,) = status.models
     assert (known.slots_free, known.tickets_queued) == (2, 7)
     assert (known.inferences, known.failures, known.executions) == (9, 1, 4)

@@ -1,7 +1,7 @@
 """A model and a server status to print."""
 
 from headrace.client.protocol.models import Model, Port
-from headrace.client.protocol.status import ModelStatus, ServerStatus
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
 
 MODEL = Model(
     "segmenter",
@@ -15,4 +15,15 @@ MODEL = Model(
     batch=8,
     batch_reason="up to 8 rows",
 )
-STATUS = ServerStatus("0.1.0", False, 3, 12, 1536, 0, (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),))
+STATUS = ServerStatus(
+    "0.1.0",
+    False,
+    3,
+    12,
+    1536,
+    0,
+    (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),),
+    Account("memory", 3 << 20, 1 << 30),
+    (Account("queue", 0, 1 << 30), Account("unsent", 3 << 20, 1 << 29)),
+    300 << 20,
+)

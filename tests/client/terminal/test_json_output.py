@@ -62,6 +62,12 @@ def test_the_status_is_a_document() -> None:
                 "restorations": 5,
             }
         ],
+        "memory": {"name": "memory", "used_bytes": 3 << 20, "limit_bytes": 1 << 30},
+        "accounts": [
+            {"name": "queue", "used_bytes": 0, "limit_bytes": 1 << 30},
+            {"name": "unsent", "used_bytes": 3 << 20, "limit_bytes": 1 << 29},
+        ],
+        "resident_bytes": 300 << 20,
     }
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from rich.table import Table
 
+from headrace.client.protocol.status import Account
 from headrace.client.terminal.printing import print_table
 from headrace.client.terminal.tables import models_table, outputs_table, status_lines, status_table
 from tests.client.terminal.described import MODEL, STATUS
@@ -40,7 +41,11 @@ def test_the_status_is_a_row_for_each_model() -> None:
     assert status_lines(STATUS, "localhost:8001") == [
         "headrace 0.1.0 at localhost:8001, serving",
         "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
+        "memory for requests 3 MiB of 1 GiB (unsent 3 MiB) · of the process 300 MiB",
     ]
+    idle = replace(STATUS, memory=Account("memory", 0, 1 << 30), accounts=(), resident_bytes=0)
+    assert status_lines(idle, "x")[2:] == ["memory for requests 0 B of 1 GiB · of the process 0 B"]
+    assert len(status_lines(replace(idle, memory=Account("memory", 0, 0)), "x")) == 2
     slots = ["FREE", "RUNNING", "STOPPING"]
     header, row = words(status_table(STATUS))
     assert header == ["MODEL", "VERSION", *slots, "RESTORING", "QUEUED", "DONE", "FAILED"]

@@ -195,7 +195,7 @@ class Client:
         assert not inputs, f"model {name} has no such inputs: {inputs}"
         number = self.define(Call(name, "", tuple(given), tuple(outputs), all_outputs, tuple(keep)))
         inline = data if tensors is None else tensors
-        charge = world.core.charge(sum(map(len, inline)))
+        charge = world.core.charge(self.stream, sum(map(len, inline)))
         world.core.infer(
             self.stream, tag, number, inline, charge, world.now, sources=sources, timeout=timeout, priority=priority
         )

@@ -31,11 +31,11 @@ class TestOneTicketOfABatch:
         assert world.starts() == []
         assert world.stopping == []
         assert slots(world) == [SlotState.RUNNING]
-        assert world.core.queue.used == 8
+        assert world.core.accounts.queue.used == 8
         world.end(2)
         assert client.receives() == ["done 2"]
         assert slots(world) == [SlotState.FREE]
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
         assert client.live == {2}
 
     def test_one_ticket_of_a_batch_is_cancelled_and_the_others_go_on(self) -> None:
@@ -58,10 +58,10 @@ class TestOneTicketOfABatch:
         alice.vanish()
         assert world.starts() == []
         assert world.stopping == []
-        assert world.core.queue.used == 16
+        assert world.core.accounts.queue.used == 16
         world.end(11)
         assert bob.receives() == ["done 11"]
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
 
     def test_what_an_ended_ticket_of_a_batch_was_to_keep_is_charged_until_the_run_ends(self) -> None:
         world = Scenario(many())
@@ -72,9 +72,9 @@ class TestOneTicketOfABatch:
         world.starts()
         client.cancel(1)
         assert client.receives() == ["failed 1 CANCELLED", "failed 3 FAILED_PRECONDITION"]
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         world.end(2)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert client.receives() == ["done 2"]
 
     def test_the_source_of_an_ended_ticket_of_a_batch_is_held_until_the_run_ends(self) -> None:
@@ -86,9 +86,9 @@ class TestOneTicketOfABatch:
         infer_many(client, 3)
         world.starts()
         client.cancel(2)
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         world.end(3)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
 
 class TestAllTicketsOfABatch:
@@ -110,9 +110,9 @@ class TestAllTicketsOfABatch:
         assert alice.receives() + bob.receives() == ["failed 1 CANCELLED", "failed 11 DEADLINE_EXCEEDED"]
         infer_many(alice, 2)
         assert world.starts() == []
-        assert world.core.queue.used == 16
+        assert world.core.accounts.queue.used == 16
         world.end(11)
-        assert world.core.queue.used == 4
+        assert world.core.accounts.queue.used == 4
         assert world.starts() == [2]
         assert world.stopping == [1, 11, 21]
 
@@ -153,7 +153,7 @@ class TestQuotas:
         assert world.batches == [[1, 11, 3]]
         assert alice.receives() == ["failed 2 RESOURCE_EXHAUSTED"]
         assert alice.errors[2].retryable
-        assert world.core.keep.used == 3 * MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == 3 * MIN_CHARGE_BYTES
         world.end(1)
         assert alice.receives() + bob.receives() == ["done 1", "done 3", "done 11"]
 
@@ -195,7 +195,7 @@ class TestQuotas:
         assert world.starts() == [1, 2, 3, 4]
         world.end(1)
         assert client.receives() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "done 4"]
-        assert world.core.keep.used == 2 * ROW
+        assert world.core.accounts.keep.used == 2 * ROW
 
     def test_a_ticket_of_a_batch_whose_outputs_fit_no_message_fails_alone(self) -> None:
         world = Scenario(many(batch=20))

@@ -46,7 +46,7 @@ def test_only_the_bad_ticket_of_a_failed_batch_fails() -> None:
     assert alice.receives() == ["done 1", "done 2", "failed 3 INTERNAL", "failed 4 FAILED_PRECONDITION"]
     assert bob.receives() == ["failed 11 INTERNAL"]
     assert bob.errors[11].message == "it again"
-    assert world.core.queue.used == world.core.keep.used == 0
+    assert world.core.accounts.queue.used == world.core.accounts.keep.used == 0
 
 
 def test_tickets_of_a_failed_batch_run_again_in_their_order_before_all_others_of_their_streams() -> None:
@@ -122,9 +122,9 @@ def test_tickets_that_ended_during_a_failed_batch_do_not_run_again() -> None:
     assert world.starts() == [2, 11, 3]
     alice.cancel(2)
     bob.vanish()
-    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE_BYTES, 8)
+    assert (world.core.accounts.keep.used, world.core.accounts.queue.used) == (MIN_CHARGE_BYTES, 8)
     world.end(3, FAILED)
-    assert (world.core.keep.used, world.core.queue.used) == (0, 4)
+    assert (world.core.accounts.keep.used, world.core.accounts.queue.used) == (0, 4)
     assert batches(world) == [[3]]
     assert alice.receives() == ["done 1", "failed 2 CANCELLED", "done 3"]
     assert alice.live == set()
@@ -144,7 +144,7 @@ def test_no_ticket_of_a_stopped_batch_runs_again() -> None:
     assert world.starts() == []
     assert world.core.models.find("many").slots == [SlotState.FREE]
     assert client.receives() == ["failed 1 CANCELLED", "failed 2 CANCELLED"]
-    assert world.core.queue.used == 0
+    assert world.core.accounts.queue.used == 0
 
 
 def test_what_tickets_of_a_failed_batch_were_to_keep_is_not_charged_while_they_wait() -> None:
@@ -153,18 +153,18 @@ def test_what_tickets_of_a_failed_batch_were_to_keep_is_not_charged_while_they_w
     for tag in (1, 2):
         client.infer(tag, "many", x=(1,), keep=["y", "big"])
     world.starts()
-    assert world.core.keep.used == 4 * MIN_CHARGE_BYTES
+    assert world.core.accounts.keep.used == 4 * MIN_CHARGE_BYTES
     client.release(2, "big")
     infer_many(other, 11, priority=1)
     world.end(1, FAILED)
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
     assert world.starts() == [11]
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
     world.end(11)
     assert world.starts() == [1]
-    assert world.core.keep.used == 2 * MIN_CHARGE_BYTES
+    assert world.core.accounts.keep.used == 2 * MIN_CHARGE_BYTES
     world.end(1, y=1, big=1)
-    assert world.core.keep.used == MIN_CHARGE_BYTES + ROW
+    assert world.core.accounts.keep.used == MIN_CHARGE_BYTES + ROW
     assert world.starts() == [2]
     assert world.part(2).keep == (0,)
     world.end(2)
@@ -183,11 +183,11 @@ def test_tickets_of_a_failed_batch_can_be_cancelled_and_miss_their_deadlines_whi
     world.starts()
     world.end(1, FAILED)
     assert world.starts() == [1]
-    assert world.core.queue.used == 16
+    assert world.core.accounts.queue.used == 16
     client.cancel(2)
-    assert world.core.queue.used == 12
+    assert world.core.accounts.queue.used == 12
     assert world.after(2) == []
-    assert world.core.queue.used == 8
+    assert world.core.accounts.queue.used == 8
     world.end(1)
     assert batches(world) == [[4]]
     assert client.receives() == ["failed 2 CANCELLED", "failed 3 DEADLINE_EXCEEDED", "done 1", "done 4"]
@@ -206,9 +206,9 @@ def test_one_ticket_of_a_failed_batch_can_be_cancelled_while_it_runs_again() -> 
     assert world.starts() == []
     assert world.stopping == [1]
     assert world.core.models.find("many").slots == [SlotState.STOPPING]
-    assert (world.core.keep.used, world.core.queue.used) == (MIN_CHARGE_BYTES, 12)
+    assert (world.core.accounts.keep.used, world.core.accounts.queue.used) == (MIN_CHARGE_BYTES, 12)
     world.end(1, FAILED)
-    assert (world.core.keep.used, world.core.queue.used) == (0, 8)
+    assert (world.core.accounts.keep.used, world.core.accounts.queue.used) == (0, 8)
     assert batches(world) == [[2], [3]]
     assert client.receives() == ["failed 1 CANCELLED", "done 2", "done 3"]
     assert client.live == set()
@@ -227,7 +227,7 @@ def test_the_sources_of_a_failed_batch_are_still_held() -> None:
     assert world.starts() == [2]
     assert [*world.part(2).references] == [tensor]
     world.end(2)
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_an_ordered_stream_gets_the_ends_of_a_failed_batch_in_order() -> None:

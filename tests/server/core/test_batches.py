@@ -108,7 +108,7 @@ class TestSharedRuns:
         client = world.client()
         for tag, rows in ((1, 3), (2, 1), (3, 5), (4, 1)):
             zeros = client.define(Call("many", "", (Zeros("x", Datatype.FP32, (rows,)),), (), False, ()))
-            world.core.infer(client.stream, tag, zeros, [], world.core.charge(0), world.now)
+            world.core.infer(client.stream, tag, zeros, [], world.core.charge(client.stream, 0), world.now)
         assert batches(world) == [[1, 2], [3], [4]]
 
     def test_tickets_of_different_models_never_share_a_run(self) -> None:

@@ -34,7 +34,7 @@ MIXED = model(
 class TestCallsOfAStream:
     def use(self, world: Scenario, number: int, data: bytes = bytes(16)) -> list[str]:
         client = world.clients[0]
-        world.core.infer(client.stream, 1, number, [data], world.core.charge(16), world.now)
+        world.core.infer(client.stream, 1, number, [data], world.core.charge(client.stream, 16), world.now)
         world.runs()
         return client.receives()
 
@@ -79,11 +79,11 @@ class TestCallsOfAStream:
         world = Scenario()
         client = world.client()
         world.core.define(client.stream, 7, replace(GOOD, outputs=("y",)), 10)
-        world.core.infer(client.stream, 1, 7, [bytes(16)], world.core.charge(16), world.now)
+        world.core.infer(client.stream, 1, 7, [bytes(16)], world.core.charge(client.stream, 16), world.now)
         world.core.define(client.stream, 7, Call("grow", "", (Inline("x", FP32, (2,)),), (), True, ("y",)), 10)
-        world.core.infer(client.stream, 2, 7, [bytes(8)], world.core.charge(8), world.now)
+        world.core.infer(client.stream, 2, 7, [bytes(8)], world.core.charge(client.stream, 8), world.now)
         world.core.define(client.stream, 7, replace(GOOD, model="none"), 10)
-        world.core.infer(client.stream, 3, 7, [bytes(8)], world.core.charge(8), world.now)
+        world.core.infer(client.stream, 3, 7, [bytes(8)], world.core.charge(client.stream, 8), world.now)
         world.starts()
         first, second = world.part(1).plan, world.part(2).plan
         assert first is not None

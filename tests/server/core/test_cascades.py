@@ -55,7 +55,7 @@ def test_every_kind_of_failure_is_passed_on(end: object, code: str) -> None:
         world.end(1)
     assert world.starts() == []
     assert client.live == set()
-    assert world.core.keep.used == world.core.queue.used == 0
+    assert world.core.accounts.keep.used == world.core.accounts.queue.used == 0
 
 
 def test_a_failure_is_passed_on_through_a_chain_of_a_thousand_tickets() -> None:
@@ -110,7 +110,7 @@ def test_a_ticket_with_two_sources_of_which_one_fails_fails_once() -> None:
     client.cancel(2)
     assert client.receives() == ["done 1", "failed 2 CANCELLED", "failed 3 FAILED_PRECONDITION"]
     assert client.live == set()
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_a_ticket_whose_source_is_done_is_not_harmed_by_later_failures() -> None:

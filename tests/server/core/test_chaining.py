@@ -126,7 +126,7 @@ def test_an_output_without_holders_is_not_kept_by_a_follower() -> None:
     ends = in_place(world, run)
     assert [end.ended.run.parts[0].keep for end in ends] == [(0,), ()]
     world.core.ended_in_place(ends)
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def twice(client: Client) -> None:
@@ -221,7 +221,7 @@ def test_each_queued_ticket_that_follows_fails_alone() -> None:
     assert [tag_of(end.ended.run) for end in ends] == [1, 2, 3]
     assert world.core.ended_in_place(ends) == [ends[0], ends[2]]
     assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED", "done 3"]
-    assert world.core.keep.used == 1024
+    assert world.core.accounts.keep.used == 1024
 
 
 def test_queued_tickets_stay_in_order_when_their_stream_becomes_backpressured() -> None:
@@ -316,7 +316,7 @@ def test_a_follower_fails_alone_with_the_tickets_that_wait_for_it() -> None:
         "failed 3 FAILED_PRECONDITION",
         "failed 4 FAILED_PRECONDITION",
     ]
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
     assert world.starts() == []
 
 
@@ -330,7 +330,7 @@ def test_the_result_of_a_follower_that_does_not_fit_the_quota_is_dropped() -> No
     assert world.starts() == [1]
     assert len(world.core.ended_in_place(in_place(world, world.running.pop(1)))) == 2
     assert client.receives() == ["done 1", "done 2", "failed 3 RESOURCE_EXHAUSTED", "failed 4 FAILED_PRECONDITION"]
-    assert world.core.keep.used == 2048
+    assert world.core.accounts.keep.used == 2048
     assert world.starts() == []
 
 
@@ -362,7 +362,7 @@ def test_the_dropped_result_of_a_follower_is_held_by_nothing() -> None:
     assert [each() for each in forgotten] == [None, None]
     client.cancel(2)
     assert client.receives() == ["done 1", "failed 2 CANCELLED"]
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_nothing_follows_while_a_ticket_of_another_model_waits_for_a_decision() -> None:

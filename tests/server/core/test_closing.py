@@ -28,7 +28,7 @@ class TestHalfClose:
         assert not client.stream.ended
         assert client.receives() == ["done 1", "done 2", "fetched 3"]
         assert client.stream.ended
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
     def test_a_half_closed_stream_does_not_end_before_its_last_event_is_taken(self) -> None:
         world = Scenario()
@@ -48,14 +48,14 @@ class TestHalfClose:
         assert world.starts() == [1]
         world.end(1)
         client.infer(4, x="1.y")
-        assert world.core.keep.used == 2048
+        assert world.core.accounts.keep.used == 2048
         assert world.starts() == [2]
         client.half_close()
-        assert world.core.keep.used == 1024 + 1024
+        assert world.core.accounts.keep.used == 1024 + 1024
         world.end(2)
-        assert world.core.keep.used == 1024
+        assert world.core.accounts.keep.used == 1024
         assert world.runs() == [3, 4]
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert client.receives() == ["done 1", "done 2", "done 3", "done 4"]
         for tag in (2, 3):
             done = client.events[tag]
@@ -106,12 +106,12 @@ class TestVanish:
         assert client.live == set()
         assert client.stream.in_flight == 0
         assert client.receives() == []
-        assert world.core.queue.used == 16
-        assert world.core.keep.used == 1024
+        assert world.core.accounts.queue.used == 16
+        assert world.core.accounts.keep.used == 1024
         assert world.settled().wake_at == math.inf
         assert world.stopping == [2]
         world.end(2)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert world.starts() == [11]
 
     def test_a_client_may_vanish_while_a_frame_is_being_written(self) -> None:
@@ -136,7 +136,7 @@ class TestVanish:
         world.starts()
         assert world.stopping == [1]
         world.end(1)
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
 
     def test_the_slots_of_a_vanished_client_are_free_as_soon_as_the_runtime_lets_go(self) -> None:
         world = Scenario(slots=2)
@@ -189,5 +189,6 @@ def test_the_core_and_its_parts_show_their_load() -> None:
     )
     assert world.starts() == [2]
     assert repr(world.core) == (
-        "<Core 1 streams, <Execution 1>, kept <Quota 1024 of 1073741824>, queued <Quota 0 of 1073741824>>"
+        "<Core 1 streams, <Execution 1>, <Accounts 5072 of 4294967296 bytes: "
+        "queue 0, unsent 32, keep 1024, tickets 2048, definitions 1968>>"
     )

@@ -120,10 +120,10 @@ class TestCancel:
         client.cancel(1)
         assert repr(model) == "<ModelQueue step/1 0 running, 1 stopping, 0 restoring, 0 free, 1 queued>"
         assert world.starts() == []
-        assert world.core.queue.used == 32
+        assert world.core.accounts.queue.used == 32
         world.end(1)
         assert repr(model) == "<ModelQueue step/1 0 running, 0 stopping, 0 restoring, 1 free, 1 queued>"
-        assert world.core.queue.used == 16
+        assert world.core.accounts.queue.used == 16
         assert world.starts() == [2]
 
     @pytest.mark.parametrize("error", [None, Internal("too late")])
@@ -136,7 +136,7 @@ class TestCancel:
         client.infer(2, x="1.y")
         world.end(1, error)
         assert client.receives() == ["failed 1 CANCELLED", "failed 2 FAILED_PRECONDITION"]
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert client.stream.unsent_bytes == 0
 
     def test_a_run_that_has_ended_is_not_stopped(self) -> None:

@@ -78,7 +78,7 @@ def test_a_draining_stream_with_kept_outputs_ends_when_they_are_gone(how: str) -
         case _:
             client.vanish()
     assert client.stream.ended
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_after_the_grace_period_what_is_left_fails() -> None:
@@ -108,7 +108,7 @@ def test_after_the_grace_period_what_is_left_fails() -> None:
     assert client.live == set()
     world.end(2)
     world.end(5)
-    assert world.core.keep.used == world.core.queue.used == 0
+    assert world.core.accounts.keep.used == world.core.accounts.queue.used == 0
 
 
 def test_after_the_grace_period_nothing_is_kept() -> None:
@@ -123,7 +123,7 @@ def test_after_the_grace_period_nothing_is_kept() -> None:
     assert client.stream.ended
     assert client.receives() == []
     assert client.live == set()
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_after_the_grace_period_an_ordered_stream_ends_in_order() -> None:

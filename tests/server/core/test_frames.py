@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.server.core.accounts import Accounts
 from headrace.server.core.events import FAILED_OVERHEAD_BYTES, Failed
-from headrace.server.core.quotas import Quota
+from headrace.server.core.limits import Limits
 from headrace.server.core.state import Stream
 from headrace.wire.errors import Internal
 from headrace.wire.frames import FRAME_BYTES, frame_items
@@ -20,10 +21,11 @@ def event(tag: int, size: int) -> Failed:
 
 def stream_with(*sizes: int, max_message_bytes: int = 4 << 20, window: int = 1024) -> Stream:
     """A stream whose outbox has events of these sizes, with the tags 1, 2, 3..."""
-    stream = Stream(window, Quota(0), unsent_limit=1 << 30)
+    stream = Stream(window, Accounts(Limits()).shares(single=False), unsent_limit=1 << 30)
     stream.max_message_bytes = max_message_bytes
     stream.outbox.extend(event(tag, size) for tag, size in enumerate(sizes, 1))
-    stream.unsent_bytes = sum(each.nbytes for each in stream.outbox)
+    for each in stream.outbox:
+        stream.add_unsent(each)
     return stream
 
 

@@ -46,10 +46,10 @@ class TestHolders:
         assert client.receives() == ["done 1"]
         assert kept(client, 1) == []
         assert client.live == {2}
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         world.end(2)
         assert client.receives() == ["done 2"]
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
     def test_an_output_without_holders_is_not_kept_when_its_run_ends(self) -> None:
         world = wide()
@@ -57,11 +57,11 @@ class TestHolders:
         client.infer(1, "give", keep=["s", "d"])
         assert world.starts() == [1]
         client.release(1, "s")
-        assert world.core.keep.used == (4 << 10) + MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == (4 << 10) + MIN_CHARGE_BYTES
         world.end(1)
         assert client.receives() == ["done 1"]
         assert kept(client, 1) == ["d"]
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
 
     def test_an_output_is_freed_by_its_last_holder(self) -> None:
         world = Scenario(slots=2)
@@ -75,9 +75,9 @@ class TestHolders:
         assert world.starts() == [2, 3]
         world.end(2)
         world.end(3)
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         assert client.receives() == ["done 1", "fetched 4", "done 2", "done 3"]
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert client.live == set()
 
     def test_a_run_that_stops_holds_its_sources_until_the_runtime_lets_go(self) -> None:
@@ -90,11 +90,11 @@ class TestHolders:
         client.cancel(2)
         assert client.receives() == ["done 1", "failed 2 CANCELLED"]
         assert client.live == set()
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         assert world.starts() == []
         assert world.stopping == [2]
         world.end(2)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
     def test_outputs_are_released_by_any_name_some_or_all(self) -> None:
         world = Scenario()
@@ -109,7 +109,7 @@ class TestHolders:
         client.release(4, "nothing")
         client.release(99)
         assert client.live == {1, 4}
-        assert world.core.keep.used == 3 * MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == 3 * MIN_CHARGE_BYTES
         client.release(1, "yes")
         client.release(1, "z")
         assert client.live == {4}
@@ -170,11 +170,11 @@ class TestQuota:
         world = wide()
         client = world.client()
         client.infer(1, "give", keep=["s"])
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         world.starts()
-        assert client.stream.keep.used == world.core.keep.used == 4 << 10
+        assert client.stream.keep.used == world.core.accounts.keep.used == 4 << 10
         world.end(1)
-        assert client.stream.keep.used == world.core.keep.used == 4 << 10
+        assert client.stream.keep.used == world.core.accounts.keep.used == 4 << 10
 
     def test_a_ticket_whose_outputs_do_not_fit_the_quota_fails_and_never_waits(self) -> None:
         world = wide(slots=3)
@@ -202,11 +202,11 @@ class TestQuota:
         assert world.starts() == [1, 11, 2]
         assert bob.receives() == ["failed 12 RESOURCE_EXHAUSTED"]
         alice.vanish()
-        assert world.core.keep.used == 12 << 10
+        assert world.core.accounts.keep.used == 12 << 10
         world.starts()
         world.end(1)
         world.end(2)
-        assert world.core.keep.used == bob.stream.keep.used == 4 << 10
+        assert world.core.accounts.keep.used == bob.stream.keep.used == 4 << 10
 
     def test_a_ticket_that_does_not_fit_is_not_charged_in_part(self) -> None:
         world = wide()
@@ -217,7 +217,7 @@ class TestQuota:
         client.infer(2, "give", keep=["d", "s"])
         assert world.starts() == []
         assert client.receives() == ["done 1", "failed 2 RESOURCE_EXHAUSTED"]
-        assert client.stream.keep.used == world.core.keep.used == 5 << 10
+        assert client.stream.keep.used == world.core.accounts.keep.used == 5 << 10
 
     def test_dynamic_outputs_are_charged_when_the_run_has_ended(self) -> None:
         world = wide()
@@ -226,7 +226,7 @@ class TestQuota:
         client.infer(2, "take", x="1.d")
         client.fetch(3, "1.d")
         assert world.starts() == [1]
-        assert world.core.keep.used == MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == MIN_CHARGE_BYTES
         world.end(1, d=9 * KILO)
         assert client.receives() == [
             "failed 1 RESOURCE_EXHAUSTED",
@@ -235,12 +235,12 @@ class TestQuota:
         ]
         assert "output 'd' of ticket 1 takes 9216 bytes" in client.errors[1].message
         assert client.errors[1].retryable
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         client.infer(1, "give", keep=["d", "s"])
         assert world.starts() == [1]
         world.end(1, d=4 * KILO)
         assert client.receives() == ["done 1"]
-        assert world.core.keep.used == 8 << 10
+        assert world.core.accounts.keep.used == 8 << 10
 
     def test_small_outputs_are_charged_a_minimum(self) -> None:
         world = wide()
@@ -251,7 +251,7 @@ class TestQuota:
             if tag < 9:
                 world.end(tag, d=0)
         assert "failed 9 RESOURCE_EXHAUSTED" in client.receives()
-        assert world.core.keep.used == 8 * MIN_CHARGE_BYTES
+        assert world.core.accounts.keep.used == 8 * MIN_CHARGE_BYTES
 
     def test_outputs_of_a_stopping_run_are_charged_until_it_has_ended(self) -> None:
         world = wide()
@@ -261,9 +261,9 @@ class TestQuota:
         client.cancel(1)
         client.receives()
         assert client.live == set()
-        assert world.core.keep.used == 4 << 10
+        assert world.core.accounts.keep.used == 4 << 10
         world.end(1)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
 
 class TestKeepTime:
@@ -282,7 +282,7 @@ class TestKeepTime:
         assert client.live == {1}
         world.after(0.1)
         assert client.live == set()
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
         assert world.settled().wake_at == math.inf
 
     def test_the_keep_time_runs_from_the_last_use_of_each_output(self) -> None:

@@ -65,7 +65,7 @@ class TestTooLarge:
         assert client.receives() == ["failed 1 RESOURCE_EXHAUSTED", "done 2"]
         self.check(client, 1, 64 << 10)
         assert client.live == {2}
-        assert scene.core.keep.used == 64 << 10
+        assert scene.core.accounts.keep.used == 64 << 10
 
     def test_a_fetch_of_too_much_fails_and_a_fetch_of_slices_does_not(self) -> None:
         scene = world()

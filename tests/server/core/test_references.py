@@ -79,7 +79,7 @@ def test_a_ticket_may_refer_to_one_output_twice() -> None:
     world.end(2)
     assert client.receives() == ["done 1", "done 2"]
     assert client.live == set()
-    assert world.core.keep.used == 0
+    assert world.core.accounts.keep.used == 0
 
 
 def test_a_ticket_waits_for_all_of_its_sources() -> None:
@@ -192,10 +192,10 @@ class TestTake:
         world.end(1)
         assert client.receives() == ["done 1"]
         assert client.live == {2}
-        assert world.core.keep.used == 1024
+        assert world.core.accounts.keep.used == 1024
         assert world.starts() == [2]
         world.end(2)
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
     def test_take_frees_the_tag_of_a_ticket_whose_end_was_received(self) -> None:
         world = Scenario()
@@ -227,7 +227,7 @@ class TestTake:
         client.cancel(2)
         client.fetch(3, "1.y")
         assert client.receives() == ["done 1", "failed 2 CANCELLED", "failed 3 NOT_FOUND"]
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
 
 class TestShapes:
@@ -275,7 +275,7 @@ class TestShapes:
         assert "output 'd' of ticket 1 has shape [7]" in client.errors[2].message
         assert "output 'y' of ticket 2" in client.errors[3].message
         assert client.live == set()
-        assert world.core.keep.used == 0
+        assert world.core.accounts.keep.used == 0
 
     def test_dynamic_dimensions_are_checked_at_admission_when_the_source_is_done_already(self) -> None:
         world = self.world()

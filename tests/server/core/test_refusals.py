@@ -51,28 +51,28 @@ class TestRefused:
         alice.infer(2, "add", a="take 1.y")
         assert alice.receives() == ["failed 2 RESOURCE_EXHAUSTED"]
         assert alice.errors[2].retryable
-        assert "16 more do not fit" in alice.errors[2].message
+        assert "16 more input bytes do not fit: this stream has 16 bytes" in alice.errors[2].message
         assert waits(alice) == [1]
         alice.infer(2, x="1.y")
         assert world.runs() == [1, 11, 2]
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
 
     def test_a_message_is_charged_once_until_the_last_of_its_infers_needs_it_no_longer(self) -> None:
         world = Scenario(slots=2, limits=Limits(queue_bytes=100))
         client = world.client()
         number = client.define(Call("step", "", (Inline("x", 11, (4,)),), (), False, ()))
-        charge = world.core.charge(90)
+        charge = world.core.charge(client.stream, 90)
         for tag in (1, 2, 3):
             world.core.infer(client.stream, tag, number, [bytes(16)], charge, world.now)
-        assert world.core.queue.used == 90
+        assert world.core.accounts.queue.used == 90
         assert world.starts() == [1, 2]
         world.end(1)
         client.cancel(2)
-        assert world.core.queue.used == 90
+        assert world.core.accounts.queue.used == 90
         client.cancel(3)
-        assert world.core.queue.used == 90
+        assert world.core.accounts.queue.used == 90
         world.end(2)
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
         client.infer(4)
         assert world.runs() == [4]
 
@@ -108,7 +108,7 @@ class TestBadContent:
         assert client.receives() == ["failed 1 INVALID_ARGUMENT", "failed 2 RESOURCE_EXHAUSTED"]
         assert not client.errors[1].retryable
         assert client.live == set()
-        assert world.core.queue.used == 0
+        assert world.core.accounts.queue.used == 0
 
     @pytest.mark.parametrize(
         ("wrong", "culprit"),
@@ -156,14 +156,14 @@ class TestBadContent:
         client.infer(1, keep=["y"])
         client.infer(2, x="1.y")
         for sources in ((), (1, 1)):
-            world.core.infer(client.stream, 3, 2, [], world.core.charge(0), world.now, sources=sources)
+            world.core.infer(client.stream, 3, 2, [], world.core.charge(client.stream, 0), world.now, sources=sources)
             assert client.receives() == ["failed 3 INVALID_ARGUMENT"]
             assert f"the Infer has {len(sources)} sources, but its call has 1" in client.errors[3].message
 
     def test_a_number_that_was_never_defined_is_bad_content(self) -> None:
         world = Scenario()
         client = world.client()
-        world.core.infer(client.stream, 1, 77, [], world.core.charge(0), world.now)
+        world.core.infer(client.stream, 1, 77, [], world.core.charge(client.stream, 0), world.now)
         assert client.receives() == ["failed 1 INVALID_ARGUMENT"]
         assert "call 77 was never defined" in client.errors[1].message
 
@@ -188,7 +188,8 @@ def test_an_unsent_failure_does_not_keep_the_message_in_memory() -> None:
         ):
             data = memoryview(bytearray(size))
             alive.append(weakref.ref(data))
-            world.core.infer(client.stream, tag, number, [data], world.core.charge(16), world.now, sources=sources)
+            charge = world.core.charge(client.stream, 16)
+            world.core.infer(client.stream, tag, number, [data], charge, world.now, sources=sources)
             del data
         try:
             data = memoryview(b"\xff" * 100)
@@ -287,5 +288,5 @@ def test_an_ended_stream_admits_nothing() -> None:
     assert client.receives() == []
     assert client.live == set()
     assert client.stream.in_flight == 0
-    assert world.core.queue.used == 0
+    assert world.core.accounts.queue.used == 0
     assert not world.core.streams

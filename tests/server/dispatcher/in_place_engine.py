@@ -81,5 +81,5 @@ def tell(dispatcher: Dispatcher, handle: StreamHandle, tag: int, *, source: int 
     given = Reference("x", "y", take=False) if source else Inline("x", Datatype.FP32, (1,))
     core.define(stream, number, Call(SPEC.name, "", (given,), (), False, ("y",)), 100)
     inline, sources = ([], [source]) if source else ([memoryview(bytes(4))], [])
-    charge = core.charge(4 * len(inline))
+    charge = core.charge(stream, 4 * len(inline))
     core.infer(stream, tag, number, inline, charge, dispatcher.now(), sources=sources, timeout=timeout)

@@ -17,7 +17,7 @@ def submit(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data
     handle = dispatcher.open(unary=True)
     stream = handle.stream
     core.define(stream, 1, Call(spec.name, "", inputs, (), False, ()), 100)
-    core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.charge(len(data)), dispatcher.now())
+    core.infer(stream, 1, 1, [memoryview(data)] * len(inputs), core.charge(stream, len(data)), dispatcher.now())
     return handle
 
 

@@ -128,7 +128,9 @@ async def test_runs_of_other_models_start_when_the_turn_is_used_up() -> None:
 
     def ask(tag: int, name: str) -> None:
         call = Call(name, "", (Inline("x", Datatype.FP32, (1,)),), (), False, ())
-        core.infer(handle.stream, tag, DefinedCall(call, 0), [memoryview(bytes(4))], core.charge(4), loop_time)
+        core.infer(
+            handle.stream, tag, DefinedCall(call, 0), [memoryview(bytes(4))], core.charge(handle.stream, 4), loop_time
+        )
 
     dispatcher.turn_begins()
     for tag, name in enumerate(NAMES[1:], 1):

@@ -52,7 +52,8 @@ class World:
     def ask(self, *tags: int, timeout: float = 0.0) -> None:
         for tag in tags:
             data = [memoryview(bytes(4))]
-            self.core.infer(self.stream, tag, 1, data, self.core.charge(4), self.dispatcher.now(), timeout=timeout)
+            charge = self.core.charge(self.stream, 4)
+            self.core.infer(self.stream, tag, 1, data, charge, self.dispatcher.now(), timeout=timeout)
         self.dispatcher.act()
 
     async def told(self, count: int) -> dict[int, Event]:
@@ -69,7 +70,7 @@ class World:
     def close(self) -> None:
         (model,) = self.core.models
         assert model.slots == [SlotState.FREE] * 2
-        assert self.core.queue.used == self.core.keep.used == self.stream.in_flight == 0
+        assert self.core.accounts.queue.used == self.core.accounts.keep.used == self.stream.in_flight == 0
         assert self.dispatcher.waits_for_clients()
         self.dispatcher.close()
 

@@ -50,7 +50,7 @@ class Quiet:
         handle = self.dispatcher.open(unary=True)
         stream = handle.stream
         core.define(stream, 1, Call("m", "", (Inline("x", Datatype.FP32, (1,)),), (), False, ("y",)), 100)
-        core.infer(stream, 1, 1, [memoryview(bytes(4))], core.charge(4), self.dispatcher.now(), timeout=timeout)
+        core.infer(stream, 1, 1, [memoryview(bytes(4))], core.charge(stream, 4), self.dispatcher.now(), timeout=timeout)
         self.dispatcher.act()
         return handle
 
@@ -70,7 +70,7 @@ class Quiet:
                 break
             await asyncio.sleep(POLL_SECONDS)
         assert model.slots == [SlotState.FREE]
-        assert self.core.queue.used == 0
+        assert self.core.accounts.queue.used == 0
         assert self.dispatcher.waits_for_clients(), "a run that has ended counts as running"
 
 
@@ -81,7 +81,7 @@ async def test_a_late_failure_ends_its_ticket(polls: int) -> None:
     assert isinstance(event, Failed)
     assert event.error.code.name == "INTERNAL"
     await quiet.free()
-    assert quiet.core.keep.used == 0
+    assert quiet.core.accounts.keep.used == 0
     quiet.dispatcher.close()
 
 

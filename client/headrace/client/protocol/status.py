@@ -31,8 +31,21 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """An account of the memory for requests: what is in use, and how much may be, in bytes."""
+
+    name: str
+    used_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What a server holds at one moment. `kept_bytes` counts kept outputs, `queued_bytes` inputs that wait or run."""
+    """What a server holds at one moment. `kept_bytes` counts kept outputs, `queued_bytes` inputs that wait or run.
+
+    `memory` is what requests take of the memory they may have, and `accounts` say what for. `resident_bytes` is what
+    the process has, models and the runtime included. A server of an earlier version says none of the three.
+    """
 
     version: str
     draining: bool
@@ -41,6 +54,9 @@ class ServerStatus:
     kept_bytes: int
     queued_bytes: int
     models: tuple[ModelStatus, ...]
+    memory: Account = Account("memory", 0, 0)
+    accounts: tuple[Account, ...] = ()
+    resident_bytes: int = 0
 
 
 def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
@@ -68,4 +84,11 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
         message.kept_bytes,
         message.queued_bytes,
         tuple(models),
+        _account_from(message.memory),
+        tuple(map(_account_from, message.accounts)),
+        message.resident_bytes,
     )
+
+
+def _account_from(message: pb.Account) -> Account:
+    return Account(message.name or "memory", message.used_bytes, message.limit_bytes)

@@ -10,7 +10,9 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
         represent are "NaN", "Infinity" and "-Infinity"
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
-                     "inferences", "failures", "executions", "slots_restoring", "restorations"}]}
+                     "inferences", "failures", "executions", "slots_restoring", "restorations"}],
+         "memory": account, "accounts": [account], "resident_bytes"}
+        account: {"name", "used_bytes", "limit_bytes"}
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def models_document(models: Iterable[Model]) -> Document:
 
 
 def status_document(status: ServerStatus) -> Document:
-    return asdict(status) | {"models": [asdict(model) for model in status.models]}
+    models, accounts = map(asdict, status.models), map(asdict, status.accounts)
+    return asdict(status) | {"models": [*models], "accounts": [*accounts]}
 
 
 def infer_document(model: Model, outputs: Mapping[str, Array], files: Mapping[str, Path]) -> Document:

@@ -47,7 +47,18 @@ def status_lines(status: ServerStatus, target: str) -> list[str]:
         f"headrace {printable(status.version)} at {target}, {'draining' if status.draining else 'serving'}",
         f"streams {status.streams} · tickets in flight {status.tickets_in_flight} · "
         f"queued inputs {size_text(status.queued_bytes)} · kept outputs {size_text(status.kept_bytes)}",
+        *_memory_line(status),
     ]
+
+
+def _memory_line(status: ServerStatus) -> list[str]:
+    """What requests take, and what for; nothing when the server does not say."""
+    if not status.memory.limit_bytes:
+        return []
+    uses = [f"{each.name} {size_text(each.used_bytes)}" for each in status.accounts if each.used_bytes]
+    used, limit = size_text(status.memory.used_bytes), size_text(status.memory.limit_bytes)
+    requests = f"memory for requests {used} of {limit}" + (f" ({', '.join(uses)})" if uses else "")
+    return [f"{requests} · of the process {size_text(status.resident_bytes)}"]
 
 
 def outputs_table(outputs: Mapping[str, npt.NDArray[Any]]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.engine_api import Tensor
-from headrace.server.core.quotas import MessageCharge
+from headrace.server.core.quotas import TICKET_BYTES, MessageCharge, Share
 from headrace.server.core.state import Stream
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import (
@@ -31,13 +31,29 @@ def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> HeadraceEr
     """Why an Infer is refused. The same one may be admitted later."""
     if draining:
         return Unavailable("the server is stopping and does not accept new Infers")
+    if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
+        return too_many_tickets(stream)
+    return ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(stream.shares.queue)}")
+
+
+def too_many_tickets(stream: Stream) -> HeadraceError:
+    """Why another ticket is refused."""
     if stream.in_flight >= stream.window:
-        return window_is_full(stream)
-    return ResourceExhausted(f"the server holds as many input bytes as it may; {charge.nbytes} more do not fit")
+        return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
+    return ResourceExhausted(f"the server has no memory left for another ticket: {_why(stream.shares.tickets)}")
 
 
-def window_is_full(stream: Stream) -> HeadraceError:
-    return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
+def check_unsent(stream: Stream, nbytes: int) -> None:
+    """Raises ResourceExhausted for outputs that do not fit beside those that wait to be sent."""
+    if not stream.may_send(nbytes):
+        raise ResourceExhausted(
+            f"{nbytes} bytes of output do not fit beside those that clients have not taken yet; "
+            f"this stream has {stream.unsent_bytes} of them"
+        )
+
+
+def _why(share: Share) -> str:
+    return f"this stream has {share.used} bytes, and may have no more than is left for all the others"
 
 
 def check_content(stream: Stream, plan: Plan, inline: Sequence[Buffer], charge: MessageCharge, priority: int) -> None:

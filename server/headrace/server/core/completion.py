@@ -15,6 +15,7 @@ from headrace.server.core.events import Event, Failed
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
+from headrace.server.core.quotas import TICKET_BYTES
 from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, quote
@@ -33,12 +34,16 @@ class Completion:
         """Runs to stop, since all their tickets have ended."""
         self.changed: dict[Stream, None] = {}
         """Streams that have a new event, or have ended."""
+        self.unsent_freed = False
+        """Outputs were sent or dropped while the memory for unsent ones was short."""
 
     def put(self, stream: Stream, event: Event) -> None:
         """Add an event to the outbox of a stream."""
         if not stream.ended:
             stream.outbox.append(event)
             self.changed[stream] = None
+            if not event.admitted:
+                stream.charge_event()
 
     def fail(self, ticket: Ticket, state: TicketState, error: HeadraceError, now: float) -> None:
         """End a ticket without a result, and every ticket that depends on it. No effect if it has ended."""
@@ -78,7 +83,7 @@ class Completion:
         ticket.move(state)
         if ticket.due is not None:
             self.timeouts.drop(ticket)
-        stream.unsent_bytes += event.nbytes
+        stream.add_unsent(event)
         if ticket.infer and stream.ordered and not stream.ended:
             ticket.event = event
             self._take_turns(stream)
@@ -113,6 +118,7 @@ class Completion:
         stream = ticket.stream
         ticket.handed_off = True
         stream.in_flight -= 1
+        stream.shares.tickets.refund(TICKET_BYTES)
         if ticket.infer:
             del stream.infers[ticket]
             if stream.backpressured:
@@ -144,7 +150,8 @@ class Completion:
 
     def abandon(self, stream: Stream, now: float) -> None:
         """End a stream at once, without events; cancel what is in flight."""
-        stream.end()
+        self.unsent_freed |= stream.shares.unsent.is_tight
+        stream.vanish()
         self.streams.pop(stream, None)
         for ticket in tuple(stream.tickets.values()):
             if not ticket.finished:
@@ -154,6 +161,20 @@ class Completion:
                 self._leave_flight(ticket, now)
             else:
                 self.maybe_close(ticket)
+
+    def resume(self, stream: Stream) -> None:
+        """A stream is not backpressured any more: those of its tickets may start that were passed over."""
+        models, stream.passed_over = stream.passed_over, {}
+        for model in models:
+            model.resume(stream)
+            self.startable[model] = None
+
+    def resume_all(self) -> None:
+        """The same for every stream, since memory for unsent outputs that was short is free again."""
+        self.unsent_freed = False
+        for stream in self.streams:
+            if stream.passed_over and not stream.backpressured:
+                self.resume(stream)
 
     def _take_turns(self, stream: Stream) -> None:
         """Put out the terminal events of an ordered stream whose turn has come."""

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
+from headrace.server.core.accounts import Accounts
 from headrace.server.core.admission import (
     check_content,
     check_slices,
     refusal,
     tag_error,
-    window_is_full,
+    too_many_tickets,
 )
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
@@ -35,7 +36,7 @@ from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
-from headrace.server.core.quotas import MessageCharge, Quota
+from headrace.server.core.quotas import TICKET_BYTES, MessageCharge
 from headrace.server.core.references import find, resolve
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
@@ -70,8 +71,7 @@ class Decision(NamedTuple):
 class Core:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.models = limits, Models()
-        self.keep = Quota(limits.keep_bytes_total)
-        self.queue = Quota(limits.queue_bytes)
+        self.accounts = Accounts(limits)
         self.draining = False
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
         self._completion = Completion(self._kept_outputs, self.models)
@@ -100,6 +100,8 @@ class Core:
         changed: Sequence[Stream] = ()
         unload: Sequence[ModelSpec] = ()
         completion, models, held = self._completion, self.models, self._batching.held
+        if completion.unsent_freed:
+            completion.resume_all()
         if completion.startable or held:
             starts = self._execution.start(now, direct=direct)
             first_end = self._expiry.first()
@@ -162,11 +164,12 @@ class Core:
         """
         limits = self.limits
         size = window or (1 if unary else limits.window)
-        stream = Stream(size, Quota(limits.keep_bytes, self.keep), limits.unsent_bytes, owner, unary=unary)
-        stream.single = unary and not window
+        single = unary and not window
+        stream = Stream(size, self.accounts.shares(single=single), limits.unsent_bytes, owner, unary=unary)
+        stream.single = single
         self._completion.streams[stream] = None
         if not unary:
-            hello = Hello(limits.window, limits.max_message_bytes, limits.keep_bytes, limits.keep_seconds)
+            hello = Hello(limits.window, limits.max_message_bytes, self.accounts.keep_bytes, limits.keep_seconds)
             self._completion.put(stream, hello)
         if self.draining and not stream.single:
             self._drain(stream)
@@ -190,12 +193,12 @@ class Core:
 
     def flushed(self, stream: Stream) -> bool:
         """The transport has written the frame of the last `handed_off`. False when that leaves nothing to decide."""
-        if not stream.flushed() or not stream.passed_over:
+        if stream.flushed():
+            self._completion.unsent_freed = True
+            return True
+        if not stream.passed_over or stream.backpressured:
             return False
-        models, stream.passed_over = stream.passed_over, {}
-        for model in models:
-            model.resume(stream)
-            self._completion.startable[model] = None
+        self._completion.resume(stream)
         return True
 
     def drain(self, now: float) -> None:
@@ -243,9 +246,9 @@ class Core:
         stream.opened = True
         self._completion.put(stream, Failed(tag, error, admitted=False))
 
-    def charge(self, nbytes: int) -> MessageCharge:
+    def charge(self, stream: Stream, nbytes: int) -> MessageCharge:
         """The charge of a message; every Infer of the message gets it, and holds it while it needs inline inputs."""
-        return MessageCharge(nbytes, self.queue)
+        return MessageCharge(nbytes, stream.shares.queue)
 
     def infer(
         self,
@@ -270,7 +273,8 @@ class Core:
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag))
             return
-        if self.draining or stream.in_flight >= stream.window or (inline and not charge.fits()):
+        fits = stream.shares.tickets.fits(TICKET_BYTES) and not (inline and not charge.fits())
+        if self.draining or stream.in_flight >= stream.window or not fits:
             self._completion.put(stream, Failed(tag, refusal(stream, charge, self.draining), admitted=False))
             return
         ticket = Ticket(stream, tag, now, infer=True)
@@ -321,8 +325,8 @@ class Core:
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag))
             return
-        if stream.in_flight >= stream.window:
-            self._completion.put(stream, Failed(tag, window_is_full(stream), admitted=False))
+        if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
+            self._completion.put(stream, Failed(tag, too_many_tickets(stream), admitted=False))
             return
         ticket = Ticket(stream, tag, now, infer=False)
         try:
@@ -365,6 +369,7 @@ class Core:
         stream = ticket.stream
         stream.tickets[ticket.tag] = ticket
         stream.in_flight += 1
+        stream.shares.tickets.charge(TICKET_BYTES)
         if ticket.infer:
             stream.infers[ticket] = None
             if stream.ordered:
@@ -380,4 +385,4 @@ class Core:
                 self._completion.maybe_close(kept.ticket)
 
     def __repr__(self) -> str:
-        return f"<Core {len(self.streams)} streams, {self._execution}, kept {self.keep}, queued {self.queue}>"
+        return f"<Core {len(self.streams)} streams, {self._execution}, {self.accounts}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from headrace.server.core.admission import check_total, slice_of
+from headrace.server.core.admission import check_total, check_unsent, slice_of
 from headrace.server.core.batching import URGENT_SECONDS, Batching
 from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
@@ -194,6 +194,7 @@ class Execution:
             shape, nbytes = slice_of(kept.tensor, ticket.slices)
             overhead = FETCHED_OVERHEAD_BYTES + len(kept.port.name.encode())
             check_total(ticket.stream, nbytes + overhead)
+            check_unsent(ticket.stream, nbytes)
         except HeadraceError as error:
             self._completion.fail(ticket, TicketState.FAILED, error, now)
             return
@@ -208,13 +209,17 @@ class Execution:
         for ticket in tickets:
             ticket.move(_RUNNING)
             ticket.started = now
-            if ticket.kept:
-                try:
+            plan = ticket.plan
+            assert plan is not None
+            try:
+                if plan.sent_bytes:
+                    check_unsent(ticket.stream, plan.sent_bytes)
+                if ticket.kept:
                     ticket.keep = self._kept_outputs.reserve(ticket)
-                except HeadraceError as error:
-                    self._completion.fail(ticket, TicketState.FAILED, error, now)
-                    self._kept_outputs.refund(ticket)
-                    continue
+            except HeadraceError as error:
+                self._completion.fail(ticket, TicketState.FAILED, error, now)
+                self._kept_outputs.refund(ticket)
+                continue
             if ticket.sources:
                 ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
             parts.append(ticket)
@@ -258,6 +263,8 @@ class Execution:
         nbytes = sum([tensor.nbytes for tensor in sent])
         if plan.sent_bytes is None:
             check_total(ticket.stream, nbytes + plan.overhead)
+        if nbytes:
+            check_unsent(ticket.stream, nbytes)
         described: Sequence[tuple[Port, Outline]] = ()
         if ticket.kept:
             self._kept_outputs.settle(ticket, kept, now)

@@ -12,6 +12,7 @@ class Limits:
     """Bytes and seconds; `window` in tickets."""
 
     window: int = 1024
+    memory: int = 4 << 30
     max_message_bytes: int = 64 << 20
     queue_bytes: int = 1 << 30
     unsent_bytes: int = 64 << 20

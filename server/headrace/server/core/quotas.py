@@ -1,35 +1,84 @@
-"""Bounds in bytes."""
+"""Bounds in bytes: a tree of accounts, whose root is the budget of the process."""
 
 from __future__ import annotations
 
+TICKET_BYTES = 1 << 10
+"""What a ticket in flight is charged, besides its inputs and outputs: it is an object with a dozen others."""
+EVENT_BYTES = 512
+"""What an event without a ticket is charged until the transport takes it."""
+
 
 class Quota:
-    """Bytes in use under a limit, and under that of a parent: a stream has its quota, and the server one for all."""
+    """Bytes in use under a limit, and under the limits of all quotas above it.
 
-    __slots__ = ("_parent", "limit", "used")
+    Whoever charges asks `fits` first, unless the memory is in use already and the account only records it: then
+    `used` may exceed `limit`, and nothing fits until it has fallen again.
+    """
+
+    __slots__ = ("_above", "limit", "used")
 
     def __init__(self, limit: int, parent: Quota | None = None) -> None:
         self.limit = limit
         self.used = 0
-        self._parent = parent
+        self._above: tuple[Quota, ...] = () if parent is None else (parent, *parent._above)
+
+    @property
+    def left(self) -> int:
+        """The bytes that fit. Negative when more is in use than may be."""
+        return min([each.limit - each.used for each in (self, *self._above)])
 
     def fits(self, nbytes: int) -> bool:
-        return self.used + nbytes <= self.limit and (self._parent is None or self._parent.fits(nbytes))
+        return nbytes <= self.left
 
     def charge(self, nbytes: int) -> None:
-        """To be called after `fits` has said yes."""
         self.used += nbytes
-        if self._parent is not None:
-            self._parent.charge(nbytes)
+        for each in self._above:
+            each.used += nbytes
 
     def refund(self, nbytes: int) -> None:
         self.used -= nbytes
         assert self.used >= 0, self
-        if self._parent is not None:
-            self._parent.refund(nbytes)
+        for each in self._above:
+            each.used -= nbytes
 
     def __repr__(self) -> str:
-        return f"<Quota {self.used} of {self.limit}>"
+        return f"<{type(self).__name__} {self.used} of {self.limit}>"
+
+
+class Share(Quota):
+    """What one stream has of an account: it gets more only as long as it has no more then than was left before.
+
+    So whatever fits is admitted where nothing else is, but one stream that takes all it can get fills half of an
+    account; and where a hundred do, the next one still gets as much as each of them.
+    """
+
+    __slots__ = ()
+
+    def fits(self, nbytes: int) -> bool:
+        used = self.used + nbytes
+        if used > self.limit:
+            return False
+        for each in self._above:  # noqa: SIM110 - all() takes twice as long
+            if used > each.limit - each.used:
+                return False
+        return True
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the stream has more than its account, whatever the rest of the tree holds, has left."""
+        account = self._above[0]
+        return self.used > account.limit - account.used
+
+    def is_first_half(self, nbytes: int) -> bool:
+        """Whether the account would be filled up to its half at most."""
+        account = self._above[0]
+        return 2 * (account.used + nbytes) <= account.limit
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether the account has less left than is in use: only then can a share of it be `exceeded`."""
+        account = self._above[0]
+        return account.used > account.limit - account.used
 
 
 class MessageCharge:
@@ -39,26 +88,26 @@ class MessageCharge:
     BYTES in the inputs of its Infers, and `string_bytes` their bytes.
     """
 
-    __slots__ = ("_budget", "_holders", "nbytes", "string_bytes", "strings")
+    __slots__ = ("_holders", "_quota", "nbytes", "string_bytes", "strings")
 
-    def __init__(self, nbytes: int, budget: Quota) -> None:
+    def __init__(self, nbytes: int, quota: Quota) -> None:
         self.nbytes = nbytes
-        self._budget = budget
+        self._quota = quota
         self._holders = 0
         self.strings = self.string_bytes = 0
 
     def fits(self) -> bool:
-        return self._holders > 0 or self._budget.fits(self.nbytes)
+        return self._holders > 0 or self._quota.fits(self.nbytes)
 
     def hold(self) -> None:
         if self._holders == 0:
-            self._budget.charge(self.nbytes)
+            self._quota.charge(self.nbytes)
         self._holders += 1
 
     def let_go(self) -> None:
         self._holders -= 1
         if self._holders == 0:
-            self._budget.refund(self.nbytes)
+            self._quota.refund(self.nbytes)
 
     def __repr__(self) -> str:
         return f"<MessageCharge {self.nbytes} bytes, {self._holders} holders>"

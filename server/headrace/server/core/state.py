@@ -18,17 +18,25 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.engine_api import Run, Tensor
-from headrace.server.core.events import Event
+from headrace.server.core.events import Event, Fetched
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.quotas import MessageCharge, Quota
+from headrace.server.core.quotas import EVENT_BYTES, MessageCharge
 from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
 from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted
 from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
+
+COPIES = 2
+"""How often an unsent output is in memory while it is written: in the message, and in gRPC's buffers."""
+MIN_PROVEN_BYTES = 64 << 10
+"""Outputs of this size are sent to clients that have not taken any yet, even while the memory for them is short."""
+MIN_EVENTS = 16
+"""Events that a stream may always have: a frame of a small window."""
 
 
 class KeptOutput:
@@ -121,11 +129,13 @@ class Ticket:
 class DefinedCall:
     """A call, and the plan that it is bound to in one generation of the models, or why it cannot be bound.
 
-    `Models.bind` changes it. Without the error a call that is used again and again would be checked each time.
+    `nbytes` is the size of its description, `charged` what it is charged to the stream that has defined it.
+    `Models.bind` changes the rest. Without the error a call that is used again and again would be checked each time.
     """
 
     call: Call
     nbytes: int
+    charged: int = 0
     bound: tuple[ModelQueue[Ticket], Plan] | None = None
     error: HeadraceError | None = None
     generation: int = -1
@@ -135,7 +145,7 @@ class Stream:
     """The tickets of one client, its calls, and the events that it has not taken yet. A unary call is one, too."""
 
     def __init__(
-        self, window: int, keep: Quota, unsent_limit: int, owner: Hashable = None, *, unary: bool = False
+        self, window: int, shares: Shares, unsent_limit: int, owner: Hashable = None, *, unary: bool = False
     ) -> None:
         self.window = window
         self.owner = owner
@@ -143,7 +153,8 @@ class Stream:
         self.unary = unary
         self.single = False
         """It is one unary call, which ends with its one ticket: draining need not end it."""
-        self.keep = keep
+        self.shares = shares
+        self.keep = shares.keep
         self.ordered = False
         self.max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self.opened = False
@@ -167,6 +178,12 @@ class Stream:
         """Those of the frame that the transport is writing."""
         self.passed_over: dict[ModelQueue[Ticket], None] = {}
         """Queues in which its turn came while it was backpressured."""
+        self._unsent_charge = 0
+        """What of its share of unsent outputs it is charged. Other unary calls may have the same share."""
+        self._proven_bytes = MIN_PROVEN_BYTES
+        """The largest frame that its client has taken."""
+        self._outbox_charge = 0
+        """What the events in the outbox that have no ticket are charged."""
         self._frame_items = frame_items(window)
         self._calls: dict[int, DefinedCall] = {}
         self._call_bytes = 0
@@ -187,7 +204,16 @@ class Stream:
                 f"with call {number} the descriptions of this stream take {total} bytes; the limit is {MAX_CALL_BYTES}",
                 retryable=False,
             )
-        self._calls[number] = DefinedCall(call, nbytes)
+        share = self.shares.definitions
+        charged = nbytes + call.memory_bytes
+        if old is not None:
+            share.refund(old.charged)
+        if not share.fits(charged):
+            if old is not None:
+                share.charge(old.charged)
+            raise ResourceExhausted(f"call {number} takes {charged} bytes of memory; the server has too little left")
+        share.charge(charged)
+        self._calls[number] = DefinedCall(call, nbytes, charged)
         self._call_bytes = total
 
     def call(self, number: int) -> DefinedCall:
@@ -199,16 +225,21 @@ class Stream:
 
     @property
     def may_read(self) -> bool:
-        """Whether commands are read. A client that does not take its events blocks only itself."""
-        return len(self.outbox) < 2 * self.window
+        """Whether commands are read. A client that does not take its events blocks only itself.
+
+        Nor does one that has more than a frame of events, while those of all streams fill their account.
+        """
+        events = len(self.outbox)
+        return events < 2 * self.window and (events < MIN_EVENTS or not self.shares.tickets.exceeded)
 
     @property
     def backpressured(self) -> bool:
         """Whether so much is unsent that none of its tickets starts, except the oldest Infer in flight.
 
-        That one never waits for another, and in an ordered stream everything unsent may be waiting for it.
+        That one never waits for another, and in an ordered stream everything unsent may be waiting for it. So much is
+        more than the limit of a stream, or more than is left for all the others.
         """
-        return self.unsent_bytes > self._unsent_limit
+        return self.unsent_bytes > self._unsent_limit or self.shares.unsent.exceeded
 
     @property
     def oldest_infer(self) -> Ticket | None:
@@ -222,6 +253,7 @@ class Stream:
     def take(self) -> list[Event]:
         """The events of the next frame, at least one if there is any. Their bytes stay unsent until `flushed`."""
         events: list[Event] = []
+        unflushed = fetched = 0
         size, limit, items = 0, min(FRAME_BYTES, self.max_message_bytes), self._frame_items
         while self.outbox and len(events) < items:
             event = self.outbox[0]
@@ -229,25 +261,72 @@ class Stream:
             if events and size > limit:
                 break
             events.append(self.outbox.popleft())
-            self._unflushed_bytes += event.nbytes
+            if event.nbytes:
+                unflushed += event.nbytes
+                if type(event) is Fetched:
+                    fetched += event.nbytes
+            elif not event.admitted:
+                self.charge_event(-1)
+        if unflushed:
+            self._unflushed_bytes += unflushed
+            self._charge_unsent(COPIES * fetched)
         return events
 
+    def charge_event(self, count: int = 1) -> None:
+        """Note an event without a ticket that was put into the outbox, or with -1 one that was taken from it."""
+        self._outbox_charge += count * EVENT_BYTES
+        self.shares.tickets.charge(count * EVENT_BYTES)
+
+    def add_unsent(self, event: Event) -> None:
+        """A ticket has got its terminal event. A Fetched is charged when it is taken: a kept output is its memory."""
+        nbytes = event.nbytes
+        if nbytes:
+            self.unsent_bytes += nbytes
+            if type(event) is not Fetched:
+                self._charge_unsent(COPIES * nbytes)
+
+    def may_send(self, nbytes: int) -> bool:
+        """Whether outputs of this size fit beside those that wait to be sent.
+
+        The second half of the account is for clients that read: only what is not larger than a frame that the client
+        has taken before gets into it, or quite small.
+        """
+        share, charge = self.shares.unsent, COPIES * nbytes
+        return share.fits(charge) and (nbytes <= self._proven_bytes or share.is_first_half(charge))
+
+    def _charge_unsent(self, nbytes: int) -> None:
+        self._unsent_charge += nbytes
+        self.shares.unsent.charge(nbytes)
+
     def flushed(self) -> bool:
-        """The transport has written the frame. True when this ends the backpressure."""
-        before = self.backpressured
-        self.unsent_bytes -= self._unflushed_bytes
+        """The transport has written the frame. True when that may end the backpressure of other streams too."""
+        tight = self.shares.unsent.is_tight
+        if not self.ended:
+            self.unsent_bytes -= self._unflushed_bytes
+        self._charge_unsent(-COPIES * self._unflushed_bytes)
+        self._proven_bytes = max(self._proven_bytes, self._unflushed_bytes)
         self._unflushed_bytes = 0
-        return before and not self.backpressured
+        return tight
 
     def end(self) -> None:
+        """Drop everything except the frame that the transport is writing, which stays charged until it is flushed."""
         self.ended = True
         self.outbox.clear()
         for ticket in self.turns:
             ticket.event = None
         self.turns.clear()
+        self.shares.definitions.refund(sum(defined.charged for defined in self._calls.values()))
         self._calls.clear()
         self.passed_over.clear()
-        self.unsent_bytes = self._unflushed_bytes = 0
+        self.shares.tickets.refund(self._outbox_charge)
+        self._charge_unsent(COPIES * self._unflushed_bytes - self._unsent_charge)
+        self.unsent_bytes = self._outbox_charge = 0
+
+    def vanish(self) -> None:
+        """The transport has let go of the stream, and of the frame that it was writing."""
+        self.end()
+        self._charge_unsent(-self._unsent_charge)
+        self._unflushed_bytes = 0
 
     def __repr__(self) -> str:
         return (

@@ -18,7 +18,7 @@ from headrace.server.core.core import Core, Decision
 from headrace.server.core.engine_api import End, Ended, Engine, Run
 from headrace.server.core.state import Stream
 from headrace.server.dispatcher.handle import StreamHandle
-from headrace.wire.errors import HeadraceError, Internal
+from headrace.wire.errors import HeadraceError, Internal, ResourceExhausted
 
 POLL_SECONDS = 0.02
 """How often running slots are polled for failures, for which the runtime calls no callback."""
@@ -210,8 +210,14 @@ class Dispatcher:
         # Not at once: the caller is the event loop itself, which is about to wait.
         self._loop.call_soon(self.act)
 
-    def incident(self, error: BaseException) -> Internal:
-        """Log an unexpected error; returns what a client is told instead: an id under which the log has the details."""
+    def incident(self, error: BaseException) -> HeadraceError:
+        """Log an unexpected error; returns what a client is told instead: an id under which the log has the details.
+
+        Lack of memory is nobody's mistake, and the same request may succeed later.
+        """
+        if isinstance(error, MemoryError):
+            logger.warning("a request failed for lack of memory", exc_info=error)
+            return ResourceExhausted("the server has too little memory left for this request")
         number = self._incident_id(error)
         logger.error("incident %s", number, exc_info=error)
         return Internal(f"the server failed; its log has the details under {number}")

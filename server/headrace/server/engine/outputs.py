@@ -64,6 +64,11 @@ class Outputs:
         """Note that a run whose outputs are not read may have written outputs of any size."""
         self._oversized.update(self._dynamic)
 
+    def release_memory(self) -> None:
+        """Replace scratch tensors that a run may have made larger than later ones need. No run may be in progress."""
+        for index in tuple(self._oversized):
+            self._renew(index)
+
     def close(self) -> None:
         """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
         del self._request

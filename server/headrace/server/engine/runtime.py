@@ -18,7 +18,8 @@ from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Slot
-from headrace.wire.errors import FailedPrecondition, Unavailable, quote
+from headrace.server.engine.tensors import is_out_of_memory
+from headrace.wire.errors import FailedPrecondition, ResourceExhausted, Unavailable, quote
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +97,12 @@ class OpenVinoEngine:
         for slot in slots:
             if not slot.spoiled:  # the restorer closes it
                 slot.close()
+
+    def release_memory(self) -> None:
+        """Release what runs have left behind in slots that are free."""
+        for loaded in self._models.values():
+            for slot in loaded.slots:
+                slot.release_memory()
 
     def close(self) -> None:
         """Stop all runs and free the models. The ends of the runs are not reported.
@@ -224,6 +231,9 @@ class OpenVinoEngine:
     def _failed(self, run: Run, slot: Slot, loaded: _LoadedModel, error: Exception) -> Ended:
         if slot.spoiled:
             self._restorer.restore(loaded.model, slot)
+        if is_out_of_memory(error):
+            name = quote(run.spec.name)
+            error = ResourceExhausted(f"the server has too little memory left for this inference of model {name}")
         return Ended(run, error=error, restoring=slot.spoiled)
 
     def _on_restored(self, old: Slot, new: Slot | None) -> None:

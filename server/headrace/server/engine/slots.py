@@ -241,6 +241,11 @@ class Slot:
         self._inputs.release()
         return True
 
+    def release_memory(self) -> None:
+        """Release what earlier runs have left behind and later ones can do without, unless a run is in progress."""
+        if self.run is None and not self.spoiled:
+            self._outputs.release_memory()
+
     def close(self) -> None:
         """Stop the run, if any, and free the InferRequest. Blocks until the runtime has ended the run. Idempotent."""
         if self._closed:

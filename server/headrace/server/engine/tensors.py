@@ -25,6 +25,15 @@ def as_bytes(array: npt.NDArray[np.generic]) -> memoryview:
 
 
 Data = bytes | memoryview
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "ailed to allocate", "allocate memory", "out of memory")
+"""What the runtime's exceptions say when memory could not be allocated: they have no type of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of the runtime or of NumPy says that memory could not be allocated."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 class OutputTensor:

@@ -17,6 +17,7 @@ from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.trial_process import TrialProcess
+from headrace.server.process_memory import Ceiling
 from headrace.server.repository.files import Stamp, digest, model_files, stamp
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel
@@ -45,14 +46,20 @@ class LoadingEngine(Protocol):
 class Loader:
     """`load` blocks and may be called by several threads; models are tried one at a time. `close` ends the trial.
 
-    `seconds` is how long a trial may take.
+    `ceiling` is lifted while the engine loads, and `seconds` is how long a trial may take.
     """
 
     def __init__(
-        self, engine: LoadingEngine, compilation: Compilation, seconds: float, cache: Cache | None = None
+        self,
+        engine: LoadingEngine,
+        compilation: Compilation,
+        ceiling: Ceiling,
+        seconds: float,
+        cache: Cache | None = None,
     ) -> None:
         self._engine = engine
         self._compilation = compilation
+        self._ceiling = ceiling
         self._seconds = seconds
         self._cache = cache
         self._turn = threading.Lock()
@@ -92,9 +99,10 @@ class Loader:
         tried = perf_counter()
         if more and not known:
             self._spare = self._start(model)
-        spec = self._engine.load(
-            model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
-        )
+        with self._ceiling.lifted():
+            spec = self._engine.load(
+                model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
+            )
         if not _unchanged(files, before):
             self._engine.unload(spec)
             raise _changed(model)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol
 
+from headrace.server.core.accounts import Accounts
 from headrace.server.core.calls import Call
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
-from headrace.server.core.quotas import MessageCharge, Quota
+from headrace.server.core.quotas import MessageCharge
 from headrace.server.core.state import DefinedCall, Stream
-from headrace.wire.errors import HeadraceError, Internal
+from headrace.wire.errors import HeadraceError
 from headrace.wire.tensors import Buffer
 
 P = ParamSpec("P")
@@ -28,7 +29,7 @@ class Commands(Protocol):
     def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None: ...
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None: ...
     def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None: ...
-    def charge(self, nbytes: int) -> MessageCharge: ...
+    def charge(self, stream: Stream, nbytes: int) -> MessageCharge: ...
     def infer(
         self,
         stream: Stream,
@@ -99,9 +100,7 @@ class View(Protocol):
     @property
     def models(self) -> Models: ...
     @property
-    def keep(self) -> Quota: ...
-    @property
-    def queue(self) -> Quota: ...
+    def accounts(self) -> Accounts: ...
     @property
     def draining(self) -> bool: ...
     @property
@@ -118,7 +117,7 @@ class Streams(Protocol):
         """Open a stream of `owner`, the peer of the call: turns go round peers first. See `Core.open_stream`."""
 
     def now(self) -> float: ...
-    def incident(self, error: BaseException) -> Internal:
+    def incident(self, error: BaseException) -> HeadraceError:
         """Log an unexpected error. Returns the error to send to the client instead."""
 
 

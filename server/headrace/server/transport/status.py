@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 import grpc
 
-from headrace.wire.errors import HeadraceError, Internal
+from headrace.wire.errors import HeadraceError
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Incident = Callable[[BaseException], Internal]
+Incident = Callable[[BaseException], HeadraceError]
 """Logs an unexpected error, and returns what the client is told instead."""
 
 

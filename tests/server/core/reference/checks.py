@@ -12,6 +12,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState, TicketState
+from tests.server.core.reference.accounts import ACCOUNTS
 from tests.server.core.reference.expected import ExpectedEvent, ExpectedStream, ExpectedTicket
 from tests.server.core.reference.model import ReferenceModel
 from tests.server.core.reference.state import ExpectedState
@@ -91,13 +92,19 @@ def check_held(core: Core, state: ExpectedState) -> None:
         assert real.in_flight == stream.in_flight <= stream.window
         assert set(real.tickets) == {ticket.tag for ticket in stream.tickets if ticket.live}
         assert real.unsent_bytes == stream.unsent_bytes
-        assert real.keep.used == stream.kept_bytes <= state.limits.keep_bytes
+        for account in ACCOUNTS:
+            assert getattr(real.shares, account).used == state.accounts.share(account, stream)
+        assert real.keep.used <= state.limits.keep_bytes
         assert [each.tag for each in real.infers] == [ticket.tag for ticket in stream.infers]
         assert [each.tag for each in real.turns] == ([] if stream.ended else [e.tag for e in stream.turns])
-        assert stream.ended or real.may_read == (len(stream.outbox) < 2 * stream.window)
+        most = 16 if state.accounts.exceeds("tickets", stream) else 2 * stream.window
+        assert stream.ended or real.may_read == (len(stream.outbox) < min(most, 2 * stream.window))
     assert [*core.streams] == [stream.real for stream in state.streams if not stream.ended]
-    assert core.keep.used == state.kept_bytes <= state.limits.keep_bytes_total
-    assert core.queue.used == state.charged_bytes <= state.limits.queue_bytes
+    for account in ACCOUNTS:
+        assert getattr(core.accounts, account).used == state.accounts.used(account)
+    assert core.accounts.memory.used == state.accounts.all_used
+    assert core.accounts.keep.used <= state.limits.keep_bytes_total
+    assert core.accounts.queue.used <= state.limits.queue_bytes
     for spec in state.specs:
         _check_slots(core, state, spec)
 
@@ -174,7 +181,7 @@ def _check_ticket(ticket: ExpectedTicket) -> None:
 
 def check_nothing_left(core: Core, decision: Decision, state: ExpectedState) -> None:
     """Every client has gone and every run has ended."""
-    assert core.keep.used == core.queue.used == 0
+    assert core.accounts.memory.used == 0
     assert not core.streams
     for stream in state.streams:
         assert not stream.real.tickets

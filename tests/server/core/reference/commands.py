@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import MAX_RANK
+from tests.server.core.reference.accounts import TICKET_BYTES
 from tests.server.core.reference.ends import Ends
 from tests.server.core.reference.expected import (
     ExpectedCharge,
@@ -32,7 +33,7 @@ class Commands:
         self._max_calls = max_calls
         self._numbers = itertools.count()
         self._call_bytes: dict[tuple[int, int], int] = {}
-        """By stream and number."""
+        """The sizes of descriptions, by stream and number."""
 
     def open(self, stream: ExpectedStream, ordered: bool, max_message_bytes: int) -> None:
         if stream.opened or 0 < max_message_bytes < MIN_MAX_MESSAGE_BYTES:
@@ -51,8 +52,15 @@ class Commands:
         elif (number not in stream.calls and len(stream.calls) == self._max_calls) or others + nbytes > MAX_CALL_BYTES:
             self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
         else:
-            stream.calls[number] = call
-            self._call_bytes[id(stream), number] = nbytes
+            before = stream.definitions.pop(number, None)
+            charged = nbytes + call.call.memory_bytes
+            if self._state.accounts.fits("definitions", stream, charged):
+                stream.calls[number], stream.definitions[number] = call, charged
+                self._call_bytes[id(stream), number] = nbytes
+                return
+            if before is not None:
+                stream.definitions[number] = before
+            self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
 
     def reject(self, stream: ExpectedStream, *words: str, code: str = "INVALID_ARGUMENT") -> None:
         stream.opened = True
@@ -126,8 +134,9 @@ class Commands:
     def _refused(self, stream: ExpectedStream, tag: int, *, infer: bool, charge: ExpectedCharge | None) -> bool:
         state = self._state
         full = stream.in_flight >= stream.window
-        more = charge.nbytes if charge is not None and not any(each is charge for each in state.charges) else 0
-        over_budget = more > 0 and state.charged_bytes + more > state.limits.queue_bytes
+        more = charge.nbytes if charge is not None and not state.is_charged(charge) else None
+        over_budget = more is not None and not state.accounts.fits("queue", stream, more)
+        over_budget = over_budget or not state.accounts.fits("tickets", stream, TICKET_BYTES)
         if stream.ended:
             return True
         if tag == 0 or stream.live(tag):

@@ -57,8 +57,8 @@ class Comparison:
         self.reference.commands.reject(stream, error.message, code=error.code.name)
         self.compare()
 
-    def charge(self, nbytes: int) -> Charge:
-        return ExpectedCharge(nbytes), self.core.charge(nbytes)
+    def charge(self, stream: ExpectedStream, nbytes: int) -> Charge:
+        return ExpectedCharge(nbytes), self.core.charge(stream.real, nbytes)
 
     def infer(
         self,

@@ -45,6 +45,7 @@ CROWD_KINDS = ("many", "many", "reference to many", "pairs", "reference to pairs
 KEEP_BYTES = (3000, 6000, 400_000, 400_000)
 KEEP_BYTES_TOTAL = (4000, 9000, 1_000_000, 1_000_000)
 QUEUE_BYTES = (100, 1000, 10_000)
+MEMORY = (12_000, 40_000, 40_000, 1 << 30, 1 << 30)
 UNSENT_BYTES = (0, 40, 1000, 1 << 30)
 TIMEOUTS = (0.0, 0.0, 0.0, 0.0, 0.0, 1 / 64, 0.25, 0.5, 1.0, 2.0)
 PRIORITIES = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 5, 9, 9, 10)

@@ -126,6 +126,8 @@ class Ends:
             self.fail(ticket, "INVALID_ARGUMENT")
         elif nbytes > self.max_output_bytes(ticket.stream):
             self.fail(ticket, "RESOURCE_EXHAUSTED", words=("keep it and fetch slices",), retryable=False)
+        elif not self._state.accounts.may_send(ticket.stream, nbytes):
+            self.fail(ticket, "RESOURCE_EXHAUSTED", words=(f"{nbytes} bytes of output",), retryable=True)
         else:
             ticket.nbytes = nbytes
             self.finish(ticket, "DONE", ExpectedEvent("fetched", ticket.tag))

@@ -9,6 +9,7 @@ from tests.server.core.model_specs import FakeTensor
 from tests.server.core.reference.ends import Ends
 from tests.server.core.reference.expected import MIN_CHARGE_BYTES, ExpectedEvent, ExpectedTicket
 from tests.server.core.reference.schedule import Schedule
+from tests.server.core.reference.shapes import static_bytes
 from tests.server.core.reference.state import ExpectedState
 from tests.server.core.reference.turns import Turns
 from tests.server.core.reference.waits import HasFailed
@@ -46,9 +47,10 @@ class Execution:
             if direct or not spec.direct
         }
         assert all(id(run.spec) in orders for run in starts), f"some of {starts} are direct, and must wait"
-        reserved = {id(stream): stream.kept_bytes for stream in state.streams}
+        reserved = {id(stream): 0 for stream in state.streams}
         for ticket, _, _ in ahead:
             reserved[id(ticket.stream)] += sum(max(MIN_CHARGE_BYTES, each.static_bytes) for each in ticket.outputs)
+        used = state.accounts.all_used
         while ahead or any(orders.values()):
             turns = [order[0] for order in orders.values() if order]
             failed = [ticket for ticket in turns if has_failed(ticket)]
@@ -59,7 +61,8 @@ class Execution:
             else:
                 assert failed, f"{ahead[0]} started, and it was the turn of {turns}"
                 ticket = next((ticket for ticket in failed if ticket in same_model), failed[0])
-                self._fail_for_quota(ticket, reserved)
+                freed = used - state.accounts.all_used
+                self._fail_for_quota(ticket, reserved, max(0, freed))
             assert ticket.call is not None
             orders[id(ticket.call.spec)].remove(ticket)
 
@@ -90,20 +93,27 @@ class Execution:
         state, stream = self._state, ticket.stream
         state.tick()
         charged = {output: stream.charge_of(output) for output in ticket.outputs}
-        free = min(state.limits.keep_bytes - stream.kept_bytes, state.limits.keep_bytes_total - state.kept_bytes)
+        used, left = state.accounts.share("keep", stream), state.accounts.left("keep")
+        unsent_fits = state.accounts.may_send(stream, sum(tensor.nbytes for tensor in sent))
         ticket.run = None
         if ticket.end is None:
-            nbytes = sum(tensor.nbytes for tensor in sent)
             computed = zip(ticket.kept_positions, kept, strict=not error)
             arrived = [(ticket.outputs[position], tensor) for position, tensor in computed]
             arrived = [(output, tensor) for output, tensor in arrived if stream.is_held(output)]
-            more = sum(max(0, max(MIN_CHARGE_BYTES, tensor.nbytes) - charged[each]) for each, tensor in arrived)
+            more = [max(0, max(MIN_CHARGE_BYTES, tensor.nbytes) - charged[each]) for each, tensor in arrived]
+            kept_fit = True
+            for nbytes in filter(None, more):
+                used, left = used + nbytes, left - nbytes
+                kept_fit = kept_fit and used <= state.limits.keep_bytes and left >= 0
+            nbytes = sum(tensor.nbytes for tensor in sent)
             if error is not None:
                 self._ends.fail(ticket, error)
             elif nbytes > self._ends.max_output_bytes(stream):
                 words = ("keep it and fetch slices",)
                 self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=words, retryable=False)
-            elif more > free:
+            elif nbytes and not unsent_fits:
+                self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=(f"{nbytes} bytes of output",), retryable=True)
+            elif not kept_fit:
                 self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
             else:
                 for output, tensor in arrived:
@@ -136,20 +146,37 @@ class Execution:
         assert [*map(id, part.inline)] == [*map(id, ticket.inline)]
         assert [*part.keep] == _held_positions(ticket)
         assert len(run.parts) == 1 or part.rows == ticket.rows > 0
+        sent, accounts = _sent_bytes(ticket), state.accounts
+        left = accounts.limits["unsent"] - accounts.used("unsent")
+        assert not sent or accounts.share("unsent", ticket.stream) + 2 * sent <= left
         self._turns.served(ticket)
         ticket.run, ticket.kept_positions = run, [*part.keep]
         for position, output in enumerate(ticket.outputs):
             output.promised = position in part.keep
 
-    def _fail_for_quota(self, ticket: ExpectedTicket, reserved: dict[int, int]) -> None:
-        """A ticket failed in its turn: what it keeps must not have fitted."""
-        held = [each for each in ticket.outputs if ticket.stream.is_held(each)]
+    def _fail_for_quota(self, ticket: ExpectedTicket, reserved: dict[int, int], freed: int) -> None:
+        """A ticket failed in its turn: what it keeps or sends must not have fitted.
+
+        What those that start in the same decision keep, `reserved` by stream, may have been charged before. What those
+        that fail in it have `freed` may have been freed afterwards.
+        """
+        accounts, stream = self._state.accounts, ticket.stream
+        held = [each for each in ticket.outputs if stream.is_held(each)]
         need = sum(max(MIN_CHARGE_BYTES, each.static_bytes) for each in held)
-        of_stream, of_all = reserved[id(ticket.stream)], sum(reserved.values())
-        limits = self._state.limits
-        assert of_stream + need > limits.keep_bytes or of_all + need > limits.keep_bytes_total
+        all_reserved = sum(reserved.values()) + freed
+        mine = all_reserved if stream.single else reserved[id(stream)] + freed
+        keeps = need == 0 or accounts.fits("keep", stream, mine + all_reserved + need)
+        sends = _sent_bytes(ticket) == 0 or accounts.may_send(stream, _sent_bytes(ticket) + all_reserved)
+        assert not (keeps and sends)
         self._turns.served(ticket)
-        self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag),), retryable=True)
+        self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=("bytes",), retryable=True)
+
+
+def _sent_bytes(ticket: ExpectedTicket) -> int:
+    """Bytes of the outputs to send; 0 when a shape is dynamic."""
+    assert ticket.call is not None
+    sizes = [static_bytes(port) for port in ticket.call.outputs]
+    return 0 if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _held_positions(ticket: ExpectedTicket) -> list[int]:

@@ -149,7 +149,15 @@ class ExpectedStream:
     half_closed: bool = False
     draining: bool = False
     ended: bool = False
+    vanished: bool = False
+    """Its client has gone, or the transport has let go of it."""
+    single: bool = False
+    """It is one unary call."""
+    proven: int = 0
+    """The bytes of the largest frame that its client has taken."""
     calls: dict[int, KnownCall] = field(default_factory=dict)
+    definitions: dict[int, int] = field(default_factory=dict)
+    """What each call is charged."""
     tickets: list[ExpectedTicket] = field(default_factory=list)
     turns: list[ExpectedTicket] = field(default_factory=list)
     """Of an ordered stream: Infers whose terminal event has not come yet."""

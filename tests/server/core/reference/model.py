@@ -44,8 +44,9 @@ class ReferenceModel:
 
     def open_stream(self, real: Stream, owner: int, *, unary: bool, window: int) -> ExpectedStream:
         state = self.state
+        single = unary and not window
         window = window or (1 if unary else state.limits.window)
-        stream = ExpectedStream(real, window, unary, owner, draining=state.draining)
+        stream = ExpectedStream(real, window, unary, owner, draining=state.draining, single=single)
         state.streams.append(stream)
         if not unary:
             self._ends.expect(stream, ExpectedEvent("hello", 0))
@@ -59,7 +60,7 @@ class ReferenceModel:
             output.owned = False
 
     def abandon(self, stream: ExpectedStream) -> None:
-        stream.ended = True
+        stream.ended = stream.vanished = True
         stream.changed = False
         for ticket in stream.tickets:
             if ticket.end is None:
@@ -93,6 +94,7 @@ class ReferenceModel:
                     self._ends.let_go(ticket)
 
     def flushed(self, stream: ExpectedStream) -> None:
+        stream.proven = max(stream.proven, sum(event.nbytes for event, _ in stream.taken))
         for _, ticket in stream.taken:
             if ticket is not None:
                 ticket.flushed = True

@@ -13,6 +13,7 @@ from headrace.server.core import state as core_state
 from headrace.server.core.limits import Limits
 from headrace.wire.errors import Internal
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
+from tests.server.core.reference.accounts import PROVEN_BYTES
 from tests.server.core.reference.comparison import Comparison
 from tests.server.core.reference.drawn import CHAINS, MAX_CALLS, MAX_STREAMS, OWNERS, WINDOW, Command, Infer, pick
 from tests.server.core.reference.expected import ExpectedStream
@@ -26,6 +27,7 @@ def bounds(*, eager: bool) -> Iterator[None]:
     """The bounds of a walk. `eager`: tickets wait for others more often than would pay."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core_state, "MAX_CALLS", MAX_CALLS)
+        patch.setattr(core_state, "MIN_PROVEN_BYTES", PROVEN_BYTES)
         if eager:
             patch.setattr(batching, "MIN_PAUSE", 1)
             patch.setattr(batching, "WORTHWHILE", 2)
@@ -39,6 +41,7 @@ class Moves:
     def __init__(
         self,
         *,
+        memory: int,
         keep: int,
         keep_total: int,
         queue: int,
@@ -49,6 +52,7 @@ class Moves:
     ) -> None:
         limits = Limits(
             window=WINDOW,
+            memory=memory,
             queue_bytes=queue,
             unsent_bytes=unsent,
             keep_bytes=keep,
@@ -79,9 +83,10 @@ class Moves:
         """Commands of one message: nothing is decided before the last of them. `ended`: on a stream that has ended."""
         streams = [stream for stream in self.state.streams if stream.ended == ended and not stream.half_closed]
         if streams:
-            charge = self.comparison.charge(nbytes)
+            stream = pick(streams, at)
+            charge = self.comparison.charge(stream, nbytes)
             for command in commands:
-                speak(self.comparison, pick(streams, at), command, charge)
+                speak(self.comparison, stream, command, charge)
 
     def crowd(self, at: int, nbytes: int, kind: str, commands: Sequence[Infer], *, equal: bool) -> None:
         """Streams that are up to date take turns to speak before anything starts, so that many could run together."""
@@ -102,7 +107,8 @@ class Moves:
             if streams:
                 priority, timeout = (command.priority, command.timeout) if hurry else (0, 0.0)
                 spoken = replace(command, kind=kind, defines=True, priority=priority, timeout=timeout)
-                speak(self.comparison, pick(streams, at + place), spoken, self.comparison.charge(10))
+                stream = pick(streams, at + place)
+                speak(self.comparison, stream, spoken, self.comparison.charge(stream, 10))
             self.comparison.decide()
             for run in self.comparison.decision.starts:
                 if run.spec.direct:
@@ -119,7 +125,8 @@ class Moves:
         self.all_end(size)
         self.take_all()
         self.comparison.decide()
-        stream, charge = pick(self.state.streams, at), self.comparison.charge(nbytes)
+        stream = pick(self.state.streams, at)
+        charge = self.comparison.charge(stream, nbytes)
         if stream.ended or stream.half_closed:
             return
         tags: list[int] = []

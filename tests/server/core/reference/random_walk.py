@@ -13,6 +13,7 @@ from tests.server.core.reference.drawn import (
     KINDS,
     MAX_CALLS,
     MAX_PRIORITIES,
+    MEMORY,
     OTHERS,
     OWNERS,
     PAUSES,
@@ -34,6 +35,7 @@ from tests.server.core.reference.moves import Moves
 
 def walk(random: Random, steps: int) -> None:
     moves = Moves(
+        memory=random.choice(MEMORY),
         keep=random.choice(KEEP_BYTES),
         keep_total=random.choice(KEEP_BYTES_TOTAL),
         queue=random.choice(QUEUE_BYTES),

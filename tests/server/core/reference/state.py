@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headrace.server.core.engine_api import Run
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
+from tests.server.core.reference.accounts import ExpectedAccounts
 from tests.server.core.reference.expected import ExpectedCharge, ExpectedStream, ExpectedTicket
 
 
@@ -18,6 +19,7 @@ class ExpectedState:
         self.clock = 0
         """Counts what has happened. What happens at one tick has no order."""
         self.streams: list[ExpectedStream] = []
+        self.accounts = ExpectedAccounts(limits, self.streams)
         self.draining = False
         self.grace_ends: float | None = None
         self.stops: list[Run] = []
@@ -34,22 +36,12 @@ class ExpectedState:
     def tickets(self) -> list[ExpectedTicket]:
         return [ticket for stream in self.streams for ticket in stream.tickets]
 
-    @property
-    def kept_bytes(self) -> int:
-        return sum(stream.kept_bytes for stream in self.streams)
-
-    @property
-    def charges(self) -> list[ExpectedCharge]:
-        """Messages whose input bytes some ticket still needs."""
-        held = [e.charge for e in self.tickets if e.charge is not None and e.needs_input]
-        return [*{id(charge): charge for charge in held}.values()]
-
-    @property
-    def charged_bytes(self) -> int:
-        return sum(charge.nbytes for charge in self.charges)
+    def is_charged(self, charge: ExpectedCharge) -> bool:
+        """Whether some ticket still needs the input bytes of a message."""
+        return any(e.charge is charge and e.needs_input for e in self.tickets)
 
     def backpressured(self, stream: ExpectedStream) -> bool:
-        return stream.unsent_bytes > self.limits.unsent_bytes
+        return stream.unsent_bytes > self.limits.unsent_bytes or self.accounts.exceeds("unsent", stream)
 
     def runs(self, spec: ModelSpec | None = None) -> list[Run]:
         """The runs that occupy slots, of one model or of all, even if their tickets have ended."""

@@ -17,6 +17,7 @@ from tests.server.core.reference.drawn import (
     KINDS,
     MAX_CALLS,
     MAX_PRIORITIES,
+    MEMORY,
     OTHERS,
     OWNERS,
     PAUSES,
@@ -65,6 +66,7 @@ frames = st.lists(st.one_of(infers, infers, infers, fetches, others), min_size=1
 
 class CoreMachine(RuleBasedStateMachine):
     @initialize(
+        memory=st.sampled_from(MEMORY),
         keep=st.sampled_from(KEEP_BYTES),
         keep_total=st.sampled_from(KEEP_BYTES_TOTAL),
         queue=st.sampled_from(QUEUE_BYTES),
@@ -76,6 +78,7 @@ class CoreMachine(RuleBasedStateMachine):
     )
     def begin(
         self,
+        memory: int,
         keep: int,
         keep_total: int,
         queue: int,
@@ -88,6 +91,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.bounds = ExitStack()
         self.bounds.enter_context(bounds(eager=eager))
         self.moves = Moves(
+            memory=memory,
             keep=keep,
             keep_total=keep_total,
             queue=queue,

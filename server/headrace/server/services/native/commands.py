@@ -13,6 +13,9 @@ from headrace.wire.frames import MAX_ITEMS, parse_frame
 from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS
 from headrace.wire.tensors import MAX_RANK
 
+VIEW_BYTES = 200
+"""Memory of the view of a tensor in a message."""
+
 _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
     pb.Command.INFER,
     pb.Command.DEFINE,
@@ -36,7 +39,7 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
     except InvalidArgument as error:
         core.reject(stream, error)
         return
-    charge = core.charge(len(message))
+    charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
     used = named = 0
     for command in commands:
         kind = command.kind

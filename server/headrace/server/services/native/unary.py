@@ -5,12 +5,13 @@ from __future__ import annotations
 from headrace.server.core.calls import Reference
 from headrace.server.core.events import Done
 from headrace.server.core.model_queue import ModelQueue
+from headrace.server.core.quotas import Quota
 from headrace.server.core.specs import Port
 from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
-from headrace.server.services.native.commands import to_call
+from headrace.server.services.native.commands import VIEW_BYTES, to_call
 from headrace.server.services.native.encoder import to_tensor
 from headrace.server.services.single import UNLIMITED_BYTES, run_single
 from headrace.server.version import VERSION
@@ -18,6 +19,7 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
+from headrace.wire.memory import resident_bytes
 
 
 class UnaryRpcs:
@@ -35,7 +37,7 @@ class UnaryRpcs:
 
         def submit(core: Commands, stream: Stream, now: float) -> None:
             core.open(stream, ordered=False, max_message_bytes=UNLIMITED_BYTES)
-            charge = core.charge(len(message))
+            charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
             core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
         return _response(await run_single(self._streams, call, submit))
@@ -53,10 +55,17 @@ class UnaryRpcs:
             draining=view.draining,
             streams=len(view.streams),
             tickets_in_flight=sum(stream.in_flight for stream in view.streams),
-            kept_bytes=view.keep.used,
-            queued_bytes=view.queue.used,
+            kept_bytes=view.accounts.keep.used,
+            queued_bytes=view.accounts.queue.used,
             models=[_status(model) for model in view.models],
+            memory=_account("memory", view.accounts.memory),
+            accounts=[_account(name, quota) for name, quota in view.accounts.by_name()],
+            resident_bytes=resident_bytes(),
         )
+
+
+def _account(name: str, quota: Quota) -> pb.Account:
+    return pb.Account(name=name, used_bytes=max(0, quota.used), limit_bytes=quota.limit)
 
 
 def _response(done: Done) -> bytes:

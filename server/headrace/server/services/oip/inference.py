@@ -68,7 +68,7 @@ def submit(
         tag,
         request.description.defined,
         request.inline,
-        core.charge(nbytes + request.nbytes),
+        core.charge(stream, nbytes + request.nbytes),
         now,
         timeout=timeout,
         priority=options.priority,

@@ -129,7 +129,7 @@ class RequestReader:
         most = self._view.limits.max_message_bytes
         if nbytes > most:
             raise InvalidArgument(f"the inputs in shared memory take {nbytes} bytes; like a message, at most {most}")
-        if nbytes and not self._view.queue.fits(nbytes):
+        if nbytes and not self._view.accounts.queue.fits(nbytes):
             raise ResourceExhausted(
                 f"the inputs in shared memory take {nbytes} bytes, more than is left of the server's quota for inputs"
             )

@@ -1,0 +1,68 @@
+"""The budget of the process: what it is spent on, and what each stream has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from headrace.server.core.limits import Limits
+from headrace.server.core.quotas import Quota, Share
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What a stream has of each account. All unary calls together have those of one stream.
+
+    Of `keep` it is a quota of its own, which the stream was told.
+    """
+
+    queue: Share
+    unsent: Share
+    keep: Quota
+    tickets: Share
+    definitions: Share
+
+
+class Accounts:
+    """The accounts of the budget `memory`, in bytes.
+
+    `queue`: messages whose inputs wait or run. `unsent`: outputs that are not sent, at twice their size (`COPIES`).
+    `keep`: kept outputs. `tickets`: tickets in flight, and events without one. `definitions`: defined calls.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        memory = limits.memory
+        self.memory = Quota(memory)
+        self.queue = Quota(limits.queue_bytes, self.memory)
+        self.unsent = Quota(memory // 2, self.memory)
+        self.keep = Quota(min(limits.keep_bytes_total, memory // 2), self.memory)
+        self.tickets = Quota(memory // 4, self.memory)
+        self.definitions = Quota(memory // 4, self.memory)
+        self.keep_bytes = min(limits.keep_bytes, self.keep.limit)
+        """The quota of a stream for kept outputs."""
+        self._unary = self._shares()
+
+    def shares(self, *, single: bool) -> Shares:
+        """The shares of a new stream. `single`: it is one unary call."""
+        return self._unary if single else self._shares()
+
+    def by_name(self) -> Sequence[tuple[str, Quota]]:
+        """The accounts below `memory`."""
+        return [(each.name, getattr(self, each.name)) for each in fields(Shares)]
+
+    def _shares(self) -> Shares:
+        return Shares(
+            queue=_share(self.queue),
+            unsent=_share(self.unsent),
+            keep=Quota(self.keep_bytes, self.keep),
+            tickets=_share(self.tickets),
+            definitions=_share(self.definitions),
+        )
+
+    def __repr__(self) -> str:
+        used = ", ".join(f"{name} {quota.used}" for name, quota in self.by_name())
+        return f"<Accounts {self.memory.used} of {self.memory.limit} bytes: {used}>"
+
+
+def _share(account: Quota) -> Share:
+    return Share(account.limit, account)
