@@ -144,6 +144,14 @@ def wide(folder: Path) -> Path:
     return _save(folder, "wide", [x], {"small": op.multiply(x, np.float32(2)), "large": large})
 
 
+def ranging(folder: Path) -> Path:
+    """n: i64[] -> y: f32[?], twice 0 to n: the data decide how large the output is."""
+    n = _input("n", [], "i64")
+    numbers = op.range(op.constant(np.int64(0)), n, op.constant(np.int64(1)), "f32")
+    y = op.multiply(numbers, op.constant(np.float32(2)))
+    return _save(folder, "ranging", [n], {"y": y})
+
+
 def narrow(folder: Path) -> Path:
     """large: f32[1024,1024] -> means: f32[1024], the mean of each row."""
     large = _input("large", [1024, 1024])

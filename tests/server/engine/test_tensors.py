@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.server.engine.tensors import OutputTensor, as_bytes
+from headrace.server.engine.tensors import OutputTensor, as_bytes, is_out_of_memory
 from headrace.wire.dtypes import Datatype
 from tests.server.engine.driver import address
 
@@ -90,3 +90,17 @@ def test_scalars_and_empty_tensors(shape: tuple[int, ...]) -> None:
     output = OutputTensor(Datatype.FP32, shape, as_bytes(np.ones(shape, np.float32)))
     assert output.read() == np.ones(shape, np.float32).tobytes()
     assert output.nbytes == 4 * math.prod(shape)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("Exception from infer_request.cpp:246: std::bad_alloc"), True),
+        (RuntimeError("Check 'ptr' failed\nFailed to allocate 1073741824 bytes of memory"), True),
+        (RuntimeError("Check 'axis' failed"), False),
+        (ValueError("bad_alloc"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
