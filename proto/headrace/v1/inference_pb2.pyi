@@ -40,7 +40,7 @@ class _CodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Code.ValueType], 
     CANCELLED: _Code.ValueType  # 1
     """The client cancelled the Infer or Fetch."""
     INVALID_ARGUMENT: _Code.ValueType  # 3
-    """The content is wrong: names, datatypes, shapes, sizes, or numbers that were never defined."""
+    """The content is wrong: names, datatypes, shapes, sizes, or numbers that are not defined."""
     DEADLINE_EXCEEDED: _Code.ValueType  # 4
     """The timeout has passed."""
     NOT_FOUND: _Code.ValueType  # 5
@@ -64,7 +64,7 @@ OK: Code.ValueType  # 0
 CANCELLED: Code.ValueType  # 1
 """The client cancelled the Infer or Fetch."""
 INVALID_ARGUMENT: Code.ValueType  # 3
-"""The content is wrong: names, datatypes, shapes, sizes, or numbers that were never defined."""
+"""The content is wrong: names, datatypes, shapes, sizes, or numbers that are not defined."""
 DEADLINE_EXCEEDED: Code.ValueType  # 4
 """The timeout has passed."""
 NOT_FOUND: Code.ValueType  # 5
@@ -208,7 +208,7 @@ class Command(message.Message):
         ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
         If a call names something that does not exist, the error comes when the call is used. A stream may define at most
         1,024 numbers and 4 MiB of descriptions; a definition beyond that is answered with Failed, tag 0,
-        RESOURCE_EXHAUSTED.
+        RESOURCE_EXHAUSTED, and its number is not defined then.
         """
         FETCH: Command._Kind.ValueType  # 2
         """Send a kept output, or a part of it. Fields: tag (its own), fetch. A Fetch counts toward the window, waits if its
@@ -235,7 +235,7 @@ class Command(message.Message):
     ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
     If a call names something that does not exist, the error comes when the call is used. A stream may define at most
     1,024 numbers and 4 MiB of descriptions; a definition beyond that is answered with Failed, tag 0,
-    RESOURCE_EXHAUSTED.
+    RESOURCE_EXHAUSTED, and its number is not defined then.
     """
     FETCH: Command.Kind.ValueType  # 2
     """Send a kept output, or a part of it. Fields: tag (its own), fetch. A Fetch counts toward the window, waits if its

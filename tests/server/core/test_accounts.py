@@ -229,18 +229,18 @@ class TestDefinitions:
         client.vanish()
         assert definitions.used == 0
 
-    def test_one_that_does_not_fit_is_rejected_and_the_one_before_stays(self) -> None:
+    def test_one_that_does_not_fit_is_rejected_and_the_one_before_is_not_used_instead(self) -> None:
         world = Scenario(limits=Limits(memory=64 << 10))
         client = world.client()
         number = client.define(Call("step", "", (Inline("x", 11, (4,)),), (), False, ()))
-        before = world.core.accounts.definitions.used
         world.core.define(client.stream, number, Call("step", "", (Inline("x", 11, (1,) * 500),), (), False, ()), 500)
         assert client.receives() == ["failed 0 RESOURCE_EXHAUSTED"]
         assert client.errors[0].retryable
         assert "call 1 takes" in client.errors[0].message
-        assert world.core.accounts.definitions.used == before
+        assert world.core.accounts.definitions.used == 0
         client.infer(7)
-        assert world.runs() == [7]
+        assert client.receives() == ["failed 7 INVALID_ARGUMENT"]
+        assert "call 1 is not defined" in client.errors[7].message
 
 
 class TestInputs:

@@ -65,8 +65,10 @@ class TestCallsOfAStream:
         assert client.receives() == ["failed 0 RESOURCE_EXHAUSTED"] * 2
         assert f"with call 2 the descriptions of this stream take {MAX_CALL_BYTES + 1}" in client.errors[0].message
         world.core.define(client.stream, 1, GOOD, 5)
-        world.core.define(client.stream, 3, GOOD, MAX_CALL_BYTES - 15)
+        world.core.define(client.stream, 3, GOOD, MAX_CALL_BYTES - 5)
         assert client.receives() == []
+        assert self.use(world, 2) == ["failed 1 INVALID_ARGUMENT"], "the old call is not what the client asks for"
+        assert "call 2 is not defined" in client.errors[1].message
 
     def test_a_call_cannot_have_the_number_zero(self) -> None:
         world = Scenario()

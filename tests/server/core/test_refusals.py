@@ -165,7 +165,7 @@ class TestBadContent:
         client = world.client()
         world.core.infer(client.stream, 1, 77, [], world.core.charge(client.stream, 0), world.now)
         assert client.receives() == ["failed 1 INVALID_ARGUMENT"]
-        assert "call 77 was never defined" in client.errors[1].message
+        assert "call 77 is not defined" in client.errors[1].message
 
 
 def test_an_unsent_failure_does_not_keep_the_message_in_memory() -> None:

@@ -189,38 +189,40 @@ class Stream:
         self._call_bytes = 0
 
     def define(self, number: int, call: Call, nbytes: int) -> None:
-        """Remember a call whose description has `nbytes` bytes. Raises InvalidArgument or ResourceExhausted."""
+        """Remember a call whose description has `nbytes` bytes. Raises InvalidArgument or ResourceExhausted.
+
+        The number is not defined then, even if it was before: the client wants the new call under it, not the old one.
+        """
         if number == 0:
             raise InvalidArgument("a call cannot be defined under number 0")
-        old = self._calls.get(number)
-        total = self._call_bytes + nbytes - (old.nbytes if old else 0)
-        if old is None and len(self._calls) == MAX_CALLS:
+        share = self.shares.definitions
+        old = self._calls.pop(number, None)
+        if old is not None:
+            self._call_bytes -= old.nbytes
+            share.refund(old.charged)
+        if len(self._calls) == MAX_CALLS:
             raise ResourceExhausted(
                 f"call {number} is one more than the {MAX_CALLS} calls a stream may define; reuse a number",
                 retryable=False,
             )
+        total = self._call_bytes + nbytes
         if total > MAX_CALL_BYTES:
             raise ResourceExhausted(
                 f"with call {number} the descriptions of this stream take {total} bytes; the limit is {MAX_CALL_BYTES}",
                 retryable=False,
             )
-        share = self.shares.definitions
         charged = nbytes + call.memory_bytes
-        if old is not None:
-            share.refund(old.charged)
         if not share.fits(charged):
-            if old is not None:
-                share.charge(old.charged)
             raise ResourceExhausted(f"call {number} takes {charged} bytes of memory; the server has too little left")
         share.charge(charged)
         self._calls[number] = DefinedCall(call, nbytes, charged)
         self._call_bytes = total
 
     def call(self, number: int) -> DefinedCall:
-        """Raises InvalidArgument for a number that was never defined."""
+        """Raises InvalidArgument for a number that is not defined."""
         defined = self._calls.get(number)
         if defined is None:
-            raise InvalidArgument(f"call {number} was never defined on this stream")
+            raise InvalidArgument(f"call {number} is not defined on this stream")
         return defined
 
     @property

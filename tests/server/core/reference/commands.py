@@ -46,20 +46,21 @@ class Commands:
         stream.opened = True
         if stream.ended:
             return
-        others = sum(n for (of, each), n in self._call_bytes.items() if of == id(stream) and each != number)
         if number == 0:
             self.reject(stream, "number 0")
-        elif (number not in stream.calls and len(stream.calls) == self._max_calls) or others + nbytes > MAX_CALL_BYTES:
+            return
+        stream.calls.pop(number, None)
+        stream.definitions.pop(number, None)
+        self._call_bytes.pop((id(stream), number), None)
+        others = sum(n for (of, _), n in self._call_bytes.items() if of == id(stream))
+        if len(stream.calls) == self._max_calls or others + nbytes > MAX_CALL_BYTES:
             self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
+            return
+        charged = nbytes + call.call.memory_bytes
+        if self._state.accounts.fits("definitions", stream, charged):
+            stream.calls[number], stream.definitions[number] = call, charged
+            self._call_bytes[id(stream), number] = nbytes
         else:
-            before = stream.definitions.pop(number, None)
-            charged = nbytes + call.call.memory_bytes
-            if self._state.accounts.fits("definitions", stream, charged):
-                stream.calls[number], stream.definitions[number] = call, charged
-                self._call_bytes[id(stream), number] = nbytes
-                return
-            if before is not None:
-                stream.definitions[number] = before
             self.reject(stream, str(number), code="RESOURCE_EXHAUSTED")
 
     def reject(self, stream: ExpectedStream, *words: str, code: str = "INVALID_ARGUMENT") -> None:
