@@ -21,7 +21,7 @@ from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.tensors import Data, OutputTensor
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
-from headrace.server.services.native.layouts import SHARED_BYTES, Layouts
+from headrace.server.services.native.layouts import Layouts
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.frames import SCAN_FROM, join_frame, parse_frame
@@ -46,7 +46,7 @@ class Desk:
         self.core.models.add(self.engine.load("m", "1", path, Compilation(properties=properties)))
         self.stream = self.core.open_stream()
         self.core.open(self.stream, False, 64 << 20)
-        self.encoder = Encoder(Layouts(Quota(SHARED_BYTES)))
+        self.encoder = Encoder(Layouts(Quota(32 << 20)))
         self.frame()
 
     def receive(self, *commands: pb.Command, tensors: tuple[bytes, ...] = ()) -> bytes:

@@ -1087,7 +1087,8 @@ class ServerStatusResponse(message.Message):
 @typing.final
 class Account(message.Message):
     """Names: `queue`, messages whose inputs wait or run; `unsent`, outputs that clients have not taken, twice as large as
-    they are; `keep`, kept outputs; `tickets`, tickets in flight and events without one; `definitions`, defined calls.
+    they are; `keep`, kept outputs; `tickets`, tickets in flight and events without one; `definitions`, defined calls;
+    `caches`, what makes later messages faster.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import Quota, Share
 
+MAX_CACHE_BYTES = 48 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -27,7 +29,8 @@ class Accounts:
     """The accounts of the budget `memory`, in bytes.
 
     `queue`: messages whose inputs wait or run. `unsent`: outputs that are not sent, at twice their size (`COPIES`).
-    `keep`: kept outputs. `tickets`: tickets in flight, and events without one. `definitions`: defined calls.
+    `keep`: kept outputs. `tickets`: tickets in flight, and events without one. `definitions`: defined calls. `caches`:
+    what makes later messages faster, and is dropped for anything else.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -38,6 +41,7 @@ class Accounts:
         self.keep = Quota(min(limits.keep_bytes_total, memory // 2), self.memory)
         self.tickets = Quota(memory // 4, self.memory)
         self.definitions = Quota(memory // 4, self.memory)
+        self.caches = Quota(min(memory // 8, MAX_CACHE_BYTES), self.memory)
         self.keep_bytes = min(limits.keep_bytes, self.keep.limit)
         """The quota of a stream for kept outputs."""
         self._unary = self._shares()
@@ -48,7 +52,7 @@ class Accounts:
 
     def by_name(self) -> Sequence[tuple[str, Quota]]:
         """The accounts below `memory`."""
-        return [(each.name, getattr(self, each.name)) for each in fields(Shares)]
+        return [(name, getattr(self, name)) for name in (*(each.name for each in fields(Shares)), "caches")]
 
     def _shares(self) -> Shares:
         return Shares(

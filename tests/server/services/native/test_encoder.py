@@ -12,7 +12,7 @@ from headrace.server.core.events import Done
 from headrace.server.core.quotas import Quota
 from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.native.encoder import Encoder
-from headrace.server.services.native.layouts import SHARED_BYTES, Layouts
+from headrace.server.services.native.layouts import Layouts
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from tests.server.core.model_specs import grow
@@ -41,7 +41,7 @@ def done(tag: int, elements: int | None, waiting: float, queued: float, running:
 def test_a_done_is_encoded_as_protobuf_encodes_it(
     expected: Sequence[tuple[int, int | None, float, float, float]],
 ) -> None:
-    message = Encoder(Layouts(Quota(SHARED_BYTES))).encode([done(*each) for each in expected])
+    message = Encoder(Layouts(Quota(32 << 20))).encode([done(*each) for each in expected])
     frame = pb.ServerFrame.FromString(message)
     assert frame.SerializeToString() == message
     layouts = {0: -1}
@@ -65,7 +65,7 @@ def test_a_done_is_encoded_as_protobuf_encodes_it(
 
 
 def test_a_layout_is_sent_once() -> None:
-    encoder = Encoder(Layouts(Quota(SHARED_BYTES)))
+    encoder = Encoder(Layouts(Quota(32 << 20)))
     first, second = (pb.ServerFrame.FromString(encoder.encode([done(tag, 4, 0, 0, 0)])) for tag in (1, 2))
     assert [event.kind for event in first.events] == [pb.Event.LAYOUT, pb.Event.DONE]
     assert [event.kind for event in second.events] == [pb.Event.DONE]

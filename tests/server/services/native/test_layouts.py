@@ -9,7 +9,6 @@ from headrace.server.core.quotas import Quota
 from headrace.server.services.native.layouts import (
     MAX_STREAM_BYTES,
     RESERVED_BYTES,
-    SHARED_BYTES,
     Layouts,
     plan_bytes,
 )
@@ -29,7 +28,7 @@ def use(layouts: Layouts, plan: Plan, size: int) -> int:
 
 
 def test_a_number_is_never_that_of_two_layouts() -> None:
-    layouts, one = Layouts(Quota(SHARED_BYTES)), plan()
+    layouts, one = Layouts(Quota(32 << 20)), plan()
     for size in range(5 * MAX_LAYOUTS):
         number = use(layouts, one, size)
         assert 1 <= number <= MAX_LAYOUTS
@@ -40,7 +39,7 @@ def test_a_number_is_never_that_of_two_layouts() -> None:
 
 
 def test_a_layout_that_is_used_stays() -> None:
-    layouts, one = Layouts(Quota(SHARED_BYTES)), plan()
+    layouts, one = Layouts(Quota(32 << 20)), plan()
     number = use(layouts, one, 1)
     for size in range(2, 5000):
         use(layouts, one, size)
@@ -48,7 +47,7 @@ def test_a_layout_that_is_used_stays() -> None:
 
 
 def test_a_plan_counts_once_and_as_long_as_a_layout_refers_to_it() -> None:
-    layouts, first, second = Layouts(Quota(SHARED_BYTES)), plan(), plan()
+    layouts, first, second = Layouts(Quota(32 << 20)), plan(), plan()
     sizes = []
     for each, size in ((first, 1), (first, 2), (second, 1)):
         before = layouts.nbytes
@@ -78,9 +77,24 @@ def test_all_streams_together_are_bounded() -> None:
     assert shared.used == 0
 
 
+def test_a_stream_remembers_little_while_other_memory_is_short() -> None:
+    memory, one = Quota(1 << 20), plan()
+    layouts = Layouts(Quota(1 << 20, memory))
+    for size in range(100):
+        use(layouts, one, size)
+    assert layouts.nbytes > 2 * RESERVED_BYTES
+    memory.charge(4 << 20)  # what is in use already may be more than fits
+    for size in range(200, 300):
+        number = use(layouts, one, size)
+        assert use(layouts, one, size) == number
+    assert 0 < layouts.nbytes <= RESERVED_BYTES
+    layouts.close()
+    assert memory.used == 4 << 20
+
+
 @pytest.mark.parametrize("rank", [1, 8])
 def test_a_layout_that_is_too_large_is_not_remembered(rank: int) -> None:
-    layouts, one = Layouts(Quota(SHARED_BYTES)), plan()
+    layouts, one = Layouts(Quota(32 << 20)), plan()
     shapes = [(1,) * rank] * 5000
     key = (one, *shapes)
     assert layouts.get(key) is None

@@ -39,7 +39,7 @@ class InferService:
         self.core = Core(limits or Limits())
         self.core.models.add(spec)
         self.dispatcher = Dispatcher(self.core, self.engine)
-        reader, writer = RequestReader(regions, self.core), ResponseWriter()
+        reader, writer = RequestReader(regions, self.core), ResponseWriter(self.core.accounts.caches)
         self._infer = InferRpc(self.dispatcher, reader, writer)
         self._stream = StreamInferRpc(self.dispatcher, reader, writer)
 

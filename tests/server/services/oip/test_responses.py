@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline, bind
 from headrace.server.core.events import Done
+from headrace.server.core.quotas import Quota
 from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.oip.descriptions import PLAIN_OUTPUT, OutputOptions
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
@@ -27,7 +28,7 @@ def done(*values: float) -> Done:
 
 @given(st.text(max_size=200), st.lists(st.floats(width=32, allow_nan=False), max_size=300))
 def test_a_response_has_model_id_and_outputs(request_id: str, values: list[float]) -> None:
-    writer = ResponseWriter()
+    writer = ResponseWriter(Quota(1 << 20))
     for _ in range(2):
         message = writer.write(done(*values), request_id.encode(), ())
         response = pb.ModelInferResponse.FromString(message)
@@ -52,7 +53,7 @@ def test_an_error_in_a_stream_has_message_and_id(request_id: str, message: str) 
 
 
 def test_an_output_can_be_replaced_by_its_classes() -> None:
-    message = ResponseWriter().write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
+    message = ResponseWriter(Quota(1 << 20)).write(done(0.5, 2.5, 1.0), b"", [OutputOptions(2, None)])
     response = pb.ModelInferResponse.FromString(message)
     (output,) = response.outputs
     assert (output.name, output.datatype, list(output.shape)) == ("y", "BYTES", [2])
@@ -60,5 +61,5 @@ def test_an_output_can_be_replaced_by_its_classes() -> None:
 
 
 def test_plain_output_options_change_nothing() -> None:
-    response = pb.ModelInferResponse.FromString(ResponseWriter().write(done(1.0), b"7", [PLAIN_OUTPUT]))
-    assert response == pb.ModelInferResponse.FromString(ResponseWriter().write(done(1.0), b"7", ()))
+    response = pb.ModelInferResponse.FromString(ResponseWriter(Quota(1 << 20)).write(done(1.0), b"7", [PLAIN_OUTPUT]))
+    assert response == pb.ModelInferResponse.FromString(ResponseWriter(Quota(1 << 20)).write(done(1.0), b"7", ()))

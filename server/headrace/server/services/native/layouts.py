@@ -14,8 +14,6 @@ MAX_STREAM_BYTES = 256 << 10
 """The most that a stream remembers."""
 RESERVED_BYTES = 4 << 10
 """What each stream may remember in any case."""
-SHARED_BYTES = 32 << 20
-"""What all streams may remember beyond that."""
 
 LayoutKey: TypeAlias = tuple[Hashable, ...]
 _ENTRY_BYTES, _SHAPE_BYTES, _DIMENSION_BYTES = 300, 64, 36
@@ -25,8 +23,8 @@ _PLAN_BYTES, _PORT_BYTES = 300, 150
 class Layouts:
     """Numbers of layouts from 1 to MAX_LAYOUTS; those that were used least recently are forgotten first.
 
-    A layout that was forgotten is defined again when it is used again, which only costs time. `shared` is a quota of
-    SHARED_BYTES for all streams. Sizes are estimates of what an entry occupies.
+    A layout that was forgotten is defined again when it is used again, which only costs time. `shared` is the quota
+    of all streams for what they remember beyond RESERVED_BYTES each. Sizes are estimates of what an entry occupies.
     """
 
     __slots__ = ("_free", "_numbers", "_plans", "_plans_bytes", "_shared", "_taken", "get")
@@ -61,7 +59,7 @@ class Layouts:
         nbytes = _ENTRY_BYTES + sum([_SHAPE_BYTES + _DIMENSION_BYTES * len(shape) for shape in shapes])
         for forgotten in self._numbers.put(key, number, nbytes):
             self._forgotten(*forgotten)
-        while self.nbytes > MAX_STREAM_BYTES or not self._shared.fits(self._missing_charge()):
+        while self.nbytes > MAX_STREAM_BYTES or not self._fits():
             self._forget_oldest()
         self._settle()
         return number
@@ -94,6 +92,9 @@ class Layouts:
             if not self._plans[plan]:
                 del self._plans[plan]
                 self._plans_bytes -= plan_bytes(plan)
+
+    def _fits(self) -> bool:
+        return self.nbytes <= RESERVED_BYTES or self._shared.fits(self._missing_charge())
 
     def _missing_charge(self) -> int:
         """Bytes that are not charged to `shared` yet; negative if too many are."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from headrace.server.core.quotas import Quota
 from headrace.server.services.api import StreamHandle, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.native.commands import apply_commands
 from headrace.server.services.native.encoder import Encoder
-from headrace.server.services.native.layouts import SHARED_BYTES, Layouts
+from headrace.server.services.native.layouts import Layouts
 from headrace.server.services.reader import reader_task
 
 
 class StreamRpc:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._layout_quota = Quota(SHARED_BYTES)
+        self._layout_quota = streams.view.accounts.caches
 
     async def stream(self, call: Call) -> None:
         """Handle a call: write until the stream has ended, while `_read` reads in a task of its own."""

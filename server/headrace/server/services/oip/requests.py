@@ -8,18 +8,15 @@ from dataclasses import dataclass, replace
 from headrace.server.core.admission import wrong_size
 from headrace.server.core.calls import Plan
 from headrace.server.services.api import View
+from headrace.server.services.oip.description_cache import DescriptionCache
 from headrace.server.services.oip.descriptions import Description, MemoryRange, OutputOptions, parse_description
 from headrace.server.services.oip.messages import RequestParts
 from headrace.server.services.oip.options import NO_OPTIONS, Options, read_options
 from headrace.server.services.oip.region_registry import SHARED_MEMORY_DISABLED, RegionRegistry
 from headrace.server.services.oip.typed_contents import contents_to_bytes
 from headrace.wire.errors import InvalidArgument, PermissionDenied, ResourceExhausted
-from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 
-MAX_CACHED_DESCRIPTIONS = 1024
-MAX_CACHED_BYTES = 8 << 20
-"""The memory for cached descriptions."""
 MAX_CACHED_DESCRIPTION_BYTES = 16 << 10
 """Larger descriptions are not cached."""
 
@@ -48,7 +45,7 @@ class RequestReader:
     def __init__(self, regions: RegionRegistry | None, view: View) -> None:
         self._regions = regions
         self._view = view
-        self._descriptions: LruCache[bytes, Description] = LruCache(MAX_CACHED_DESCRIPTIONS, MAX_CACHED_BYTES)
+        self._descriptions: DescriptionCache[bytes, Description] = DescriptionCache(view.accounts.caches)
 
     def read(self, parts: RequestParts) -> Request:
         """Decode a request and acquire the regions of its outputs. Raises HeadraceError."""

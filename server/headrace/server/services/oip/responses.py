@@ -13,19 +13,17 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.events import Done
+from headrace.server.core.quotas import Quota
 from headrace.server.core.specs import Port
 from headrace.server.services.oip.classification import Classifier
+from headrace.server.services.oip.description_cache import DescriptionCache
 from headrace.server.services.oip.descriptions import MemoryRange, OutputOptions
 from headrace.server.services.oip.region import Region
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, quote
-from headrace.wire.lru import LruCache
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
-MAX_CACHED_DESCRIPTIONS = 1024
-MAX_CACHED_BYTES = 8 << 20
-"""The memory for cached descriptions."""
 _BASE_BYTES, _PORT_BYTES, _DIMENSION_BYTES = 600, 200, 36
 _ID, _RAW, _RESPONSE = b"\x1a", b"\x32", b"\x12"
 _FINAL = pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=True)})
@@ -36,8 +34,8 @@ FINAL = _FINAL.SerializeToString()
 class ResponseWriter:
     """Encodes responses, and caches their descriptions."""
 
-    def __init__(self) -> None:
-        self._descriptions: LruCache[Hashable, bytes] = LruCache(MAX_CACHED_DESCRIPTIONS, MAX_CACHED_BYTES)
+    def __init__(self, caches: Quota) -> None:
+        self._descriptions: DescriptionCache[Hashable, bytes] = DescriptionCache(caches)
 
     def write(self, done: Done, request_id: bytes, outputs: Sequence[OutputOptions]) -> bytes:
         """Encode a response, and write outputs to shared memory. Raises the error to send to the client instead."""

@@ -48,7 +48,7 @@ def open_inference_service(
 
     `regions` is None if shared memory is not allowed. `ready` says whether the server wants work.
     """
-    requests, responses = RequestReader(regions, streams.view), ResponseWriter()
+    requests, responses = RequestReader(regions, streams.view), ResponseWriter(streams.view.accounts.caches)
     handlers = _handlers(streams, control, regions, ready, rpcs.gate)
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     methods: dict[str, Rpc] = {}
