@@ -1,17 +1,14 @@
-"""How much memory the process may have, and a ceiling: beyond it the runtime fails, and the kernel need not act."""
+"""How much memory the process may have, how much it has, and a ceiling beyond which allocations fail."""
 
 from __future__ import annotations
 
 import os
-import re
 import resource
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-MIN_SPARE_BYTES = 512 << 20
-"""Memory that the process may map beside the budget, at least: for threads, and for what the runtime computes with."""
+from headrace.wire.memory import PAGE_BYTES
+
 _NO_LIMIT = 1 << 60
 """A cgroup of version 1 without a limit has one near 2^63."""
 
@@ -45,53 +42,19 @@ def _cgroup_limits(root: Path) -> list[int]:
     return limits
 
 
-class Ceiling:
-    """Of what the process may map: what models have taken, the budget, and half as much again or MIN_SPARE_BYTES.
-
-    Beyond that an allocation fails. The runtime raises then, and the request that needs so much fails; without a
-    ceiling the kernel would end the process when the memory is written to.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self._budget = budget
-        self._lock = threading.Lock()
-        self._active = False
-        self._lifted = 0
-
-    def apply(self) -> None:
-        """The models have been loaded: what the process has mapped so far is theirs."""
-        with self._lock:
-            self._active = True
-            self._set()
-
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """While a model is loaded, by any thread, the process may map whatever it needs."""
-        with self._lock:
-            self._lifted += 1
-            if self._active:
-                _set_limit(resource.RLIM_INFINITY)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._lifted -= 1
-                self._set()
-
-    def _set(self) -> None:
-        mapped = re.search(r"VmData:\s+(\d+) kB", _read(Path("/proc/self/status")))
-        if self._active and not self._lifted and mapped is not None:
-            _set_limit((int(mapped[1]) << 10) + self._budget + max(self._budget // 2, MIN_SPARE_BYTES))
-
-    def __repr__(self) -> str:
-        return f"<Ceiling for a budget of {self._budget} bytes>"
+def mapped_bytes() -> int:
+    """What RLIMIT_DATA counts: the private memory that the process may write to. 0 on a system that does not tell."""
+    pages = _read(Path("/proc/self/statm")).split()
+    return int(pages[5]) * PAGE_BYTES if pages else 0
 
 
-def _set_limit(nbytes: int) -> None:
+def set_ceiling(nbytes: int | None) -> None:
+    """Let allocations fail that would map more than this many bytes; None for no such bound."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY and not 0 <= nbytes <= hard:
-        nbytes = hard
-    resource.setrlimit(resource.RLIMIT_DATA, (nbytes, hard))
+    limit = resource.RLIM_INFINITY if nbytes is None else nbytes
+    if hard != resource.RLIM_INFINITY and not 0 <= limit <= hard:
+        limit = hard
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _read(file: Path) -> str:

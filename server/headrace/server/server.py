@@ -18,7 +18,8 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
-from headrace.server.process_memory import Ceiling
+from headrace.server.memory_guard import MemoryGuard
+from headrace.server.process_memory import available_bytes
 from headrace.server.repository.named import NamedModel, NamedModelError, named_models
 from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
@@ -27,6 +28,7 @@ from headrace.server.telemetry.logging import start_logging
 from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.addresses import CannotListenError
 from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
+from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import keep_freed_memory
 
@@ -59,8 +61,8 @@ def run(models: Sequence[str], settings: Settings) -> int:
     except OSError as error:
         errors.write(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
-    ceiling = Ceiling(core.limits.memory)
-    loader = Loader(engine, compilation, ceiling, settings.load_timeout, cache)
+    guard = MemoryGuard(core.limits.memory, available_bytes())
+    loader = Loader(engine, compilation, guard.loading, settings.load_timeout, cache)
     try:
         named = named_models(models)
         for number, model in enumerate(named, 1):
@@ -74,7 +76,7 @@ def run(models: Sequence[str], settings: Settings) -> int:
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, named, loader, ceiling, signals, errors))
+            result = runner.run(_serve(core, engine, settings, selector, named, loader, guard, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -105,16 +107,18 @@ async def _serve(
     selector: PollingSelector,
     models: Sequence[NamedModel],
     loader: Loader,
-    ceiling: Ceiling,
+    guard: MemoryGuard,
     signals: Signals,
     errors: Output,
 ) -> _Result:
     application = Application(core, engine, models, loader.load, settings)
     dispatcher = application.dispatcher
     selector.watcher = dispatcher
+    receiving = Receiving()
     transport = grpc_server(
         application.services,
         dispatcher.incident,
+        receiving,
         calls=application.max_calls,
         max_message_bytes=settings.max_message_bytes,
         compression=settings.compression,
@@ -127,7 +131,7 @@ async def _serve(
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
     _exempt_from_collection()
-    ceiling.apply()
+    guard.start(receiving.end_some)
     memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
     count = len(core.models)
     # Whoever has started the server may not read what it prints.
@@ -135,7 +139,7 @@ async def _serve(
         f"headrace ready on {address} ({count} model{'' if count == 1 else 's'})"
     )
     await received.get()
-    stopping = asyncio.create_task(_stop(application, transport, loader, settings))
+    stopping = asyncio.create_task(_stop(application, transport, receiving, loader, settings))
     second = asyncio.create_task(received.get())
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -143,11 +147,14 @@ async def _serve(
         leave(128 + second.result())
     second.cancel()
     memory.cancel()
+    guard.stop()
     application.close()
     return _Result(0, clean=stopping.result())
 
 
-async def _stop(application: Application, transport: GrpcServer, loader: Loader, settings: Settings) -> bool:
+async def _stop(
+    application: Application, transport: GrpcServer, receiving: Receiving, loader: Loader, settings: Settings
+) -> bool:
     """Report not ready, drain, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
     if settings.drain_delay:
@@ -157,6 +164,7 @@ async def _stop(application: Application, transport: GrpcServer, loader: Loader,
     in_flight = sum(stream.in_flight for stream in streams)
     logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
+    receiving.end_late()
     loader.close()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):

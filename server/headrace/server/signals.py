@@ -31,7 +31,7 @@ class Signals:
     def __init__(self) -> None:
         """To be called on the main thread."""
         self._stop: Callable[[int], None] | None = None
-        self._seconds = 0.0
+        self._stopping = threading.Event()
         self._received, self._sent = socket.socketpair()
         self._sent.setblocking(False)
         for number in _STOPPING:
@@ -43,18 +43,22 @@ class Signals:
     def serve(self, stop: Callable[[int], None], seconds: float) -> None:
         """From now on call `stop` with each signal, and end the process if it is still there `seconds` after the
         first."""
-        self._seconds = seconds
         self._stop = stop
+        if seconds < threading.TIMEOUT_MAX:
+            # Not when the signal comes: memory for a thread may be short then.
+            threading.Thread(target=self._end_late, args=(seconds,), name="end", daemon=True).start()
+
+    def _end_late(self, seconds: float) -> None:
+        self._stopping.wait()
+        time.sleep(seconds)
+        leave(HUNG_EXIT_CODE)
 
     def _watch(self) -> None:
         first = self._next()
         if self._stop is None:
             leave(128 + first)
+        self._stopping.set()
         self._stop(first)
-        if self._seconds < threading.TIMEOUT_MAX:
-            late = threading.Timer(self._seconds, leave, (HUNG_EXIT_CODE,))
-            late.daemon = True
-            late.start()
         second = self._next()
         self._stop(second)
         time.sleep(LAST_SECONDS)
@@ -71,9 +75,11 @@ def leave(code: int) -> NoReturn:
     """End the process at once, whatever its threads are doing."""
     # On another thread: the lock of an output stream may be held by a thread that is stuck writing to a full pipe.
     flushing = threading.Thread(target=_flush, daemon=True)
-    flushing.start()
-    flushing.join(_FLUSH_SECONDS)
-    os._exit(code)
+    try:
+        flushing.start()
+        flushing.join(_FLUSH_SECONDS)
+    finally:  # there may be no memory for a thread
+        os._exit(code)
 
 
 def _flush() -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.loader import Loader
 from headrace.server.loading.trial_process import TrialProcess
-from headrace.server.process_memory import Ceiling
 from headrace.server.repository.files import digest, model_files
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable
@@ -37,7 +37,7 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path | None = None, seconds: float = 60.0) -> None:
         self.trials = 0
         self.engine = OpenVinoEngine()
-        self.loader = Loader(self.engine, F32, Ceiling(1 << 30), seconds, Cache(cache) if cache is not None else None)
+        self.loader = Loader(self.engine, F32, nullcontext, seconds, Cache(cache) if cache is not None else None)
         start = TrialProcess.__init__
 
         def counted(process: TrialProcess) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -17,7 +17,6 @@ from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.trial_process import TrialProcess
-from headrace.server.process_memory import Ceiling
 from headrace.server.repository.files import Stamp, digest, model_files, stamp
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel
@@ -46,20 +45,20 @@ class LoadingEngine(Protocol):
 class Loader:
     """`load` blocks and may be called by several threads; models are tried one at a time. `close` ends the trial.
 
-    `ceiling` is lifted while the engine loads, and `seconds` is how long a trial may take.
+    The engine loads inside `loading()`. `seconds` is how long a trial may take.
     """
 
     def __init__(
         self,
         engine: LoadingEngine,
         compilation: Compilation,
-        ceiling: Ceiling,
+        loading: Callable[[], AbstractContextManager[None]],
         seconds: float,
         cache: Cache | None = None,
     ) -> None:
         self._engine = engine
         self._compilation = compilation
-        self._ceiling = ceiling
+        self._loading = loading
         self._seconds = seconds
         self._cache = cache
         self._turn = threading.Lock()
@@ -99,7 +98,7 @@ class Loader:
         tried = perf_counter()
         if more and not known:
             self._spare = self._start(model)
-        with self._ceiling.lifted():
+        with self._loading():
             spec = self._engine.load(
                 model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
             )

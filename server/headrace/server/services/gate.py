@@ -39,6 +39,10 @@ class Gate:
         self._inside -= 1
         self._check_empty()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
     def close(self) -> None:
         """Admit no more calls. Calls inside the gate run to their end."""
         self._closed.set()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 
 from headrace.server.services.call import Bidirectional, Rpc, Service, Unary
+from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Context, Incident, finish
+from headrace.wire.errors import InvalidArgument
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -33,35 +36,46 @@ class GrpcCall:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
 
 
-def handlers(service: Service, incident: Incident) -> grpc.GenericRpcHandler:
-    """The handlers of a service. `incident` logs an unexpected error and says what the client is told."""
+def handlers(service: Service, incident: Incident, receiving: Receiving) -> grpc.GenericRpcHandler:
+    """The handlers of a service. `incident` logs an unexpected error and says what the client is told.
+
+    To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
+    the message before it calls a handler, and nothing could refuse it or end it meanwhile.
+    """
     return grpc.method_handlers_generic_handler(
-        service.name, {name: _handler(rpc, incident) for name, rpc in service.rpcs.items()}
+        service.name, {name: _handler(rpc, incident, receiving) for name, rpc in service.rpcs.items()}
     )
 
 
-def _handler(rpc: Rpc, incident: Incident) -> Handler:
+def _handler(rpc: Rpc, incident: Incident, receiving: Receiving) -> Handler:
     gate = rpc.gate
-    if isinstance(rpc, Bidirectional):
-        stream = rpc.handler
+    handler: Callable[..., Any] = rpc.handler
+    single = None if isinstance(rpc, Bidirectional) else gate
 
-        async def serve(_requests: object, context: Context) -> None:
-            try:
-                with gate:
-                    await stream(GrpcCall(context))
-            except Exception as error:
-                await finish(context, error, incident)
-
-        return grpc.stream_stream_rpc_method_handler(serve)
-    handler: Callable[[bytes, Any], Any] = rpc.handler
-
-    async def answer(data: bytes, context: Context) -> Any:
+    async def serve(_requests: object, context: Context) -> Any:
+        task: asyncio.Task[object] | None = asyncio.current_task()
+        assert task is not None
+        call = GrpcCall(context)
+        receiving.add(task, context.peer, single)
         try:
             with gate:
-                return await handler(data, GrpcCall(context))
+                if single is None:
+                    return await handler(call)
+                message = await context.read()
+                receiving.remove(task)
+                if message is grpc.aio.EOF:
+                    raise InvalidArgument("the call ended without a request message")
+                return await handler(message, call)
+        except asyncio.CancelledError:
+            ended = receiving.error(task)
+            if ended is None:
+                raise
+            await finish(context, ended, incident)
         except Exception as error:
             await finish(context, error, incident)
+        finally:
+            receiving.remove(task, None)
 
     if isinstance(rpc, Unary):
-        return grpc.unary_unary_rpc_method_handler(answer)
-    return grpc.unary_stream_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(serve)
+    return grpc.stream_stream_rpc_method_handler(serve)

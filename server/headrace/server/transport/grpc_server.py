@@ -10,6 +10,7 @@ import grpc
 from headrace.server.services.call import Service
 from headrace.server.transport.adapter import handlers
 from headrace.server.transport.addresses import CannotListenError, addresses_to_bind
+from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Incident
 
 GrpcServer: TypeAlias = grpc.aio.Server
@@ -28,6 +29,7 @@ PENDING = 8192
 def grpc_server(
     services: Sequence[Service],
     incident: Incident,
+    receiving: Receiving,
     *,
     calls: int,
     max_message_bytes: int,
@@ -35,14 +37,15 @@ def grpc_server(
 ) -> GrpcServer:
     """A server of `services`, whose gates admit `calls` at once, all together.
 
-    It accepts more, so that a gate can refuse them with a message. gRPC itself only refuses a flood.
+    It accepts more, so that a gate can refuse them with a message. gRPC itself only refuses a flood. `receiving` gets
+    to know the calls that may be receiving a message.
     """
     server = grpc.aio.server(
         options=_options(max_message_bytes, calls),
         maximum_concurrent_rpcs=calls + REFUSALS,
         compression=_COMPRESSIONS[compression],
     )
-    server.add_generic_rpc_handlers([handlers(service, incident) for service in services])
+    server.add_generic_rpc_handlers([handlers(service, incident, receiving) for service in services])
     return server
 
 
