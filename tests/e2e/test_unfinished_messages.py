@@ -14,7 +14,7 @@ from tests import models
 from tests.e2e.conftest import Serve
 from tests.e2e.stubs import StubStream
 from tests.e2e.test_slow_readers import MIB, infers
-from tests.e2e.unfinished import Unfinished
+from tests.e2e.unfinished import CHUNK_BYTES, Unfinished
 
 RPCS = {
     "Stream": "/headrace.v1.Inference/Stream",
@@ -54,6 +54,20 @@ def test_the_server_does_not_wait_for_them_to_stop(serve: Serve, tmp_path: Path)
         assert served.stop() == 0
 
 
+def test_they_take_no_place_of_others(serve: Serve, tmp_path: Path) -> None:
+    """A probe that is not answered would have the server restarted."""
+    served = serve(f"am={models.add_multiply(tmp_path)}", "--streams=4")
+    with ExitStack() as stack:
+        for rpc, calls in (("Check", 300), ("Infer", 8)):
+            bad = Unfinished(served.address, RPCS[rpc], calls=calls, claimed=MIB, sent=CHUNK_BYTES)
+            stack.enter_context(bad).wait_until_sent()
+        with grpc.insecure_channel(served.address) as channel:
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RPCS["Check"])
+            assert check(b"", timeout=10) == b"\x08\x01", "SERVING"
+        with StubStream(served.address) as good:
+            infers(good, 10)
+
+
 def test_a_call_without_a_message_is_answered(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"am={models.add_multiply(tmp_path)}")
     with grpc.insecure_channel(served.address) as channel:
@@ -75,6 +89,6 @@ def test_a_call_that_is_refused_need_not_send_its_message(serve: Serve, tmp_path
             yield b""
 
         with pytest.raises(grpc.RpcError) as raised:
-            channel.stream_unary(RPCS["Infer"])(wait())  # type: ignore[arg-type]
+            channel.stream_unary(RPCS["Infer"])(wait())  # type: ignore[arg-type]  # without a serializer
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         never.set()

@@ -125,8 +125,8 @@ class MemoryGuard:
     def _raise_ceiling(self) -> None:
         """Let the ceiling follow what is in use: a single allocation may take the budget and what is spare."""
         with self._lock:
-            if self._active and not self._loads:
-                used = mapped_bytes()
+            used = mapped_bytes()
+            if used and self._active and not self._loads:
                 set_ceiling(used + max(RESERVE_BYTES, min(self._budget + self._spare, self._most - used)))
 
     def _excess(self) -> int:

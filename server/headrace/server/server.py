@@ -139,7 +139,7 @@ async def _serve(
         f"headrace ready on {address} ({count} model{'' if count == 1 else 's'})"
     )
     await received.get()
-    stopping = asyncio.create_task(_stop(application, transport, receiving, loader, settings))
+    stopping = asyncio.create_task(_stop(application, transport, loader, settings))
     second = asyncio.create_task(received.get())
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -152,9 +152,7 @@ async def _serve(
     return _Result(0, clean=stopping.result())
 
 
-async def _stop(
-    application: Application, transport: GrpcServer, receiving: Receiving, loader: Loader, settings: Settings
-) -> bool:
+async def _stop(application: Application, transport: GrpcServer, loader: Loader, settings: Settings) -> bool:
     """Report not ready, drain, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
     if settings.drain_delay:
@@ -164,7 +162,6 @@ async def _stop(
     in_flight = sum(stream.in_flight for stream in streams)
     logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
-    receiving.end_late()
     loader.close()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):

@@ -1,4 +1,4 @@
-"""Which calls are ended when memory is short, and when the server stops."""
+"""Which calls are ended when memory is short, and which are not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from headrace.server.services.gate import Gate
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import ResourceExhausted, Unavailable
+from headrace.wire.errors import ResourceExhausted
 
 
 class Calls:
@@ -18,10 +17,10 @@ class Calls:
         self.receiving = Receiving()
         self.tasks: dict[str, asyncio.Task[object]] = {}
 
-    async def arrive(self, name: str, peer: str, gate: Gate | None = None) -> None:
+    async def arrive(self, name: str, peer: str) -> None:
         task: asyncio.Task[object] = asyncio.create_task(asyncio.Event().wait())
         self.tasks[name] = task
-        self.receiving.add(task, lambda: peer, gate)
+        self.receiving.add(task, lambda: peer)
         await asyncio.sleep(0)
 
     async def ended(self) -> set[str]:
@@ -62,17 +61,3 @@ async def test_those_that_have_received_are_not_ended() -> None:
     calls.receiving.remove(calls.tasks["received"])
     assert calls.receiving.end_some() == (0, "")
     assert await calls.ended() == set()
-
-
-async def test_calls_without_their_message_end_when_their_gate_is_closed() -> None:
-    calls = Calls()
-    work, probes = Gate(9, ""), Gate(9, "")
-    await calls.arrive("stream", "ipv4:10.0.0.1:1")
-    await calls.arrive("work", "ipv4:10.0.0.1:1", work)
-    await calls.arrive("probe", "ipv4:10.0.0.1:1", probes)
-    work.close()
-    calls.receiving.end_late()
-    assert await calls.ended() == {"work"}
-    error = calls.receiving.error(calls.tasks["work"])
-    assert isinstance(error, Unavailable)
-    assert error.message == "the server is stopping"

@@ -239,7 +239,7 @@ class Turns(Generic[T]):
                     # Only its oldest Infer may start.
                     oldest: Any = stream.oldest_infer
                     if oldest in line:
-                        return oldest  # type: ignore[no-any-return]
+                        return oldest  # type: ignore[no-any-return]  # the tickets of a queued stream are of its type
                     line.parked = True
                     stream.passed_over[self] = None
                 heappop(order)

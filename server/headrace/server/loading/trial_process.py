@@ -115,7 +115,7 @@ class TrialProcess:
                 if left <= 0:
                     return None
                 for key, _ in selector.select(min(left, 3600)):
-                    pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
+                    pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]  # one of the two
                     data = pipe.read(CHUNK_BYTES)
                     if not data:
                         selector.unregister(pipe)

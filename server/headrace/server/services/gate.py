@@ -27,21 +27,21 @@ class Gate:
         self._empty = asyncio.Event()
         """Set when the gate is closed and the last call has ended."""
 
-    def __enter__(self) -> None:
+    def check(self) -> None:
         """Raises ResourceExhausted when the gate is full, Unavailable when it is closed."""
         if self._closed.is_set():
             raise Unavailable(STOPPING)
         if self._inside >= self._limit:
             raise ResourceExhausted(self._full_message)
+
+    def __enter__(self) -> None:
+        """Raises what `check` raises."""
+        self.check()
         self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         self._inside -= 1
         self._check_empty()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed.is_set()
 
     def close(self) -> None:
         """Admit no more calls. Calls inside the gate run to their end."""

@@ -50,21 +50,24 @@ def handlers(service: Service, incident: Incident, receiving: Receiving) -> grpc
 def _handler(rpc: Rpc, incident: Incident, receiving: Receiving) -> Handler:
     gate = rpc.gate
     handler: Callable[..., Any] = rpc.handler
-    single = None if isinstance(rpc, Bidirectional) else gate
+    single = not isinstance(rpc, Bidirectional)
 
     async def serve(_requests: object, context: Context) -> Any:
         task: asyncio.Task[object] | None = asyncio.current_task()
         assert task is not None
         call = GrpcCall(context)
-        receiving.add(task, context.peer, single)
+        receiving.add(task, context.peer)
         try:
-            with gate:
-                if single is None:
+            if not single:
+                with gate:
                     return await handler(call)
-                message = await context.read()
-                receiving.remove(task)
-                if message is grpc.aio.EOF:
-                    raise InvalidArgument("the call ended without a request message")
+            # A call that is refused need not send its message, and one that never sends it takes no place.
+            gate.check()
+            message = await context.read()
+            receiving.remove(task)
+            if message is grpc.aio.EOF:
+                raise InvalidArgument("the call ended without a request message")
+            with gate:
                 return await handler(message, call)
         except asyncio.CancelledError:
             ended = receiving.error(task)

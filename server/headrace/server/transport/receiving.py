@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from headrace.server.services.gate import STOPPING, Gate
-from headrace.wire.errors import HeadraceError, ResourceExhausted, Unavailable
+from headrace.wire.errors import HeadraceError, ResourceExhausted
 
 _Task: TypeAlias = "asyncio.Task[object]"
 
@@ -16,19 +15,19 @@ _Task: TypeAlias = "asyncio.Task[object]"
 class Receiving:
     """Handlers of calls, oldest first. What is done for each call costs as little as possible."""
 
-    __slots__ = ("_calls", "_errors", "remove")
+    __slots__ = ("_errors", "_peers", "remove")
 
     def __init__(self) -> None:
-        self._calls: dict[_Task, tuple[Callable[[], str], Gate | None]] = {}
-        """For each handler its peer, and the gate that it is in if it reads a single message."""
-        self.remove = self._calls.pop
+        self._peers: dict[_Task, Callable[[], str]] = {}
+        """For each handler the address of its client."""
+        self.remove = self._peers.pop
         """`remove(task)`: it will not read any more. It is the method of the dict itself."""
         self._errors: WeakKeyDictionary[_Task, HeadraceError] = WeakKeyDictionary()
         """Of handlers that were cancelled here, what their calls end with."""
 
-    def add(self, task: _Task, peer: Callable[[], str], gate: Gate | None) -> None:
-        """The handler of a call from `peer()` is about to read: a single message in a gate, or any number."""
-        self._calls[task] = peer, gate
+    def add(self, task: _Task, peer: Callable[[], str]) -> None:
+        """The handler of a call from `peer()` is about to read."""
+        self._peers[task] = peer
 
     def error(self, task: _Task) -> HeadraceError | None:
         """What the call ends with, if its handler was cancelled here rather than because its client has gone."""
@@ -41,26 +40,19 @@ class Receiving:
         nobody has more.
         """
         hosts: dict[str, list[_Task]] = {"": []}
-        for task, (peer, _) in self._calls.items():
+        for task, peer in self._peers.items():
             if task not in self._errors:
                 hosts.setdefault(_host(peer()), []).append(task)
         host, most = max(hosts.items(), key=lambda item: len(item[1]))
         ending = most[len(most) // 2 :]
-        self._end(ending, ResourceExhausted("the server is short of memory for the messages that it receives"))
-        return len(ending), host
-
-    def end_late(self) -> None:
-        """End all calls whose single message has not arrived before their gate was closed: nothing waits for them."""
-        late = [task for task, (_, gate) in self._calls.items() if gate is not None and gate.closed]
-        self._end([task for task in late if task not in self._errors], Unavailable(STOPPING))
-
-    def _end(self, tasks: Iterable[_Task], error: HeadraceError) -> None:
-        for task in tasks:
+        error = ResourceExhausted("the server is short of memory for the messages that it receives")
+        for task in ending:
             self._errors[task] = error
             task.cancel()
+        return len(ending), host
 
     def __repr__(self) -> str:
-        return f"<Receiving: {len(self._calls)} calls>"
+        return f"<Receiving: {len(self._peers)} calls>"
 
 
 def _host(peer: str) -> str:
