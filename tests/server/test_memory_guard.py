@@ -133,6 +133,16 @@ def test_nothing_is_bounded_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPa
     assert process.guard.threshold >= before + 11 * GIB
 
 
+def test_models_that_are_loaded_in_place_of_others_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(monkeypatch)
+    before = process.guard.threshold
+    for _ in range(20):
+        with process.guard.loading():
+            process.mapped += GIB
+        process.mapped -= GIB  # the old one is unloaded
+    assert process.guard.threshold <= before + GIB
+
+
 def test_it_ends_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     process = Process(monkeypatch)
     process.look()

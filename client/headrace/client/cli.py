@@ -166,5 +166,5 @@ def fail(sentence: str, code: int) -> int:
 def main() -> None:
     # gRPC's own log is not for users. What they need to know becomes an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # typed as TextIO
     sys.exit(run(sys.argv[1:]))

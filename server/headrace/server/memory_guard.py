@@ -86,7 +86,9 @@ class MemoryGuard:
         finally:
             with self._lock:
                 self._loads -= 1
-                self._models += max(0, mapped_bytes() - before)
+                after = mapped_bytes()
+                # Models that were unloaded since then are no longer among what is mapped.
+                self._models = min(self._models + max(0, after - before), after)
 
     @property
     def threshold(self) -> int:

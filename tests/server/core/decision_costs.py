@@ -71,7 +71,7 @@ class Situation:
     def turn(self) -> None:
         """A run ends, its clients ask again, and the next run starts."""
         world = self._world
-        tags = [part.tag for part in self._run.parts]  # type: ignore[attr-defined]
+        tags = [part.tag for part in self._run.parts]  # type: ignore[attr-defined]  # tickets
         world.end(tags[0])
         for tag in tags:
             at = self._of.pop(tag)
@@ -80,7 +80,7 @@ class Situation:
             world.core.flushed(stream)
             self._ask(at)
         (self._run,) = world.core.decide(world.now).starts
-        world.running = {part.tag: self._run for part in self._run.parts}  # type: ignore[attr-defined]
+        world.running = {part.tag: self._run for part in self._run.parts}  # type: ignore[attr-defined]  # tickets
 
 
 def seconds_per_turn(streams: int, options: Options) -> float:

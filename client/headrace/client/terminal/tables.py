@@ -82,5 +82,5 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
         justify = "right" if heading.startswith(">") else "left"
-        table.add_column(heading.lstrip(">"), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(heading.lstrip(">"), justify=justify, overflow="fold")  # type: ignore[arg-type]  # inferred as str
     return table
