@@ -15,6 +15,8 @@ from headrace.server.core.specs import MAX_BATCH
 from headrace.server.process_memory import available_bytes
 from headrace.wire.limits import MAX_PRIORITY
 
+MIN_MEMORY = 1 << 20
+"""Of which a quarter is for tickets: 256 of them."""
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
 _DEFAULTS = Limits()
@@ -89,6 +91,12 @@ def check_message_bytes(_type: Any, size: int) -> None:
         raise ValueError(f"gRPC takes messages of at most {MAX_GRPC_MESSAGE_BYTES} bytes, one less than 2GiB")
 
 
+def check_memory(_type: Any, size: int | None) -> None:
+    """Raises ValueError for a budget that admits next to nothing, and for one that no machine has."""
+    if size is not None and not MIN_MEMORY <= size <= MAX_SIZE:
+        raise ValueError(f"a budget has at least {format_size(MIN_MEMORY)} and at most {MAX_SIZE} bytes")
+
+
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 Size = Annotated[
     int,
@@ -143,7 +151,9 @@ class Settings:
     """Highest priority that counts (0 to 9); what clients ask above it is lowered."""
     max_message_bytes: MessageSize = _DEFAULTS.max_message_bytes
     """Largest message accepted."""
-    memory: Annotated[Size | None, Parameter(converter=parse_size, show_default=lambda _: "half")] = None
+    memory: Annotated[
+        int | None, Parameter(converter=parse_size, validator=check_memory, show_default=lambda _: "half")
+    ] = None
     """Memory for messages, outputs and the like, beside models; half of what the process may have unless given."""
     queue_bytes: Size = _DEFAULTS.queue_bytes
     """Input bytes waiting or running, in total."""
