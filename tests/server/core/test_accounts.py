@@ -255,6 +255,17 @@ class TestInputs:
         assert flood.errors[4].retryable
         assert world.runs() == [1, 11, 2, 3]
 
+    def test_a_message_that_is_larger_than_the_budget_is_not_to_be_sent_again(self) -> None:
+        world = Scenario(limits=Limits(memory=64 << 10, queue_bytes=1 << 20))
+        client = world.client()
+        client.infer(1)
+        world.core.infer(client.stream, 2, 1, [bytes(16)], world.core.charge(client.stream, 65 << 10), world.now)
+        world.core.infer(client.stream, 3, 1, [bytes(16)], world.core.charge(client.stream, 64 << 10), world.now)
+        assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED", "failed 3 RESOURCE_EXHAUSTED"]
+        assert "never fits: the server has 65536 for inputs" in client.errors[2].message
+        assert not client.errors[2].retryable
+        assert client.errors[3].retryable
+
     def test_the_quota_of_kept_outputs_is_not_more_than_half_of_the_budget(self) -> None:
         world = Scenario(limits=Limits(memory=64 << 10))
         assert world.core.accounts.keep_bytes == world.core.accounts.keep.limit == 32 << 10

@@ -28,12 +28,16 @@ def tag_error(tag: int) -> HeadraceError:
 
 
 def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> HeadraceError:
-    """Why an Infer is refused. The same one may be admitted later."""
+    """Why an Infer is refused. The same one may be admitted later, unless its message is larger than the budget."""
     if draining:
         return Unavailable("the server is stopping and does not accept new Infers")
     if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
         return too_many_tickets(stream)
-    return ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(stream.shares.queue)}")
+    queue = stream.shares.queue
+    if charge.nbytes > queue.most:
+        never = f"a message that takes {charge.nbytes} bytes never fits: the server has {queue.most} for inputs"
+        return ResourceExhausted(never, retryable=False)
+    return ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(queue)}")
 
 
 def too_many_tickets(stream: Stream) -> HeadraceError:

@@ -23,6 +23,11 @@ class Quota:
         self._above: tuple[Quota, ...] = () if parent is None else (parent, *parent._above)
 
     @property
+    def most(self) -> int:
+        """The bytes that fit while nothing is in use."""
+        return min([each.limit for each in (self, *self._above)])
+
+    @property
     def left(self) -> int:
         """The bytes that fit. Negative when more is in use than may be."""
         return min([each.limit - each.used for each in (self, *self._above)])

@@ -137,7 +137,8 @@ class Commands:
         full = stream.in_flight >= stream.window
         more = charge.nbytes if charge is not None and not state.is_charged(charge) else None
         over_budget = more is not None and not state.accounts.fits("queue", stream, more)
-        over_budget = over_budget or not state.accounts.fits("tickets", stream, TICKET_BYTES)
+        full = full or not state.accounts.fits("tickets", stream, TICKET_BYTES)
+        never = more is not None and more > min(state.limits.queue_bytes, state.limits.memory)
         if stream.ended:
             return True
         if tag == 0 or stream.live(tag):
@@ -145,7 +146,7 @@ class Commands:
         elif infer and state.draining:
             event = ExpectedEvent("failed", tag, frozenset({"UNAVAILABLE"}), retryable=True)
         elif full or over_budget:
-            event = ExpectedEvent("failed", tag, frozenset({"RESOURCE_EXHAUSTED"}), retryable=True)
+            event = ExpectedEvent("failed", tag, frozenset({"RESOURCE_EXHAUSTED"}), retryable=full or not never)
         else:
             return False
         self._ends.expect(stream, event)
