@@ -61,13 +61,13 @@ async def test_scalars_are_served(address: str) -> None:
 
 
 async def test_strings_are_served(address: str) -> None:
-    words = np.array(["water", "", "mühle", b"\x00\xff", "x" * 100_000], object)
-    expected = [b"water", b"", "mühle".encode(), b"\x00\xff", b"x" * 100_000]
+    words = np.array(["water", "", "mühle", b"\x00\xff", "x" * 100_000, b"\0", b"a\0\0"], object)
+    expected = [b"water", b"", "mühle".encode(), b"\x00\xff", b"x" * 100_000, b"\0", b"a\0\0"]
     async with hc.connect(address) as server, server.stream() as stream:
         a = await stream.submit("strings", {"x": words}, keep=["same"])
         outputs = await a
         assert outputs["same"].tolist() == expected
-        assert outputs["ends"].tolist() == [5, 5, 11, 13, 100_013]
+        assert outputs["ends"].tolist() == [5, 5, 11, 13, 100_013, 100_014, 100_017]
         assert (await a.fetch("same", slice=(1, 4))).tolist() == expected[1:4]
         b = await stream.submit("strings", {"x": a.take("same")}, outputs=["same"])
         assert (await b)["same"].tolist() == expected
@@ -75,8 +75,6 @@ async def test_strings_are_served(address: str) -> None:
         assert (await server.infer("strings", {"x": many}))["same"].tolist() == [word.encode() for word in many]
         with pytest.raises(hc.InvalidArgument, match=r"'x' has shape \[0\]"):
             await server.infer("strings", {"x": np.zeros(0, object)})
-        with pytest.raises(hc.InvalidArgument, match=r"'x': element 1 ends in a NUL byte"):
-            await (await stream.submit("strings", {"x": np.array([b"a", b"b\0"], object)}))
         with pytest.raises(hc.InvalidArgument, match="neither str nor bytes"):
             await stream.submit("strings", {"x": np.array([1.5], object)})
         with pytest.raises(hc.InvalidArgument, match="FP32"):

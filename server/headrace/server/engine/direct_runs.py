@@ -8,8 +8,6 @@ this slot, with shapes that the slot has run before (the first run of a new shap
 
 from __future__ import annotations
 
-import openvino as ov
-
 THREAD_HOP_SECONDS = 400e-6
 """A run that takes longer is handed over. Handing over to the runtime's thread and back to an event loop that has other
 work costs 0.1 to 0.7 ms: a chain of runs of 0.16 ms made 1.1 k/s handed over and 3.3 k/s in place."""
@@ -79,15 +77,3 @@ class RunTimes:
                 self.suspects[shapes] -= 1
         elif seconds > MAX_DIRECT_SECONDS:
             self.suspects[shapes] = WATCHED_RUNS
-
-
-def infer_in_place(request: ov.InferRequest) -> None:
-    """`request.infer()` with the tensors that are set, without building the results.
-
-    The Python class adds a check for missing inputs and a dict of the outputs to its base, and nothing here uses them:
-    they cost 2 us, or 5 us in a chain, where each run leaves nothing else in the processor's caches.
-    """
-    try:
-        super(ov.InferRequest, request).infer({}, share_outputs=True, decode_strings=False)
-    except TypeError:  # the signature of the base differs in another version
-        request.infer(share_outputs=True)

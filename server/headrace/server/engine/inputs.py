@@ -72,7 +72,7 @@ class Inputs:
         self._plan = None
         for port, shape, data in inputs_of(part):
             if port.datatype is Datatype.BYTES:
-                self._request.set_input_tensor(port.index, string_input(port.name, data, shape))
+                self._request.set_input_tensor(port.index, string_input(data, shape))
             elif len(data) <= MAX_COPIED_BYTES:
                 self._memory(port, shape)[:] = data  # raises ValueError when the sizes differ
             else:

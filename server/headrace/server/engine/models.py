@@ -23,6 +23,8 @@ from headrace.server.engine.ports import ports_of
 from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.direct import compile_direct, weight_bytes
 from headrace.server.engine.reasons import reason_of
+from headrace.server.engine.strings import prepare_strings
+from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, NotFound, quote
 
 MAX_BATCH_SECONDS = 20e-3
@@ -104,6 +106,8 @@ def compile_model(
     outputs = ports_of(name, "output", model.outputs)
     spec = ModelSpec(name, version, inputs, outputs, bool(model.get_variables()), 1, labels=labels)
     progress("it is compiled")
+    if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
+        prepare_strings()
     try:
         return _compile(core, model, spec, compilation, findings, progress)
     except Exception as error:

@@ -151,7 +151,7 @@ class Outputs:
         if index in self._passed:
             return self._pass(port, part)
         if port.datatype is Datatype.BYTES:
-            strings = string_output(self._scratch[index], _string_bytes(part))
+            strings = string_output(self._scratch[index])
             self._check(index, strings.shape, part)
             return strings
         shape, data = self._whole(port)
@@ -190,11 +190,6 @@ class Outputs:
             and scratch.byte_size <= MAX_COPIED_BYTES
         ):
             self._copied[index] = scratch.data
-
-
-def _string_bytes(part: Part) -> int:
-    """The size of the inputs of strings."""
-    return sum(len(data) for port, _, data in inputs_of(part) if port.datatype is Datatype.BYTES)
 
 
 def _copy(small: _Small) -> OutputTensor:

@@ -11,7 +11,8 @@ from time import perf_counter, thread_time
 
 from headrace.server.core.engine_api import Run, Tensor
 from headrace.server.core.specs import Port
-from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes, infer_in_place
+from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes
+from headrace.server.engine.in_place import infer_in_place
 from headrace.server.engine.inputs import Inputs, Shape
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs

@@ -108,7 +108,7 @@ class SizeRunner:
     ) -> ov.Tensor:
         elements = math.prod(shape)
         if port.datatype is Datatype.BYTES:
-            return string_input(port.name, b"\1\0\0\0a" * elements, shape)
+            return string_input(b"\1\0\0\0a" * elements, shape)
         data = make(port, elements)
         self._inputs.append(data)
         return ov.Tensor(data, shape, self._types[port.index])
