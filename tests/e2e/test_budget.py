@@ -15,12 +15,15 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.e2e.flooding import Peers
 from tests.e2e.serving import Served
 from tests.e2e.stubs import Command, Event, StubStream
-from tests.e2e.test_slow_readers import MIB, Flood, X, define
+from tests.e2e.test_slow_readers import MIB, X, define
 
 PEERS = int(os.environ.get("HEADRACE_PEERS", "10"))
-"""Of each of two kinds. Each has two threads of this process."""
+"""Of each of two kinds."""
+MAX_DURING = 5000
+"""Inferences of the good client after which the peers need not have come to a stand."""
 MEMORY = 512 * MIB
 TRANSPORT_BYTES = 2 * PEERS * 2 * MIB
 """What gRPC may hold of messages that the server has not read: the look-ahead of each stream, and one message."""
@@ -69,30 +72,40 @@ def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serv
         seconds(good, 200)
         alone = np.percentile(seconds(good, 1000), 99)
         before = served.resident_bytes()
-        floods = [Flood(served.address, lazy_first, lazy, most=3) for _ in range(PEERS)]
-        floods += [Flood(served.address, pb.ClientFrame(), writes, most=10_000) for _ in range(PEERS)]
-        for flood in floods:
-            stack.callback(flood.close)
-        peak = 0
-        for _ in range(300):
-            sent = [flood.sent for flood in floods]
-            seconds(good, 50)
+        floods: list[Peers] = []
+        for first, then, most in ((lazy_first, lazy, 3), (pb.ClientFrame(), writes, 10_000)):
+            folder = tmp_path / f"floods-{most}"
+            folder.mkdir()
+            floods.append(Peers(served.address, PEERS, first, then, most, folder))
+            stack.callback(floods[-1].close)
+        peak, sent = 0, [0]
+        during: list[float] = []
+        while len(during) < MAX_DURING:
+            sent, before_that = [count for flood in floods for count in flood.sent()], sent
+            during += seconds(good, 50)
             peak = max(peak, served.resident_bytes() - before)
-            if all(sent) and sent == [flood.sent for flood in floods]:
-                break
-        else:
-            pytest.fail("the floods do not come to a stand")
+            if all(sent) and sent == before_that:
+                break  # until their buffers are full, a good client shares the server with all of them
+        assert all(sent)
         beside = np.percentile(seconds(good, 1000), 99)
         status = status_of(served)
         peak = max(peak, served.resident_bytes() - before)
-        figures = f"p99 {alone * 1e3:.2f} ms alone, {beside * 1e3:.2f} ms beside, peak {peak / MIB:.0f} MiB"
+        figures = ", ".join(
+            [
+                f"p99 {1e3 * alone:.2f} ms alone, {1e3 * beside:.2f} ms beside",
+                f"{1e3 * np.percentile(during, 50):.2f} and at most {1e3 * max(during):.2f} ms meanwhile",
+                f"peak {peak / MIB:.0f} MiB",
+            ]
+        )
         print(figures, used(status))
         assert status.streams == 2 * PEERS + 1
         assert status.memory.limit_bytes == MEMORY
         assert 0 < status.memory.used_bytes == sum(used(status).values()) <= MEMORY
         assert used(status)["unsent"] > 64 * MIB
         assert peak < MEMORY + TRANSPORT_BYTES
-        assert beside < 10 * alone + 0.1  # of a machine that is busy with 400 threads of this test
+        # Not in proportion to the number of peers: in turn with each of them it would wait for 60 ms beside a hundred.
+        assert np.percentile(during, 50) < 0.02
+        assert beside < 1.5 * alone + (0.01 if len(during) < MAX_DURING else 0.1)
     with StubStream(served.address) as other:
         other.send(define("am", "x", "y", outputs=("sum",)))
         for _ in range(100):

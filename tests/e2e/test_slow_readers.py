@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -14,6 +13,7 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.e2e.flooding import Flood
 from tests.e2e.serving import Served
 from tests.e2e.stubs import Command, Event, StubStream
 from tests.e2e.trickle import Trickle
@@ -21,31 +21,6 @@ from tests.e2e.trickle import Trickle
 X = np.ones((1, 16), np.float32)
 INLINE = pb.Inline(datatype=pb.FP32, shape=[1, 16])
 MIB = 1 << 20
-
-
-class Flood:
-    """Writes the same frame again and again and reads nothing. `sent` counts the frames that gRPC has taken."""
-
-    def __init__(self, address: str, first: pb.ClientFrame, then: pb.ClientFrame, most: int) -> None:
-        self.sent = 0
-        self._frames = (first, then, most)
-        self._end = threading.Event()
-        self._channel = grpc.insecure_channel(address)
-        self._replies = InferenceStub(self._channel).Stream(self._write())
-
-    def _write(self) -> Iterator[pb.ClientFrame]:
-        first, then, most = self._frames
-        yield first
-        for self.sent in range(1, most):
-            if self._end.is_set():
-                return
-            yield then
-        self._end.wait()
-
-    def close(self) -> None:
-        self._end.set()
-        self._replies.cancel()
-        self._channel.close()
 
 
 def define(model: str, *inputs: str, outputs: tuple[str, ...]) -> pb.Command:

@@ -92,6 +92,25 @@ class TestUnsent:
         good.vanish()
         assert accounts.memory.used == 0
 
+    def test_clients_whose_buffers_take_one_large_frame_leave_something_for_small_outputs(self) -> None:
+        """The buffers of a transport take a frame before the client reads it, so that it looks as if it did."""
+        world = wide(4 << 20)
+        good = world.client()
+        lazy = [world.client() for _ in range(40)]
+        for number in range(2):
+            for tag, client in enumerate(lazy):
+                client.infer(2 * tag + number, "give", outputs=["d"])
+                while world.starts():
+                    world.end(2 * tag + number, d=128 << 10)
+                if not number:
+                    world.take(client.stream)
+                    world.core.flushed(client.stream)
+        accounts = world.core.accounts
+        assert accounts.unsent.used > accounts.unsent.limit // 2
+        good.infer(1000, "give", outputs=["s"])
+        world.runs()
+        assert good.receives() == ["done 1000"]
+
     def test_the_oldest_infer_fails_where_it_does_not_fit_so_that_nothing_waits_for_others(self) -> None:
         world = wide(64 << 10)
         client = world.client(ordered=True)

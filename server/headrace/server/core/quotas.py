@@ -79,6 +79,11 @@ class Share(Quota):
         account = self._above[0]
         return 2 * (account.used + nbytes) <= account.limit
 
+    def leaves_as_much(self, nbytes: int) -> bool:
+        """Whether the account would have as much left for whoever asks for no more, or has nothing else."""
+        account = self._above[0]
+        return account.used == 0 or account.used + 2 * nbytes <= account.limit
+
     @property
     def is_tight(self) -> bool:
         """Whether the account has less left than is in use: only then can a share of it be `exceeded`."""

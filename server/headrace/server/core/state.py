@@ -291,10 +291,13 @@ class Stream:
         """Whether outputs of this size fit beside those that wait to be sent.
 
         The second half of the account is for clients that read: only what is not larger than a frame that the client
-        has taken before gets into it, or quite small.
+        has taken before gets into it, or quite small. It leaves as much again: a frame may also be taken by the buffers
+        of a client that does not read, and a hundred of those must leave something for small outputs of others.
         """
         share, charge = self.shares.unsent, COPIES * nbytes
-        return share.fits(charge) and (nbytes <= self._proven_bytes or share.is_first_half(charge))
+        if not share.fits(charge):
+            return False
+        return share.is_first_half(charge) or (nbytes <= self._proven_bytes and share.leaves_as_much(charge))
 
     def _charge_unsent(self, nbytes: int) -> None:
         self._unsent_charge += nbytes

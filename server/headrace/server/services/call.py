@@ -23,6 +23,9 @@ class Call(Protocol):
     def write(self) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         """Send a message. Only one write may be pending at a time; raises CancelledError when the client has gone."""
 
+    def turn(self, nbytes: int) -> Awaitable[None] | None:
+        """What to wait for before a message of this size is handled or made, so that many hold up nobody; or None."""
+
     def time_remaining(self) -> float | None:
         """Seconds until the client's deadline, or None without one."""
 

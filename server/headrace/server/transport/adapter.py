@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -11,6 +11,7 @@ import grpc
 from headrace.server.services.call import Bidirectional, Rpc, Service, Unary
 from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Context, Incident, finish
+from headrace.server.transport.turns import LARGE_MESSAGE, Turns
 from headrace.wire.errors import InvalidArgument
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -19,15 +20,19 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class GrpcCall:
     """`services.call.Call` over a context of grpc.aio."""
 
-    __slots__ = ("_context", "peer", "read", "write")
+    __slots__ = ("_context", "_turns", "peer", "read", "write")
     end: object = grpc.aio.EOF
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, turns: Turns) -> None:
         self._context = context
+        self._turns = turns
         # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write
         self.peer: Callable[[], str] = context.peer
+
+    def turn(self, nbytes: int) -> Awaitable[None] | None:
+        return None if nbytes < LARGE_MESSAGE else self._turns.take(self, self.peer)
 
     def time_remaining(self) -> float | None:
         return self._context.time_remaining()
@@ -36,18 +41,18 @@ class GrpcCall:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
 
 
-def handlers(service: Service, incident: Incident, receiving: Receiving) -> grpc.GenericRpcHandler:
+def handlers(service: Service, incident: Incident, receiving: Receiving, turns: Turns) -> grpc.GenericRpcHandler:
     """The handlers of a service. `incident` logs an unexpected error and says what the client is told.
 
     To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
     the message before it calls a handler, and nothing could refuse it or end it meanwhile.
     """
     return grpc.method_handlers_generic_handler(
-        service.name, {name: _handler(rpc, incident, receiving) for name, rpc in service.rpcs.items()}
+        service.name, {name: _handler(rpc, incident, receiving, turns) for name, rpc in service.rpcs.items()}
     )
 
 
-def _handler(rpc: Rpc, incident: Incident, receiving: Receiving) -> Handler:
+def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: Turns) -> Handler:
     gate = rpc.gate
     handler: Callable[..., Any] = rpc.handler
     single = not isinstance(rpc, Bidirectional)
@@ -55,7 +60,7 @@ def _handler(rpc: Rpc, incident: Incident, receiving: Receiving) -> Handler:
     async def serve(_requests: object, context: Context) -> Any:
         task: asyncio.Task[object] | None = asyncio.current_task()
         assert task is not None
-        call = GrpcCall(context)
+        call = GrpcCall(context, turns)
         receiving.add(task, context.peer)
         try:
             if not single:
@@ -64,9 +69,11 @@ def _handler(rpc: Rpc, incident: Incident, receiving: Receiving) -> Handler:
             # A call that is refused need not send its message, and one that never sends it takes no place.
             gate.check()
             message = await context.read()
-            receiving.remove(task)
             if message is grpc.aio.EOF:
                 raise InvalidArgument("the call ended without a request message")
+            if (turn := call.turn(len(message))) is not None:
+                await turn
+            receiving.remove(task)
             with gate:
                 return await handler(message, call)
         except asyncio.CancelledError:

@@ -12,6 +12,7 @@ from headrace.server.transport.adapter import handlers
 from headrace.server.transport.addresses import CannotListenError, addresses_to_bind
 from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Incident
+from headrace.server.transport.turns import Turns
 
 GrpcServer: TypeAlias = grpc.aio.Server
 
@@ -45,7 +46,8 @@ def grpc_server(
         maximum_concurrent_rpcs=calls + REFUSALS,
         compression=_COMPRESSIONS[compression],
     )
-    server.add_generic_rpc_handlers([handlers(service, incident, receiving) for service in services])
+    turns = Turns()
+    server.add_generic_rpc_handlers([handlers(service, incident, receiving, turns) for service in services])
     return server
 
 

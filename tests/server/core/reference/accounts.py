@@ -51,9 +51,12 @@ class ExpectedAccounts:
         return share <= self.left(account)
 
     def may_send(self, stream: ExpectedStream, nbytes: int) -> bool:
-        """Whether outputs fit: into the first half, or being no larger than what the client has taken before."""
-        first_half = 2 * (self.used("unsent") + 2 * nbytes) <= self.limits["unsent"]
-        return self.fits("unsent", stream, 2 * nbytes) and (nbytes <= max(PROVEN_BYTES, stream.proven) or first_half)
+        """Whether outputs fit: into the first half; or no larger than what was taken before, and leaving as much."""
+        used, limit = self.used("unsent"), self.limits["unsent"]
+        first_half = 2 * (used + 2 * nbytes) <= limit
+        leaves_as_much = used == 0 or limit - used - 2 * nbytes >= 2 * nbytes
+        second_half = nbytes <= max(PROVEN_BYTES, stream.proven) and leaves_as_much
+        return self.fits("unsent", stream, 2 * nbytes) and (first_half or second_half)
 
     def exceeds(self, account: str, stream: ExpectedStream) -> bool:
         """Whether a stream has more of an account than is left in it, whatever the others hold."""

@@ -43,6 +43,9 @@ class InMemoryCall:
             await asyncio.get_running_loop().create_future()
         self.written.append(message)
 
+    def turn(self, nbytes: int) -> None:
+        """Nothing to wait for: it is the only call."""
+
     async def wait_written(self, count: int) -> None:
         """Wait until `count` messages were sent to the client."""
         await until(lambda: len(self.written) >= count)

@@ -37,6 +37,10 @@ async def _read(handle: StreamHandle, call: Call, writer: _Writer) -> None:
         if message is end:
             handle.half_close()
             return
+        if (turn := call.turn(len(message))) is not None:
+            await turn
+            if handle.ended:
+                return
         handle.submit(apply_commands, message)
         writer.begin()
 
@@ -51,6 +55,9 @@ class _Writer:
     def __init__(self, handle: StreamHandle, call: Call, encoder: Encoder) -> None:
         self._handle = handle
         self._write = call.write
+        self._turn = call.turn
+        self._nbytes = 0
+        """Of the frame that was written last."""
         self._encoder = encoder
         self._frame: EagerCoroutine | None = None
 
@@ -58,6 +65,8 @@ class _Writer:
         """Write until the stream has ended and the last frame is written, whether the reader or this task began it."""
         handle = self._handle
         while True:
+            if self._frame is None and handle.has_events and (turn := self._turn(self._nbytes)) is not None:
+                await turn
             self.begin()
             if self._frame is not None:
                 await self._frame
@@ -75,5 +84,7 @@ class _Writer:
     def begin(self) -> None:
         """Begin to write the events that are ready, unless a frame is already being written."""
         if self._frame is None and (events := self._handle.take()):
-            self._frame = EagerCoroutine(self._write(self._encoder.encode(events)))
+            message = self._encoder.encode(events)
+            self._nbytes = len(message)
+            self._frame = EagerCoroutine(self._write(message))
             self._handle.handed_off(events)

@@ -93,6 +93,10 @@ class _Session:
                 if message is end:
                     handle.half_close()
                     return
+                if (turn := self._call.turn(len(message))) is not None:
+                    await turn
+                    if handle.ended:
+                        return
                 next_message = EagerCoroutine(read())
                 handle.submit(self._submit, tag, message)
                 if handle.has_events and not (more_arrived or self._writing.locked()):
