@@ -101,7 +101,7 @@ class TestUnsent:
             for tag, client in enumerate(lazy):
                 client.infer(2 * tag + number, "give", outputs=["d"])
                 while world.starts():
-                    world.end(2 * tag + number, d=128 << 10)
+                    world.end(2 * tag + number, d=32 << 10)
                 if not number:
                     world.take(client.stream)
                     world.core.flushed(client.stream)
