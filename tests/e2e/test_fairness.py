@@ -58,7 +58,24 @@ async def calls(address: str) -> AsyncIterator[Ask]:
         yield ask
 
 
-@pytest.mark.parametrize("greedy", [streams, calls])
+@asynccontextmanager
+async def open_inference_streams(address: str) -> AsyncIterator[Ask]:
+    """Streams of the Open Inference Protocol over one connection."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        opened = [GRPCInferenceServiceStub(channel).ModelStreamInfer() for _ in range(GREEDY)]
+
+        async def ask(number: int) -> None:
+            await opened[number].write(REQUEST)
+            response = await opened[number].read()
+            assert isinstance(response, pb.ModelStreamInferResponse)
+            assert not response.error_message
+
+        yield ask
+        for stream in opened:
+            stream.cancel()
+
+
+@pytest.mark.parametrize("greedy", [streams, calls, open_inference_streams])
 async def test_a_client_gains_nothing_by_many_streams(
     serve: Serve, tmp_path: Path, greedy: Callable[[str], AbstractAsyncContextManager[Ask]]
 ) -> None:
