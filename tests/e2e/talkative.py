@@ -21,5 +21,5 @@ async def server_live(_rpcs: MetadataRpcs, _request: oip.ServerLiveRequest) -> o
 
 
 if __name__ == "__main__":
-    MetadataRpcs.server_live = server_live  # type: ignore[method-assign, assignment]
+    MetadataRpcs.server_live = server_live  # type: ignore[method-assign, assignment]  # on purpose
     main()

@@ -22,8 +22,8 @@ from tests.e2e.test_slow_readers import MIB, X, define
 
 PEERS = int(os.environ.get("HEADRACE_PEERS", "10"))
 """Of each of two kinds."""
-MAX_DURING = 5000
-"""Inferences of the good client after which the peers need not have come to a stand."""
+STAND_SECONDS = 90 + 8 * PEERS
+"""When the peers have come to a stand: until then the buffers of their own libraries take answers."""
 MEMORY = 512 * MIB
 TRANSPORT_BYTES = 2 * PEERS * 2 * MIB
 """What gRPC may hold of messages that the server has not read: the look-ahead of each stream, and one message."""
@@ -51,7 +51,7 @@ def used(status: pb.ServerStatusResponse) -> dict[str, int]:
     return {account.name: account.used_bytes for account in status.accounts}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(60 + STAND_SECONDS)
 def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serve, tmp_path: Path) -> None:
     """Half of them ask for outputs of 4 MiB and read nothing, the others write inputs of 256 KiB without end."""
     paths = [f"wide={models.wide(tmp_path)}", f"am={models.add_multiply(tmp_path)}"]
@@ -80,13 +80,15 @@ def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serv
             stack.callback(floods[-1].close)
         peak, sent = 0, [0]
         during: list[float] = []
-        while len(during) < MAX_DURING:
+        end = perf_counter() + STAND_SECONDS
+        while perf_counter() < end:
             sent, before_that = [count for flood in floods for count in flood.sent()], sent
             during += seconds(good, 50)
             peak = max(peak, served.resident_bytes() - before)
             if all(sent) and sent == before_that:
-                break  # until their buffers are full, a good client shares the server with all of them
-        assert all(sent)
+                break
+        else:
+            pytest.fail("the floods do not come to a stand")
         beside = np.percentile(seconds(good, 1000), 99)
         status = status_of(served)
         peak = max(peak, served.resident_bytes() - before)
@@ -103,9 +105,9 @@ def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serv
         assert 0 < status.memory.used_bytes == sum(used(status).values()) <= MEMORY
         assert used(status)["unsent"] > 64 * MIB
         assert peak < MEMORY + TRANSPORT_BYTES
-        # Not in proportion to the number of peers: in turn with each of them it would wait for 60 ms beside a hundred.
+        # While they write, not in proportion to their number: in turn with a hundred it would wait for 60 ms.
         assert np.percentile(during, 50) < 0.02
-        assert beside < 1.5 * alone + (0.01 if len(during) < MAX_DURING else 0.1)
+        assert beside < 1.5 * alone + 0.01
     with StubStream(served.address) as other:
         other.send(define("am", "x", "y", outputs=("sum",)))
         for _ in range(100):

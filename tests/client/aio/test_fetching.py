@@ -43,7 +43,7 @@ async def test_an_output_may_be_fetched_repeatedly(server: ScriptedServer, clien
         with pytest.raises(hc.InvalidArgument, match="31"):
             await ticket.fetch("z", slice=(0, 31))
         with pytest.raises(TypeError):
-            await ticket.fetch("z", slice=(0, "x"))  # type: ignore[arg-type]
+            await ticket.fetch("z", slice=(0, "x"))  # type: ignore[arg-type]  # on purpose
     with pytest.raises(hc.Unavailable):
         await ticket.fetch("z")
 

@@ -266,7 +266,7 @@ def test_a_server_that_breaks_the_contract_ends_the_stream(data: bytes) -> None:
 
 def test_events_of_a_later_contract_are_ignored() -> None:
     stream, _ = opened()
-    assert stream.receive(message(pb.Event(kind=99))) == []  # type: ignore[arg-type]
+    assert stream.receive(message(pb.Event(kind=99))) == []  # type: ignore[arg-type]  # on purpose
     assert stream.error is None
 
 

@@ -71,6 +71,8 @@ def test_threads_do_not_meet() -> None:
 def test_large_strings_are_not_held_by_the_converters() -> None:
     there_and_back([b"x" * 1_000_000] * MANY, (MANY,))
     assert not vars(strings._converters)
+    there_and_back([b""] * 16_000, (16_000,))  # elements take memory, too
+    assert not vars(strings._converters)
 
 
 def test_wrong_lengths_are_refused() -> None:

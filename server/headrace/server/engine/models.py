@@ -106,9 +106,9 @@ def compile_model(
     outputs = ports_of(name, "output", model.outputs)
     spec = ModelSpec(name, version, inputs, outputs, bool(model.get_variables()), 1, labels=labels)
     progress("it is compiled")
-    if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
-        prepare_strings()
     try:
+        if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
+            prepare_strings()
         return _compile(core, model, spec, compilation, findings, progress)
     except Exception as error:
         properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())

@@ -101,7 +101,7 @@ class _Converters(threading.local):
         request.set_input_tensor(0, tensor)
         infer_in_place(request)
         begins, ends, octets = (request.get_output_tensor(index).data for index in range(3))
-        if octets.size > MAX_COPIED_BYTES:
+        if max(octets.size, tensor.byte_size) > MAX_COPIED_BYTES:
             del self._unpacking
         stops, lengths = ends.tolist(), ends - begins
         if stops[-1] != octets.size:

@@ -8,6 +8,9 @@ from typing import Any, Protocol, TypeAlias
 
 from headrace.server.services.gate import Gate
 
+LARGE_REQUEST = 16 << 10
+"""Bytes from which a request of one inference waits for its turn. A smaller one takes 0.1 ms, or 1 ms with strings."""
+
 
 class Call(Protocol):
     """One call of a client. A handler raises errors, and the transport ends the call with their status."""
@@ -23,8 +26,11 @@ class Call(Protocol):
     def write(self) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         """Send a message. Only one write may be pending at a time; raises CancelledError when the client has gone."""
 
-    def turn(self, nbytes: int) -> Awaitable[None] | None:
-        """What to wait for before a message of this size is handled or made, so that many hold up nobody; or None."""
+    def turn(self) -> Awaitable[None] | None:
+        """What to wait for before a large message is handled or written; None if the call may go on at once.
+
+        Large messages take turns, so that many of them do not hold up the small ones of others.
+        """
 
     def time_remaining(self) -> float | None:
         """Seconds until the client's deadline, or None without one."""

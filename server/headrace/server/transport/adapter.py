@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from headrace.server.services.call import Bidirectional, Rpc, Service, Unary
+from headrace.server.services.call import LARGE_REQUEST, Bidirectional, Rpc, Service, Unary
+from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Context, Incident, finish
-from headrace.server.transport.turns import LARGE_MESSAGE, Turns
 from headrace.wire.errors import InvalidArgument
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -23,7 +23,7 @@ class GrpcCall:
     __slots__ = ("_context", "_turns", "peer", "read", "write")
     end: object = grpc.aio.EOF
 
-    def __init__(self, context: Context, turns: Turns) -> None:
+    def __init__(self, context: Context, turns: MessageTurns) -> None:
         self._context = context
         self._turns = turns
         # Bound methods of the context itself: wrappers would cost every message two calls.
@@ -31,8 +31,8 @@ class GrpcCall:
         self.write: Callable[[bytes], Any] = context.write
         self.peer: Callable[[], str] = context.peer
 
-    def turn(self, nbytes: int) -> Awaitable[None] | None:
-        return None if nbytes < LARGE_MESSAGE else self._turns.take(self, self.peer)
+    def turn(self) -> Awaitable[None] | None:
+        return self._turns.take(self, self.peer)
 
     def time_remaining(self) -> float | None:
         return self._context.time_remaining()
@@ -41,7 +41,7 @@ class GrpcCall:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
 
 
-def handlers(service: Service, incident: Incident, receiving: Receiving, turns: Turns) -> grpc.GenericRpcHandler:
+def handlers(service: Service, incident: Incident, receiving: Receiving, turns: MessageTurns) -> grpc.GenericRpcHandler:
     """The handlers of a service. `incident` logs an unexpected error and says what the client is told.
 
     To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
@@ -52,7 +52,7 @@ def handlers(service: Service, incident: Incident, receiving: Receiving, turns: 
     )
 
 
-def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: Turns) -> Handler:
+def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: MessageTurns) -> Handler:
     gate = rpc.gate
     handler: Callable[..., Any] = rpc.handler
     single = not isinstance(rpc, Bidirectional)
@@ -71,10 +71,10 @@ def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: Turns) -
             message = await context.read()
             if message is grpc.aio.EOF:
                 raise InvalidArgument("the call ended without a request message")
-            if (turn := call.turn(len(message))) is not None:
-                await turn
-            receiving.remove(task)
             with gate:
+                if len(message) >= LARGE_REQUEST and (turn := call.turn()) is not None:
+                    await turn
+                receiving.remove(task)
                 return await handler(message, call)
         except asyncio.CancelledError:
             ended = receiving.error(task)

@@ -10,9 +10,9 @@ import grpc
 from headrace.server.services.call import Service
 from headrace.server.transport.adapter import handlers
 from headrace.server.transport.addresses import CannotListenError, addresses_to_bind
+from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
 from headrace.server.transport.status import Incident
-from headrace.server.transport.turns import Turns
 
 GrpcServer: TypeAlias = grpc.aio.Server
 
@@ -46,7 +46,7 @@ def grpc_server(
         maximum_concurrent_rpcs=calls + REFUSALS,
         compression=_COMPRESSIONS[compression],
     )
-    turns = Turns()
+    turns = MessageTurns()
     server.add_generic_rpc_handlers([handlers(service, incident, receiving, turns) for service in services])
     return server
 

@@ -43,7 +43,7 @@ class InMemoryCall:
             await asyncio.get_running_loop().create_future()
         self.written.append(message)
 
-    def turn(self, nbytes: int) -> None:
+    def turn(self) -> None:
         """Nothing to wait for: it is the only call."""
 
     async def wait_written(self, count: int) -> None:

@@ -10,6 +10,9 @@ from headrace.server.services.native.encoder import Encoder
 from headrace.server.services.native.layouts import Layouts
 from headrace.server.services.reader import reader_task
 
+LARGE_FRAME = 512
+"""Bytes from which frames wait for their turn: that many may be 40 commands, and take 0.4 ms."""
+
 
 class StreamRpc:
     def __init__(self, streams: Streams) -> None:
@@ -37,7 +40,7 @@ async def _read(handle: StreamHandle, call: Call, writer: _Writer) -> None:
         if message is end:
             handle.half_close()
             return
-        if (turn := call.turn(len(message))) is not None:
+        if len(message) >= LARGE_FRAME and (turn := call.turn()) is not None:
             await turn
             if handle.ended:
                 return
@@ -56,8 +59,8 @@ class _Writer:
         self._handle = handle
         self._write = call.write
         self._turn = call.turn
-        self._nbytes = 0
-        """Of the frame that was written last."""
+        self._wrote_large = False
+        """Whether the frame that was written last was large: the next one may be, too."""
         self._encoder = encoder
         self._frame: EagerCoroutine | None = None
 
@@ -65,7 +68,7 @@ class _Writer:
         """Write until the stream has ended and the last frame is written, whether the reader or this task began it."""
         handle = self._handle
         while True:
-            if self._frame is None and handle.has_events and (turn := self._turn(self._nbytes)) is not None:
+            if self._wrote_large and self._frame is None and handle.has_events and (turn := self._turn()) is not None:
                 await turn
             self.begin()
             if self._frame is not None:
@@ -85,6 +88,6 @@ class _Writer:
         """Begin to write the events that are ready, unless a frame is already being written."""
         if self._frame is None and (events := self._handle.take()):
             message = self._encoder.encode(events)
-            self._nbytes = len(message)
+            self._wrote_large = len(message) >= LARGE_FRAME
             self._frame = EagerCoroutine(self._write(message))
             self._handle.handed_off(events)

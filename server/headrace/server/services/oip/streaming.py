@@ -11,7 +11,7 @@ from typing import NamedTuple
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
-from headrace.server.services.call import Call
+from headrace.server.services.call import LARGE_REQUEST, Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.oip.descriptions import OutputOptions
 from headrace.server.services.oip.inference import check_sequence, submit
@@ -93,7 +93,7 @@ class _Session:
                 if message is end:
                     handle.half_close()
                     return
-                if (turn := self._call.turn(len(message))) is not None:
+                if len(message) >= LARGE_REQUEST and (turn := self._call.turn()) is not None:
                     await turn
                     if handle.ended:
                         return

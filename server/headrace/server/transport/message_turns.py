@@ -6,11 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-LARGE_MESSAGE = 512
-"""Bytes from which a message waits for its turn. Smaller ones are handled at once: they take little time."""
 
-
-class Turns:
+class MessageTurns:
     """Lets one large message through in each turn of the event loop, and between them what else has arrived.
 
     Without it a hundred clients that write large messages without end had all of them handled before another client's
@@ -52,4 +49,4 @@ class Turns:
         self._current = None
 
     def __repr__(self) -> str:
-        return f"<Turns: {sum(map(len, self._waiting.values()))} messages wait>"
+        return f"<MessageTurns: {sum(map(len, self._waiting.values()))} messages wait>"

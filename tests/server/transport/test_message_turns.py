@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.server.transport.turns import Turns
+from headrace.server.transport.message_turns import MessageTurns
 
 
 class Call:
     """A call that handles large messages, one after the other, and notes when."""
 
-    def __init__(self, turns: Turns, peer: str, handled: list[str]) -> None:
+    def __init__(self, turns: MessageTurns, peer: str, handled: list[str]) -> None:
         self._turns, self._peer, self._handled = turns, peer, handled
 
     async def handle(self, messages: int) -> None:
@@ -32,7 +32,7 @@ async def passes(handled: list[str], stop: asyncio.Event) -> list[int]:
 
 
 async def test_one_message_is_handled_in_a_turn_of_the_loop_however_many_wait() -> None:
-    turns, handled, stop = Turns(), list[str](), asyncio.Event()
+    turns, handled, stop = MessageTurns(), list[str](), asyncio.Event()
     counting = asyncio.create_task(passes(handled, stop))
     calls = [Call(turns, f"peer-{number}", handled) for number in range(100)]
     await asyncio.gather(*(call.handle(3) for call in calls))
@@ -42,21 +42,21 @@ async def test_one_message_is_handled_in_a_turn_of_the_loop_however_many_wait() 
 
 
 async def test_connections_take_turns_however_many_calls_they_have() -> None:
-    turns, handled = Turns(), list[str]()
+    turns, handled = MessageTurns(), list[str]()
     calls = [Call(turns, "many", handled) for _ in range(50)] + [Call(turns, "one", handled)]
     await asyncio.gather(*(call.handle(20) for call in calls))
     assert handled[:48].count("one") >= 12
 
 
 async def test_a_lone_call_never_waits() -> None:
-    turns = Turns()
+    turns = MessageTurns()
     call = object()
     for _ in range(1000):
         assert turns.take(call, lambda: "alone") is None
 
 
 async def test_a_call_that_ends_while_it_waits_is_passed_over() -> None:
-    turns, handled = Turns(), list[str]()
+    turns, handled = MessageTurns(), list[str]()
     tasks = [asyncio.create_task(Call(turns, f"peer-{number}", handled).handle(1)) for number in range(5)]
     await asyncio.sleep(0)
     tasks[1].cancel()
