@@ -11,9 +11,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import openvino as ov
 import pytest
 
 from headrace.server.core.specs import ModelSpec
+from headrace.server.engine import blobs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.engine.trial.messages import TrialRequest
@@ -75,6 +77,30 @@ def test_with_a_cache_a_model_is_tried_once(
     assert (first.direct, first.batch, first.batch_reason) == (second.direct, second.batch, second.batch_reason)
     assert "its trial is known" in caplog.text
     for house in found:
+        house.engine.close()
+
+
+def test_with_a_cache_a_model_is_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, cache = models.add_multiply(tmp_path), tmp_path / "cache"
+    first, second = (House(monkeypatch, cache) for _ in range(2))
+    monkeypatch.setattr(blobs, "is_worth_it", lambda *_: True)
+    spec = first.load(path)
+    (file,) = cache.glob("*.blob")
+    content = file.read_bytes()
+
+    def not_again(*_: object) -> None:
+        raise AssertionError("it is compiled again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ov.Core, "compile_model", not_again)
+        assert second.load(path) == spec
+    file.write_bytes(content[:-1])
+    assert House(monkeypatch, cache).load(path) == spec  # damaged: it is compiled, and kept again
+    assert file.read_bytes() == content
+    assert not caplog.records
+    for house in (first, second):
         house.engine.close()
 
 
@@ -151,7 +177,7 @@ def test_a_model_whose_files_change_meanwhile_is_not_loaded(tmp_path: Path, monk
         patched.setattr(TrialProcess, "run", touch_first)
         with pytest.raises(FailedPrecondition, match="its files changed meanwhile; load it again"):
             house.load(path)
-    assert not list((tmp_path / "cache").glob("*.json"))
+    assert [each.name for each in (tmp_path / "cache").iterdir()] == ["lock"]
     load = house.engine.load
 
     def touch_after(*arguments: object) -> ModelSpec:
@@ -164,6 +190,7 @@ def test_a_model_whose_files_change_meanwhile_is_not_loaded(tmp_path: Path, monk
         with pytest.raises(FailedPrecondition, match="its files changed meanwhile; load it again"):
             house.load(path)
     assert house.engine._models == {}
+    assert not [*(tmp_path / "cache").glob("*.blob"), *(tmp_path / "cache").glob("*.new")]
     assert house.load(path).direct
     house.engine.close()
 

@@ -12,6 +12,7 @@ import openvino as ov
 from openvino import opset15 as opset
 
 from headrace.server.core.specs import ModelSpec, Port
+from headrace.server.engine.blobs import MAX_KEPT_WEIGHT_BYTES, Blobs, compile_or_import
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
 from headrace.server.engine.findings import MAX_REASON, Findings
@@ -83,10 +84,12 @@ def compile_model(
     labels: Sequence[str] = (),
     findings: Findings | None = None,
     progress: Progress = lambda _: None,
+    blobs: Blobs | None = None,
 ) -> CompiledModel:
     """Read and compile a model in a format that the runtime reads: IR, ONNX, TensorFlow and so on.
 
-    With `findings`, which an earlier call with the same files and `compilation` has returned, nothing is measured.
+    With `findings`, which an earlier call with the same files and `compilation` has returned, nothing is measured, and
+    what is in `blobs` is not compiled again.
 
     Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served,
     with the runtime's exception as its cause. The messages are for the operator: they have paths and the runtime's
@@ -109,7 +112,7 @@ def compile_model(
     try:
         if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
             prepare_strings()
-        return _compile(core, model, spec, compilation, findings, progress)
+        return _compile(core, model, spec, compilation, findings, progress, blobs)
     except Exception as error:
         properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())
         raise FailedPrecondition(
@@ -133,6 +136,7 @@ def _compile(
     compilation: Compilation,
     findings: Findings | None,
     progress: Progress,
+    blobs: Blobs | None,
 ) -> CompiledModel:
     """Compile a model, and measure it without findings, completing what `spec` says. Raises what the runtime raises."""
     passed = _separate_outputs(model)
@@ -150,9 +154,10 @@ def _compile(
         batch_reason=findings.batch_reason,
     )
     implied = ImpliedSizes(model, spec.outputs)
+    kept = blobs if weight_bytes(model) <= MAX_KEPT_WEIGHT_BYTES else None
 
     def compile() -> ov.CompiledModel:
-        return core.compile_model(model, compilation.device, configuration)
+        return compile_or_import(core, model, compilation.device, configuration, kept)
 
     if not dynamic:
         return CompiledModel(spec, measured or compile(), passed, implied, findings)

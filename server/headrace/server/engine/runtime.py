@@ -12,6 +12,7 @@ import openvino as ov
 
 from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
@@ -68,15 +69,19 @@ class OpenVinoEngine:
         compilation: Compilation | None = None,
         labels: Sequence[str] = (),
         findings: Findings | None = None,
+        blobs: Blobs | None = None,
     ) -> ModelSpec:
         """Read and compile a model, and make its slots. Runs refer to it by the very spec that is returned.
 
-        Without the `findings` of a trial it is measured here, in this process, which a bad model may end.
+        Without the `findings` of a trial it is measured here, in this process, which a bad model may end. With `blobs`,
+        which must be those of the very files and `compilation`, what is in them is not compiled again.
 
         Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
         Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
         """
-        model = compile_model(self._core, name, version, path, compilation or Compilation(), labels, findings)
+        model = compile_model(
+            self._core, name, version, path, compilation or Compilation(), labels, findings, blobs=blobs
+        )
         try:
             slots = [Slot(model, self._on_completed)]
             slots += [

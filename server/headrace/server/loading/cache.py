@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from headrace.server.engine.findings import Findings
+from headrace.server.loading.blob_cache import BlobCache
 
 FORMAT = 1
 MAX_ENTRIES = 1024
@@ -38,6 +39,10 @@ class Cache:
         """Raises OSError when the folder does not exist and cannot be made."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
+
+    def blobs(self, key: str) -> BlobCache:
+        """What is kept of a compiled model."""
+        return BlobCache(self._folder, key)
 
     def read(self, key: str) -> Findings | None:
         """What is kept under a key; None if there is nothing valid."""

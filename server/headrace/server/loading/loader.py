@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
 from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.trial.messages import TrialRequest
@@ -38,6 +39,7 @@ class LoadingEngine(Protocol):
         compilation: Compilation | None = None,
         labels: Sequence[str] = (),
         findings: Findings | None = None,
+        blobs: Blobs | None = None,
     ) -> ModelSpec: ...
     def unload(self, spec: ModelSpec) -> None: ...
 
@@ -98,13 +100,16 @@ class Loader:
         tried = perf_counter()
         if more and not known:
             self._spare = self._start(model)
-        with self._loading():
-            spec = self._engine.load(
-                model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings
-            )
-        if not _unchanged(files, before):
-            self._engine.unload(spec)
-            raise _changed(model)
+        with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
+            with self._loading():
+                spec = self._engine.load(
+                    model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings, blobs
+                )
+            if not _unchanged(files, before):
+                self._engine.unload(spec)
+                raise _changed(model)
+            if blobs is not None:
+                blobs.keep()
         how = "its trial is known" if known else f"tried in {tried - began:.2f} s"
         took = perf_counter() - tried
         logger.info("loaded %s: %s, loaded in %.2f s; %s", spec, how, took, spec.reasons() or "nothing limits it")
