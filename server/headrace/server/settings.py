@@ -134,7 +134,7 @@ class Settings:
     load_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 300.0
     """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
     cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
-    """Folder that keeps how models may run, so that the next start is faster and decides the same."""
+    """Folder that keeps how models may run, and compiled models: the next start is faster and decides the same."""
     batch_delay: Pause = _DEFAULTS.batch_delay
     """Seconds that a batch waits to fill."""
     coalesce: Literal["auto", "off"] = "auto"
