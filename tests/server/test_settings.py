@@ -44,7 +44,7 @@ def test_a_batch_is_automatic_or_off_or_has_several_rows() -> None:
 
 def test_a_property_has_a_key_and_a_value() -> None:
     check_properties(str, ("A=1", "B=", "C=d=e"))
-    assert Settings(property=("A=1", "B=", "C=d=e")).properties() == {"A": "1", "B": "", "C": "d=e"}
+    assert Settings(property=("A=1", "B=", "C=d=e")).compilation().properties == {"A": "1", "B": "", "C": "d=e"}
     for text in ("NUM_STREAMS", "=1", ""):
         with pytest.raises(ValueError, match="is not of the form KEY=VALUE"):
             check_properties(str, (text,))

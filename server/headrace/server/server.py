@@ -14,7 +14,6 @@ from typing import NamedTuple
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
-from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
@@ -50,9 +49,6 @@ def run(models: Sequence[str], settings: Settings) -> int:
     signals = Signals()
     errors = start_logging(settings.log_level)
     keep_freed_memory()
-    compilation = Compilation(
-        settings.device, settings.run, settings.hint, settings.properties(), settings.slots, settings.batch
-    )
     engine = OpenVinoEngine()
     core = Core(settings.limits())
 
@@ -62,9 +58,9 @@ def run(models: Sequence[str], settings: Settings) -> int:
         errors.write(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
     guard = MemoryGuard(core.limits.memory, available_bytes())
-    loader = Loader(engine, compilation, guard.loading, settings.load_timeout, cache)
+    loader = Loader(engine, guard.loading, settings.load_timeout, cache)
     try:
-        named = named_models(models)
+        named = named_models(models, settings.compilation())
         for number, model in enumerate(named, 1):
             core.models.add(loader.load(model, more=number < len(named)))
     except (NamedModelError, HeadraceError) as error:

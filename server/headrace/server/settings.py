@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token, validators
 
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
+from headrace.server.engine.compilation import Compilation
 from headrace.server.process_memory import available_bytes
 from headrace.wire.limits import MAX_PRIORITY
 
@@ -184,6 +185,7 @@ class Settings:
         memory = self.memory or available_bytes() // 2
         return Limits(**{**values, "memory": memory, "coalesce": self.coalesce == "auto"})
 
-    def properties(self) -> dict[str, str]:
-        """The OpenVINO properties by key."""
-        return dict(pair.split("=", 1) for pair in self.property)
+    def compilation(self) -> Compilation:
+        """How models are compiled that have no options of their own."""
+        properties = dict(pair.split("=", 1) for pair in self.property)
+        return Compilation(self.device, self.run, self.hint, properties, self.slots, self.batch)

@@ -39,7 +39,7 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path | None = None, seconds: float = 60.0) -> None:
         self.trials = 0
         self.engine = OpenVinoEngine()
-        self.loader = Loader(self.engine, F32, nullcontext, seconds, Cache(cache) if cache is not None else None)
+        self.loader = Loader(self.engine, nullcontext, seconds, Cache(cache) if cache is not None else None)
         start = TrialProcess.__init__
 
         def counted(process: TrialProcess) -> None:
@@ -49,7 +49,7 @@ class House:
         monkeypatch.setattr(TrialProcess, "__init__", counted)
 
     def load(self, path: Path) -> ModelSpec:
-        return self.loader.load(NamedModel("m", "1", path))
+        return self.loader.load(NamedModel("m", "1", path, F32))
 
 
 def test_without_a_cache_each_load_is_a_trial(
@@ -107,7 +107,7 @@ def test_with_a_cache_a_model_is_compiled_once(
 def test_the_process_of_the_next_trial_gets_ready_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(monkeypatch)
     path = models.scale(tmp_path)
-    named = NamedModel("m", "1", path)
+    named = NamedModel("m", "1", path, F32)
     house.loader.load(named, more=True)
     assert house.trials == 2  # one of them waits
     house.loader.load(named, more=True)

@@ -15,6 +15,7 @@ import pytest
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.findings import Findings
+from headrace.server.engine.port_options import InputOptions, OutputOptions
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading import trial_process
 from headrace.server.loading.trial_process import TrialProcess
@@ -64,7 +65,12 @@ def test_a_good_model_has_findings(tmp_path: Path) -> None:
 
 
 def test_a_request_survives_the_way_to_the_child() -> None:
-    compilation = Compilation("GPU.1", "direct", "none", {"A": "1", "é": "="}, 3, 8)
+    inputs = {"x": InputOptions(shape="1,?", mean=(1.0, 2.0), crop=(1, 2, 3, 4))}
+    outputs = {"y": OutputOptions(topk=5, threshold=0.5)}
+    properties = {"A": "1", "é": "="}
+    compilation = Compilation(
+        "GPU.1", "direct", "none", properties, 3, 8, inputs, outputs, state="ports", extensions=("a", "b")
+    )
     request = TrialRequest("m", "2", Path("/a b/ü.xml"), compilation)
     assert TrialRequest.decode(request.encode()) == request
 

@@ -1,10 +1,12 @@
-"""How models are compiled."""
+"""How models are prepared and compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from headrace.server.engine.port_options import InputOptions, OutputOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,10 @@ class Compilation:
     inside the runtime, not for the event loop) or, where each slot has a compiled model of its own, one more than the
     optimal number. `batch` is the maximum number of rows of a run that tickets share; 1 for no such runs, None for as
     many as are measured to pay off.
+
+    `inputs` and `outputs` say by name what is done to them. `state` is what becomes of the variables of a model: they
+    are reset before each run, are `ports` of the model, or belong to a `sequence`. `extensions` are packages or library
+    files with operations that models need.
     """
 
     device: str = "CPU"
@@ -25,6 +31,22 @@ class Compilation:
     properties: Mapping[str, str] = field(default_factory=dict)
     slots: int = 0
     batch: int | None = None
+    inputs: Mapping[str, InputOptions] = field(default_factory=dict)
+    outputs: Mapping[str, OutputOptions] = field(default_factory=dict)
+    state: Literal["reset", "ports", "sequence"] = "reset"
+    extensions: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Compilation:
+        """The value whose `asdict` became JSON. Raises TypeError and KeyError."""
+        return cls(
+            **{
+                **document,
+                "inputs": {name: InputOptions(**_with_tuples(each)) for name, each in document["inputs"].items()},
+                "outputs": {name: OutputOptions(**_with_tuples(each)) for name, each in document["outputs"].items()},
+                "extensions": tuple(document["extensions"]),
+            }
+        )
 
     @property
     def on_cpu(self) -> bool:
@@ -49,3 +71,8 @@ class Compilation:
         """
         unpinned = {"ENABLE_CPU_PINNING": "NO"}
         return {**unpinned, **self.configuration, "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
+
+
+def _with_tuples(document: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where the values have tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}

@@ -21,6 +21,7 @@ from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
+from headrace.server.engine.preparing.model import prepare
 from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.direct import compile_direct, weight_bytes
 from headrace.server.engine.reasons import reason_of
@@ -103,6 +104,11 @@ def compile_model(
         model = core.read_model(path)
     except Exception as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}: {reason_of(error)}") from error
+    progress("it is prepared")
+    try:
+        prepare(model, compilation)
+    except ValueError as error:
+        raise FailedPrecondition(f"model {quote(name)} cannot be prepared: {error}") from error
     progress("its graph is examined")
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))

@@ -53,13 +53,11 @@ class Loader:
     def __init__(
         self,
         engine: LoadingEngine,
-        compilation: Compilation,
         loading: Callable[[], AbstractContextManager[None]],
         seconds: float,
         cache: Cache | None = None,
     ) -> None:
         self._engine = engine
-        self._compilation = compilation
         self._loading = loading
         self._seconds = seconds
         self._cache = cache
@@ -84,7 +82,7 @@ class Loader:
         try:
             files = model_files(model.path)
             before = stamp(files)
-            key = self._key(files)
+            key = self._key(model, files)
         except FileNotFoundError as error:
             where = quote(str(model.path), 1000)
             raise NotFound(f"model {quote(model.name)}: file {where} does not exist") from error
@@ -102,8 +100,9 @@ class Loader:
             self._spare = self._start(model)
         with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
             with self._loading():
+                labels = labels_beside(model.path)
                 spec = self._engine.load(
-                    model.name, model.version, model.path, self._compilation, labels_beside(model.path), findings, blobs
+                    model.name, model.version, model.path, model.compilation, labels, findings, blobs
                 )
             if not _unchanged(files, before):
                 self._engine.unload(spec)
@@ -128,10 +127,10 @@ class Loader:
             if self._trial is not None:
                 self._trial.kill()
 
-    def _key(self, files: Sequence[Path]) -> str:
+    def _key(self, model: NamedModel, files: Sequence[Path]) -> str:
         if self._cache is None:
             return ""
-        return identity(digest(files), self._compilation, self._engine.runtime_version)
+        return identity(digest(files), model.compilation, self._engine.runtime_version)
 
     def _try(self, model: NamedModel, key: str, files: Sequence[Path], before: Stamp) -> Findings:
         cache = self._cache
@@ -139,7 +138,7 @@ class Loader:
             kept = cache.read(key) if cache is not None else None  # another server may have tried it meanwhile
             if kept is not None:
                 return kept
-            request = TrialRequest(model.name, model.version, model.path.absolute(), self._compilation)
+            request = TrialRequest(model.name, model.version, model.path.absolute(), model.compilation)
             with self._closing:
                 if self._closed:
                     raise _stopping(model)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from headrace.server.engine.compilation import Compilation
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _PREFIX = re.compile(r"([^=/\\]*)=(.+)", re.DOTALL)
@@ -17,13 +19,18 @@ class NamedModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
+    """A version of a model, and how it is to be compiled."""
+
     name: str
     version: str
     path: Path
+    compilation: Compilation = field(default_factory=Compilation)
 
 
-def named_models(arguments: Iterable[str]) -> list[NamedModel]:
-    """The models that the arguments name. A model without a name is named after its file, without the extension.
+def named_models(arguments: Iterable[str], compilation: Compilation) -> list[NamedModel]:
+    """The models that the arguments name, all to be compiled alike.
+
+    A model without a name is named after its file, without the extension.
 
     Raises NamedModelError for a name that is invalid or given twice, and for a file that does not exist.
     """
@@ -43,5 +50,5 @@ def named_models(arguments: Iterable[str]) -> list[NamedModel]:
             raise NamedModelError(
                 f"two models have the name {name!r}: {models[name].path} and {path}. Rename one with NAME={path}"
             )
-        models[name] = NamedModel(name, "1", path)
+        models[name] = NamedModel(name, "1", path, compilation)
     return list(models.values())

@@ -33,7 +33,7 @@ class TrialRequest:
     @classmethod
     def decode(cls, data: bytes) -> TrialRequest:
         document = json.loads(data)
-        compilation = Compilation(**document["compilation"])
+        compilation = Compilation.from_json(document["compilation"])
         return cls(document["name"], document["version"], Path(document["path"]), compilation)
 
 
