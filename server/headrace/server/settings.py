@@ -128,6 +128,8 @@ class Settings:
     """What to compile models for that do not run directly."""
     property: Annotated[tuple[str, ...], Parameter(validator=check_properties, negative="")] = ()
     """OpenVINO property KEY=VALUE; repeatable."""
+    extension: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    """Package or library file with operations that models need, such as openvino_tokenizers; repeatable."""
     slots: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))] = 0
     """Concurrent inferences per model; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=parse_rows, show_default=lambda _: "auto")] = None
@@ -188,4 +190,6 @@ class Settings:
     def compilation(self) -> Compilation:
         """How models are compiled that have no options of their own."""
         properties = dict(pair.split("=", 1) for pair in self.property)
-        return Compilation(self.device, self.run, self.hint, properties, self.slots, self.batch)
+        return Compilation(
+            self.device, self.run, self.hint, properties, self.slots, self.batch, extensions=self.extension
+        )

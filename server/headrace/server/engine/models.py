@@ -15,6 +15,7 @@ from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.engine.blobs import MAX_KEPT_WEIGHT_BYTES, Blobs, compile_or_import
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
+from headrace.server.engine.extensions import add_extensions
 from headrace.server.engine.findings import MAX_REASON, Findings
 from headrace.server.engine.graph import shapes
 from headrace.server.engine.graph.implied_sizes import ImpliedSizes
@@ -99,6 +100,10 @@ def compile_model(
     where = quote(str(path), 1000)
     if not path.exists():
         raise NotFound(f"model {quote(name)}: file {where} does not exist")
+    try:
+        add_extensions(core, compilation.extensions)
+    except ValueError as error:
+        raise FailedPrecondition(f"model {quote(name)} cannot be read: {error}") from error
     progress("the model is read")
     try:
         model = core.read_model(path)

@@ -13,6 +13,7 @@ from typing import Protocol
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.extensions import extension_libraries
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
@@ -80,9 +81,11 @@ class Loader:
         """
         began = perf_counter()
         try:
-            files = model_files(model.path)
+            files = [*model_files(model.path), *extension_libraries(model.compilation.extensions)]
             before = stamp(files)
             key = self._key(model, files)
+        except ValueError as error:
+            raise FailedPrecondition(f"model {quote(model.name)} cannot be read: {error}") from error
         except FileNotFoundError as error:
             where = quote(str(model.path), 1000)
             raise NotFound(f"model {quote(model.name)}: file {where} does not exist") from error
