@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import openvino as ov
 import pytest
+from onnx import TensorProto, helper
 
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.compilation import Compilation
@@ -137,7 +139,22 @@ def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     assert "Unable to read the model" in reason
     assert "\n" not in reason
     assert "Exception from" not in reason
+    assert reason.endswith("; the file is damaged, or is not IR (.xml with .bin), ONNX, TensorFlow, TFLite or Paddle")
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_advice_for_models_that_are_not_complete(tmp_path: Path) -> None:
+    path = models.wide(tmp_path)
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(FailedPrecondition, match=r"; its weights belong beside it, in a file .* that ends in \.bin$"):
+        load(path)
+    node = helper.make_node("Water", ["x"], ["y"], domain="com.example")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([node], "graph", ports[:1], ports[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "water.onnx")
+    with pytest.raises(FailedPrecondition, match=r"com\.example\.Water; if .*, name that with --extension$"):
+        load(tmp_path / "water.onnx")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +166,8 @@ def test_models_that_cannot_be_compiled(tmp_path: Path, compilation: Compilation
     path = models.scale(tmp_path)
     with pytest.raises(FailedPrecondition) as caught:
         load(path, compilation)
+    advised = "; the devices of this machine are CPU" in caught.value.message
+    assert advised is (compilation.device == "ABACUS")
     sentence = f"model 'm' from '{path}' cannot be compiled for {compilation.device} with "
     assert caught.value.message.startswith(sentence)
     assert (compilation.device if compilation.device != "CPU" else "NO_SUCH_PROPERTY") in caught.value.message[

@@ -12,6 +12,7 @@ import openvino as ov
 from openvino import opset15 as opset
 
 from headrace.server.core.specs import ModelSpec, Port
+from headrace.server.engine.advice import compiling_advice, reading_advice
 from headrace.server.engine.blobs import MAX_KEPT_WEIGHT_BYTES, Blobs, compile_or_import
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
@@ -108,7 +109,10 @@ def compile_model(
     try:
         model = core.read_model(path)
     except Exception as error:
-        raise FailedPrecondition(f"model {quote(name)} cannot be read from {where}: {reason_of(error)}") from error
+        reason = reason_of(error)
+        raise FailedPrecondition(
+            f"model {quote(name)} cannot be read from {where}: {reason}{reading_advice(reason)}"
+        ) from error
     progress("it is prepared")
     try:
         prepare(model, compilation)
@@ -125,10 +129,11 @@ def compile_model(
             prepare_strings()
         return _compile(core, model, spec, compilation, findings, progress, blobs)
     except Exception as error:
+        reason = reason_of(error)
         properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())
         raise FailedPrecondition(
             f"model {quote(name)} from {where} cannot be compiled for {compilation.device} with {properties}: "
-            f"{reason_of(error)}"
+            f"{reason}{compiling_advice(reason, core.available_devices)}"
         ) from error
 
 
