@@ -10,6 +10,7 @@ _ADVICE = (
         re.compile(r"Unable to read the model"),
         "the file is damaged, or is not IR (.xml with .bin), ONNX, TensorFlow, TFLite or Paddle",
     ),
+    (re.compile(r"can't be parsed"), "the file is damaged or not complete"),
     (
         re.compile(r"bin file|Empty weights"),
         "its weights belong beside it, in a file of the same name that ends in .bin",
