@@ -48,6 +48,19 @@ def passed_through(folder: Path) -> Path:
     return _write(folder, "passed_through", ov.Model(results, [x], "passed_through"))
 
 
+def image(folder: Path, shape: Shape | None = None, type_name: str = "f32") -> Path:
+    """x: f32[1,3,8,10] -> same: f32[1,3,8,10], the same numbers. Other shapes and types if given."""
+    x = _input("x", [1, 3, 8, 10] if shape is None else shape, type_name)
+    return _save(folder, "image", [x], {"same": op.concat([x], 0)})
+
+
+def scores(folder: Path, shape: Shape | None = None) -> Path:
+    """x: f32[?,10] -> scores: f32[?,10], 2x; relu: f32[?,10]. Another shape if given."""
+    x = _input("x", [-1, 10] if shape is None else shape)
+    twice = op.multiply(x, np.float32(2))
+    return _save(folder, "scores", [x], {"scores": twice, "relu": op.relu(twice)})
+
+
 def scalar(folder: Path) -> Path:
     """x: f32[] -> next: f32[], x + 1."""
     x = _input("x", [])

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import openvino as ov
 
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.preparing.inputs import prepare_inputs
+from headrace.server.engine.preparing.outputs import prepare_outputs
 from headrace.server.engine.preparing.ports import port_numbers
 from headrace.server.engine.preparing.shapes import reshape
 
 
-def prepare(model: ov.Model, compilation: Compilation) -> None:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the ports of a prepared model do not say. Outputs are numbered.
+
+    `indices` maps each output of the largest elements to that of their indices.
+    """
+
+    indices: Mapping[int, int]
+
+
+def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
     """Do what the options of its inputs and outputs say. The model is changed in place.
 
     Raises ValueError with a clause that names what cannot be done, such as "it has no input 'x'".
     """
-    inputs = {
-        number: compilation.inputs[name] for name, number in port_numbers(model, "input", compilation.inputs).items()
-    }
-    reshape(model, {number: options.shape for number, options in inputs.items() if options.shape})
+    inputs = port_numbers(model, "input", compilation.inputs)
+    outputs = port_numbers(model, "output", compilation.outputs)
+    by_number = {number: compilation.inputs[name] for name, number in inputs.items()}
+    reshape(model, {number: options.shape for number, options in by_number.items() if options.shape})
+    prepare_inputs(model, by_number, {number: name for name, number in inputs.items()})
+    indices = prepare_outputs(
+        model,
+        {number: compilation.outputs[name] for name, number in outputs.items()},
+        {number: name for name, number in outputs.items()},
+    )
+    return Prepared(indices)
