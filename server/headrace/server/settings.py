@@ -134,6 +134,8 @@ class Settings:
     """Concurrent inferences per model; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=parse_rows, show_default=lambda _: "auto")] = None
     """Rows of a run that tickets share: auto (where it pays off), off, or up to 64."""
+    state: Literal["reset", "ports"] = "reset"
+    """Variables of models: reset before each run, or ports, an input and an output each, for clients to carry."""
     load_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 300.0
     """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
     cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
@@ -191,5 +193,12 @@ class Settings:
         """How models are compiled that have no options of their own."""
         properties = dict(pair.split("=", 1) for pair in self.property)
         return Compilation(
-            self.device, self.run, self.hint, properties, self.slots, self.batch, extensions=self.extension
+            self.device,
+            self.run,
+            self.hint,
+            properties,
+            self.slots,
+            self.batch,
+            state=self.state,
+            extensions=self.extension,
         )

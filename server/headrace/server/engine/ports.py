@@ -66,7 +66,7 @@ def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
     taken: set[str] = set()
     result: list[tuple[str, ...]] = []
     for index, port in enumerate(ports):
-        names = sorted(port.get_names() - taken)
+        names = sorted(_own_names(port) - taken)
         if not names:
             generated = f"{kind}_{index}"
             while generated in given:
@@ -76,6 +76,14 @@ def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
         taken.update(names)
         result.append(tuple(names))
     return result
+
+
+def _own_names(port: ov.Output) -> set[str]:
+    """The names of a port. To the runtime an input also has those of the outputs to which it is passed through."""
+    names: set[str] = port.get_names()
+    consumers = (target.get_node() for target in port.get_target_inputs())
+    passed = (each.output(0).get_names() for each in consumers if each.get_type_name() == "Result")
+    return names.difference(*passed) or names
 
 
 def _datatype(model: str, kind: str, name: str, port: ov.Output) -> Datatype:

@@ -12,6 +12,7 @@ from headrace.server.engine.preparing.inputs import prepare_inputs
 from headrace.server.engine.preparing.outputs import prepare_outputs
 from headrace.server.engine.preparing.ports import port_numbers
 from headrace.server.engine.preparing.shapes import reshape
+from headrace.server.engine.preparing.state import variables_to_ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,12 @@ class Prepared:
 
 
 def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
-    """Do what the options of its inputs and outputs say. The model is changed in place.
+    """Make variables ports and do what the options of inputs and outputs say. The model is changed in place.
 
     Raises ValueError with a clause that names what cannot be done, such as "it has no input 'x'".
     """
+    if compilation.state == "ports":
+        variables_to_ports(model)  # first, so that options can name them
     inputs = port_numbers(model, "input", compilation.inputs)
     outputs = port_numbers(model, "output", compilation.outputs)
     by_number = {number: compilation.inputs[name] for name, number in inputs.items()}

@@ -1,0 +1,126 @@
+"""Models with variables, each built in a folder; and what plain OpenVINO makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import opset3
+from openvino import opset15 as op
+from openvino.passes import MakeStateful, Manager
+
+from tests.packaged_models import packaged
+
+Array = npt.NDArray[Any]
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+UNITS, FEATURES = 16, 8
+
+
+def lstm(folder: Path, rows: int = -1, name: str = "lstm") -> Path:
+    """x: f32[rows,8] -> y: f32[rows,16], by a cell whose variables h and c begin with zeros of as many rows."""
+    x = _input("x", [rows, FEATURES])
+    random = np.random.default_rng(3)
+    weights = [random.standard_normal(shape, np.float32) for shape in ((4 * UNITS, FEATURES), (4 * UNITS, UNITS))]
+    h, c = (_read(name, [rows, UNITS], _zeros_like(x)) for name in "hc")
+    cell = op.lstm_cell(x, h[0], c[0], *weights, random.standard_normal(4 * UNITS, np.float32), UNITS)
+    after = [op.multiply(cell.output(number), np.float32(1)) for number in range(2)]
+    assigns = [op.assign(value, variable) for value, (_, variable) in zip(after, (h, c), strict=True)]
+    return _write(folder, name, ov.Model([_result("y", after[0])], assigns, [x], name))
+
+
+def sum_from(folder: Path, initial: Sequence[float] | None = None, name: str = "sum") -> Path:
+    """x: f32[2] -> y: f32[2], the sum of every x, from an initial one or, without, from the runtime's own zeros."""
+    x = _input("x", [2])
+    read, variable = _read("total", [2], None if initial is None else op.constant(np.array(initial, np.float32)))
+    total = op.add(read, x)
+    return _write(folder, name, ov.Model([_result("y", total)], [op.assign(total, variable)], [x], name))
+
+
+def growing(folder: Path) -> Path:
+    """x: f32[?,2] -> y: f32[?,2], the rows of every x so far: a variable that grows."""
+    x = _input("x", [-1, 2])
+    read, variable = _read("rows", [-1, 2], op.constant(np.zeros((0, 2), np.float32)))
+    rows = op.concat([read, x], 0)
+    return _write(folder, "growing", ov.Model([_result("y", rows)], [op.assign(rows, variable)], [x], "growing"))
+
+
+def old(folder: Path) -> Path:
+    """x: f32[1,3] -> y: f32[1,3], the sum of every x, with the first version of the operations."""
+    x = _input("x", [1, 3])
+    total = op.add(opset3.read_value(op.constant(np.zeros((1, 3), np.float32)), "total"), x)
+    model = ov.Model([_result("y", total)], [opset3.assign(total, "total")], [x], "old")
+    return _write(folder, "old", model)
+
+
+def first_seen(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[?], the first x: the variable begins with it, and is only read."""
+    x = _input("x", [-1])
+    read, _ = _read("first", [-1], x)
+    return _write(folder, "first_seen", ov.Model([_result("y", read)], [], [x], "first_seen"))
+
+
+def last_seen(folder: Path) -> Path:
+    """x: f32[2] -> y: f32[2], the x of the run before: the input itself is assigned."""
+    x = _input("x", [2])
+    read, variable = _read("last", [2], op.constant(np.zeros(2, np.float32)))
+    return _write(folder, "last_seen", ov.Model([_result("y", read)], [op.assign(x, variable)], [x], "last_seen"))
+
+
+def named(folder: Path, variable_id: str, input_name: str, output_name: str) -> Path:
+    """A sum whose variable and ports have given names."""
+    x = _input(input_name, [2])
+    read, variable = _read(variable_id, [2], op.constant(np.zeros(2, np.float32)))
+    total = op.add(read, x)
+    model = ov.Model([_result(output_name, total)], [op.assign(total, variable)], [x], "named")
+    return _write(folder, "named", model)
+
+
+def speech(folder: Path) -> Path:
+    """Silero's voice activity detector with its state in a variable: input: f32[?,576] -> output: f32[?,1]."""
+    model = ov.Core().read_model(packaged("silero_vad", "data", "silero_vad_openvino_16k.onnx"))
+    manager = Manager()
+    manager.register_pass(MakeStateful({"state": "stateN"}))
+    manager.run_passes(model)
+    return _write(folder, "speech", model)
+
+
+def steps(path: Path, inputs: Sequence[dict[str, Array]], output: str) -> Iterator[Array]:
+    """An output of each run of plain OpenVINO, whose own variables go from run to run."""
+    request = ov.Core().compile_model(path, "CPU", F32).create_infer_request()
+    for each in inputs:
+        yield np.array(request.infer(each)[output])
+
+
+def _zeros_like(x: ov.Node) -> ov.Node:
+    rows = op.gather(op.shape_of(x), np.int64(0), np.int64(0))
+    return op.broadcast(np.float32(0), op.concat([op.unsqueeze(rows, np.int64(0)), np.array([UNITS])], 0))
+
+
+def _read(name: str, shape: Sequence[int], initial: ov.Node | None) -> tuple[ov.Node, ov.op.util.Variable]:
+    info = ov.op.util.VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = ov.PartialShape([*shape]), ov.Type.f32, name
+    variable = ov.op.util.Variable(info)
+    read: Callable[..., ov.Node] = op.read_value
+    return (read(variable) if initial is None else read(initial, variable)), variable
+
+
+def _input(name: str, shape: Sequence[int]) -> ov.op.Parameter:
+    parameter = op.parameter(ov.PartialShape([*shape]), ov.Type.f32, name)
+    parameter.output(0).set_names({name})
+    return parameter
+
+
+def _result(name: str, source: ov.Node | ov.Output) -> ov.op.Result:
+    result = op.result(source)
+    result.output(0).set_names({name})
+    return result
+
+
+def _write(folder: Path, name: str, model: ov.Model) -> Path:
+    path = folder / f"{name}.xml"
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
