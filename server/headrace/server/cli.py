@@ -24,7 +24,7 @@ USAGE_EXIT_CODE = 2
 
 app = App(
     name="headrace-server",
-    usage="Usage: headrace-server [OPTIONS] MODEL...",
+    usage="Usage: headrace-server [OPTIONS] [MODEL...]",
     help="Serve OpenVINO models over gRPC.",
     help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of the TOML file (port).",
     version=VERSION,
@@ -64,10 +64,18 @@ def ignore_service_links(environment: MutableMapping[str, str]) -> None:
 @app.default
 def serve(
     *models: Annotated[
-        str, Parameter(name="MODEL", help="Model file (.xml, .onnx, ...), or NAME=FILE.", required=True)
+        str,
+        Parameter(
+            name="MODEL",
+            help="Model file (.xml, .onnx, ...), folder with a model, or folder with a folder for each version; or "
+            "NAME=PATH.",
+        ),
     ],
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> int:
+    if not models and not settings.repository:
+        print("headrace-server: name a MODEL, or a folder of models with --repository", file=sys.stderr)
+        return USAGE_EXIT_CODE
     from headrace.server.server import run
 
     return run(models, settings)

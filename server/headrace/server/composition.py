@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.server.control import Control, Load
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Engine
 from headrace.server.dispatcher.dispatcher import Dispatcher
-from headrace.server.repository.named import NamedModel
+from headrace.server.lifecycle.lifecycle import Lifecycle, Load
+from headrace.server.repository.scan import Disk
 from headrace.server.services.call import Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.health import HEALTH, Health, health_service
@@ -30,19 +30,17 @@ MAX_PROBES = 256
 
 
 class Application:
-    """To be made on the event loop that it runs on, with a core that has the models, loaded by the engine.
+    """To be made on the event loop that it runs on. `lifecycle` then loads what is on `disk` into the engine.
 
     `services` is what a transport serves; it admits up to `max_calls` calls at once.
     """
 
-    def __init__(
-        self, core: Core, engine: Engine, models: Sequence[NamedModel], load: Load, settings: Settings
-    ) -> None:
+    def __init__(self, core: Core, engine: Engine, disk: Disk, load: Load, settings: Settings) -> None:
         self.core = core
         self.dispatcher = Dispatcher(core, engine, IncidentIds())
-        self.health = Health(("", *SERVICES, *(model.name for model in models)))
-        self.control = Control(
-            models, load, core, self.dispatcher.tell, self.health.set, allowed=settings.model_control
+        self.health = Health(("", *SERVICES))
+        self.lifecycle = Lifecycle(
+            disk.scan, load, core, self.dispatcher.tell, self.health, allowed=settings.model_control
         )
         self._regions = RegionRegistry() if settings.shared_memory else None
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
@@ -52,7 +50,7 @@ class Application:
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
             inference_service(self.dispatcher, rpcs, probes),
-            open_inference_service(self.dispatcher, self.control, self._regions, self.health.ready, rpcs, probes),
+            open_inference_service(self.dispatcher, self.lifecycle, self._regions, self.health, rpcs, probes),
             health_service(self.health, probes, watches),
             reflection_service((*SERVICES, HEALTH), watches),
         )

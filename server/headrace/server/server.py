@@ -1,4 +1,4 @@
-"""The life of the process: load models, serve until a signal, drain, stop."""
+"""The life of the process: listen, load models, serve until a signal, drain, stop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from headrace.server.composition import Application
 from headrace.server.core.core import Core
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.lifecycle.threads import in_thread
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
 from headrace.server.process_memory import available_bytes
-from headrace.server.repository.named import NamedModel, NamedModelError, named_models
+from headrace.server.repository.arguments import sources_of
+from headrace.server.repository.scan import Disk, UnreadableRepositoryError
+from headrace.server.repository.source import ModelSource, SourceError
 from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
@@ -59,20 +62,22 @@ def run(models: Sequence[str], settings: Settings) -> int:
         return EXIT_BAD_OPTION
     guard = MemoryGuard(core.limits.memory, available_bytes())
     loader = Loader(engine, guard.loading, settings.load_timeout, cache)
+    compilation = settings.compilation()
     try:
-        named = named_models(models, settings.compilation())
-        for number, model in enumerate(named, 1):
-            core.models.add(loader.load(model, more=number < len(named)))
-    except (NamedModelError, HeadraceError) as error:
+        sources = sources_of(models, compilation)
+    except SourceError as error:
         errors.write(f"headrace-server: {error}")
-        logger.debug("a model could not be loaded", exc_info=error)
         return EXIT_MODEL_NOT_LOADED
-    finally:
-        loader.discard_spare()
+    disk = Disk(
+        sources,
+        settings.repository,
+        lambda name, folder: ModelSource(name, folder, compilation=compilation),
+        follow_links=settings.follow_links,
+    )
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, named, loader, guard, signals, errors))
+            result = runner.run(_serve(core, engine, settings, selector, disk, loader, guard, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -101,13 +106,13 @@ async def _serve(
     engine: OpenVinoEngine,
     settings: Settings,
     selector: PollingSelector,
-    models: Sequence[NamedModel],
+    disk: Disk,
     loader: Loader,
     guard: MemoryGuard,
     signals: Signals,
     errors: Output,
 ) -> _Result:
-    application = Application(core, engine, models, loader.load, settings)
+    application = Application(core, engine, disk, loader.load, settings)
     dispatcher = application.dispatcher
     selector.watcher = dispatcher
     receiving = Receiving()
@@ -126,16 +131,30 @@ async def _serve(
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
-    _exempt_from_collection()
     guard.start(receiving.end_some)
     memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
-    count = len(core.models)
-    # Whoever has started the server may not read what it prints.
-    Output(descriptor_of(sys.stdout), "standard output").write(
-        f"headrace ready on {address} ({count} model{'' if count == 1 else 's'})"
+    code = 0
+    first = asyncio.create_task(received.get())
+    starting = asyncio.create_task(_start(application, disk, loader, settings))
+    await asyncio.wait((first, starting), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        code = 128 + first.result()
+        starting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    elif (why := starting.result()) is not None:
+        errors.write(f"headrace-server: {why}")
+        code = EXIT_MODEL_NOT_LOADED
+        first.cancel()
+    else:
+        _exempt_from_collection()
+        application.health.begin()
+        # Whoever has started the server may not read what it prints.
+        Output(descriptor_of(sys.stdout), "standard output").write(
+            f"headrace ready on {address} ({_count(application)})"
+        )
+        await first
+    stopping = asyncio.create_task(
+        _stop(application, transport, loader, settings.grace, 0.0 if code else settings.drain_delay)
     )
-    await received.get()
-    stopping = asyncio.create_task(_stop(application, transport, loader, settings))
     second = asyncio.create_task(received.get())
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -145,27 +164,48 @@ async def _serve(
     memory.cancel()
     guard.stop()
     application.close()
-    return _Result(0, clean=stopping.result())
+    return _Result(code, clean=stopping.result())
 
 
-async def _stop(application: Application, transport: GrpcServer, loader: Loader, settings: Settings) -> bool:
-    """Report not ready, drain, and stop. Returns False if something is left that cannot be stopped."""
+async def _start(application: Application, disk: Disk, loader: Loader, settings: Settings) -> str | None:
+    """Load the models, one after another. Returns why the server cannot serve, a sentence, if it cannot."""
+    try:
+        await application.lifecycle.start(await in_thread("scanning", disk.scan))
+    except (SourceError, UnreadableRepositoryError, HeadraceError) as error:
+        logger.debug("a model could not be loaded", exc_info=error)
+        return str(error)
+    finally:
+        loader.discard_spare()
+    if not len(application.core.models) and not (settings.watch or settings.model_control):
+        return "no model could be loaded"
+    return None
+
+
+def _count(application: Application) -> str:
+    """How many models serve, and how many should and do not."""
+    count, failed = len({model.spec.name for model in application.core.models}), len(application.lifecycle.failures)
+    text = f"{count} model{'' if count == 1 else 's'}"
+    return f"{text}, {failed} could not be loaded" if failed else text
+
+
+async def _stop(application: Application, transport: GrpcServer, loader: Loader, grace: float, delay: float) -> bool:
+    """Report not ready, drain after a delay, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
-    if settings.drain_delay:
-        logger.info("no longer ready; draining starts in %g s", settings.drain_delay)
-        await asyncio.sleep(settings.drain_delay)
+    if delay:
+        logger.info("no longer ready; draining starts in %g s", delay)
+        await asyncio.sleep(delay)
     streams = application.core.streams
     in_flight = sum(stream.in_flight for stream in streams)
     logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
     loader.close()
     with suppress(TimeoutError):
-        async with asyncio.timeout(settings.grace + DELIVERY_SECONDS):
+        async with asyncio.timeout(grace + DELIVERY_SECONDS):
             await application.drained()
     # This closes the port, so it is last: until then probes are answered, and other calls learn that the server stops.
     stopping = asyncio.create_task(transport.stop(STOP_SECONDS))
     await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)
-    return stopping.done() and not application.control.loading
+    return stopping.done() and not application.lifecycle.loading
 
 
 def _exempt_from_collection() -> None:

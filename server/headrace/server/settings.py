@@ -120,6 +120,12 @@ class Settings:
     """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
+    repository: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
+    """Folder of models, each in a folder of its own with a folder for each version; repeatable."""
+    watch: Annotated[bool, Parameter(negative="")] = False
+    """Follow changes of models on disk, once they have settled."""
+    follow_links: Annotated[bool, Parameter(negative="")] = False
+    """Serve files of a repository through links that lead out of it."""
     device: str = "CPU"
     """OpenVINO device."""
     run: Literal["auto", "direct", "async"] = "auto"
@@ -175,7 +181,7 @@ class Settings:
     grace: Seconds = _DEFAULTS.grace
     """Seconds after that for tickets in flight to finish."""
     model_control: Annotated[bool, Parameter(negative="")] = False
-    """Let clients load and unload models, and change the log level."""
+    """Let clients load and unload models by name, and change the log level."""
     compression: Literal["none", "gzip", "deflate"] = "none"
     """Compression of responses; requests may use any."""
     shared_memory: Annotated[bool, Parameter(negative="")] = False

@@ -16,8 +16,8 @@ class Models:
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, ModelQueue[Ticket]]] = {}
-        self._withheld: dict[str, str] = {}
-        """Why a known name has no version."""
+        self._withheld: dict[str, dict[str, str]] = {}
+        """Why known versions cannot be used, by name and version; the version "" stands for the newest one."""
         self.retired: dict[ModelQueue[Ticket], None] = {}
         """Models that no new ticket gets, while tickets in flight still need them."""
         self.unneeded: list[ModelSpec] = []
@@ -28,24 +28,32 @@ class Models:
         """Serve a model from now on, replacing one of the same name and version."""
         versions = self._models.setdefault(spec.name, {})
         old = versions.get(spec.version)
+        withheld = self._withheld.get(spec.name, {})
+        for each in ("", spec.version):
+            withheld.pop(each, None)
         versions[spec.version] = ModelQueue(spec)
         self.generation += 1
         if old is not None:
             self._retire(old)
 
     def remove(self, name: str, version: str, why: str) -> None:
-        """Retire a version. `why` completes the error of later tickets if it was the last one: "model 'x' <why>"."""
+        """Retire a version. `why` completes the error of later tickets: "model 'x' version 1 <why>"."""
         versions = self._models[name]
         old = versions.pop(version)
+        self.withhold(name, why, version)
         if not versions:
             del self._models[name]
-            self._withheld[name] = why
+            self.withhold(name, why)
         self.generation += 1
         self._retire(old)
 
-    def withhold(self, name: str, why: str) -> None:
-        """Set why a known name has no version, until one is added."""
-        self._withheld[name] = why
+    def withhold(self, name: str, why: str, version: str = "") -> None:
+        """Set why a version of a known name cannot be used, or why it has no version, until one is added."""
+        self._withheld.setdefault(name, {})[version] = why
+
+    def forget(self, name: str) -> None:
+        """Forget why versions of a name cannot be used. One that is not served is then unknown."""
+        self._withheld.pop(name, None)
 
     def _retire(self, model: ModelQueue[Ticket]) -> None:
         self.retired[model] = None
@@ -61,20 +69,25 @@ class Models:
     def find(self, name: str, version: str = "") -> ModelQueue[Ticket]:
         """A model by name and version, the newest one by default.
 
-        Raises NotFound, and Unavailable for a known name that has no version at the moment.
+        Raises NotFound, and Unavailable for a known version that cannot be used at the moment.
         """
-        versions = self._models.get(name)
-        if versions is None:
-            why = self._withheld.get(name)
-            if why is not None:
-                raise Unavailable(f"model {quote(name)} {why}")
-            raise NotFound(f"there is no model {quote(name)}")
-        if not version:
+        versions = self._models.get(name, {})
+        model = versions.get(version)
+        if model is not None:
+            return model
+        if versions and not version:
             return versions[max(versions, key=_age)]
-        if version not in versions:
+        withheld = self._withheld.get(name, {})
+        if version in withheld:
+            raise Unavailable(f"model {quote(name)}{f' version {version}' if version else ''} {withheld[version]}")
+        if [*withheld] == [""]:  # which versions there are is not known
+            raise Unavailable(f"model {quote(name)} {withheld['']}")
+        if versions:
             known = ", ".join(quote(each, 40) for each in sorted(versions, key=_age, reverse=True)[:8])
             raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
-        return versions[version]
+        if withheld:
+            raise NotFound(f"model {quote(name)} has no version {quote(version)}")
+        raise NotFound(f"there is no model {quote(name)}")
 
     def bind(self, defined: DefinedCall) -> tuple[ModelQueue[Ticket], Plan]:
         """The model of a call and its plan, which are remembered, as is an error of the call itself.

@@ -105,7 +105,7 @@ class OpenVinoEngine:
 
     def release_memory(self) -> None:
         """Release what runs have left behind in slots that are free."""
-        for loaded in self._models.values():
+        for loaded in [*self._models.values()]:  # another thread may add one
             for slot in loaded.slots:
                 slot.release_memory()
 
@@ -214,7 +214,7 @@ class OpenVinoEngine:
 
     def _find_slot(self, slot: Slot) -> tuple[_LoadedModel, int] | None:
         """The model and the index of a slot; None when its model was unloaded."""
-        for loaded in self._models.values():
+        for loaded in [*self._models.values()]:  # another thread may add one
             for index, each in enumerate(loaded.slots):
                 if each is slot:
                     return loaded, index

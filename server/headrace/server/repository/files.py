@@ -6,10 +6,12 @@ import hashlib
 import mmap
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 _COMPANIONS = {".xml": (".bin",), ".pdmodel": (".pdiparams",), ".onnx": ()}
 """The files with weights, which have the name of the model's file and another extension."""
+_SAVED_MODEL_FOLDERS = ("variables", "assets", "assets.extra")
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 """In ONNX: the entry of a tensor that names the file of its data. The group is the length of the name that follows, a
 varint."""
@@ -19,10 +21,16 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 def model_files(path: Path) -> list[Path]:
-    """The files of a model that exist, the one that names it first. Raises OSError if that cannot be read."""
+    """The files of a model that exist, the one that names it first; of a SavedModel, all that belong to it.
+
+    Raises OSError if the model cannot be read.
+    """
+    if path.is_dir():
+        return _files_of_saved_model(path)
     others = [path.with_suffix(extension) for extension in _COMPANIONS.get(path.suffix.lower(), ())]
     if path.suffix.lower() == ".onnx":
-        others += [path.parent / name for name in _locations(path)]
+        status = path.stat()
+        others += [path.parent / name for name in _locations(path, (status.st_ino, status.st_size, status.st_mtime_ns))]
     return [path, *filter(_is_file, others)]
 
 
@@ -41,8 +49,18 @@ def digest(files: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _locations(path: Path) -> list[str]:
-    """The names of files with the data of an ONNX model's tensors, sorted."""
+def _files_of_saved_model(folder: Path) -> list[Path]:
+    """Its own files and those of the folders that the format has, and of no others."""
+    folders = [folder, *filter(Path.is_dir, (folder / name for name in _SAVED_MODEL_FOLDERS))]
+    return [file for each in folders for file in sorted(each.iterdir()) if _is_file(file)]
+
+
+@lru_cache(1024)
+def _locations(path: Path, _stamp: tuple[int, int, int]) -> list[str]:
+    """The names of files with the data of an ONNX model's tensors, sorted.
+
+    They are remembered: the whole file is read for them, about a GiB in a second.
+    """
     with path.open("rb") as file:
         try:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -9,6 +9,17 @@ from pathlib import Path
 from headrace.server.engine.compilation import Compilation
 
 
+class SourceError(Exception):
+    """Something on disk or on the command line is no model. The message is a sentence for the operator.
+
+    `told` is what clients are told, a clause without paths, as in "its file is missing".
+    """
+
+    def __init__(self, message: str, told: str = "see the server's log") -> None:
+        super().__init__(message)
+        self.told = told
+
+
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
     """The versions that are served of those on disk: the `latest` ones, or those `listed`; all if neither is given."""
@@ -22,15 +33,28 @@ class VersionPolicy:
             return sorted(self.listed.intersection(versions))
         return sorted(versions)[-self.latest :] if self.latest else sorted(versions)
 
+    def __str__(self) -> str:
+        """The versions, as in "only the newest version is served"."""
+        if self.listed:
+            return f"versions {', '.join(map(str, sorted(self.listed)))}"
+        if self.latest == 1:
+            return "the newest version"
+        return f"the newest {self.latest} versions" if self.latest else "all versions"
+
 
 NEWEST = VersionPolicy(latest=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model by name. `path` is a file, a folder with a model, or a folder with a folder for each version."""
+    """A model by name. `path` is a file, a folder with a model, or a folder with a folder for each version.
+
+    `file` is the name of the model's file in its folder, or in those of its versions, where it is not to be found by
+    its extension.
+    """
 
     name: str
     path: Path
     policy: VersionPolicy = NEWEST
     compilation: Compilation = field(default_factory=Compilation)
+    file: str = ""

@@ -1,7 +1,7 @@
 """What services need from the rest of the server.
 
 Each method changes the core and carries out what the core then decides in one step, so that a service cannot forget the
-second half. The dispatcher provides `Streams`, and `headrace.server.control` provides `Control`.
+second half. The dispatcher provides `Streams`, and `headrace.server.lifecycle` provides `Control`.
 """
 
 from __future__ import annotations
@@ -121,9 +121,19 @@ class Streams(Protocol):
         """Log an unexpected error. Returns the error to send to the client instead."""
 
 
+class Readiness(Protocol):
+    """What the server tells probes about itself."""
+
+    def ready(self) -> bool:
+        """Whether the server wants work: all models have been loaded, and it is not about to stop."""
+
+    def serving(self) -> bool:
+        """Whether a model that is loaded may be used: the server is not about to stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model that the server was started with.
+    """A version of a model that the server knows, or a model of which it knows no version: that is then empty.
 
     `state` is READY, LOADING, UNLOADING or UNAVAILABLE; `reason` explains it in a word or a sentence, or is empty.
     """
@@ -145,10 +155,14 @@ class Control(Protocol):
         """Whether clients may load and unload models."""
 
     def index(self) -> Sequence[ModelState]:
-        """The state of every model that the server was started with, sorted by name."""
+        """The state of every version that the server knows, sorted by name and number."""
 
     async def load(self, name: str) -> None:
-        """Load or reload a model from disk. Raises PermissionDenied, NotFound, and the error of a load that fails."""
+        """Load or reload a model from disk: the versions that its policy chooses.
+
+        `name` is looked up among what is on disk, and is never a path. Raises PermissionDenied, NotFound, and the error
+        of a load that fails.
+        """
 
     async def unload(self, name: str) -> None:
-        """Unload a model once its tickets in flight have ended. Raises PermissionDenied and NotFound."""
+        """Unload all versions of a model; its tickets in flight still end. Raises PermissionDenied and NotFound."""

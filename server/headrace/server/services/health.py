@@ -19,23 +19,42 @@ _Status = pb.HealthCheckResponse
 class Health:
     """The status of each service by name; the name `""` stands for the whole server.
 
+    The server and the services that it is made with are not ready before `begin`.
+
     The servicer of grpcio-health-checking is not used: it stops notifying all watchers of a service when one of them
     leaves, and a client that watches delays the end of the server.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._statuses = dict.fromkeys(services, _Status.SERVING)
-        self._withdrawn = self._ended = False
+        self._services = tuple(services)
+        self._statuses = dict.fromkeys(self._services, _Status.NOT_SERVING)
+        self._begun = self._withdrawn = self._ended = False
         self._changed = asyncio.Event()
+
+    def begin(self) -> None:
+        """All models have been loaded, and the server wants work."""
+        self._begun = True
+        for service in self._services:
+            self.set(service, True)
 
     def set(self, service: str, serving: bool) -> None:
         """Set whether a service can be used. This has no effect once the server has withdrawn."""
-        if not self._withdrawn:
-            self._statuses[service] = _Status.SERVING if serving else _Status.NOT_SERVING
+        status = _Status.SERVING if serving else _Status.NOT_SERVING
+        if not self._withdrawn and self._statuses.get(service) != status:
+            self._statuses[service] = status
+            self._notify()
+
+    def forget(self, service: str) -> None:
+        """There is no such service any more."""
+        if self._statuses.pop(service, None) is not None:
             self._notify()
 
     def ready(self) -> bool:
         """Whether the server wants work."""
+        return self._begun and not self._withdrawn
+
+    def serving(self) -> bool:
+        """Whether models that are loaded may be used, even if others are still to be loaded."""
         return not self._withdrawn
 
     def withdraw(self) -> None:

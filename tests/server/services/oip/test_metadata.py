@@ -11,6 +11,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import FakeEngine
+from headrace.server.services.health import Health
 from headrace.server.services.oip.metadata import MetadataRpcs
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
@@ -49,7 +50,20 @@ async def core() -> Core:
 
 @pytest.fixture
 async def rpcs(core: Core) -> MetadataRpcs:
-    return MetadataRpcs(Dispatcher(core, FakeEngine()), ("classification", "statistics"), lambda: not core.draining)
+    health = Health(("",))
+    health.begin()
+    return MetadataRpcs(Dispatcher(core, FakeEngine()), ("classification", "statistics"), health)
+
+
+@pytest.fixture
+async def starting(core: Core) -> MetadataRpcs:
+    """Of a server that still loads models."""
+    return MetadataRpcs(Dispatcher(core, FakeEngine()), (), Health(("",)))
+
+
+async def test_a_model_is_ready_before_the_server_is(starting: MetadataRpcs) -> None:
+    assert not (await starting.server_ready(pb.ServerReadyRequest())).ready
+    assert (await starting.model_ready(pb.ModelReadyRequest(name="net"))).ready
 
 
 async def test_server_metadata_has_name_version_and_extensions(rpcs: MetadataRpcs) -> None:
@@ -59,10 +73,11 @@ async def test_server_metadata_has_name_version_and_extensions(rpcs: MetadataRpc
     )
 
 
-async def test_a_draining_server_is_live_but_not_ready(core: Core, rpcs: MetadataRpcs) -> None:
+async def test_a_draining_server_is_live_but_not_ready(rpcs: MetadataRpcs) -> None:
     assert (await rpcs.server_live(pb.ServerLiveRequest())).live
     assert (await rpcs.server_ready(pb.ServerReadyRequest())).ready
-    core.drain(0.0)
+    assert isinstance(rpcs._readiness, Health)
+    rpcs._readiness.withdraw()
     assert (await rpcs.server_live(pb.ServerLiveRequest())).live
     assert not (await rpcs.server_ready(pb.ServerReadyRequest())).ready
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.specs import ModelSpec, Port
-from headrace.server.services.api import Streams
+from headrace.server.services.api import Readiness, Streams
 from headrace.server.version import VERSION
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound, Unavailable
@@ -16,18 +16,18 @@ _PLATFORM = "openvino"
 
 
 class MetadataRpcs:
-    """`extensions` names the server's extensions of the standard; `ready` says whether the server wants work."""
+    """`extensions` names the server's extensions of the standard."""
 
-    def __init__(self, streams: Streams, extensions: Sequence[str], ready: Callable[[], bool]) -> None:
+    def __init__(self, streams: Streams, extensions: Sequence[str], readiness: Readiness) -> None:
         self._streams = streams
         self._extensions = extensions
-        self._ready = ready
+        self._readiness = readiness
 
     async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self._ready())
+        return pb.ServerReadyResponse(ready=self._readiness.ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that does not exist is not ready; this is not an error."""
@@ -35,7 +35,7 @@ class MetadataRpcs:
             self._streams.view.models.find(request.name, request.version)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=self._ready())
+        return pb.ModelReadyResponse(ready=self._readiness.serving())
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name="headrace", version=VERSION, extensions=self._extensions)

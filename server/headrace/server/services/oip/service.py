@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.services.api import Control, Streams
+from headrace.server.services.api import Control, Readiness, Streams
 from headrace.server.services.call import Rpc, Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.oip.inference import InferRpc
@@ -40,16 +40,16 @@ def open_inference_service(
     streams: Streams,
     control: Control,
     regions: RegionRegistry | None,
-    ready: Callable[[], bool],
+    readiness: Readiness,
     rpcs: RpcFactory,
     probes: RpcFactory,
 ) -> Service:
     """Messages with tensors are handled as bytes: their contents are counted before they are parsed.
 
-    `regions` is None if shared memory is not allowed. `ready` says whether the server wants work.
+    `regions` is None if shared memory is not allowed.
     """
     requests, responses = RequestReader(regions, streams.view), ResponseWriter(streams.view.accounts.caches)
-    handlers = _handlers(streams, control, regions, ready, rpcs.gate)
+    handlers = _handlers(streams, control, regions, readiness, rpcs.gate)
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     methods: dict[str, Rpc] = {}
     for method in service.methods:
@@ -62,11 +62,11 @@ def open_inference_service(
 
 
 def _handlers(
-    streams: Streams, control: Control, regions: RegionRegistry | None, ready: Callable[[], bool], gate: Gate
+    streams: Streams, control: Control, regions: RegionRegistry | None, readiness: Readiness, gate: Gate
 ) -> dict[str, Handler]:
     """The handlers of the RPCs that carry no tensors."""
     extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
-    metadata = MetadataRpcs(streams, extensions, ready)
+    metadata = MetadataRpcs(streams, extensions, readiness)
     repository, memory = RepositoryRpcs(control, gate), SharedMemoryRpcs(regions)
     return {
         "ServerLive": metadata.server_live,

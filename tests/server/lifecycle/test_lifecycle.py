@@ -1,4 +1,4 @@
-"""Models are loaded and unloaded, whichever client asks for it and however loading ends."""
+"""Models and versions are loaded and unloaded, whoever asks for it and however loading ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server.control import Control
 from headrace.server.core.core import Core
 from headrace.server.core.events import Done
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import AT_ONCE, FakeEngine, Script
+from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.repository.named import NamedModel
+from headrace.server.repository.scan import FoundModel, FoundVersion, Scan
+from headrace.server.repository.source import NEWEST, SourceError, VersionPolicy
 from headrace.server.services.api import ModelState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
@@ -23,58 +25,101 @@ from tests.server.dispatcher.single_infers import event_of, submit
 
 ONE = (Dimension(1, 1),)
 HELD = Script(held=True)
+ALL = VersionPolicy()
+BROKEN = 666
+"""The size of files that cannot be loaded."""
+
+
+def on_disk(name: str, policy: VersionPolicy = NEWEST, *, required: bool = False, **sizes: int) -> FoundModel:
+    """A model with versions such as `v1=5`: the folder of version 1, whose files have 5 bytes; 0 bytes for none."""
+    versions, problems = {}, {}
+    for version, size in sizes.items():
+        number = int(version[1:])
+        if size:
+            named = NamedModel(name, str(number), Path(f"/secret/{name}/{number}/model.xml"))
+            versions[number] = FoundVersion(named, ((str(named.path), 1, size, 1),))
+        else:
+            problems[number] = SourceError(f"model {name!r} version {number}: folder '/secret' is empty", "it is empty")
+    return FoundModel(name, policy, versions, problems, in_folders=sizes.keys() != {"v1"}, required=required)
 
 
 class House:
-    """Models `a` and `b`, loaded; `changes` is what was said of them.
+    """Models `a` and `b` with a version 1 each, started with `start`; `changes` is what was said of them to probes.
 
-    Loading waits for `gate`, which is open, and then fails with `error`, if there is one.
+    Loading waits for `gate`, which is open, and then fails with `error`, if there is one, or for files of BROKEN bytes.
     """
 
     def __init__(self, *, allowed: bool = True) -> None:
         self.engine = FakeEngine()
         self.core = Core(Limits())
         self.dispatcher = Dispatcher(self.core, self.engine)
+        self.statuses: dict[str, bool] = {}
         self.changes: list[tuple[str, bool]] = []
         self.script = AT_ONCE
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.began = asyncio.Event()
+        self.loaded: list[str] = []
+        self.disk = {name: on_disk(name, v1=1) for name in "ba"}
+        self.scans = 0
+        self._sizes: dict[tuple[str, int], int] = {}
         self._loop = asyncio.get_running_loop()
-        models = [NamedModel(name, "1", Path(f"/secret/{name}.xml")) for name in "ba"]
-        for model in models:
-            self.core.models.add(self._load(model))
-        self.control = Control(
-            models,
-            self._load,
-            self.core,
-            self.dispatcher.tell,
-            lambda name, serving: self.changes.append((name, serving)),
-            allowed=allowed,
-        )
+        self.lifecycle = Lifecycle(self.scan, self._load, self.core, self.dispatcher.tell, self, allowed=allowed)
 
-    def _load(self, model: NamedModel) -> ModelSpec:
+    async def start(self) -> House:
+        await self.lifecycle.start(self.scan())
+        self.changes.clear()
+        self.loaded.clear()
+        return self
+
+    def scan(self) -> Scan:
+        self.scans += 1
+        return Scan(self.scans, dict(self.disk))
+
+    async def refresh(self, *models: FoundModel) -> None:
+        """What is on disk changes, and is looked at."""
+        self.disk.update({model.name: model for model in models})
+        await self.lifecycle.refresh(self.scan())
+
+    def set(self, service: str, serving: bool) -> None:
+        if self.statuses.get(service) is not serving:
+            self.changes.append((service, serving))
+        self.statuses[service] = serving
+
+    def forget(self, service: str) -> None:
+        del self.statuses[service]
+
+    def _load(self, model: NamedModel, more: bool) -> ModelSpec:
         self._loop.call_soon_threadsafe(self.began.set)
         assert self.gate.wait(10)
         if self.error is not None:
             raise self.error
+        stamp = self.disk[model.name].versions[int(model.version)].stamp
+        if stamp[0][2] == BROKEN:
+            raise FailedPrecondition(f"model {model.name!r} cannot be read from '/secret': no")
+        self.loaded.append(f"{model.name}/{model.version}")
         ports = (Port(0, ("x",), Datatype.FP32, ONE),), (Port(0, ("y",), Datatype.FP32, ONE),)
         spec = ModelSpec(model.name, model.version, *ports, has_variables=False, slots=1)
         return self.engine.add(spec, lambda inputs: {"y": inputs["x"]}, self.script)
 
-    def spec(self, name: str = "a") -> ModelSpec:
-        return self.core.models.find(name).spec
+    def spec(self, name: str = "a", version: str = "") -> ModelSpec:
+        return self.core.models.find(name, version).spec
 
     def state(self, name: str = "a") -> tuple[str, str]:
-        (state,) = (state for state in self.control.index() if state.name == name)
+        (state,) = (state for state in self.lifecycle.index() if state.name == name)
         return state.state, state.reason
+
+    def states(self, name: str = "a") -> dict[str, str]:
+        """The state of each version, with the reason, if there is one."""
+        states = [state for state in self.lifecycle.index() if state.name == name]
+        return {each.version: ": ".join(filter(None, (each.state, each.reason))) for each in states}
 
     async def behind_the_gate(self, name: str = "a") -> asyncio.Task[None]:
         """A load that has begun and waits for the gate."""
         self.gate.clear()
         began = self.began = asyncio.Event()
-        task = asyncio.create_task(self.control.load(name))
+        task = asyncio.create_task(self.lifecycle.load(name))
         await began.wait()
         return task
 
@@ -87,36 +132,36 @@ class House:
 
 
 async def test_without_permission_nothing_changes() -> None:
-    house = House(allowed=False)
-    for change in (house.control.load, house.control.unload):
+    house = await House(allowed=False).start()
+    for change in (house.lifecycle.load, house.lifecycle.unload):
         for name in ("a", "nope"):
             with pytest.raises(PermissionDenied, match="start it with --model-control"):
                 await change(name)
-    assert house.control.index() == [ModelState("a", "1", "READY", ""), ModelState("b", "1", "READY", "")]
+    assert house.lifecycle.index() == [ModelState("a", "1", "READY", ""), ModelState("b", "1", "READY", "")]
     assert house.changes == []
 
 
-async def test_only_models_of_the_command_line_are_controlled() -> None:
-    house = House()
-    for change in (house.control.load, house.control.unload):
+async def test_only_models_on_disk_are_controlled() -> None:
+    house = await House().start()
+    for change in (house.lifecycle.load, house.lifecycle.unload):
         with pytest.raises(NotFound, match="there is no model 'nope'"):
             await change("nope")
 
 
 async def test_a_model_is_unloaded_and_loaded_again() -> None:
-    house = House()
+    house = await House().start()
     old = house.spec()
-    await house.control.unload("a")
+    await house.lifecycle.unload("a")
     with pytest.raises(Unavailable, match="model 'a' has been unloaded"):
         house.spec()
     assert house.state() == ("UNAVAILABLE", "unloaded")
     assert house.state("b") == ("READY", "")
-    await house.control.unload("a")
-    assert house.changes == [("a", False)]
+    await house.lifecycle.unload("a")
+    assert house.changes == [("a/1", False), ("a", False)]
     assert not is_loaded(house, old)
-    await house.control.load("a")
+    await house.lifecycle.load("a")
     assert house.state() == ("READY", "")
-    assert house.changes == [("a", False), ("a", True)]
+    assert house.changes == [("a/1", False), ("a", False), ("a/1", True), ("a", True)]
     assert await house.runs_on() is house.spec()
 
 
@@ -126,7 +171,7 @@ def is_loaded(house: House, spec: ModelSpec) -> bool:
 
 
 async def test_the_old_model_serves_until_the_new_one_is_loaded() -> None:
-    house = House()
+    house = await House().start()
     old = house.spec()
     loading = await house.behind_the_gate()
     assert house.state() == ("READY", "loading")
@@ -142,19 +187,19 @@ async def test_the_old_model_serves_until_the_new_one_is_loaded() -> None:
 
 @pytest.mark.parametrize("replaced", [True, False])
 async def test_tickets_in_flight_end_on_the_old_model(replaced: bool) -> None:
-    house = House()
+    house = await House().start()
     house.script = HELD
-    await house.control.load("a")
+    await house.lifecycle.load("a")
     old = house.spec()
     house.script = AT_ONCE
     stream = submit(house.dispatcher, old, (1,), bytes(4))
     house.dispatcher.act()
     (run,) = house.engine.running
     if replaced:
-        await house.control.load("a")
+        await house.lifecycle.load("a")
         assert await house.runs_on() is house.spec()
     else:
-        await house.control.unload("a")
+        await house.lifecycle.unload("a")
         assert house.state() == ("UNLOADING", "unloaded")
     assert is_loaded(house, old)
     house.engine.finish(run)
@@ -164,8 +209,8 @@ async def test_tickets_in_flight_end_on_the_old_model(replaced: bool) -> None:
 
 
 async def test_a_request_for_a_model_that_is_loading_says_so() -> None:
-    house = House()
-    await house.control.unload("a")
+    house = await House().start()
+    await house.lifecycle.unload("a")
     loading = await house.behind_the_gate()
     assert house.state() == ("LOADING", "loading")
     with pytest.raises(Unavailable, match="model 'a' is loading"):
@@ -187,14 +232,14 @@ async def test_a_request_for_a_model_that_is_loading_says_so() -> None:
 async def test_a_load_that_fails_leaves_the_old_model(
     loaded: bool, error: Exception, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house = House()
+    house = await House().start()
     old = house.spec()
     if not loaded:
-        await house.control.unload("a")
+        await house.lifecycle.unload("a")
         house.changes.clear()
     house.error = error
     with pytest.raises(type(error)) as raised:
-        await house.control.load("a")
+        await house.lifecycle.load("a")
     reason = f"model 'a' could not be loaded: {told}"
     if isinstance(error, HeadraceError):
         assert str(raised.value) == reason
@@ -207,44 +252,44 @@ async def test_a_load_that_fails_leaves_the_old_model(
             house.spec()
     assert house.changes == []
     house.error = None
-    await house.control.load("a")
+    await house.lifecycle.load("a")
     assert house.state() == ("READY", "")
     assert await house.runs_on() is house.spec() is not old
 
 
 async def test_loads_and_unloads_take_turns() -> None:
-    house = House()
+    house = await House().start()
     loading = await house.behind_the_gate()
-    unloading = asyncio.create_task(house.control.unload("a"))
-    again = asyncio.create_task(house.control.load("a"))
-    await house.control.unload("b")  # another model does not wait
+    unloading = asyncio.create_task(house.lifecycle.unload("a"))
+    again = asyncio.create_task(house.lifecycle.load("a"))
+    await house.lifecycle.unload("b")  # another model does not wait
     assert house.state("b") == ("UNAVAILABLE", "unloaded")
     assert house.state() == ("READY", "loading")
     house.gate.set()
     await asyncio.gather(loading, unloading, again)
-    assert house.changes == [("b", False), ("a", True), ("a", False), ("a", True)]
+    assert [change for change in house.changes if "/" not in change[0]] == [("b", False), ("a", False), ("a", True)]
     assert len(house.engine._models) == 1
 
 
 async def test_nothing_is_loaded_while_the_server_drains() -> None:
-    house = House()
+    house = await House().start()
     loading = await house.behind_the_gate()
-    waiting = asyncio.create_task(house.control.load("a"))
+    waiting = asyncio.create_task(house.lifecycle.load("a"))
     house.core.drain(house.dispatcher.now())
     house.gate.set()
     await loading
     with pytest.raises(Unavailable, match="the server is stopping and no longer loads models"):
         await waiting
-    assert house.changes == [("a", True)]
+    assert house.changes == []
     assert house.state() == ("READY", "")
 
 
 async def test_a_load_goes_on_though_its_client_has_vanished() -> None:
-    house = House()
+    house = await House().start()
     old = house.spec()
     loading = await house.behind_the_gate()
-    waiting = [asyncio.create_task(house.control.load("a")) for _ in range(3)]
-    last = asyncio.create_task(house.control.unload("a"))
+    waiting = [asyncio.create_task(house.lifecycle.load("a")) for _ in range(3)]
+    last = asyncio.create_task(house.lifecycle.unload("a"))
     for task in (loading, *waiting):
         await asyncio.sleep(0)
         task.cancel()
@@ -252,18 +297,18 @@ async def test_a_load_goes_on_though_its_client_has_vanished() -> None:
     house.gate.set()
     await last
     # One load was begun. The calls that waited have left nothing.
-    assert house.changes == [("a", True), ("a", False)]
+    assert house.changes == [("a/1", False), ("a", False)]
     assert not is_loaded(house, old)
     assert len(house.engine._models) == 1
-    assert repr(house.control) == "<Control 1 of 2 models loaded, 0 loading>"
+    assert repr(house.lifecycle) == "<Lifecycle 1 versions of 2 models serve, 0 loading>"
 
 
 async def test_a_failure_that_no_client_waits_for_is_in_the_index(caplog: pytest.LogCaptureFixture) -> None:
-    house = House()
+    house = await House().start()
     loading = await house.behind_the_gate()
     loading.cancel()
     house.error = FailedPrecondition("no")
     house.gate.set()
-    await house.control.unload("b")
-    await house.control._models["a"].lock.acquire()
+    await house.lifecycle.unload("b")
+    await house.lifecycle._models["a"].lock.acquire()
     assert house.state() == ("READY", "model 'a' could not be loaded: see the server's log")
