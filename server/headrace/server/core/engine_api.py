@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from headrace.server.core.calls import Plan
@@ -70,7 +70,8 @@ class Ended:
     `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
     one tensor); empty when the run was cancelled or failed. `times` are the seconds to set the inputs, to compute, and
     to read the outputs. `error` is what the runtime raised. `restoring`: the run has spoiled the compiled model of its
-    slot, which can be used again once `Engine.restored` names it.
+    slot, which can be used again once `Engine.restored` names it. `failures` are the parts, by position, that have
+    failed by themselves while the others ran: `sent` and `kept` have nothing for them.
     """
 
     run: Run
@@ -79,6 +80,7 @@ class Ended:
     times: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: Exception | None = None
     restoring: bool = False
+    failures: Mapping[int, HeadraceError] = field(default_factory=dict)
 
 
 class End(NamedTuple):

@@ -102,11 +102,12 @@ class Execution:
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
         started = tickets[0].started
         done, queued = 0, 0.0
-        for ticket, its_sent, its_kept in zip(tickets, sent, kept, strict=True):
+        failures = ended.failures
+        for position, (ticket, its_sent, its_kept) in enumerate(zip(tickets, sent, kept, strict=True)):
             ticket.run = None
             if ticket.finished:
                 self._let_go(ticket, now)
-            elif self._end(ticket, its_sent, its_kept, error, now):
+            elif self._end(ticket, its_sent, its_kept, error or failures.get(position) if failures else error, now):
                 done += 1
                 queued += started - ticket.arrived
             processing.pop()

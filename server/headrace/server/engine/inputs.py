@@ -45,7 +45,7 @@ class Inputs:
         self._request = request
         self._types = [port.get_element_type() for port in model.runtime.inputs]
         self._staged: list[_Staging | None] = [None] * len(self._types)
-        self._row_shapes = [row_shape(port) for port in model.spec.inputs]
+        self._row_shapes = [row_shape(port) for port in model.runtime_spec.inputs]
         self._max_rows = model.spec.batch
         self._cached: dict[tuple[int, Shape], _Staging] = {}
         """By port and shape, for models that run in batches: at most one entry per input and number of rows."""

@@ -15,6 +15,8 @@ from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.engine.advice import compiling_advice, reading_advice
 from headrace.server.engine.blobs import MAX_KEPT_WEIGHT_BYTES, Blobs, compile_or_import
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.decoding.decoder import THREADS as DECODING_THREADS
+from headrace.server.engine.decoding.decoder import ImageInputs
 from headrace.server.engine.direct_runs import THREAD_HOP_SECONDS
 from headrace.server.engine.extensions import add_extensions
 from headrace.server.engine.findings import MAX_REASON, Findings
@@ -23,9 +25,9 @@ from headrace.server.engine.graph.implied_sizes import ImpliedSizes
 from headrace.server.engine.graph.safety import why_unsafe
 from headrace.server.engine.guarding.model import guard_model
 from headrace.server.engine.ports import ports_of
-from headrace.server.engine.preparing.model import prepare
+from headrace.server.engine.preparing.model import Prepared, prepare
 from headrace.server.engine.probing.batching import Batching, probe_batching
-from headrace.server.engine.probing.direct import compile_direct, weight_bytes
+from headrace.server.engine.probing.direct import Direct, compile_direct, weight_bytes
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.strings import prepare_strings
 from headrace.wire.dtypes import Datatype
@@ -50,17 +52,20 @@ Progress = Callable[[str], None]
 class CompiledModel:
     """A model that can run.
 
-    `passed` maps each output that is an input passed through to that input, both by index. `implied` says which sizes
-    of outputs equal sizes of inputs. `compile` makes another `runtime`, for models that a failing run spoils, so that
-    each slot needs a `runtime` of its own; that takes about `replacement_seconds`. It is None where all slots share
-    one. `findings` are those that `spec` was completed with.
+    `runtime_spec` has the ports of `runtime`, `spec` those for clients: they differ in `images`, inputs of pixels for
+    which clients send files. `passed` maps each output that is an input passed through to that input, both by index.
+    `implied` says which sizes of outputs equal sizes of inputs. `compile` makes another `runtime`, for models that a
+    failing run spoils, so that each slot needs a `runtime` of its own; that takes about `replacement_seconds`. It is
+    None where all slots share one. `findings` are those that `spec` was completed with.
     """
 
     spec: ModelSpec
+    runtime_spec: ModelSpec
     runtime: ov.CompiledModel
     passed: Mapping[int, int]
     implied: ImpliedSizes
     findings: Findings
+    images: ImageInputs | None = None
     compile: Callable[[], ov.CompiledModel] | None = None
     replacement_seconds: float = 0.0
     accepts: Callable[[Mapping[int, Sequence[int]]], bool] | None = None
@@ -115,7 +120,7 @@ def compile_model(
         ) from error
     progress("it is prepared")
     try:
-        prepare(model, compilation)
+        prepared = prepare(model, compilation)
     except ValueError as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be prepared: {error}") from error
     progress("its graph is examined")
@@ -127,7 +132,7 @@ def compile_model(
     try:
         if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
             prepare_strings()
-        return _compile(core, model, spec, compilation, findings, progress, blobs)
+        return _compile(core, model, spec, prepared, compilation, findings, progress, blobs)
     except Exception as error:
         reason = reason_of(error)
         properties = ", ".join(f"{key}={value}" for key, value in compilation.configuration.items())
@@ -149,6 +154,7 @@ def _compile(
     core: ov.Core,
     model: ov.Model,
     spec: ModelSpec,
+    prepared: Prepared,
     compilation: Compilation,
     findings: Findings | None,
     progress: Progress,
@@ -159,8 +165,10 @@ def _compile(
     dynamic = compilation.on_cpu and shapes.are_dynamic(model)
     measured: ov.CompiledModel | None = None
     if findings is None:
-        measured, findings = _measure(core, model, spec, bool(passed), dynamic, compilation, progress)
+        measured, findings = _measure(core, model, spec, prepared, bool(passed), dynamic, compilation, progress)
     slots, configuration = _slots(findings, dynamic, weight_bytes(model), compilation)
+    if prepared.images and not dynamic and not compilation.slots:
+        slots += DECODING_THREADS  # a slot is taken while its images are decoded
     spec = replace(
         spec,
         slots=slots,
@@ -175,8 +183,10 @@ def _compile(
     def compile() -> ov.CompiledModel:
         return compile_or_import(core, model, compilation.device, configuration, kept)
 
+    images = ImageInputs(spec, prepared.images) if prepared.images else None
+    shown = spec if images is None else replace(spec, inputs=images.shown)
     if not dynamic:
-        return CompiledModel(spec, measured or compile(), passed, implied, findings)
+        return CompiledModel(shown, spec, measured or compile(), passed, implied, findings, images)
     progress("it is compiled for a slot")
     began = perf_counter()
     runtime = compile()  # a new one, because measuring may have spoiled the other
@@ -184,13 +194,15 @@ def _compile(
         seconds = min(perf_counter() - began, MAX_REPLACEMENT_SECONDS)
         findings = replace(findings, replacement_seconds=seconds)
     accepts = partial(shapes.are_accepted, model) if findings.follows else None
-    return CompiledModel(spec, runtime, passed, implied, findings, compile, findings.replacement_seconds, accepts)
+    seconds = findings.replacement_seconds
+    return CompiledModel(shown, spec, runtime, passed, implied, findings, images, compile, seconds, accepts)
 
 
 def _measure(
     core: ov.Core,
     model: ov.Model,
     spec: ModelSpec,
+    prepared: Prepared,
     passes: bool,
     dynamic: bool,
     compilation: Compilation,
@@ -200,12 +212,15 @@ def _measure(
 
     `passes`: an output is an input passed through. Raises what the runtime raises.
     """
-    direct = compile_direct(core, model, spec.inputs, spec.outputs, compilation)
+    if prepared.images:
+        direct = Direct(None, "its images are decoded on other threads")
+    else:
+        direct = compile_direct(core, model, spec.inputs, spec.outputs, compilation)
     compiled = direct.compiled
     if compiled is None:
         compiled = core.compile_model(model, compilation.device, compilation.configuration)
     progress("it runs in batches")
-    batching = _batching(model, spec, passes, compiled, compilation, direct.compiled is not None)
+    batching = _batching(model, spec, prepared, passes, compiled, compilation, direct.compiled is not None)
     findings = Findings(
         direct=direct.compiled is not None,
         direct_reason=direct.reason[:MAX_REASON],
@@ -244,6 +259,7 @@ def _slots(findings: Findings, dynamic: bool, weights: int, compilation: Compila
 def _batching(
     model: ov.Model,
     spec: ModelSpec,
+    prepared: Prepared,
     passes: bool,
     compiled: ov.CompiledModel,
     compilation: Compilation,
@@ -262,6 +278,7 @@ def _batching(
         compiled,
         spec.inputs,
         spec.outputs,
+        numbers=prepared.numbers,
         requested=compilation.batch,
         in_place=in_place,
         max_seconds=MAX_DIRECT_BATCH_SECONDS if in_place else MAX_BATCH_SECONDS,

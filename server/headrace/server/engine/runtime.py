@@ -10,10 +10,11 @@ from pathlib import Path
 
 import openvino as ov
 
-from headrace.server.core.engine_api import Ended, Run
+from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.decoding.decoder import Decoded, Decoder
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.reasons import reason_of
@@ -41,6 +42,9 @@ class OpenVinoEngine:
     its way when a run is cancelled: then the run has completed, `collect` ends it without reading, and `poll` finds no
     failure.
 
+    Where clients send images, a run holds its slot while a `Decoder` makes pixels of them, and `collect` then gives it
+    to the runtime.
+
     A slot that a run has spoiled is restored by `Restorer`, and not used until then.
     """
 
@@ -51,6 +55,8 @@ class OpenVinoEngine:
         self._models: dict[int, _LoadedModel] = {}
         self._running: dict[Run, tuple[Slot, _LoadedModel]] = {}
         self._completed: deque[Run] = deque()
+        self._decoder = Decoder(self._on_decoded)
+        self._decoded: deque[tuple[Run, Decoded]] = deque()
         self._restorer = Restorer(self._on_restored)
         self._restored: deque[tuple[Slot, Slot | None]] = deque()
         self._wake_pending = False
@@ -115,6 +121,7 @@ class OpenVinoEngine:
         Blocks until the runtime has ended the runs.
         """
         self._wake = _ignore
+        self._decoder.close()
         for slot, _ in self._running.values():
             slot.cancel()
         self._restorer.close()
@@ -125,7 +132,7 @@ class OpenVinoEngine:
         for _, new in self._restored:
             if new is not None:
                 new.close()
-        for state in (self._models, self._running, self._completed, self._restored):
+        for state in (self._models, self._running, self._completed, self._restored, self._decoded):
             state.clear()
 
     def on_ended(self, wake: Callable[[], None]) -> None:
@@ -143,6 +150,12 @@ class OpenVinoEngine:
             # It could not be restored and was given back, so that its tickets learn about it. Try once more.
             why = f"model {quote(run.spec.name)} could not be restored after a failed inference; try again later"
             return self._failed(run, slot, loaded, Unavailable(why))
+        if loaded.model.images is not None:
+            slot.hold(run)
+            self._running[run] = slot, loaded
+            loaded.running += 1
+            self._decoder.start(run, loaded.model.images)
+            return None
         try:
             outcome = slot.start(run, in_place=in_place and not loaded.running)
         except Exception as error:
@@ -168,13 +181,18 @@ class OpenVinoEngine:
         """Ask the runtime to stop a run. It ends when the runtime has stopped it, and its result is not read."""
         running = self._running.get(run)
         if running is not None:
-            running[0].cancel()
+            slot, _ = running
+            slot.cancel()
+            if slot.decoding:
+                self._decoder.cancel(run)
 
     def collect(self) -> list[Ended]:
         """The runs that have completed since the last call."""
         # Reset before looking: a run that completes after the last look must wake the caller again.
         self._wake_pending = False
         ended: list[Ended] = []
+        while self._decoded:
+            ended += self._begin(*self._decoded.popleft())
         while self._completed:
             run = self._completed.popleft()
             if run in self._running:
@@ -182,6 +200,27 @@ class OpenVinoEngine:
                 loaded.running -= 1
                 ended.append(self._result(run, slot, loaded))
         return ended
+
+    def _begin(self, run: Run, decoded: Decoded) -> Sequence[Ended]:
+        """Give a run to the runtime whose images have been decoded. Returns its end if there is nothing to run."""
+        if run not in self._running:
+            decoded.release()
+            return ()
+        slot, loaded = self._running[run]
+        error = decoded.error
+        if not slot.stopping and error is None:
+            try:
+                slot.begin(decoded)
+            except Exception as raised:
+                error = raised
+            else:
+                return ()
+        else:
+            decoded.release()
+            slot.end()
+        del self._running[run]
+        loaded.running -= 1
+        return (Ended(run) if error is None else self._failed(run, slot, loaded, error),)
 
     def poll(self) -> list[Ended]:
         """The runs that failed or were cancelled, for which the runtime does not call back."""
@@ -226,12 +265,19 @@ class OpenVinoEngine:
             slot.end(unread=True)
             return Ended(run)
         try:
-            outcome = slot.read()
+            sent, kept, times = slot.read()
         except Exception as error:
             slot.end(unread=True, raised=True)
             return self._failed(run, slot, loaded, error)
+        decoded = slot.decoded
         slot.end()
-        return Ended(run, *outcome)
+        if decoded is None or not decoded.failures:
+            return Ended(run, sent, kept, times)
+        nothing: list[Sequence[Tensor]] = [()] * len(run.parts)
+        every_sent, every_kept = [*nothing], [*nothing]
+        for position, its_sent, its_kept in zip(decoded.positions, sent, kept, strict=True):
+            every_sent[position], every_kept[position] = its_sent, its_kept
+        return Ended(run, every_sent, every_kept, times, failures=decoded.failures)
 
     def _failed(self, run: Run, slot: Slot, loaded: _LoadedModel, error: Exception) -> Ended:
         if slot.spoiled:
@@ -244,6 +290,11 @@ class OpenVinoEngine:
     def _on_restored(self, old: Slot, new: Slot | None) -> None:
         """Called on the thread of the restorer."""
         self._restored.append((old, new))
+        self._wake_once()
+
+    def _on_decoded(self, run: Run, decoded: Decoded) -> None:
+        """Called on a thread of the decoder, or by `cancel`."""
+        self._decoded.append((run, decoded))
         self._wake_once()
 
     def _on_completed(self, slot: Slot) -> None:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from threading import Event
 from time import perf_counter, thread_time
 
-from headrace.server.core.engine_api import Run, Tensor
+from headrace.server.core.engine_api import Part, Run, Tensor
 from headrace.server.core.specs import Port
+from headrace.server.engine.decoding.decoder import Decoded
 from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes
 from headrace.server.engine.in_place import infer_in_place
 from headrace.server.engine.inputs import Inputs, Shape
@@ -38,10 +39,16 @@ class Slot:
 
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
+        self.decoding = False
+        """The images of the run are being decoded, so that the runtime does not have it yet."""
         self.stopping = False
         self.spoiled = False
         self._failed_shapes: Mapping[Port, Shape] = {}
         """The input shapes of the run that has spoiled the slot, in which zeros may cleanse it."""
+        self._parts: Sequence[Part] = ()
+        """Those of the run, with pixels in place of images."""
+        self.decoded: Decoded | None = None
+        """What the images of the run have become."""
         self._closed = False
         self._on_completed = on_completed
         self._is_fragile = model.is_fragile
@@ -81,7 +88,7 @@ class Slot:
         """Run batches of every size, so that no ticket waits for the slow first run of a size."""
         self._outputs.unread()
         for rows in range(2, model.spec.batch + 1):
-            self._inputs.feed_zeros({port: (rows, *row_shape(port)) for port in model.spec.inputs})
+            self._inputs.feed_zeros({port: (rows, *row_shape(port)) for port in model.runtime_spec.inputs})
             for _ in range(2):
                 began = perf_counter()
                 infer_in_place(self._request)
@@ -100,7 +107,7 @@ class Slot:
         entered = perf_counter()
         reached_runtime = False
         try:
-            self._prepare(run)
+            self._prepare(run.parts)
             times = self._times
             in_place = in_place and times is not None and times.may_run_in_place(self._shapes)
             began = perf_counter()
@@ -124,6 +131,28 @@ class Slot:
         self.end()
         return sent, kept, (began - entered, completed - began, read - completed)
 
+    def hold(self, run: Run) -> None:
+        """Take a run whose images are being decoded. Then `begin` follows, or `end`."""
+        assert self.run is None, f"{self!r} already has a run"
+        self.run = run
+        self.decoding = True
+
+    def begin(self, decoded: Decoded) -> None:
+        """Start the run with its pixels. Raises what the runtime raises; then the run has ended."""
+        entered = perf_counter()
+        self.decoding = False
+        self.decoded = decoded
+        reached_runtime = False
+        try:
+            self._prepare(decoded.parts)
+            self._began = perf_counter()
+            self._input_seconds = self._began - entered
+            reached_runtime = True
+            self._request.start_async()
+        except BaseException:
+            self.end(unread=True, raised=reached_runtime)
+            raise
+
     def follow(self, run: Run) -> Outcome | None:
         """Do a run in place, right after another one in place. None when it must be started instead: it has not begun.
 
@@ -132,7 +161,7 @@ class Slot:
         entered = perf_counter()
         reached_runtime = False
         try:
-            self._prepare(run)
+            self._prepare(run.parts)
             times = self._times
             if times is None or not times.is_fast(self._shapes):
                 return None
@@ -154,8 +183,8 @@ class Slot:
         finally:
             self._inputs.release()
 
-    def _prepare(self, run: Run) -> None:
-        parts = run.parts
+    def _prepare(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
         if len(parts) > 1:
             self._shapes = rows = sum([part.rows for part in parts])
             self._inputs.feed_batch(parts, rows)
@@ -181,6 +210,8 @@ class Slot:
         Where stopping the run would spoil the slot, it may go on for as long as replacing the slot would take.
         """
         self.stopping = True
+        if self.decoding:
+            return
         if self._is_fragile:
             self._interrupt_at = perf_counter() + self._replacement_seconds
         else:
@@ -188,6 +219,8 @@ class Slot:
 
     def check(self) -> None:
         """Raise the error that the run failed with; do nothing while it runs and after it has completed."""
+        if self.decoding:
+            return  # the request has no run yet, and may still know how the one before has ended
         if self._interrupt_at <= perf_counter():
             self._interrupt_at = math.inf
             self._request.cancel()
@@ -197,7 +230,7 @@ class Slot:
         """The outcome of a run that was handed over and has completed. Raises RuntimeError for one of wrong sizes."""
         assert self.run is not None
         entered = perf_counter()
-        sent, kept = self._outputs.read(self.run.parts)
+        sent, kept = self._outputs.read(self._parts)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
 
     def end(self, *, unread: bool = False, raised: bool = False, cleansable: bool = False) -> None:
@@ -209,8 +242,13 @@ class Slot:
         if unread:
             self._outputs.unread()
         if raised and cleansable and self._accepts is not None and self.run is not None:
-            self._failed_shapes = joined_shapes(self.run.parts)
+            self._failed_shapes = joined_shapes(self._parts)
         self.run = None
+        self._parts = ()
+        self.decoding = False
+        if self.decoded is not None:
+            self.decoded.release()
+            self.decoded = None
         self.stopping = False
         self.spoiled = self._is_fragile and raised
         self._interrupt_at = math.inf

@@ -74,7 +74,7 @@ def test_the_largest_come_with_their_indices(tmp_path: Path) -> None:
 
 
 def test_the_first_of_equal_ones_is_the_largest(tmp_path: Path) -> None:
-    equal = np.repeat(np.float32([[3, 7]]), 500, 1).reshape(1, -1)
+    equal = np.repeat(np.array([[3, 7]], np.float32), 500, 1)
     equal = np.tile(equal, (8, 7))
     path = models.scores(tmp_path, [-1, equal.shape[1]])
     np.testing.assert_array_equal(computed(path, OutputOptions(argmax=True), equal)["scores"], equal.argmax(-1))

@@ -10,6 +10,7 @@ import openvino as ov
 from openvino import opset15 as opset
 from openvino.preprocess import ColorFormat, PrePostProcessor, ResizeAlgorithm
 
+from headrace.server.engine.decoding.images import ImageOptions
 from headrace.server.engine.port_options import InputOptions
 from headrace.server.engine.preparing.datatypes import element_type
 from headrace.server.engine.preparing.layouts import checked_layout, model_layout
@@ -43,19 +44,25 @@ class _Conversion:
     own_colour: str
 
 
-def prepare_inputs(model: ov.Model, inputs: Mapping[int, InputOptions], names: Mapping[int, str]) -> None:
+def prepare_inputs(
+    model: ov.Model, inputs: Mapping[int, InputOptions], names: Mapping[int, str]
+) -> dict[int, ImageOptions]:
     """Change the inputs of a model, by number, to what their options say. `names` are for messages.
 
-    An input with `encoded` becomes one of UINT8 pixels, in the layout NHWC, of the size that the model takes: to decode
-    and resize what clients send is the caller's. Raises ValueError with a clause.
+    An input with `encoded` becomes one of UINT8 pixels, in the layout NHWC, of the size that the model takes: to make
+    them of what clients send is the caller's, as the options say that this returns. Raises ValueError with a clause.
     """
     changed = {number: options for number, options in inputs.items() if changes(options)}
     if not changed:
-        return
+        return {}
     processor = PrePostProcessor(model)
+    images: dict[int, ImageOptions] = {}
     for number, options in changed.items():
         try:
-            _add(processor, number, _conversion(model.inputs[number], options))
+            conversion = _conversion(model.inputs[number], options)
+            _add(processor, number, conversion)
+            if options.encoded:
+                images[number] = _images(conversion)
         except ValueError as error:
             raise ValueError(f"input {quote(names[number])}: {error}") from None
     try:
@@ -63,6 +70,7 @@ def prepare_inputs(model: ov.Model, inputs: Mapping[int, InputOptions], names: M
     except RuntimeError as error:
         listed = ", ".join(quote(names[number]) for number in changed)
         raise ValueError(f"the options of input {listed} do not fit it: {reason_of(error)}") from error
+    return images
 
 
 def changes(options: InputOptions) -> bool:
@@ -87,7 +95,8 @@ def _conversion(port: ov.Output, options: InputOptions) -> _Conversion:
         raise ValueError(f"model_layout is {own}, but encoded images need NCHW or NHWC")
     if {*sent} != {*own}:
         raise ValueError(f"layout {sent} does not have the axes of model_layout {own}")
-    from_colour, own_colour = _colours(options)
+    gray = bool(own) and "C" in own and shape[own.index("C")] == ov.Dimension(1)
+    from_colour, own_colour = _colours(options, gray)
     conversion = _Conversion(options, sent, own, from_type, own_type, shape, from_colour, own_colour)
     if own:
         conversion = _with_shape(conversion, shape)
@@ -108,10 +117,13 @@ def _needs_layout(options: InputOptions) -> bool:
     )
 
 
-def _colours(options: InputOptions) -> tuple[str, str]:
-    """The colours that clients send, and those that the model takes; empty if they do not matter."""
+def _colours(options: InputOptions, gray: bool) -> tuple[str, str]:
+    """The colours that clients send, and those that the model takes; empty if they do not matter.
+
+    `gray`: the model takes one channel.
+    """
     if options.encoded:
-        own = options.model_colour or "RGB"
+        own = options.model_colour or ("GRAY" if gray else "RGB")
         return ("GRAY" if own == "GRAY" else "RGB"), own
     if bool(options.colour) != bool(options.model_colour):
         given, missing = ("colour", "model_colour") if options.colour else ("model_colour", "colour")
@@ -150,12 +162,27 @@ def _resize_and_crop(options: InputOptions, axes: dict[str, ov.Dimension]) -> No
     if options.crop is None:
         return
     top, left, height, width = options.crop
-    if min(top, left) < 0 or min(height, width) < 1:
-        raise ValueError(f"crop {[*options.crop]} is not (top, left, height, width)")
+    _check_crop(options.crop)
     for letter, size in (("H", height), ("W", width)):
         if not axes[letter].compatible(ov.Dimension(size)):
             raise ValueError(f"crop gives {letter} {size}, but the model takes {axes[letter]}: set resize")
     axes["H"], axes["W"] = ov.Dimension(top + height, -1), ov.Dimension(left + width, -1)
+
+
+def _images(conversion: _Conversion) -> ImageOptions:
+    options = conversion.options
+    _, height, width, _ = conversion.shape
+    size = None if height.is_dynamic or width.is_dynamic else (height.get_length(), width.get_length())
+    if options.crop is not None:
+        _check_crop(options.crop)
+        if size is not None and not options.resize and options.crop[2:] != size:
+            raise ValueError(f"crop gives {[*options.crop[2:]]}, but the model takes {[*size]}: set resize")
+    return ImageOptions(conversion.from_colour == "GRAY", size, options.crop, options.resize)
+
+
+def _check_crop(crop: tuple[int, int, int, int]) -> None:
+    if min(crop[:2]) < 0 or min(crop[2:]) < 1:
+        raise ValueError(f"crop {[*crop]} is not (top, left, height, width)")
 
 
 def _require_size(axes: Mapping[str, ov.Dimension]) -> None:

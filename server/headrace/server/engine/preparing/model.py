@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import openvino as ov
 
 from headrace.server.engine.compilation import Compilation
+from headrace.server.engine.decoding.images import ImageOptions
 from headrace.server.engine.preparing.inputs import prepare_inputs
 from headrace.server.engine.preparing.outputs import prepare_outputs
 from headrace.server.engine.preparing.ports import port_numbers
@@ -17,11 +18,14 @@ from headrace.server.engine.preparing.state import variables_to_ports
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the ports of a prepared model do not say. Outputs are numbered.
+    """What the ports of a prepared model do not say. They are numbered.
 
-    `indices` maps each output of the largest elements to that of their indices.
+    `images` are the inputs of pixels for which clients send files. `numbers` are the inputs of integers that become
+    floats, so that they are no indices. `indices` maps each output of the largest elements to that of their indices.
     """
 
+    images: Mapping[int, ImageOptions]
+    numbers: Collection[int]
     indices: Mapping[int, int]
 
 
@@ -36,10 +40,12 @@ def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
     outputs = port_numbers(model, "output", compilation.outputs)
     by_number = {number: compilation.inputs[name] for name, number in inputs.items()}
     reshape(model, {number: options.shape for number, options in by_number.items() if options.shape})
-    prepare_inputs(model, by_number, {number: name for name, number in inputs.items()})
+    floats = {number for number in by_number if model.inputs[number].get_element_type().is_real()}
+    images = prepare_inputs(model, by_number, {number: name for name, number in inputs.items()})
+    numbers = {number for number in floats if not model.inputs[number].get_element_type().is_real()}
     indices = prepare_outputs(
         model,
         {number: compilation.outputs[name] for name, number in outputs.items()},
         {number: name for name, number in outputs.items()},
     )
-    return Prepared(indices)
+    return Prepared(images, numbers, indices)

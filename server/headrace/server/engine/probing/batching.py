@@ -9,7 +9,7 @@ certain number of rows on. And unless the operator has set a number, batches mus
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -53,15 +53,17 @@ def probe_batching(
     inputs: Sequence[Port],
     outputs: Sequence[Port],
     *,
+    numbers: Collection[int] = (),
     requested: int | None,
     in_place: bool,
     max_seconds: float,
 ) -> Batching:
     """Measure and check a model that has no variables and no output that is an input passed through.
 
-    `requested` is the operator's number of rows; with None there are as many as pay off in runs of at most
-    `max_seconds`. `in_place`: runs of the model are direct ones. The model runs on random data with NaN and infinities
-    among them. Failures of the model do not raise. Blocks for seconds at worst.
+    `numbers` are the inputs of integers that are no indices. `requested` is the operator's number of rows; with None
+    there are as many as pay off in runs of at most `max_seconds`. `in_place`: runs of the model are direct ones. The
+    model runs on random data with NaN and infinities among them. Failures of the model do not raise. Blocks for seconds
+    at worst.
     """
     unfit = _why_unfit(inputs, outputs)
     if unfit is not None:
@@ -70,7 +72,7 @@ def probe_batching(
     if bound < 2:
         return Batching(1, why)
     try:
-        probe = RowProbe(compiled, inputs, outputs, bound)
+        probe = RowProbe(compiled, inputs, outputs, bound, numbers)
         if requested is not None:
             return _checked(probe, bound, REQUESTED_CHECKING_SECONDS)
         return _Sizes(probe, in_place, max_seconds).choose(bound)

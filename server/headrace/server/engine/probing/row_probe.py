@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
@@ -33,7 +33,12 @@ class RowProbe:
     """Runs any number of rows in an InferRequest of its own."""
 
     def __init__(
-        self, compiled: ov.CompiledModel, inputs: Sequence[Port], outputs: Sequence[Port], max_rows: int
+        self,
+        compiled: ov.CompiledModel,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        max_rows: int,
+        numbers: Collection[int] = (),
     ) -> None:
         self._request = compiled.create_infer_request()
         self._inputs = inputs
@@ -41,8 +46,8 @@ class RowProbe:
         self._types = [compiled.inputs[port.index].get_element_type() for port in inputs]
         self._set: list[Rows] = []
         """The memory of the inputs, which the runtime does not keep alive."""
-        self._ordinary = SampleInputs(inputs, outputs, max_rows, large=False)
-        self._large = SampleInputs(inputs, outputs, max_rows, large=True)
+        self._ordinary = SampleInputs(inputs, outputs, max_rows, numbers, large=False)
+        self._large = SampleInputs(inputs, outputs, max_rows, numbers, large=True)
         self._random = np.random.default_rng(SEED)
 
     def time_runs(self, rows: int, in_place: bool, deadline: float) -> list[float]:

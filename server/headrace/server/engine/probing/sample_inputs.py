@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum, auto
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from headrace.server.core.specs import Port
 from headrace.server.engine.ports import row_bytes, row_shape
-from headrace.wire.dtypes import Datatype, numpy_dtype
+from headrace.wire.dtypes import ITEMSIZE, Datatype, numpy_dtype
 
 SEED = 1
 LARGE_FACTOR = 1e3
@@ -26,15 +26,25 @@ class SampleInputs:
     """Random rows for each input, the same each time, and the results that each row gives when it runs alone.
 
     Floats are normally distributed, scaled by a thousand if `large`. Integers are 0 or 1, because they may be indices:
-    1 with a probability of one half, or if `large` with a probability that each row draws.
+    1 with a probability of one half, or if `large` with a probability that each row draws. Those of the inputs in
+    `numbers`, by index, are no indices, and of any size.
     """
 
-    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], max_rows: int, *, large: bool) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        max_rows: int,
+        numbers: Collection[int] = (),
+        *,
+        large: bool,
+    ) -> None:
         self.max_rows = max_rows
         self.alone = [np.empty((max_rows, row_bytes(port)), np.uint8) for port in outputs]
         """For each output, the result of each row that ran alone."""
         self.rows_run_alone = 0
         self._inputs = inputs
+        self._numbers = numbers
         self._large = large
         self._values = [np.empty((max_rows, row_bytes(port)), np.uint8) for port in inputs]
         self._rows_drawn = 0
@@ -53,6 +63,8 @@ class SampleInputs:
         if port.datatype in FLOATS:
             numbers = self._random.standard_normal(size, np.float32) * np.float32(LARGE_FACTOR if self._large else 1)
             return numbers.astype(numpy_dtype(port.datatype))
+        if port.index in self._numbers and port.datatype is not Datatype.BOOL:
+            return np.frombuffer(self._random.bytes(size * ITEMSIZE[port.datatype]), numpy_dtype(port.datatype))
         probability = self._random.random() if self._large else 0.5
         return (self._random.random(size, np.float32) < probability).astype(numpy_dtype(port.datatype))
 

@@ -75,7 +75,7 @@ class SizeRunner:
     def run_sizes(self, progress: Progress, seconds: float = SECONDS) -> None:
         """Run zeros and random numbers in every combination of sizes, until the time is up. A run may fail."""
         deadline = perf_counter() + seconds
-        for shapes in combinations(self._model.spec.inputs):
+        for shapes in combinations(self._model.runtime_spec.inputs):
             if not self._accepts(shapes):
                 continue  # clients get as far as a run that fails; a graph that was spoiled costs a compilation here
             text = ", ".join(f"[{','.join(map(str, shape))}]" for shape in shapes)
@@ -93,7 +93,7 @@ class SizeRunner:
         """Run once. Returns False if the run is still in progress at the deadline."""
         try:
             self._inputs = []
-            for port, shape in zip(self._model.spec.inputs, shapes, strict=True):
+            for port, shape in zip(self._model.runtime_spec.inputs, shapes, strict=True):
                 self._request.set_input_tensor(port.index, self._tensor(port, shape, make))
             self._request.start_async()
             return bool(self._request.wait_for(max(1, round((deadline - perf_counter()) * 1e3))))
