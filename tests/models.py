@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import openvino as ov
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from openvino import opset15 as op
+
+from tests.packaged_models import RESNET, packaged
 
 Shape = list[int | ov.Dimension]
 Inputs = list[ov.op.Parameter]
@@ -52,6 +54,41 @@ def image(folder: Path, shape: Shape | None = None, type_name: str = "f32") -> P
     """x: f32[1,3,8,10] -> same: f32[1,3,8,10], the same numbers. Other shapes and types if given."""
     x = _input("x", [1, 3, 8, 10] if shape is None else shape, type_name)
     return _save(folder, "image", [x], {"same": op.concat([x], 0)})
+
+
+def resnet(folder: Path) -> Path:
+    """ResNet-50, gpu_0/data_0: f32[1,3,224,224] -> gpu_0/softmax_1: f32[1,1000], of random weights.
+
+    The packaged one has the same weight everywhere, and so the same result for every picture. Of this one, what all
+    pictures have in common is taken off.
+    """
+    model = onnx.load(packaged(*RESNET))
+    random = np.random.default_rng(50)
+    shapes = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "ConstantOfShape"]:
+        model.graph.node.remove(node)
+        name, shape = node.output[0], shapes[node.input[0]]
+        ones = name.endswith(("_bn_s_0", "_bn_riv_0"))
+        weights = np.full(shape, ones, np.float32)
+        if len(shape) > 1:
+            weights = random.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
+            weights *= 0.5 if name == "gpu_0/pred_w_0" else 1
+        elif name.endswith("branch2c_bn_s_0"):
+            weights *= 0.3
+        model.graph.initializer.append(numpy_helper.from_array(weights, name))
+    path = folder / "resnet.onnx"
+    onnx.save(model, path)
+    noise = random.normal(0, 1, (1, 3, 224, 224)).astype(np.float32)
+    common = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(noise)[0][0]
+    weights = {each.name: each for each in model.graph.initializer}
+    differences = {
+        "gpu_0/pred_w_0": numpy_helper.to_array(weights["gpu_0/pred_w_0"]),
+        "gpu_0/pred_b_0": -np.log(common),
+    }
+    for name, each in differences.items():
+        weights[name].CopyFrom(numpy_helper.from_array(4 * each, name))
+    onnx.save(model, path)
+    return path
 
 
 def scores(folder: Path, shape: Shape | None = None) -> Path:

@@ -15,7 +15,7 @@ Tags name runs, so the clients of a scenario should use different ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core, Decision
@@ -97,9 +97,11 @@ class Scenario:
         *,
         times: Times = (0, 0, 0),
         restoring: bool = False,
+        failures: Mapping[int, HeadraceError] | None = None,
         **sizes: int,
     ) -> None:
-        """The runtime says that the run of a ticket has ended. `restoring`: and has spoiled its slot.
+        """The runtime says that the run of a ticket has ended. `restoring`: and has spoiled its slot. `failures` are
+        the tickets whose parts of it have failed.
 
         `sizes` are those of dynamic outputs: unless given the rows of a ticket that may share a run, or 4.
         """
@@ -110,7 +112,12 @@ class Scenario:
             return
         results = [outputs_of(part, sizes) for part in run.parts]
         sent, kept = [sent for sent, _ in results], [kept for _, kept in results]
-        self.core.run_ended(Ended(run, sent, kept, times), None, self.now)
+        failed: dict[int, HeadraceError] = {}
+        for position, part in enumerate(run.parts):
+            if failures and isinstance(part, Ticket) and part.tag in failures:
+                failed[position] = failures[part.tag]
+                sent[position], kept[position] = [], []
+        self.core.run_ended(Ended(run, sent, kept, times, failures=failed), None, self.now)
 
     def part(self, tag: int) -> Part:
         """What a running ticket has brought to its run."""

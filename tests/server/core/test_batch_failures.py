@@ -7,7 +7,7 @@ import pytest
 from headrace.server.core.events import Done
 from headrace.server.core.kept_outputs import MIN_CHARGE_BYTES
 from headrace.server.core.transitions import SlotState
-from headrace.wire.errors import Internal
+from headrace.wire.errors import Internal, InvalidArgument
 from tests.server.core.model_specs import many, step
 from tests.server.core.scenario import Scenario, batches, infer_many
 
@@ -46,6 +46,26 @@ def test_only_the_bad_ticket_of_a_failed_batch_fails() -> None:
     assert alice.receives() == ["done 1", "done 2", "failed 3 INTERNAL", "failed 4 FAILED_PRECONDITION"]
     assert bob.receives() == ["failed 11 INTERNAL"]
     assert bob.errors[11].message == "it again"
+    assert world.core.accounts.queue.used == world.core.accounts.keep.used == 0
+
+
+def test_parts_that_have_failed_by_themselves_fail_their_tickets_and_no_others() -> None:
+    world = Scenario(many())
+    alice, bob = world.client(), world.client()
+    alice.infer(1, "many", x=(1,), keep=["y"])
+    alice.infer(2, "many", x="1.y")
+    alice.infer(3, "many", x=(1,), keep=["y"])
+    bob.infer(11, "many", x=(1,), keep=["y"])
+    bob.infer(12, "many", x=(1,))
+    assert world.starts() == [1, 11, 3, 12]
+    bob.cancel(12)
+    bad = InvalidArgument("it is no image")
+    world.end(1, failures={1: bad, 11: bad, 12: bad})
+    assert alice.receives() == ["failed 1 INVALID_ARGUMENT", "failed 2 FAILED_PRECONDITION", "done 3"]
+    assert bob.receives() == ["failed 12 CANCELLED", "failed 11 INVALID_ARGUMENT"]
+    assert alice.errors[1].message == "it is no image"
+    assert world.starts() == []
+    alice.release(3)
     assert world.core.accounts.queue.used == world.core.accounts.keep.used == 0
 
 
