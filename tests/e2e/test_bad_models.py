@@ -59,7 +59,7 @@ class Live:
 
     def sentences(self) -> list[str]:
         """What the log says to the operator about loads that have failed."""
-        return re.findall(r"WARNING headrace.server.control: (.*)", self.served.log)
+        return re.findall(r"WARNING headrace.server.lifecycle.lifecycle: (.*)", self.served.log)
 
 
 def live(serve: Serve, path: Path, good: Path, *arguments: str) -> Live:

@@ -21,8 +21,9 @@ from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
 from headrace.server.process_memory import available_bytes
 from headrace.server.repository.arguments import sources_of
-from headrace.server.repository.scan import Disk, UnreadableRepositoryError
+from headrace.server.repository.scan import Disk, Scan, UnreadableRepositoryError
 from headrace.server.repository.source import ModelSource, SourceError
+from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
@@ -133,18 +134,19 @@ async def _serve(
     await transport.start()
     guard.start(receiving.end_some)
     memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
-    code = 0
+    code, watcher = 0, None
     first = asyncio.create_task(received.get())
     starting = asyncio.create_task(_start(application, disk, loader, settings))
     await asyncio.wait((first, starting), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         code = 128 + first.result()
         starting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    elif (why := starting.result()) is not None:
-        errors.write(f"headrace-server: {why}")
+    elif isinstance(starting.exception(), _CannotServeError):
+        errors.write(f"headrace-server: {starting.exception()}")
         code = EXIT_MODEL_NOT_LOADED
         first.cancel()
     else:
+        watcher = _watch(application, disk, starting.result()) if settings.watch else None
         _exempt_from_collection()
         application.health.begin()
         # Whoever has started the server may not read what it prints.
@@ -163,22 +165,41 @@ async def _serve(
     second.cancel()
     memory.cancel()
     guard.stop()
+    if watcher is not None:
+        watcher.stop()
     application.close()
     return _Result(code, clean=stopping.result())
 
 
-async def _start(application: Application, disk: Disk, loader: Loader, settings: Settings) -> str | None:
-    """Load the models, one after another. Returns why the server cannot serve, a sentence, if it cannot."""
+class _CannotServeError(Exception):
+    """The message is a sentence for the operator."""
+
+
+async def _start(application: Application, disk: Disk, loader: Loader, settings: Settings) -> Scan:
+    """Load the models, one after another. Returns what was on disk. Raises _CannotServeError."""
     try:
-        await application.lifecycle.start(await in_thread("scanning", disk.scan))
+        scan = await in_thread("scanning", disk.scan)
+        await application.lifecycle.start(scan)
     except (SourceError, UnreadableRepositoryError, HeadraceError) as error:
         logger.debug("a model could not be loaded", exc_info=error)
-        return str(error)
+        raise _CannotServeError(str(error)) from error
     finally:
         loader.discard_spare()
     if not len(application.core.models) and not (settings.watch or settings.model_control):
-        return "no model could be loaded"
-    return None
+        raise _CannotServeError("no model could be loaded")
+    return scan
+
+
+def _watch(application: Application, disk: Disk, known: Scan) -> Watcher:
+    """Follow what changes on disk."""
+    loop = asyncio.get_running_loop()
+
+    def apply(changes: Changes) -> None:
+        asyncio.run_coroutine_threadsafe(application.lifecycle.refresh(changes), loop).result()
+
+    watcher = Watcher(disk, known, apply)
+    watcher.start()
+    return watcher
 
 
 def _count(application: Application) -> str:

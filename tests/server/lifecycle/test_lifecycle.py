@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import FoundModel, FoundVersion, Scan
 from headrace.server.repository.source import NEWEST, SourceError, VersionPolicy
+from headrace.server.repository.watching import Changes
 from headrace.server.services.api import ModelState
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
@@ -80,7 +82,12 @@ class House:
     async def refresh(self, *models: FoundModel) -> None:
         """What is on disk changes, and is looked at."""
         self.disk.update({model.name: model for model in models})
-        await self.lifecycle.refresh(self.scan())
+        await self.lifecycle.refresh(Changes(self.scan().number, models, ()))
+
+    async def remove(self, name: str) -> None:
+        """The folder of a model goes, and that is noticed."""
+        del self.disk[name]
+        await self.lifecycle.refresh(Changes(self.scan().number, (), (name,)))
 
     def set(self, service: str, serving: bool) -> None:
         if self.statuses.get(service) is not serving:
@@ -114,6 +121,13 @@ class House:
         """The state of each version, with the reason, if there is one."""
         states = [state for state in self.lifecycle.index() if state.name == name]
         return {each.version: ": ".join(filter(None, (each.state, each.reason))) for each in states}
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(10_000):
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError("it does not come true")
 
     async def behind_the_gate(self, name: str = "a") -> asyncio.Task[None]:
         """A load that has begun and waits for the gate."""
@@ -312,3 +326,223 @@ async def test_a_failure_that_no_client_waits_for_is_in_the_index(caplog: pytest
     await house.lifecycle.unload("b")
     await house.lifecycle._models["a"].lock.acquire()
     assert house.state() == ("READY", "model 'a' could not be loaded: see the server's log")
+
+
+def four(name: str, *, v1: int = 1, v2: int = 1, v3: int = 1) -> FoundModel:
+    return on_disk(name, v1=v1, v2=v2, v3=v3)
+
+
+async def test_the_policy_chooses_what_is_loaded() -> None:
+    house = House()
+    house.disk = {
+        "newest": on_disk("newest", v1=1, v2=1, v10=1),
+        "two": on_disk("two", VersionPolicy(latest=2), v1=1, v2=1, v10=1),
+        "all": on_disk("all", ALL, v1=1, v2=1, v10=1),
+        "listed": on_disk("listed", VersionPolicy(listed=frozenset({1, 7})), v1=1, v2=1),
+        "none": on_disk("none", VersionPolicy(listed=frozenset({7})), v1=1),
+    }
+    await house.lifecycle.start(house.scan())
+    assert house.loaded == ["newest/10", "two/10", "two/2", "all/10", "all/2", "all/1", "listed/1"]
+    assert {name: house.spec(name).version for name in ("newest", "two", "all", "listed")} == {
+        "newest": "10",
+        "two": "10",
+        "all": "10",
+        "listed": "1",
+    }
+    assert house.spec("two", "2").version == "2"
+    with pytest.raises(Unavailable, match=r"^model 'two' version 1 is not served, only the newest 2 versions$"):
+        house.spec("two", "1")
+    with pytest.raises(NotFound, match="model 'two' has no version '3'"):
+        house.spec("two", "3")
+    assert house.states("newest") == {
+        "1": "UNAVAILABLE: not served, only the newest version",
+        "2": "UNAVAILABLE: not served, only the newest version",
+        "10": "READY",
+    }
+    assert house.statuses["two/2"]
+    assert not house.statuses["two/1"]
+    assert not house.statuses["none"]
+    (failure,) = house.lifecycle.failures
+    assert failure == "model 'none' could not be loaded: only versions 7 may be served, which it does not have"
+
+
+async def test_a_new_version_is_loaded_before_the_old_one_is_dropped() -> None:
+    house = await House().start()
+    house.gate.clear()
+    house.began.clear()
+    refreshing = asyncio.create_task(house.refresh(four("a", v3=1)))
+    await house.began.wait()
+    assert house.states() == {
+        "1": "READY",
+        "2": "UNAVAILABLE: not served, only the newest version",
+        "3": "LOADING: loading",
+    }
+    assert (await house.runs_on()).version == "1"
+    with pytest.raises(Unavailable, match="model 'a' version 3 is loading"):
+        house.spec("a", "3")
+    house.gate.set()
+    await refreshing
+    assert (await house.runs_on()).version == "3"
+    assert house.changes == [("a/2", False), ("a/3", False), ("a/3", True), ("a/1", False)]
+    assert len(house.engine._models) == 2
+
+
+async def test_a_broken_version_counts_as_absent_until_its_files_change() -> None:
+    house = await House().start()
+    await house.refresh(on_disk("a", v1=1, v2=BROKEN, v3=0))
+    assert house.states() == {
+        "1": "READY",
+        "2": "UNAVAILABLE: model 'a' version 2 could not be loaded: see the server's log",
+        "3": "UNAVAILABLE: model 'a' version 3 could not be loaded: it is empty",
+    }
+    assert house.lifecycle.failures == ["model 'a' version 3 could not be loaded: it is empty"]
+    with pytest.raises(Unavailable, match="model 'a' version 2 could not be loaded"):
+        house.spec("a", "2")
+    assert house.spec().version == "1"
+    house.loaded.clear()
+    await house.refresh(on_disk("a", v1=1, v2=BROKEN, v3=0, v4=0))
+    assert house.loaded == []
+    await house.refresh(on_disk("a", v1=1, v2=2, v3=0))
+    assert house.loaded == ["a/2"]
+    assert house.spec().version == "2"
+    await house.refresh(on_disk("a", v1=1, v2=2, v3=1))
+    assert house.states() == {
+        "1": "UNAVAILABLE: not served, only the newest version",
+        "2": "UNAVAILABLE: not served, only the newest version",
+        "3": "READY",
+    }
+
+
+async def test_at_start_an_older_version_serves_where_the_newest_is_broken() -> None:
+    """So that a server that is started again serves what it served before."""
+    house = House()
+    house.disk = {"a": four("a", v2=BROKEN, v3=BROKEN), "b": on_disk("b", v1=BROKEN)}
+    await house.lifecycle.start(house.scan())
+    assert house.loaded == ["a/1"]
+    assert house.state("b") == ("UNAVAILABLE", "model 'b' could not be loaded: see the server's log")
+    assert len(house.lifecycle.failures) == 2
+
+
+async def test_a_model_that_the_operator_names_must_load_as_it_is() -> None:
+    for found, error in (
+        (on_disk("m", required=True, v1=1, v2=BROKEN), "cannot be read from '/secret'"),
+        (on_disk("m", required=True, v1=1, v2=0), "folder '/secret' is empty"),
+        (FoundModel("m", problem=SourceError("no '/secret'"), required=True), "no '/secret'"),
+        (on_disk("m", VersionPolicy(listed=frozenset({5})), required=True, v1=1), "only versions 5 may be served"),
+    ):
+        house = House()
+        house.disk["m"] = found
+        with pytest.raises((SourceError, HeadraceError), match=error):
+            await house.lifecycle.start(house.scan())
+
+
+async def test_files_that_change_replace_what_serves_and_broken_ones_do_not() -> None:
+    house = await House().start()
+    old = house.spec()
+    await house.refresh(on_disk("a", v1=2))
+    new = house.spec()
+    assert new is not old
+    await house.refresh(on_disk("a", v1=BROKEN))
+    assert house.spec() is new
+    assert house.state() == ("READY", "model 'a' could not be loaded: see the server's log")
+    await house.refresh(on_disk("a", v1=0))
+    assert house.spec() is new
+    assert house.state() == ("READY", "model 'a' could not be loaded: it is empty")
+    await house.refresh(on_disk("a", v1=3))
+    assert house.state() == ("READY", "")
+    assert house.spec() is not new
+    assert ("a", False) not in house.changes
+
+
+async def test_a_version_that_vanishes_is_dropped_when_another_serves() -> None:
+    house = await House().start()
+    await house.refresh(on_disk("a", ALL, v1=1, v2=1))
+    await house.refresh(on_disk("a", ALL, v2=1))
+    assert house.states() == {"2": "READY"}
+    assert "a/1" not in house.statuses
+    with pytest.raises(NotFound, match="model 'a' has no version '1'"):
+        house.spec("a", "1")
+    await house.refresh(FoundModel("a", ALL, problem=SourceError("nothing in '/secret'", "its folder has no model")))
+    assert house.states() == {"2": "READY: model 'a' could not be loaded: its folder has no model"}
+    await house.refresh(on_disk("a", ALL, v3=BROKEN))
+    assert house.spec().version == "2"
+    await house.refresh(on_disk("a", ALL, v3=1))
+    assert house.states() == {"3": "READY"}
+
+
+async def test_a_model_whose_folder_goes_is_unloaded_and_unknown() -> None:
+    house = await House().start()
+    old = house.spec()
+    await house.remove("a")
+    assert not is_loaded(house, old)
+    with pytest.raises(NotFound, match="there is no model 'a'"):
+        house.spec()
+    assert not house.states()
+    assert house.statuses.keys() == {"b", "b/1"}
+    await house.refresh(on_disk("a", v1=1))
+    assert house.state() == ("READY", "")
+
+
+async def test_a_new_model_is_loaded_by_name_without_being_watched() -> None:
+    house = await House().start()
+    with pytest.raises(NotFound, match="there is no model 'new'"):
+        await house.lifecycle.load("new")
+    house.disk["new"] = on_disk("new", v1=1, v2=1)
+    await house.lifecycle.load("new")
+    assert house.spec("new").version == "2"
+    house.disk["new"] = on_disk("new", v1=1, v2=1, v3=BROKEN)
+    with pytest.raises(FailedPrecondition, match=r"^model 'new' version 3 could not be loaded: see the server's log$"):
+        await house.lifecycle.load("new")
+    assert house.spec("new").version == "2"
+    del house.disk["new"]
+    with pytest.raises(NotFound, match="model 'new' could not be loaded: its file is missing"):
+        await house.lifecycle.load("new")
+    assert house.spec("new").version == "2"
+
+
+async def test_what_a_client_has_unloaded_stays_so_whatever_changes_on_disk() -> None:
+    house = await House().start()
+    await house.lifecycle.unload("a")
+    await house.refresh(four("a"))
+    assert set(house.states().values()) == {"UNAVAILABLE: unloaded"}
+    with pytest.raises(Unavailable, match="model 'a' version 3 has been unloaded"):
+        house.spec("a", "3")
+    await house.lifecycle.load("a")
+    assert house.spec().version == "3"
+
+
+async def test_what_a_later_look_has_found_is_not_undone_by_an_earlier_one() -> None:
+    house = await House().start()
+    early = house.scan()
+    house.disk["new"] = on_disk("new", v1=1)
+    await house.lifecycle.load("new")
+    await house.lifecycle.refresh(Changes(early.number, [on_disk("a", v1=1)], ("new",)))
+    assert house.state("new") == ("READY", "")
+
+
+async def test_models_load_one_at_a_time() -> None:
+    house = await House().start()
+    loading = await house.behind_the_gate("a")
+    other = asyncio.create_task(house.lifecycle.load("b"))
+    await house.until(lambda: house.state("b") == ("READY", "loading"))
+    assert repr(house.lifecycle) == "<Lifecycle 2 versions of 2 models serve, 1 loading>"
+    house.gate.set()
+    await asyncio.gather(loading, other)
+    assert house.loaded == ["a/1", "b/1"]
+
+
+async def test_what_is_loaded_serves_while_others_are_to_come() -> None:
+    house = House()
+    house.disk = {"a": on_disk("a", v1=1), "b": on_disk("b", v1=1)}
+    house.gate.clear()
+    starting = asyncio.create_task(house.lifecycle.start(house.scan()))
+    await house.began.wait()
+    for name in "ab":
+        assert house.state(name) == ("LOADING", "loading")
+        with pytest.raises(Unavailable, match=f"model '{name}' is loading"):
+            house.spec(name)
+    house.gate.set()
+    await house.until(lambda: house.state("a")[0] == "READY")
+    assert (await house.runs_on("a")).name == "a"
+    await starting
+    assert house.statuses == {"a": True, "a/1": True, "b": True, "b/1": True}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from headrace.server.core.core import Core
 from headrace.server.core.specs import ModelSpec
 from headrace.server.lifecycle.managed import Failure, ManagedModel, ManagedVersion
-from headrace.server.lifecycle.threads import in_thread
+from headrace.server.lifecycle.threads import Worker, in_thread
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import FoundModel, FoundVersion, Scan, UnreadableRepositoryError
-from headrace.server.repository.source import SourceError
+from headrace.server.repository.source import MissingError
+from headrace.server.repository.watching import Changes
 from headrace.server.services.api import CONTROL_DISABLED, ModelState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable, quote
 
@@ -36,7 +38,7 @@ class Statuses(Protocol):
 class Lifecycle:
     """`services.api.Control` over what `scan` finds on disk.
 
-    `scan` and `load` block, and run on threads of their own; models are loaded one at a time. `change_core` is
+    `scan` and `load` block, and run on other threads; models are loaded one at a time. `change_core` is
     `Dispatcher.tell`, which also makes the engine free what the core no longer needs.
 
     What is loaded follows three rules. The policy of a model chooses among its versions that can be loaded: one that
@@ -65,6 +67,7 @@ class Lifecycle:
         self._remarks: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         """Held while a model is loaded."""
+        self._worker = Worker("loading")
         self._loads = 0
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -93,7 +96,7 @@ class Lifecycle:
         for found in scan.models.values():
             if found.required:
                 found.check()
-        self._remark(scan)
+        self._remark(scan.remarks)
         models = [self._take(found, scan.number) for found in scan.models.values()]
         for model in models:
             for number in model.chosen():
@@ -104,17 +107,19 @@ class Lifecycle:
             if failure is not None and model.found.required:
                 raise failure.error
 
-    async def refresh(self, scan: Scan) -> None:
-        """Follow the disk: load what is new or has changed, and drop what has gone."""
-        self._remark(scan)
-        for name, model in [*self._models.items()]:
-            if name not in scan.models:
-                await self._change(model, self._remove(model, scan.number))
-        for found in scan.models.values():
+    async def refresh(self, changes: Changes) -> None:
+        """Follow the disk: drop what has gone, and load what is new or has changed."""
+        self._remark(changes.remarks)
+        for name in changes.removed:
+            gone = self._models.get(name)
+            if gone is not None:
+                await self._change(gone, self._remove(gone, changes.number))
+        for found in changes.models:
             known = self._models.get(found.name)
-            if known is None or known.scanned < scan.number:
-                model = self._take(found, scan.number)
-                await self._change(model, self._settle(model))
+            if known is None or known.scanned < changes.number:
+                model = self._take(found, changes.number)
+                with suppress(Unavailable):  # the server is stopping
+                    await self._change(model, self._settle(model))
 
     async def load(self, name: str) -> None:
         """Load what the policy of a model chooses, from disk, whether or not it is loaded already.
@@ -133,7 +138,7 @@ class Lifecycle:
         if found is None:
             if known is None:
                 raise NotFound(f"there is no model {quote(name)}")
-            gone = SourceError(f"model {name!r}: its folder does not exist any more", "its folder is missing")
+            gone = MissingError(f"model {name!r}: its folder does not exist any more")
             found = FoundModel(name, known.found.policy, problem=gone)
         if known is None or known.scanned < scan.number:
             known = self._take(found, scan.number)
@@ -162,11 +167,11 @@ class Lifecycle:
         if not self.allowed:
             raise PermissionDenied(CONTROL_DISABLED)
 
-    def _remark(self, scan: Scan) -> None:
-        for remark in scan.remarks:
+    def _remark(self, remarks: Sequence[str]) -> None:
+        for remark in remarks:
             if remark not in self._remarks:
                 logger.warning("%s", remark)
-        self._remarks = frozenset(scan.remarks)
+        self._remarks = frozenset(remarks)
 
     def _take(self, found: FoundModel, scanned: int) -> ManagedModel:
         model = self._models.get(found.name)
@@ -234,7 +239,7 @@ class Lifecycle:
                     raise Unavailable("the server is stopping and no longer loads models")
                 self._loads += 1
                 try:
-                    spec = await in_thread(f"loading {model.name}", partial(self._load_model, found.model, more))
+                    spec = await self._worker.run(partial(self._load_model, found.model, more))
                 except Exception as error:
                     return self._failed(model, version, found, error)
                 finally:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from headrace.server.core.specs import ModelSpec
 from headrace.server.repository.scan import FoundModel, FoundVersion
-from headrace.server.repository.source import SourceError
+from headrace.server.repository.source import MissingError, SourceError
 from headrace.server.services.api import ModelState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, Unavailable, quote
 
@@ -207,5 +207,6 @@ class ManagedModel:
         """The error for a client that has asked for a load. What is unexpected is the same, and gets an id."""
         error = failure.error
         if isinstance(error, SourceError):
-            return FailedPrecondition(self.reason(error, failure.number))
+            kind = NotFound if isinstance(error, MissingError) else FailedPrecondition
+            return kind(self.reason(error, failure.number))
         return type(error)(self.reason(error, failure.number)) if isinstance(error, HeadraceError) else error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,37 @@ T = TypeVar("T")
 
 async def in_thread(name: str, work: Callable[[], T]) -> T:
     """Like asyncio.to_thread, but on a daemon thread of this name. A call that is cancelled does not stop the work."""
+    run, done = _job(work)
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await done
+
+
+class Worker:
+    """A daemon thread that does one thing after another, and lives as long as the process.
+
+    A trial ends with the thread that has started its process, so a process that is started for the next trial needs
+    that.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, when its turn has come. A call that is cancelled does not stop it."""
+        if not self._thread.ident:
+            self._thread.start()
+        run, done = _job(work)
+        self._jobs.put(run)
+        return await done
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+
+
+def _job(work: Callable[[], T]) -> tuple[Callable[[], None], asyncio.Future[T]]:
+    """A function that does the work on another thread, and the future of its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -34,5 +66,4 @@ async def in_thread(name: str, work: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # the loop may be closed
             loop.call_soon_threadsafe(settle, results, error)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await done
+    return run, done

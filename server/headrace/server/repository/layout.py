@@ -13,13 +13,12 @@ from pathlib import Path
 
 from headrace.server.repository.boundary import Boundary
 from headrace.server.repository.names import version_number
-from headrace.server.repository.source import ModelSource, SourceError
+from headrace.server.repository.source import MissingError, ModelSource, SourceError
 
 FORMATS = (".xml", ".onnx", ".pb", ".pbtxt", ".tflite", ".pdmodel")
 """The extensions of the files that the runtime reads. Their companions (`.bin`, `.pdiparams`) have others."""
 _NO_MODELS = ("config.pbtxt",)
 _SAVED_MODEL = "saved_model.pb"
-_MISSING = "its file is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def find_versions(source: ModelSource, boundary: Boundary) -> Layout:
     boundary.check([path])
     if not path.is_dir():
         if not path.exists():
-            raise SourceError(f"model {source.name!r}: file {str(path)!r} does not exist", _MISSING)
+            raise MissingError(f"model {source.name!r}: file {str(path)!r} does not exist")
         return Layout({1: path.parent if path.name == _SAVED_MODEL else path})
     folders = _version_folders(path)
     try:
@@ -86,7 +85,7 @@ def find_model(folder: Path, file: str, boundary: Boundary) -> Path | None:
         path = folder / file
         boundary.check([path])
         if not path.exists():
-            raise SourceError(f"file {str(path)!r} does not exist", _MISSING)
+            raise MissingError(f"file {str(path)!r} does not exist")
         return path
     found = {path.name: path for path in _candidates(folder, boundary)}
     if (folder / _SAVED_MODEL).is_file():

@@ -13,7 +13,7 @@ from headrace.server.repository.files import Stamp, model_files, stamp
 from headrace.server.repository.layout import FORMATS, find_versions
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.names import NAME_RULE, is_model_name
-from headrace.server.repository.source import NEWEST, ModelSource, SourceError, VersionPolicy
+from headrace.server.repository.source import NEWEST, MissingError, ModelSource, SourceError, VersionPolicy
 
 _NO_MODELS = ("lost+found",)
 """Folders in the root of a file system that are not for models."""
@@ -160,5 +160,5 @@ def _found(source: ModelSource, boundary: Boundary, *, required: bool) -> FoundM
 def _problem(source: ModelSource, path: Path, error: SourceError | OSError) -> SourceError:
     if isinstance(error, SourceError):
         return error
-    told = "its file is missing" if isinstance(error, FileNotFoundError) else "see the server's log"
-    return SourceError(f"model {source.name!r} cannot be read from {str(path)!r}: {error.strerror}", told)
+    why = f"model {source.name!r} cannot be read from {str(path)!r}: {error.strerror}"
+    return MissingError(why) if isinstance(error, FileNotFoundError) else SourceError(why)

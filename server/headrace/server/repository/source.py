@@ -19,6 +19,20 @@ class SourceError(Exception):
         super().__init__(message)
         self.told = told
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is wrong: what is found on disk is compared with what was found before."""
+        return type(self) is type(other) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+class MissingError(SourceError):
+    """A file does not exist."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "its file is missing")
+
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
