@@ -9,14 +9,17 @@ from cyclopts import Token
 
 from headrace.server.core.limits import Limits
 from headrace.server.process_memory import available_bytes
+from headrace.server.processors import available_processors
 from headrace.server.settings import Settings, check_properties, format_size, parse_rows, parse_size
 
 
 def test_the_core_enforces_the_options_of_the_same_names() -> None:
-    assert Settings(coalesce="off", memory=5).limits() == Limits(coalesce=False, memory=5)
-    assert Settings().limits() == Limits(coalesce=True, memory=available_bytes() // 2)
-    others = {field.name: getattr(Limits(), field.name) + 1 for field in fields(Limits) if field.name != "coalesce"}
-    assert replace(Settings(coalesce="off"), **others).limits() == Limits(**others)
+    processors = available_processors()
+    assert Settings(coalesce="off", memory=5).limits() == Limits(coalesce=False, memory=5, processors=processors)
+    assert Settings().limits() == Limits(coalesce=True, memory=available_bytes() // 2, processors=processors)
+    names = {field.name for field in fields(Limits)} - {"coalesce", "processors"}
+    others = {name: getattr(Limits(), name) + 1 for name in names}
+    assert replace(Settings(coalesce="off"), **others).limits() == Limits(**others, processors=processors)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
 from headrace.server.engine.compilation import Compilation
 from headrace.server.process_memory import available_bytes
+from headrace.server.processors import available_processors
 from headrace.wire.limits import MAX_PRIORITY
 
 MIN_MEMORY = 1 << 20
@@ -191,9 +192,10 @@ class Settings:
 
     def limits(self) -> Limits:
         """The options that the core enforces."""
-        values = {field.name: getattr(self, field.name) for field in fields(Limits)}
+        values = {field.name: getattr(self, field.name) for field in fields(Limits) if field.name != "processors"}
         memory = self.memory or available_bytes() // 2
-        return Limits(**{**values, "memory": memory, "coalesce": self.coalesce == "auto"})
+        processors = available_processors()
+        return Limits(**{**values, "memory": memory, "coalesce": self.coalesce == "auto", "processors": processors})
 
     def compilation(self) -> Compilation:
         """How models are compiled that have no options of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -114,6 +115,38 @@ def test_slots(tmp_path: Path) -> None:
     streams = ov.Core().compile_model(static, "CPU", configuration).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     assert load(static, Compilation(run="async", hint="throughput")).slots == 2 * streams
     assert load(dynamic, Compilation(run="async", hint="throughput")).slots == streams + 1
+
+
+def test_runs_that_compute_at_once_have_the_threads_of_the_processor_together(tmp_path: Path) -> None:
+    static, dynamic = models.static_add_multiply(tmp_path), models.scale(tmp_path)
+    compiled = ov.Core().compile_model(static, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    streams, threads = compiled.get_property("NUM_STREAMS"), compiled.get_property("INFERENCE_NUM_THREADS")
+
+    def takes(path: Path, compilation: Compilation) -> tuple[int, int]:
+        spec = load(path, compilation)
+        return spec.streams, spec.threads
+
+    assert takes(static, Compilation(run="async")) == (streams, threads // streams)
+    assert takes(static, Compilation(run="async", slots=1)) == (1, threads // streams)
+    wide = Compilation(run="async", properties={"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "2"})
+    assert takes(static, wide) == (1, 2)
+    # Each slot of a dynamic model is a stream of its own, with as many threads as streams of a common model would have.
+    assert takes(dynamic, Compilation(run="async")) == (streams + 1, threads // streams)
+    assert takes(static, Compilation(run="direct")) == (1, 1)
+    # Which device computes is unknown, or its threads are not those of the processor.
+    assert load(static, Compilation(device="AUTO", run="async")).threads == 0
+
+
+def test_weight_and_priority(tmp_path: Path) -> None:
+    spec = load(models.scale(tmp_path), Compilation(weight=5, priority=2))
+    assert (spec.weight, spec.priority) == (5, 2)
+    assert Compilation.from_json(asdict(Compilation(weight=5, priority=2))) == Compilation(weight=5, priority=2)
+    for weight in (0, 1001):
+        with pytest.raises(ValueError, match=f"the weight of a model is from 1 to 1000, not {weight}"):
+            Compilation(weight=weight)
+    for priority in (-1, 10):
+        with pytest.raises(ValueError, match=f"the priority of a model is from 0 to 9, not {priority}"):
+            Compilation(priority=priority)
 
 
 def test_properties_win_over_the_hint() -> None:

@@ -151,6 +151,8 @@ def test_everything_that_decides_is_in_the_key(tmp_path: Path) -> None:
     keys += [identity("others", F32, "runtime"), identity("files", F32, "another")]
     assert len(set(keys)) == len(keys)
     assert identity("files", F32, "runtime") == keys[0]
+    # How it shares the processor with others changes nothing that is found about it.
+    assert identity("files", replace(F32, weight=5, priority=2), "runtime") == keys[0]
 
 
 def test_a_model_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

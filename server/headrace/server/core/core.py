@@ -38,6 +38,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge
 from headrace.server.core.references import find, resolve
+from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
@@ -77,7 +78,8 @@ class Core:
         self._completion = Completion(self._kept_outputs, self.models)
         self._expiry = Expiry(self._completion, self._kept_outputs)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
-        self._execution = Execution(self._kept_outputs, self._completion, self._batching)
+        self._processor: Processor[ModelQueue[Ticket]] = Processor(limits.processors)
+        self._execution = Execution(self._kept_outputs, self._completion, self._batching, self._processor)
 
     @property
     def streams(self) -> Collection[Stream]:

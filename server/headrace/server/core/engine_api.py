@@ -61,6 +61,8 @@ class Run:
     parts: Sequence[Part]
     wanted: int
     """How many tickets still want their share of the result. The core counts them."""
+    expected: float | None = None
+    """What the core expects it to take of the processor, in seconds; None if it does not wait for the processor."""
 
 
 @dataclass(slots=True)

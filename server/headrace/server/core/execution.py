@@ -14,6 +14,7 @@ from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, O
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.references import check_shape
+from headrace.server.core.sharing import LONG_SECONDS, Processor
 from headrace.server.core.specs import Port
 from headrace.server.core.state import KeptOutput, Ticket
 from headrace.server.core.transitions import TicketState
@@ -25,11 +26,16 @@ _NOTHING: Sequence[Tensor] = ()
 
 class Execution:
     def __init__(
-        self, kept_outputs: KeptOutputs, completion: Completion, batching: Batching[ModelQueue[Ticket]]
+        self,
+        kept_outputs: KeptOutputs,
+        completion: Completion,
+        batching: Batching[ModelQueue[Ticket]],
+        processor: Processor[ModelQueue[Ticket]],
     ) -> None:
         self._kept_outputs = kept_outputs
         self._completion = completion
         self._batching = batching
+        self._processor = processor
         self._tickets: dict[Run, Sequence[Ticket]] = {}
         self._starts: list[Run] = []
         """Runs that `start` has decided to start, until it returns them."""
@@ -55,31 +61,56 @@ class Execution:
 
     def start(self, now: float, *, direct: bool) -> list[Run]:
         """Give the free slots to the tickets whose turn it is; those of models that run directly only if `direct`."""
-        startable, starts, batching = self._completion.startable, self._starts, self._batching
+        startable, starts, batching, processor = (
+            self._completion.startable,
+            self._starts,
+            self._batching,
+            self._processor,
+        )
         if batching.held:
             for model in batching.expire(now):
                 startable[model] = None
+        # Runs on other threads first: they compute while those in place do.
+        for model in [model for model in startable if model.share.is_counted]:
+            if direct or not model.spec.direct:
+                del startable[model]
+                if not self._holds(model, now):
+                    processor.wait(model, now)
+        while (chosen := processor.choose(now)) is not None:
+            if self._take_turn(chosen, now):
+                processor.wait(chosen, now)
         postponed: list[ModelQueue[Ticket]] = []
         while startable:
             model = startable.popitem()[0]
             if not direct and model.spec.direct:
                 postponed.append(model)
-                continue
-            batches = model.spec.batch > 1
-            if batches and batching.hold(model, now):
-                continue
-            while model.queued and (tickets := model.pick(now)):
-                self._processing = [*tickets]
-                if batches:
-                    batching.started(model, len(tickets))
-                run = self._start(tickets, model, now)
-                if run is not None:
-                    starts.append(run)
+            elif not self._holds(model, now):
+                while model.queued and self._take_turn(model, now):
+                    pass
         self._processing, self._starts = [], []
         if postponed:
             startable.update(dict.fromkeys(postponed))
         self.chaining.decided(starts)
         return starts
+
+    def _holds(self, model: ModelQueue[Ticket], now: float) -> bool:
+        """Whether the tickets of a model wait for others that may share their run."""
+        return model.spec.batch > 1 and self._batching.hold(model, now)
+
+    def _take_turn(self, model: ModelQueue[Ticket], now: float) -> bool:
+        """Start the run whose turn it is in a model. False when no slot is free, or no ticket may start."""
+        tickets = model.pick(now)
+        if not tickets:
+            return False
+        self._processing = [*tickets]
+        if model.spec.batch > 1:
+            self._batching.started(model, len(tickets))
+        run = self._start(tickets, model, now)
+        if run is not None:
+            self._starts.append(run)
+            if model.share.is_counted:
+                run.expected = self._processor.started(model.share, now)
+        return True
 
     def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free."""
@@ -92,6 +123,10 @@ class Execution:
             model.withdraw(run.slot)
         else:
             model.free(run.slot)
+        if run.expected is not None:
+            self._processor.ended(model.share, run.expected, now)
+        elif ended.times[1] > LONG_SECONDS:
+            model.share.is_counted = model.spec.threads > 0
         # Stopping it now would stop the next run in its slot.
         self._completion.stops.pop(run, None)
         self._completion.startable[model] = None

@@ -9,7 +9,7 @@ from headrace.wire.limits import MAX_PRIORITY
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds; `window` in tickets."""
+    """Bytes and seconds; `window` in tickets. `processors`: how many threads compute at once; 0 for any number."""
 
     window: int = 1024
     memory: int = 4 << 30
@@ -23,3 +23,4 @@ class Limits:
     max_priority: int = MAX_PRIORITY
     batch_delay: float = 0.0
     coalesce: bool = False
+    processors: int = 0

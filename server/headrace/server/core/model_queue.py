@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.batching import Arrivals
+from headrace.server.core.sharing import Share
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
 from headrace.server.core.transitions import SLOT_TRANSITIONS, SlotState, illegal
@@ -17,6 +18,7 @@ class ModelQueue(Turns[T]):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.share = Share(spec)
         self.statistics = Statistics()
         self.arrivals = Arrivals()
         self.holders = 1
@@ -27,6 +29,10 @@ class ModelQueue(Turns[T]):
         """How often a slot was restored after a failed run."""
 
     # ------------------------------------------------------------------------------------------------------- slots
+
+    @property
+    def has_free_slot(self) -> bool:
+        return bool(self._free)
 
     def occupy(self) -> int:
         """Take a free slot: the one used last, whose memory is warm."""

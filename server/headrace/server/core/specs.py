@@ -89,6 +89,10 @@ class ModelSpec:
     share; 1 when they share none. With batches all inputs and outputs have a dynamic first axis and no other dynamic
     dimension. `direct_reason` says why runs are not direct, `batch_reason` how many rows they have and what limits
     them. `labels` are names of classes, if the operator has given any.
+
+    `streams` is how many runs compute at once, where the others wait for them in the runtime, and `threads` how many
+    threads of the processor each of them takes: 0 if it computes elsewhere. Among the models that share the processor,
+    those of the highest `priority` come first, and of these each gets a part in proportion to its `weight`.
     """
 
     name: str
@@ -102,6 +106,10 @@ class ModelSpec:
     direct_reason: str = field(default="", repr=False, compare=False)
     batch_reason: str = field(default="", repr=False, compare=False)
     labels: Sequence[str] = field(default=(), repr=False, compare=False)
+    streams: int = 1
+    threads: int = 0
+    weight: int = 1
+    priority: int = 0
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
 

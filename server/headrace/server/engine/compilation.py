@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace.server.engine.port_options import InputOptions, OutputOptions
+from headrace.wire.limits import MAX_PRIORITY
+
+MAX_WEIGHT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ class Compilation:
     `inputs` and `outputs` say by name what is done to them. `state` is what becomes of the variables of a model: they
     are reset before each run, are `ports` of the model, or belong to a `sequence`. `extensions` are packages or library
     files with operations that models need.
+
+    Among the models that share the processor, those of the highest `priority` (0 to 9) come first, and of these each
+    gets a part of it in proportion to its `weight` (1 to 1000).
     """
 
     device: str = "CPU"
@@ -35,6 +41,15 @@ class Compilation:
     outputs: Mapping[str, OutputOptions] = field(default_factory=dict)
     state: Literal["reset", "ports", "sequence"] = "reset"
     extensions: tuple[str, ...] = ()
+    weight: int = 1
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number that is out of range."""
+        if not 1 <= self.weight <= MAX_WEIGHT:
+            raise ValueError(f"the weight of a model is from 1 to {MAX_WEIGHT}, not {self.weight}")
+        if not 0 <= self.priority <= MAX_PRIORITY:
+            raise ValueError(f"the priority of a model is from 0 to {MAX_PRIORITY}, not {self.priority}")
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Compilation:

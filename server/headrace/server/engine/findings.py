@@ -23,9 +23,9 @@ class Findings:
 
     `direct`: it is compiled for direct runs; `direct_reason` says why not. `batch` is the maximum number of rows of a
     run that tickets share, and `batch_reason` says what limits it. `streams` and `threads` are what the runtime calls
-    optimal for the model: runs at once, and the threads of all of them. `follows`: the shapes inside the model follow
-    from those of its inputs (False where that does not matter, because the model is static). `replacement_seconds` is
-    how long compiling it takes.
+    optimal for the model: runs at once, and the threads of all of them (0 on another device than CPU). `follows`: the
+    shapes inside the model follow from those of its inputs (False where that does not matter, because the model is
+    static). `replacement_seconds` is how long compiling it takes.
     """
 
     direct: bool

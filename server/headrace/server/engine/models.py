@@ -169,9 +169,14 @@ def _compile(
     slots, configuration = _slots(findings, dynamic, weight_bytes(model), compilation)
     if prepared.images and not dynamic and not compilation.slots:
         slots += DECODING_THREADS  # a slot is taken while its images are decoded
+    streams, threads = _streams(findings, dynamic, slots, compilation)
     spec = replace(
         spec,
         slots=slots,
+        streams=streams,
+        threads=threads,
+        weight=compilation.weight,
+        priority=compilation.priority,
         direct=findings.direct,
         batch=findings.batch,
         direct_reason=findings.direct_reason,
@@ -227,7 +232,7 @@ def _measure(
         batch=batching.rows,
         batch_reason=batching.why[:MAX_REASON],
         streams=compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"),
-        threads=compiled.get_property("INFERENCE_NUM_THREADS") if dynamic and compilation.device == "CPU" else 0,
+        threads=compiled.get_property("INFERENCE_NUM_THREADS") if compilation.device == "CPU" else 0,
         follows=dynamic and shapes.follow(model, spec.inputs),
         replacement_seconds=0.0,
     )
@@ -252,8 +257,15 @@ def _slots(findings: Findings, dynamic: bool, weights: int, compilation: Compila
     if compilation.device != "CPU":
         return slots, configuration
     if not findings.direct:
-        configuration = compilation.one_stream(max(1, findings.threads // min(streams, slots)))
+        configuration = compilation.one_stream(_streams(findings, dynamic, slots, compilation)[1])
     return slots, {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_CACHED_KERNELS), **configuration}
+
+
+def _streams(findings: Findings, dynamic: bool, slots: int, compilation: Compilation) -> tuple[int, int]:
+    """How many runs compute at once, and the threads of each of them; 0 where the CPU plugin does not execute them."""
+    streams = min(findings.streams, slots)
+    threads = max(1, findings.threads // (streams if dynamic else findings.streams))
+    return slots if dynamic else streams, threads if compilation.device == "CPU" else 0
 
 
 def _batching(

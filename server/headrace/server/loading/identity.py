@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
 from headrace.server import engine
 from headrace.server.engine.compilation import Compilation
+from headrace.server.processors import available_processors
 from headrace.server.version import VERSION
 
 _PROCESSOR_KEYS = {"vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "CPU part"}
 
 
 def identity(files: str, compilation: Compilation, runtime: str) -> str:
-    """A hash of everything that decides. `files` is the digest of the model's, `runtime` the runtime's version."""
+    """A hash of everything that decides, without the model's weight and priority.
+
+    `files` is the digest of the model's files, `runtime` the runtime's version.
+    """
     document = {
         "files": files,
-        "compilation": asdict(compilation),
+        "compilation": asdict(replace(compilation, weight=1, priority=0)),
         "runtime": runtime,
         "server": VERSION,
         "code": _code(),
         "processor": _processor(),
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": available_processors(),
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

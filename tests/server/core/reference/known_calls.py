@@ -12,7 +12,7 @@ from headrace.wire.dtypes import ITEMSIZE, Datatype
 from tests.server.core.model_specs import model, port
 from tests.server.core.reference.expected import KnownCall
 
-MODELS = (
+_MODELS = (
     # One slot, small static outputs, one of them of another datatype.
     model("one", [port(0, "x", 4)], [port(0, "y|why", 4), port(1, "t", 2, datatype=Datatype.INT64)], slots=1),
     # Two inputs, bounded and not, two slots, a dynamic output.
@@ -29,6 +29,13 @@ MODELS = (
         slots=2,
         batch=3,
     ),
+)
+MODELS = tuple(
+    # Those that do not run directly share the processor.
+    replace(spec, streams=streams, threads=threads, weight=weight, priority=priority)
+    for spec, (streams, threads, weight, priority) in zip(
+        _MODELS, [(1, 1, 1, 0), (2, 1, 3, 0), (1, 2, 1, 1), (1, 1, 1, 0), (2, 1, 1, 0)], strict=True
+    )
 )
 NAMES = ("y", "why", "t", "sum", "big", "z", "nothing")
 

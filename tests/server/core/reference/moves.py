@@ -49,6 +49,7 @@ class Moves:
         delay: float,
         coalesce: bool,
         max_priority: int,
+        processors: int,
     ) -> None:
         limits = Limits(
             window=WINDOW,
@@ -62,6 +63,7 @@ class Moves:
             batch_delay=delay,
             coalesce=coalesce,
             max_priority=max_priority,
+            processors=processors,
         )
         self.comparison = Comparison(limits, MODELS, MAX_CALLS)
         self.state = self.comparison.state

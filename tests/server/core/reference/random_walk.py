@@ -18,6 +18,7 @@ from tests.server.core.reference.drawn import (
     OWNERS,
     PAUSES,
     PRIORITIES,
+    PROCESSORS,
     QUEUE_BYTES,
     SINGLE_KINDS,
     SIZES,
@@ -43,6 +44,7 @@ def walk(random: Random, steps: int) -> None:
         delay=random.choice(DELAYS),
         coalesce=random.choice(COALESCE),
         max_priority=random.choice(MAX_PRIORITIES),
+        processors=random.choice(PROCESSORS),
     )
     for _ in range(steps):
         _step(moves, random)

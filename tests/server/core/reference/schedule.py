@@ -27,13 +27,14 @@ class Schedule:
         They include tickets that failed in their turn because the quota was used up. `only_these`: nothing was
         decided about any other ticket.
         """
-        if self._waits.delays(spec):
+        shares = self._state.shares_processor(spec)
+        if self._waits.delays(spec) and not (shares and runs):  # once it waits for the processor, its delay is over
             assert not runs, f"{runs} started, and must wait for others"
             return []
         if not only_these and self._waits.holds(spec, bool(runs), has_failed):
             return []
         free = self._state.free_slots(spec)
-        found = self._explain(spec, runs, [], free, has_failed, only_these=only_these)
+        found = self._explain(spec, runs, [], free, has_failed, only_these=only_these or shares)
         assert found is not None, f"{runs} started, {free} slots were free, queued were {self._state.queued(spec)}"
         return found
 
@@ -47,7 +48,10 @@ class Schedule:
         *,
         only_these: bool,
     ) -> list[ExpectedTicket] | None:
-        """The tickets that had their turns after those in `before`; None when the rules do not lead to these runs."""
+        """The tickets that had their turns after those in `before`; None when the rules do not lead to these runs.
+
+        `only_these`: others may have had no turn.
+        """
         turns = self._turns.next(spec, before)
         if not free or not turns:
             return None if runs else []

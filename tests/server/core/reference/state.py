@@ -51,6 +51,17 @@ class ExpectedState:
     def free_slots(self, spec: ModelSpec) -> int:
         return spec.slots - len(self.runs(spec)) - len(self.restoring[id(spec)])
 
+    def shares_processor(self, spec: ModelSpec) -> bool:
+        """Whether the runs of a model wait for the processor."""
+        return self.limits.processors > 0 and spec.threads > 0 and not spec.direct
+
+    @property
+    def processor_is_busy(self) -> bool:
+        """Whether the runs of models that share the processor keep all of it busy."""
+        shared = [spec for spec in self.specs if self.shares_processor(spec)]
+        computing = sum(min(len(self.runs(spec)), spec.streams) * spec.threads for spec in shared)
+        return 0 < self.limits.processors <= computing
+
     def tickets_of(self, run: Run) -> list[ExpectedTicket]:
         """The tickets of a run, in the order of its parts."""
         return [next(e for e in self.tickets if e.real is part) for part in run.parts]

@@ -22,6 +22,7 @@ from tests.server.core.reference.drawn import (
     OWNERS,
     PAUSES,
     PRIORITIES,
+    PROCESSORS,
     QUEUE_BYTES,
     SINGLE_KINDS,
     SIZES,
@@ -74,6 +75,7 @@ class CoreMachine(RuleBasedStateMachine):
         delay=st.sampled_from(DELAYS),
         coalesce=st.sampled_from(COALESCE),
         max_priority=st.sampled_from(MAX_PRIORITIES),
+        processors=st.sampled_from(PROCESSORS),
         eager=st.booleans(),
     )
     def begin(
@@ -86,6 +88,7 @@ class CoreMachine(RuleBasedStateMachine):
         delay: float,
         coalesce: bool,
         max_priority: int,
+        processors: int,
         eager: bool,
     ) -> None:
         self.bounds = ExitStack()
@@ -99,6 +102,7 @@ class CoreMachine(RuleBasedStateMachine):
             delay=delay,
             coalesce=coalesce,
             max_priority=max_priority,
+            processors=processors,
         )
 
     @rule(

@@ -60,6 +60,8 @@ class Waits:
         """A decision is to be followed by one at `wake_at`: tickets that could start wait for others until then."""
         if not self._state.free_slots(spec) or not self._turns.next(spec):
             return
+        if self._state.shares_processor(spec) and self._state.processor_is_busy:
+            return
         queued = self._state.queued(spec)
         until = self._delay_ends(spec)
         if until is None:
