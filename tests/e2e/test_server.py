@@ -76,7 +76,7 @@ def test_errors_at_start_are_sentences_with_exit_codes(
     text = tmp_path / "text.xml"
     text.write_text("this is no model")
     unknown = tmp_path / "unknown.toml"
-    unknown.write_text("windows = 3")
+    unknown.write_text("[server]\nwindows = 3")
     model = models.scale(tmp_path)
     filled = [argument.format(model=model, text=text, unknown=unknown) for argument in arguments]
     ended = run_server(*filled)
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
 
 def test_flags_win_over_the_environment_and_that_over_the_file(serve: Serve, tmp_path: Path) -> None:
     file = tmp_path / "headrace.toml"
-    file.write_text('window = 8\nkeep_bytes = "1MiB"\nkeep_seconds = 1.5\nslots = 2\n')
+    file.write_text('[server]\nwindow = 8\nkeep_bytes = "1MiB"\nkeep_seconds = 1.5\nslots = 2\n')
     env = {"HEADRACE_KEEP_BYTES": "2MiB", "HEADRACE_SLOTS": "3", "HEADRACE_CONFIG": str(file)}
     served = serve(str(models.scale(tmp_path)), "--slots=4", env=env)
     with StubStream(served.address) as stream:

@@ -1,4 +1,4 @@
-"""The `headrace-server` command: flags, environment variables and a file become settings.
+"""The `headrace-server` command: flags, environment variables and a file become settings and models.
 
 Its imports stay within the base install, so that without the extra it can say what is missing.
 """
@@ -8,23 +8,27 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tomllib
 from collections.abc import MutableMapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter, config
 
+from headrace.server.repository.scan import Disk, UnreadableRepositoryError
+from headrace.server.repository.source import SourceError
 from headrace.server.settings import Settings
 from headrace.server.version import VERSION
 
 USAGE_EXIT_CODE = 2
-"""The command cannot run as it was called or installed."""
+"""The command cannot run as it was called, configured or installed."""
+MODEL_EXIT_CODE = 3
+"""An argument names no model, or a model cannot be served."""
 
 app = App(
     name="headrace-server",
-    usage="Usage: headrace-server [OPTIONS] [MODEL...]",
+    usage="Usage: headrace-server [check] [OPTIONS] [MODEL...]",
     help="Serve OpenVINO models over gRPC.",
     help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of the TOML file (port).",
     version=VERSION,
@@ -32,17 +36,25 @@ app = App(
 )
 app.meta.result_action = "return_value"
 
+Models = Annotated[
+    str,
+    Parameter(
+        name="MODEL",
+        help="Model file (.xml, .onnx, ...), folder with a model, or folder with a folder for each version; or "
+        "NAME=PATH.",
+    ),
+]
 
-def check_toml(_type: Any, file: Path | None) -> None:
-    """Raises ValueError for a file that cannot be read as TOML."""
-    if file is None:
-        return
-    try:
-        tomllib.loads(file.read_text())
-    except OSError as error:
-        raise ValueError(f"The file cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"The file is not valid TOML: {error}") from None
+
+@dataclass(frozen=True)
+class Call:
+    """What the command line says. `origins` has the flag or the variable of each option that was given."""
+
+    models: tuple[str, ...]
+    settings: Settings
+    check: bool = False
+    json: bool = False
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def ignore_service_links(environment: MutableMapping[str, str]) -> None:
@@ -63,22 +75,20 @@ def ignore_service_links(environment: MutableMapping[str, str]) -> None:
 
 @app.default
 def serve(
-    *models: Annotated[
-        str,
-        Parameter(
-            name="MODEL",
-            help="Model file (.xml, .onnx, ...), folder with a model, or folder with a folder for each version; or "
-            "NAME=PATH.",
-        ),
-    ],
+    *models: Models,
     settings: Settings = Settings(),  # noqa: B008 - frozen
-) -> int:
-    if not models and not settings.repository:
-        print("headrace-server: name a MODEL, or a folder of models with --repository", file=sys.stderr)
-        return USAGE_EXIT_CODE
-    from headrace.server.server import run
+) -> Call:
+    return Call(models, settings)
 
-    return run(models, settings)
+
+@app.command
+def check(
+    *models: Models,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
+) -> Call:
+    """Load and try every model, say what is found, and serve nothing."""
+    return Call(models, settings, check=True, json=json)
 
 
 @app.meta.default
@@ -89,15 +99,81 @@ def configured(
         Parameter(
             name="--config",
             env_var="HEADRACE_CONFIG",
-            help="TOML file with options.",
-            validator=check_toml,
+            help="TOML file with options and models, or config.json of OpenVINO Model Server.",
         ),
     ] = None,
-) -> object:
+    lenient: Annotated[
+        bool,
+        Parameter(
+            env_var="HEADRACE_LENIENT",
+            negative="",
+            help="Warn about what configurations of other servers say and Headrace does not have, and go on.",
+        ),
+    ] = False,
+    print_config: Annotated[
+        bool, Parameter(negative="", help="Print all options, and where each came from, as a TOML file; do not serve.")
+    ] = False,
+) -> int:
     ignore_service_links(os.environ)
-    environment = config.Env("HEADRACE_", command=False)
-    app.config = (environment,) if file is None else (environment, config.Toml(file))
-    return app(tokens)
+    origins: dict[str, str] = {}
+
+    def note_origins(_app: App, _commands: tuple[str, ...], arguments: Any) -> None:
+        for argument in arguments:
+            if argument.tokens and argument.name.startswith("--"):
+                option = argument.name.removeprefix("--").replace("-", "_")
+                token = argument.tokens[0]
+                origins[option] = token.keyword if token.source == "env" else argument.name
+
+    app.config = (config.Env("HEADRACE_", command=False), note_origins)
+    call = app(tokens)
+    if not isinstance(call, Call):
+        return int(call or 0)
+    return _carry_out(call, origins, file, lenient=lenient, print_config=print_config)
+
+
+def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenient: bool, print_config: bool) -> int:
+    # Here, because they need the extra.
+    from headrace.server.configuration.configuration import read_configuration
+    from headrace.server.configuration.printing import as_toml
+    from headrace.server.configuration.problems import ConfigurationError
+
+    try:
+        configuration = read_configuration(file, call.settings, origins, lenient=lenient)
+        models = configuration.models(call.models, repository=bool(configuration.settings.repository))
+    except ConfigurationError as error:
+        for line in str(error).splitlines():
+            print(f"headrace-server: {line}", file=sys.stderr)
+        return USAGE_EXIT_CODE
+    except SourceError as error:
+        print(f"headrace-server: {error}", file=sys.stderr)
+        return MODEL_EXIT_CODE
+    if print_config:
+        print(as_toml(configuration, models), end="")
+        return 0
+    settings = configuration.settings
+    if not models and not settings.repository:
+        print("headrace-server: give a MODEL, a --repository, or a --config file with [models.NAME]", file=sys.stderr)
+        return USAGE_EXIT_CODE
+    sources = [model.source for model in models]
+    disk = Disk(sources, settings.repository, configuration.configure, follow_links=settings.follow_links)
+    if call.check:
+        return _check(disk, settings, as_json=call.json)
+    from headrace.server.server import run
+
+    return run(disk, settings)
+
+
+def _check(disk: Disk, settings: Settings, *, as_json: bool) -> int:
+    from headrace.server.checking import check_models
+
+    try:
+        return 0 if check_models(disk, settings, as_json=as_json) else MODEL_EXIT_CODE
+    except UnreadableRepositoryError as error:
+        print(f"headrace-server: {error}", file=sys.stderr)
+        return MODEL_EXIT_CODE
+    except OSError as error:
+        print(f"headrace-server: --cache-dir {error.filename!r}: {error.strerror}", file=sys.stderr)
+        return USAGE_EXIT_CODE
 
 
 def main() -> None:

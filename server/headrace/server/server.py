@@ -7,7 +7,6 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,9 +19,8 @@ from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
 from headrace.server.process_memory import available_bytes
-from headrace.server.repository.arguments import sources_of
 from headrace.server.repository.scan import Disk, Scan, UnreadableRepositoryError
-from headrace.server.repository.source import ModelSource, SourceError
+from headrace.server.repository.source import SourceError
 from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
@@ -48,7 +46,7 @@ HANG_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-def run(models: Sequence[str], settings: Settings) -> int:
+def run(disk: Disk, settings: Settings) -> int:
     """Serve until a signal asks the server to stop. Returns the exit code."""
     signals = Signals()
     errors = start_logging(settings.log_level)
@@ -63,18 +61,6 @@ def run(models: Sequence[str], settings: Settings) -> int:
         return EXIT_BAD_OPTION
     guard = MemoryGuard(core.limits.memory, available_bytes())
     loader = Loader(engine, guard.loading, settings.load_timeout, cache)
-    compilation = settings.compilation()
-    try:
-        sources = sources_of(models, compilation)
-    except SourceError as error:
-        errors.write(f"headrace-server: {error}")
-        return EXIT_MODEL_NOT_LOADED
-    disk = Disk(
-        sources,
-        settings.repository,
-        lambda name, folder: ModelSource(name, folder, compilation=compilation),
-        follow_links=settings.follow_links,
-    )
     selector = PollingSelector(settings.busy_poll)
     try:
         with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:

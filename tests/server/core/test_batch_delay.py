@@ -147,6 +147,32 @@ def test_each_model_has_a_delay_of_its_own() -> None:
     assert world.after(0.25) == [2]
 
 
+def test_the_delay_of_a_model_comes_before_that_of_all() -> None:
+    prompt, patient = replace(many(), name="prompt", batch_delay=0.0), replace(many(), name="patient", batch_delay=2.0)
+    world = Scenario(many(), prompt, patient, limits=Limits(batch_delay=DELAY))
+    client = world.client()
+    begin = world.now
+    client.infer(1, "patient", x=(1,))
+    client.infer(2, "prompt", x=(1,))
+    infer_many(client, 3)
+    assert world.starts() == [2]
+    assert world.after(DELAY) == [3]
+    assert world.settled().wake_at == begin + 2
+    assert world.after(2 - DELAY) == [1]
+
+
+def test_a_model_with_a_delay_does_not_coalesce_and_others_do() -> None:
+    """The loop being idle releases what waits for others to arrive, and not what waits for its delay."""
+    patient = replace(many(direct=True), name="patient", batch_delay=2.0)
+    world = Scenario(many(direct=True), patient, limits=Limits(coalesce=True))
+    client = world.client()
+    client.infer(1, "patient", x=(1,))
+    assert world.starts() == []
+    assert not world.settled().waits_for_idle
+    assert world.idle() == []
+    assert world.after(2) == [1]
+
+
 def test_a_deadline_may_pass_before_the_delay_is_over() -> None:
     world = delayed()
     client = world.client()

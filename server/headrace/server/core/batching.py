@@ -103,20 +103,24 @@ Q = TypeVar("Q", bound=Batched)
 class Batching(Generic[Q]):
     """Decides which queues hold their tickets back, although a slot is free.
 
-    With a `delay` (seconds) every batch that is not full waits that long. Otherwise, with `coalesce`, tickets wait as
-    long as their `Arrivals` say.
+    With a delay, that of the model or else `delay` (seconds), every batch that is not full waits that long. Otherwise,
+    with `coalesce`, tickets wait as long as their `Arrivals` say.
     """
 
     def __init__(self, delay: float, *, coalesce: bool) -> None:
-        self.delays = delay > 0
         self._delay = delay
-        self._coalesce = coalesce and not delay
+        self._coalesce = coalesce
         self.held: dict[Q, None] = {}
         """Queues whose tickets wait."""
 
+    def delay(self, queue: Q) -> float:
+        """The seconds that a batch of this model waits to fill, if its operator has set any."""
+        delay = queue.spec.batch_delay
+        return self._delay if delay is None else delay
+
     def arrive(self, queue: Q, stream: int, now: float, *, can_wait: bool) -> None:
         """A ticket is about to be queued."""
-        if self._coalesce or self._delay:
+        if self._coalesce or self.delay(queue):
             queue.arrivals.add(queue.queued, stream, now, can_wait=can_wait)
 
     def still_holds(self, queue: Q, now: float) -> bool:
@@ -126,7 +130,7 @@ class Batching(Generic[Q]):
     def hold(self, queue: Q, now: float) -> bool:
         """Whether the tickets of a queue wait for more; if so they are held until `expire`, `idle` or a full batch."""
         self.held.pop(queue, None)
-        if not (self._coalesce or self._delay) or not 0 < queue.queued < queue.spec.batch:
+        if not (self._coalesce or self.delay(queue)) or not 0 < queue.queued < queue.spec.batch:
             return False
         if self._due(queue) <= now:
             return False
@@ -135,17 +139,17 @@ class Batching(Generic[Q]):
 
     def started(self, queue: Q, count: int) -> None:
         """A run of `count` tickets starts."""
-        if self._coalesce:
+        if self._coalesces(queue):
             queue.arrivals.started(count)
 
     @property
     def waits_for_idle(self) -> bool:
         """Whether `idle` would release tickets."""
-        return self._coalesce and bool(self.held)
+        return self._coalesce and any(map(self._coalesces, self.held))
 
     def idle(self) -> list[Q]:
         """The event loop has been idle for IDLE_SECONDS. Returns the queues whose tickets wait no longer."""
-        queues = [*self.held] if self._coalesce else []
+        queues = [*filter(self._coalesces, self.held)]
         for queue in queues:
             queue.arrivals.complete()
         return queues
@@ -163,5 +167,9 @@ class Batching(Generic[Q]):
                 first = min(first, self._due(queue))
         return first
 
+    def _coalesces(self, queue: Q) -> bool:
+        return self._coalesce and not self.delay(queue)
+
     def _due(self, queue: Q) -> float:
-        return queue.arrivals.due if self._coalesce else queue.arrivals.first + self._delay
+        delay = self.delay(queue)
+        return queue.arrivals.first + delay if delay else queue.arrivals.due

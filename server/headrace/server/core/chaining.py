@@ -9,7 +9,7 @@ what the last one has left in the processor's caches: the steps of Silero's chai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import Ended, Run, Tensor
@@ -20,11 +20,11 @@ from headrace.server.core.transitions import TicketState
 
 
 class Chaining:
-    """Finds the run that may follow another in place. `delays`: batches wait until they are full."""
+    """Finds the run that may follow another in place. `delay` is how long a batch of a model waits to fill."""
 
-    def __init__(self, completion: Completion, *, delays: bool) -> None:
+    def __init__(self, completion: Completion, delay: Callable[[ModelQueue[Ticket]], float]) -> None:
         self._completion = completion
-        self._delays = delays
+        self._delay = delay
         self._started = 0
         """How many runs the latest decision starts."""
         self._plain: ModelSpec | None = None
@@ -59,7 +59,7 @@ class Chaining:
                 if follower is not None:
                     self._ahead.append(follower)
                     _prepare(follower)
-        elif self._started == 1 and not self._ahead and not (self._delays and model.spec.batch > 1):
+        elif self._started == 1 and not self._ahead and not (model.spec.batch > 1 and self._delay(model)):
             follower = _only_waiter(ticket) if ended.kept else None
             if follower is not None:
                 _hand_on(ticket, ended.kept[0], follower)

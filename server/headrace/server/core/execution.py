@@ -43,7 +43,7 @@ class Execution:
         """Ends that `ended_in_place` has still to process."""
         self._processing: list[Ticket] = []
         """The tickets that are being processed, the next one last: those that fail if this code raises by mistake."""
-        self.chaining = Chaining(completion, delays=batching.delays)
+        self.chaining = Chaining(completion, batching.delay)
 
     def queue(self, ticket: Ticket, now: float) -> None:
         """A ticket has all it needs but a slot."""

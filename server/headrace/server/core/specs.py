@@ -88,7 +88,8 @@ class ModelSpec:
     `direct`: runs that are fast enough happen in place, one after another. `batch`: the most rows in a run that tickets
     share; 1 when they share none. With batches all inputs and outputs have a dynamic first axis and no other dynamic
     dimension. `direct_reason` says why runs are not direct, `batch_reason` how many rows they have and what limits
-    them. `labels` are names of classes, if the operator has given any.
+    them. `batch_delay` is how many seconds a batch waits to fill; None for as long as those of all models do. `labels`
+    are names of classes, if the operator has given any.
 
     `streams` is how many runs compute at once, where the others wait for them in the runtime, and `threads` how many
     threads of the processor each of them takes: 0 if it computes elsewhere. Among the models that share the processor,
@@ -105,6 +106,7 @@ class ModelSpec:
     batch: int = 1
     direct_reason: str = field(default="", repr=False, compare=False)
     batch_reason: str = field(default="", repr=False, compare=False)
+    batch_delay: float | None = None
     labels: Sequence[str] = field(default=(), repr=False, compare=False)
     streams: int = 1
     threads: int = 0

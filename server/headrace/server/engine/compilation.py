@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headrace.server.engine.port_options import InputOptions, OutputOptions
+from headrace.server.engine.port_options import ExpectedPort, InputOptions, OutputOptions
 from headrace.wire.limits import MAX_PRIORITY
 
 MAX_WEIGHT = 1000
@@ -23,9 +23,14 @@ class Compilation:
     optimal number. `batch` is the maximum number of rows of a run that tickets share; 1 for no such runs, None for as
     many as are measured to pay off.
 
-    `inputs` and `outputs` say by name what is done to them. `state` is what becomes of the variables of a model: they
-    are reset before each run, are `ports` of the model, or belong to a `sequence`. `extensions` are packages or library
-    files with operations that models need.
+    `batch_delay` is how many seconds a batch waits to fill; None for as long as batches of all models do. `warm_up` is
+    the number of runs of zeros in each slot before the model serves.
+
+    `inputs` and `outputs` say by name what is done to them; the options of `*` are those of all others. `state` is what
+    becomes of the variables of a model: they are reset before each run, are `ports` of the model, or belong to a
+    `sequence`. `extensions` are packages or library files with operations that models need. `labels` is a file with the
+    names of classes, a line each. `expected` are the ports that the operator knows of; a model that has others is not
+    served.
 
     Among the models that share the processor, those of the highest `priority` (0 to 9) come first, and of these each
     gets a part of it in proportion to its `weight` (1 to 1000).
@@ -41,8 +46,12 @@ class Compilation:
     outputs: Mapping[str, OutputOptions] = field(default_factory=dict)
     state: Literal["reset", "ports", "sequence"] = "reset"
     extensions: tuple[str, ...] = ()
+    batch_delay: float | None = None
+    warm_up: int = 0
+    labels: str = ""
     weight: int = 1
     priority: int = 0
+    expected: tuple[ExpectedPort, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a number that is out of range."""
@@ -60,6 +69,7 @@ class Compilation:
                 "inputs": {name: InputOptions(**_with_tuples(each)) for name, each in document["inputs"].items()},
                 "outputs": {name: OutputOptions(**_with_tuples(each)) for name, each in document["outputs"].items()},
                 "extensions": tuple(document["extensions"]),
+                "expected": tuple(ExpectedPort(**each) for each in document["expected"]),
             }
         )
 

@@ -90,9 +90,12 @@ class Inputs:
             self._rows(port, rows)[:] = b"".join(column)
 
     def feed_zeros(self, shapes: Mapping[Port, Shape]) -> None:
-        """Make zeros of these shapes the inputs."""
+        """Make zeros of these shapes the inputs, or strings of no bytes."""
         self._plan = None
         for port, shape in shapes.items():
+            if port.datatype is Datatype.BYTES:
+                self._request.set_input_tensor(port.index, string_input(bytes(4 * math.prod(shape)), shape))
+                continue
             nbytes = math.prod(shape) * ITEMSIZE[port.datatype]
             if nbytes <= MAX_COPIED_BYTES:
                 self._memory(port, shape)[:] = bytes(nbytes)

@@ -49,3 +49,18 @@ class OutputOptions:
     threshold: float | None = None
     cast: str = ""
     labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedPort:
+    """An input or output that a model has as read. `origin` is where that is written: a file and a line.
+
+    The name `*` stands for the only one. `datatype` is a name of the Open Inference Protocol, `shape` one such as
+    `?,3,224,224` that must fit the model's; neither matters where it is empty.
+    """
+
+    kind: Literal["input", "output"]
+    name: str
+    origin: str
+    datatype: str = ""
+    shape: str = ""

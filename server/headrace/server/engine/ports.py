@@ -52,6 +52,13 @@ def row_shape(port: Port) -> tuple[int, ...]:
     return tuple(dimension.min for dimension in port.shape[1:]) if port.shape else ()
 
 
+def smallest_shape(port: Port) -> tuple[int, ...]:
+    """A shape that the port admits, with as few elements as possible but not none."""
+    if port.shape is None:
+        return (1,)
+    return tuple(1 if dimension.admits(1) else dimension.min for dimension in port.shape)
+
+
 def row_bytes(port: Port) -> int:
     """Bytes of one row."""
     return math.prod(row_shape(port)) * ITEMSIZE[port.datatype]

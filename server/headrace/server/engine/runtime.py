@@ -85,9 +85,8 @@ class OpenVinoEngine:
         Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
         Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
         """
-        model = compile_model(
-            self._core, name, version, path, compilation or Compilation(), labels, findings, blobs=blobs
-        )
+        compilation = compilation or Compilation()
+        model = compile_model(self._core, name, version, path, compilation, labels, findings, blobs=blobs)
         try:
             slots = [Slot(model, self._on_completed)]
             slots += [
@@ -96,6 +95,12 @@ class OpenVinoEngine:
             ]
         except Exception as error:
             reason = f"the runtime cannot make its {model.spec.slots} slots: {reason_of(error)}"
+            raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
+        try:
+            for slot in slots if compilation.warm_up else ():
+                slot.warm_up(model.spec.inputs, compilation.warm_up)
+        except Exception as error:
+            reason = f"a run of zeros to warm it up fails: {reason_of(error)}"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec

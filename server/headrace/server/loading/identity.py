@@ -18,13 +18,13 @@ _PROCESSOR_KEYS = {"vendor_id", "cpu family", "model", "model name", "stepping",
 
 
 def identity(files: str, compilation: Compilation, runtime: str) -> str:
-    """A hash of everything that decides, without the model's weight and priority.
+    """A hash of everything that decides, without what does not change how it runs by itself.
 
     `files` is the digest of the model's files, `runtime` the runtime's version.
     """
     document = {
         "files": files,
-        "compilation": asdict(replace(compilation, weight=1, priority=0)),
+        "compilation": asdict(replace(compilation, weight=1, priority=0, expected=())),
         "runtime": runtime,
         "server": VERSION,
         "code": _code(),

@@ -20,7 +20,7 @@ from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.server.repository.files import Stamp, digest, model_files, stamp
-from headrace.server.repository.labels import labels_beside
+from headrace.server.repository.labels import labels_beside, labels_in
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable, quote
 
@@ -103,7 +103,7 @@ class Loader:
             self._spare = self._start(model)
         with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
             with self._loading():
-                labels = labels_beside(model.path)
+                labels = _labels(model)
                 spec = self._engine.load(
                     model.name, model.version, model.path, model.compilation, labels, findings, blobs
                 )
@@ -166,6 +166,19 @@ class Loader:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle" if self._trial is None else "trying a model"
         return f"<Loader {state}>"
+
+
+def _labels(model: NamedModel) -> tuple[str, ...]:
+    """The labels in the file that is configured, or else in one beside the model. Raises FailedPrecondition."""
+    file = model.compilation.labels
+    if not file:
+        return labels_beside(model.path)
+    try:
+        return labels_in(Path(file))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        reason = f"model {quote(model.name)}: labels cannot be read from {quote(file, 1000)}: {why}"
+        raise FailedPrecondition(reason) from error
 
 
 def _unchanged(files: Sequence[Path], before: Stamp) -> bool:

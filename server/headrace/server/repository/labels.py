@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 MAX_LABEL_FILE_BYTES = 4 << 20
+
+
+def labels_in(file: Path) -> tuple[str, ...]:
+    """The labels in a file. Raises OSError, and ValueError with a clause if it is too large or not UTF-8."""
+    if file.stat().st_size > MAX_LABEL_FILE_BYTES:
+        raise ValueError(f"it has more than {MAX_LABEL_FILE_BYTES} bytes")
+    try:
+        return tuple(file.read_text("utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise ValueError("it is not valid UTF-8") from None
 
 
 def labels_beside(model: Path) -> tuple[str, ...]:
@@ -14,9 +25,6 @@ def labels_beside(model: Path) -> tuple[str, ...]:
     MAX_LABEL_FILE_BYTES, is not UTF-8 or cannot be read.
     """
     for file in (model.with_name(f"{model.stem}.labels.txt"), model.with_name("labels.txt")):
-        try:
-            if file.stat().st_size <= MAX_LABEL_FILE_BYTES:
-                return tuple(file.read_text("utf-8").splitlines())
-        except (OSError, UnicodeDecodeError):
-            continue
+        with suppress(OSError, ValueError):
+            return labels_in(file)
     return ()

@@ -58,7 +58,11 @@ class FoundModel:
             if number in self.problems:
                 raise self.problems[number]
         if not wanted:
-            raise SourceError(f"model {self.name!r}: only {self.policy} may be served, which it does not have")
+            raise self.nothing_chosen()
+
+    def nothing_chosen(self) -> SourceError:
+        """The error when the policy chooses none of the versions."""
+        return SourceError(f"model {self.name!r}: only {self.policy} may be served, which it does not have")
 
 
 @dataclass(frozen=True, slots=True)

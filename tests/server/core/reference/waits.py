@@ -81,9 +81,13 @@ class Waits:
 
     def _delay_ends(self, spec: ModelSpec) -> float | None:
         """When the configured delay is over; None when it applies to no ticket."""
-        if not self._state.limits.batch_delay or not 0 < len(self._state.queued(spec)) < spec.batch:
+        delay = self._delay(spec)
+        if not delay or not 0 < len(self._state.queued(spec)) < spec.batch:
             return None
-        return self._first_queued[id(spec)] + self._state.limits.batch_delay
+        return self._first_queued[id(spec)] + delay
+
+    def _delay(self, spec: ModelSpec) -> float:
+        return self._state.limits.batch_delay if spec.batch_delay is None else spec.batch_delay
 
     def _may_coalesce_until(self, spec: ModelSpec) -> float | None:
         """When the queued tickets of a model start at the latest, if they may be held back; None when they may not.
@@ -93,7 +97,7 @@ class Waits:
         """
         queued = self._state.queued(spec)
         limits = self._state.limits
-        if not limits.coalesce or limits.batch_delay or not 0 < len(queued) < spec.batch:
+        if not limits.coalesce or self._delay(spec) or not 0 < len(queued) < spec.batch:
             return None
         if not all(e.can_wait and e.rows and not e.released for e in queued):
             return None

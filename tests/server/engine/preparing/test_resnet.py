@@ -52,7 +52,7 @@ def load(driver: Driver, path: Path) -> Load:
 
 def preprocessed(pixels: Array) -> Array:
     """[height, width, 3] -> f32[1,3,224,224]."""
-    normalised = (pixels.astype(np.float32) - np.float32(MEAN)) / np.float32(SCALE)
+    normalised = (pixels.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(SCALE, np.float32)
     result: Array = normalised.transpose(2, 0, 1)[np.newaxis]
     return result
 

@@ -28,6 +28,25 @@ def test_a_dynamic_input_becomes_static_and_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "port"),
+    [
+        ("8,...", "FP32[8,16]"),
+        ("1..8,...", "FP32[1..8,16]"),
+        ("8,16,...", "FP32[8,16]"),
+        ("...", "FP32[?,16]"),
+        ("dynamic", "FP32[?,?]"),
+    ],
+)
+def test_a_shape_may_leave_dimensions_as_they_are(tmp_path: Path, shape: str, port: str) -> None:
+    assert shapes(models.add_multiply(tmp_path), x=shape, y=shape) == [port, port]
+    assert shapes(models.add_multiply(tmp_path), **{"*": shape}) == [port, port]
+
+
+def test_the_options_of_all_others_leave_named_inputs_alone(tmp_path: Path) -> None:
+    assert shapes(models.add_multiply(tmp_path), **{"*": "1,16", "y": "?,16"}) == ["FP32[1,16]", "FP32[?,16]"]
+
+
+@pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
         ("none", "1,2", r"^model 'm' cannot be prepared: it has no input 'none'; it has 'x'$"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -45,7 +45,7 @@ class _Conversion:
 
 
 def prepare_inputs(
-    model: ov.Model, inputs: Mapping[int, InputOptions], names: Mapping[int, str]
+    model: ov.Model, inputs: Mapping[int, InputOptions], names: Sequence[str]
 ) -> dict[int, ImageOptions]:
     """Change the inputs of a model, by number, to what their options say. `names` are for messages.
 

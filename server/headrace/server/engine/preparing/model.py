@@ -9,9 +9,10 @@ import openvino as ov
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.decoding.images import ImageOptions
+from headrace.server.engine.preparing.expected import check_expected
 from headrace.server.engine.preparing.inputs import prepare_inputs
 from headrace.server.engine.preparing.outputs import prepare_outputs
-from headrace.server.engine.preparing.ports import port_numbers
+from headrace.server.engine.preparing.ports import options_by_number, port_names
 from headrace.server.engine.preparing.shapes import reshape
 from headrace.server.engine.preparing.state import variables_to_ports
 
@@ -36,16 +37,12 @@ def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
     """
     if compilation.state == "ports":
         variables_to_ports(model)  # first, so that options can name them
-    inputs = port_numbers(model, "input", compilation.inputs)
-    outputs = port_numbers(model, "output", compilation.outputs)
-    by_number = {number: compilation.inputs[name] for name, number in inputs.items()}
-    reshape(model, {number: options.shape for number, options in by_number.items() if options.shape})
-    floats = {number for number in by_number if model.inputs[number].get_element_type().is_real()}
-    images = prepare_inputs(model, by_number, {number: name for name, number in inputs.items()})
+    check_expected(model, compilation.expected)
+    inputs = options_by_number(model, "input", compilation.inputs)
+    outputs = options_by_number(model, "output", compilation.outputs)
+    names = port_names(model, "input"), port_names(model, "output")
+    reshape(model, {number: options.shape for number, options in inputs.items() if options.shape})
+    floats = {number for number in inputs if model.inputs[number].get_element_type().is_real()}
+    images = prepare_inputs(model, inputs, names[0])
     numbers = {number for number in floats if not model.inputs[number].get_element_type().is_real()}
-    indices = prepare_outputs(
-        model,
-        {number: compilation.outputs[name] for name, number in outputs.items()},
-        {number: name for name, number in outputs.items()},
-    )
-    return Prepared(images, numbers, indices)
+    return Prepared(images, numbers, prepare_outputs(model, outputs, names[1]))

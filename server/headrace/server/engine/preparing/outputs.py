@@ -21,7 +21,7 @@ _RANGE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
 _END = (1 << 31) - 1
 
 
-def prepare_outputs(model: ov.Model, outputs: Mapping[int, OutputOptions], names: Mapping[int, str]) -> dict[int, int]:
+def prepare_outputs(model: ov.Model, outputs: Mapping[int, OutputOptions], names: Sequence[str]) -> dict[int, int]:
     """Change the outputs of a model, by number, to what their options say. `names` are for messages.
 
     Outputs of indices come behind all others. Returns, for each output of `topk`, the number of that of its indices.
