@@ -131,6 +131,17 @@ def test_models_of_other_types(tmp_path: Path, type_name: str) -> None:
         ([5, 7], {"layout": "NC"}, "does not tell which axis is what"),
         ([5, 7], {"model_layout": "NT", "layout": "NT", "resize": "linear"}, "model_layout NT has no H"),
         ([1, 3, 8, 10], {"encoded": True, "datatype": "UINT8"}, "datatype does not go with encoded"),
+        ([1, 3, 8, 10], {"scaled_decoding": True}, "scaled_decoding is for encoded images"),
+        (
+            [1, 3, 8, 10],
+            {"encoded": True, "resize": "linear", "scaled_decoding": True},
+            "scaled_decoding needs one of the resizes bilinear_pillow, bicubic_pillow, and no crop",
+        ),
+        (
+            [1, 3, 8, 10],
+            {"encoded": True, "crop": (0, 0, 4, 10)},
+            r"crop gives \[4, 10\], but the model takes \[8, 10\]",
+        ),
         ([3, 8, 10], {"encoded": True}, "model_layout is CHW, but encoded images need NCHW or NHWC"),
     ],
 )

@@ -27,7 +27,7 @@ from headrace.server.engine.decoding.resizing import GraphAlgorithm, resized
 Pixels = npt.NDArray[np.uint8]
 """[height, width, channels]."""
 PillowAlgorithm = Literal["bilinear_pillow", "bicubic_pillow"]
-_PILLOW = {"bilinear_pillow": Image.Resampling.BILINEAR, "bicubic_pillow": Image.Resampling.BICUBIC}
+PILLOW = {"bilinear_pillow": Image.Resampling.BILINEAR, "bicubic_pillow": Image.Resampling.BICUBIC}
 
 MAX_PIXELS = 64 << 20
 MAX_SIDE = (1 << 16) - 1
@@ -35,8 +35,8 @@ MAX_SIDE = (1 << 16) - 1
 MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 """Pixels times scans. Each scan of a progressive JPEG may visit all pixels, and take a few bytes of the file."""
 MARGIN = 2
-"""A JPEG that is much larger than the model's input is decoded at 1/2, 1/4 or 1/8 of its size, but at least this many
-times as large as the input."""
+"""A JPEG that is decoded at 1/2, 1/4 or 1/8 of its size is still at least this many times as large as the model's
+input. Then the pixels for the model differ by 0.2 to 0.4 on average, and by up to 3; without a margin by 9."""
 _DECODED_BYTES, _SCANNED_BYTES = 10, 6
 """Of memory, for each pixel that is decoded; and for each of a JPEG of several scans, even if fewer are decoded."""
 _TURNS = {
@@ -71,13 +71,15 @@ class ImageOptions:
     """What becomes of the images of an input.
 
     `size` is the height and width that the model takes, None if it takes any. `crop` is (top, left, height, width) of
-    the upright image, and comes before `resize`, which is empty if images must have the model's size.
+    the upright image, and comes before `resize`, which is empty if images must have the model's size. `scaled`: JPEG
+    much larger than the model's input may be decoded smaller, which takes half the time.
     """
 
     gray: bool = False
     size: tuple[int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
     resize: PillowAlgorithm | GraphAlgorithm | Literal[""] = ""
+    scaled: bool = False
 
 
 class ImageFile:
@@ -116,11 +118,10 @@ class ImageFile:
         return height * width * (1 if self._options.gray else 3)
 
     def _reduce(self) -> None:
-        """Choose the size at which a JPEG is decoded. Only these algorithms look at all pixels, so that it hardly
-        matters to them whether somebody has averaged a few before."""
+        """Choose the size at which a JPEG is decoded."""
         options = self._options
         size = None
-        if options.size is not None and options.crop is None and options.resize in _PILLOW:
+        if options.scaled and options.size is not None:
             height, width = options.size
             turned = self._orientation >= 5
             size = (MARGIN * (height if turned else width), MARGIN * (width if turned else height))
@@ -158,7 +159,7 @@ class ImageFile:
                 "resize them"
             )
         if options.resize == "bilinear_pillow" or options.resize == "bicubic_pillow":
-            return _pixels(image.resize((width, height), _PILLOW[options.resize]))
+            return _pixels(image.resize((width, height), PILLOW[options.resize]))
         return resized(_pixels(image), options.resize, height, width)
 
 

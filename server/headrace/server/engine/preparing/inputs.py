@@ -10,7 +10,7 @@ import openvino as ov
 from openvino import opset15 as opset
 from openvino.preprocess import ColorFormat, PrePostProcessor, ResizeAlgorithm
 
-from headrace.server.engine.decoding.images import ImageOptions
+from headrace.server.engine.decoding.images import PILLOW, ImageOptions
 from headrace.server.engine.port_options import InputOptions
 from headrace.server.engine.preparing.datatypes import element_type
 from headrace.server.engine.preparing.layouts import checked_layout, model_layout
@@ -81,6 +81,8 @@ def changes(options: InputOptions) -> bool:
 def _conversion(port: ov.Output, options: InputOptions) -> _Conversion:
     own_type = port.get_element_type()
     from_type = element_type(options.datatype) if options.datatype else own_type
+    if options.scaled_decoding and not options.encoded:
+        raise ValueError("scaled_decoding is for encoded images")
     if options.encoded:
         _check_encoded(options)
         from_type = ov.Type.u8
@@ -105,6 +107,7 @@ def _conversion(port: ov.Output, options: InputOptions) -> _Conversion:
 
 
 def _check_encoded(options: InputOptions) -> None:
+    """Raises ValueError for options that do not belong to files."""
     for key in ("datatype", "layout", "colour"):
         if getattr(options, key):
             raise ValueError(f"{key} does not go with encoded: files say what they hold")
@@ -177,7 +180,10 @@ def _images(conversion: _Conversion) -> ImageOptions:
         _check_crop(options.crop)
         if size is not None and not options.resize and options.crop[2:] != size:
             raise ValueError(f"crop gives {[*options.crop[2:]]}, but the model takes {[*size]}: set resize")
-    return ImageOptions(conversion.from_colour == "GRAY", size, options.crop, options.resize)
+    if options.scaled_decoding and (size is None or options.crop is not None or options.resize not in PILLOW):
+        # Only these look at all pixels, so that it hardly matters to them whether a few have been averaged before.
+        raise ValueError(f"scaled_decoding needs one of the resizes {', '.join(PILLOW)}, and no crop")
+    return ImageOptions(conversion.from_colour == "GRAY", size, options.crop, options.resize, options.scaled_decoding)
 
 
 def _check_crop(crop: tuple[int, int, int, int]) -> None:
