@@ -80,13 +80,11 @@ def resnet(folder: Path) -> Path:
     onnx.save(model, path)
     noise = random.normal(0, 1, (1, 3, 224, 224)).astype(np.float32)
     common = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(noise)[0][0]
-    tensors = {each.name: each for each in model.graph.initializer}
-    differences = {
-        "gpu_0/pred_w_0": numpy_helper.to_array(tensors["gpu_0/pred_w_0"]),
-        "gpu_0/pred_b_0": -np.log(common),
-    }
-    for name, each in differences.items():
-        tensors[name].CopyFrom(numpy_helper.from_array(4 * each, name))
+    for each in model.graph.initializer:
+        if each.name == "gpu_0/pred_w_0":
+            each.CopyFrom(numpy_helper.from_array(4 * numpy_helper.to_array(each), each.name))
+        elif each.name == "gpu_0/pred_b_0":
+            each.CopyFrom(numpy_helper.from_array(-4 * np.log(common), each.name))
     onnx.save(model, path)
     return path
 

@@ -44,7 +44,9 @@ Load = Callable[..., ModelSpec]
 def load(driver: Driver, path: Path) -> Load:
     def load(options: InputOptions, output: OutputOptions | None = None) -> ModelSpec:
         outputs = {} if output is None else {OUTPUT: output}
-        compilation = Compilation(properties=F32, slots=1, inputs={INPUT: options}, outputs=outputs)
+        compilation = Compilation(
+            run="async", properties=F32, slots=1, batch=1, inputs={INPUT: options}, outputs=outputs
+        )
         return driver.engine.load("resnet", "1", path, compilation)
 
     return load
