@@ -64,8 +64,8 @@ def headrace(tmp_path: Path) -> Headrace:
 
 def test_models_are_listed(served: Served, headrace: Headrace) -> None:
     lines = [line.split() for line in headrace("models", served.address).stdout.splitlines()]
-    assert lines[0] == ["MODEL", "VERSION", "SLOTS", "RUNS", "BATCH", "PORT", "NAME", "TENSOR"]
-    first = lines.index(["add_multiply", "1", *lines[1][2:5], "in", "x", "FP32[?,16]"])
+    assert lines[0] == ["MODEL", "VERSION", "SLOTS", "RUNS", "BATCH", "MEMORY", "PORT", "NAME", "TENSOR"]
+    first = lines.index(["add_multiply", "1", *lines[1][2:7], "in", "x", "FP32[?,16]"])
     assert lines[first + 1 : first + 4] == [
         ["in", "y", "FP32[?,16]"],
         ["out", "sum", "FP32[?,16]"],
@@ -76,6 +76,8 @@ def test_models_are_listed(served: Served, headrace: Headrace) -> None:
         ["add_multiply", "bounded_add_multiply", "wide", "slow", "identity_bf16", "identity_boolean"]
     )
     assert found[1]["inputs"][0]["shape"] == [{"min": 2, "max": 8}, 16]
+    assert all((model["weight"], model["priority"]) == (1, 0) for model in found)
+    assert all(model["memory_bytes"] > 0 for model in found)
 
 
 def test_status_is_shown(served: Served, headrace: Headrace) -> None:

@@ -921,6 +921,12 @@ class ModelDescription(message.Message):
     DIRECT_REASON_FIELD_NUMBER: builtins.int
     BATCH_FIELD_NUMBER: builtins.int
     BATCH_REASON_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    STREAMS_FIELD_NUMBER: builtins.int
+    THREADS_FIELD_NUMBER: builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     has_variables: builtins.bool
@@ -935,6 +941,22 @@ class ModelDescription(message.Message):
     batch: builtins.int
     """The maximum number of rows of a run that tickets share, 1 if they share none, and what limits it."""
     batch_reason: builtins.str
+    weight: builtins.int
+    """How the model shares the processor with others: those of the highest priority come first, and of these each gets a
+    part of the processor in proportion to its weight.
+    """
+    priority: builtins.int
+    streams: builtins.int
+    """The number of runs that compute at once, while others wait in the runtime, and the threads of the processor that
+    each of them takes; 0 threads if it computes on another device.
+    """
+    threads: builtins.int
+    weights_bytes: builtins.int
+    """The size of the constants in the model's file."""
+    memory_bytes: builtins.int
+    """What loading the model has added to the memory of the process: what was allocated, and the pages in memory of files
+    that were mapped. What other threads did meanwhile is included; what runs take later is not.
+    """
     @builtins.property
     def inputs(self) -> containers.RepeatedCompositeFieldContainer[Port]: ...
     @builtins.property
@@ -952,10 +974,16 @@ class ModelDescription(message.Message):
         direct_reason: builtins.str = ...,
         batch: builtins.int = ...,
         batch_reason: builtins.str = ...,
+        weight: builtins.int = ...,
+        priority: builtins.int = ...,
+        streams: builtins.int = ...,
+        threads: builtins.int = ...,
+        weights_bytes: builtins.int = ...,
+        memory_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "batch_reason", b"batch_reason", "direct", b"direct", "direct_reason", b"direct_reason", "has_variables", b"has_variables", "inputs", b"inputs", "name", b"name", "outputs", b"outputs", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "batch_reason", b"batch_reason", "direct", b"direct", "direct_reason", b"direct_reason", "has_variables", b"has_variables", "inputs", b"inputs", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "priority", b"priority", "slots", b"slots", "streams", b"streams", "threads", b"threads", "version", b"version", "weight", b"weight", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

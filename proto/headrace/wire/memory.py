@@ -40,19 +40,42 @@ class _Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in _MALLINFO2]
 
 
-def free_bytes() -> int:
-    """The freed memory that the C library keeps, some of which may be with the system; 0 if it does not tell."""
+def _mallinfo2() -> _Mallinfo2 | None:
+    """What the C library tells about the memory of all threads; None if it does not."""
     mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo2 is None:
-        return 0
+        return None
     mallinfo2.restype = _Mallinfo2
-    return int(mallinfo2().fordblks)
+    found: _Mallinfo2 = mallinfo2()
+    return found
+
+
+def free_bytes() -> int:
+    """The freed memory that the C library keeps, some of which may be with the system; 0 if it does not tell."""
+    found = _mallinfo2()
+    return 0 if found is None else int(found.fordblks)
+
+
+def used_bytes() -> int:
+    """What is allocated, and what is in memory of files that are mapped; all that the process has if this is unknown.
+
+    Unlike `resident_bytes` it does not change with what the C library keeps, so two values can be compared.
+    """
+    found = _mallinfo2()
+    if found is None:
+        return resident_bytes()
+    return int(found.uordblks + found.hblkhd) + _statm(2)
 
 
 def resident_bytes() -> int:
     """The memory that the process has at this moment; 0 on a system that does not tell."""
+    return _statm(1)
+
+
+def _statm(index: int) -> int:
+    """One of the numbers of proc_pid_statm(5) in bytes; 0 on a system that does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * PAGE_BYTES
+            return int(file.read().split()[index]) * PAGE_BYTES
     except OSError:
         return 0

@@ -14,6 +14,12 @@ MODEL = Model(
     direct_reason="it has strings",
     batch=8,
     batch_reason="up to 8 rows",
+    weight=3,
+    priority=1,
+    streams=2,
+    threads=1,
+    weights_bytes=4 << 20,
+    memory_bytes=13 << 19,
 )
 STATUS = ServerStatus(
     "0.1.0",

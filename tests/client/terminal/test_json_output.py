@@ -36,6 +36,12 @@ def test_models_are_documents() -> None:
         "direct_reason": "it has strings",
         "batch": 8,
         "batch_reason": "up to 8 rows",
+        "weight": 3,
+        "priority": 1,
+        "streams": 2,
+        "threads": 1,
+        "weights_bytes": 4194304,
+        "memory_bytes": 6815744,
     }
 
 

@@ -30,11 +30,19 @@ def words(table: Table) -> list[list[str]]:
 
 def test_models_are_a_row_for_each_port() -> None:
     assert text_of(models_table([MODEL])) == (
-        "MODEL      VERSION  SLOTS  RUNS   BATCH  PORT  NAME   TENSOR\n"
-        "segmenter  2            4  async      8  in    image  UINT8[?,3,1..640]\n"
-        "                                         in    words  BYTES[any rank]\n"
-        "                                         out   mask   FP32[2..,4]\n"
+        "MODEL      VERSION  SLOTS  RUNS   BATCH   MEMORY  PORT  NAME   TENSOR\n"
+        "segmenter  2            4  async      8  6.5 MiB  in    image  UINT8[?,3,1..640]\n"
+        "                                                  in    words  BYTES[any rank]\n"
+        "                                                  out   mask   FP32[2..,4]\n"
     )
+
+
+def test_weights_and_priorities_are_shown_if_models_differ_in_them() -> None:
+    other = replace(MODEL, name="other", weight=1, priority=0, memory_bytes=0)
+    rows = words(models_table([MODEL, other]))
+    assert rows[0][4:8] == ["BATCH", "WEIGHT", "PRIORITY", "MEMORY"]
+    assert rows[1][4:9] == ["8", "3", "1", "6.5", "MiB"]
+    assert rows[4][4:8] == ["8", "1", "0", "-"]
 
 
 def test_the_status_is_a_row_for_each_model() -> None:

@@ -39,7 +39,14 @@ class Model:
 
     `has_variables`: the model has an internal state, which is reset before each run. `direct`: runs that are quick
     enough are done in place; `direct_reason` says why not. `batch` is the maximum number of rows of a run that tickets
-    share, and `batch_reason` says what limits it. Servers of other protocols do not tell the last four.
+    share, and `batch_reason` says what limits it.
+
+    `streams` runs compute at once, each with so many `threads` of the processor (0: on another device). Among models
+    that share it, those of the highest `priority` come first, and of these each gets a part in proportion to its
+    `weight`. `weights_bytes` is the size of the constants in its file, and `memory_bytes` what loading it has added to
+    the memory of the server.
+
+    Servers of other protocols do not tell anything from `direct` on.
     """
 
     name: str
@@ -52,6 +59,12 @@ class Model:
     direct_reason: str = field(default="", repr=False)
     batch: int = 1
     batch_reason: str = field(default="", repr=False)
+    weight: int = 1
+    priority: int = 0
+    streams: int = 0
+    threads: int = 0
+    weights_bytes: int = 0
+    memory_bytes: int = 0
 
     def __str__(self) -> str:
         inputs, outputs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
@@ -70,6 +83,12 @@ def model_from(message: pb.ModelDescription) -> Model:
         message.direct_reason,
         message.batch or 1,
         message.batch_reason,
+        message.weight or 1,
+        message.priority,
+        message.streams,
+        message.threads,
+        message.weights_bytes,
+        message.memory_bytes,
     )
 
 

@@ -1,7 +1,8 @@
 """The JSON that the `headrace` command prints. Later versions only add keys.
 
 models  {"models": [{"name", "version", "slots", "has_variables",
-                     "inputs": [port], "outputs": [port], "direct", "direct_reason", "batch", "batch_reason"}]}
+                     "inputs": [port], "outputs": [port], "direct", "direct_reason", "batch", "batch_reason",
+                     "weight", "priority", "streams", "threads", "weights_bytes", "memory_bytes"}]}
         port: {"name", "datatype", "shape", "names"}
         shape: null for any rank, or a list of dimensions, each a size or {"min", "max"};
         a max of null means no limit
@@ -64,6 +65,12 @@ def _model(model: Model) -> Document:
         "direct_reason": model.direct_reason,
         "batch": model.batch,
         "batch_reason": model.batch_reason,
+        "weight": model.weight,
+        "priority": model.priority,
+        "streams": model.streams,
+        "threads": model.threads,
+        "weights_bytes": model.weights_bytes,
+        "memory_bytes": model.memory_bytes,
     }
 
 

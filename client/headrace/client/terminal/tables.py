@@ -16,11 +16,16 @@ from headrace.wire.dtypes import datatype_of
 
 
 def models_table(models: Iterable[Model]) -> Table:
-    """A row for each port."""
-    table = _table("MODEL", "VERSION", ">SLOTS", "RUNS", ">BATCH", "PORT", "NAME", "TENSOR")
+    """A row for each port. Weights and priorities are shown only if models differ in them."""
+    models = tuple(models)
+    differ = len({(model.weight, model.priority) for model in models}) > 1
+    shares = (">WEIGHT", ">PRIORITY") if differ else ()
+    table = _table("MODEL", "VERSION", ">SLOTS", "RUNS", ">BATCH", *shares, ">MEMORY", "PORT", "NAME", "TENSOR")
     for model in models:
         runs = "direct" if model.direct else "async"
         first = [printable(model.name), model.version, str(model.slots), runs, str(model.batch)]
+        first += [str(model.weight), str(model.priority)] if differ else []
+        first.append(size_text(model.memory_bytes) if model.memory_bytes else "-")
         for way, ports in (("in", model.inputs), ("out", model.outputs)):
             for port in ports:
                 table.add_row(*first, way, printable(port.name), tensor_text(port))

@@ -94,6 +94,8 @@ class ModelSpec:
     `streams` is how many runs compute at once, where the others wait for them in the runtime, and `threads` how many
     threads of the processor each of them takes: 0 if it computes elsewhere. Among the models that share the processor,
     those of the highest `priority` come first, and of these each gets a part in proportion to its `weight`.
+
+    `weights_bytes` is the size of its constants in its file, `memory_bytes` what loading it has added to the process.
     """
 
     name: str
@@ -112,6 +114,8 @@ class ModelSpec:
     threads: int = 0
     weight: int = 1
     priority: int = 0
+    weights_bytes: int = field(default=0, repr=False, compare=False)
+    memory_bytes: int = field(default=0, repr=False, compare=False)
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
 

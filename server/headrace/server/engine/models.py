@@ -167,7 +167,8 @@ def _compile(
     measured: ov.CompiledModel | None = None
     if findings is None:
         measured, findings = _measure(core, model, spec, prepared, bool(passed), dynamic, compilation, progress)
-    slots, configuration = _slots(findings, dynamic, weight_bytes(model), compilation)
+    weights = weight_bytes(model)
+    slots, configuration = _slots(findings, dynamic, weights, compilation)
     if prepared.images and not dynamic and not compilation.slots:
         slots += DECODING_THREADS  # a slot is taken while its images are decoded
     streams, threads = _streams(findings, dynamic, slots, compilation)
@@ -178,13 +179,14 @@ def _compile(
         threads=threads,
         weight=compilation.weight,
         priority=compilation.priority,
+        weights_bytes=weights,
         direct=findings.direct,
         batch=findings.batch,
         direct_reason=findings.direct_reason,
         batch_reason=findings.batch_reason,
     )
     implied = ImpliedSizes(model, spec.outputs)
-    kept = blobs if weight_bytes(model) <= MAX_KEPT_WEIGHT_BYTES else None
+    kept = blobs if weights <= MAX_KEPT_WEIGHT_BYTES else None
 
     def compile() -> ov.CompiledModel:
         return compile_or_import(core, model, compilation.device, configuration, kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openvino as ov
@@ -22,6 +22,7 @@ from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Slot
 from headrace.server.engine.tensors import is_out_of_memory
 from headrace.wire.errors import FailedPrecondition, ResourceExhausted, Unavailable, quote
+from headrace.wire.memory import used_bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +86,7 @@ class OpenVinoEngine:
         Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
         Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
         """
+        before = used_bytes()
         compilation = compilation or Compilation()
         model = compile_model(self._core, name, version, path, compilation, labels, findings, blobs=blobs)
         try:
@@ -98,10 +100,12 @@ class OpenVinoEngine:
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
         try:
             for slot in slots if compilation.warm_up else ():
-                slot.warm_up(model.spec.inputs, compilation.warm_up)
+                slot.warm_up(model.runtime_spec.inputs, compilation.warm_up)
         except Exception as error:
             reason = f"a run of zeros to warm it up fails: {reason_of(error)}"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
+        # Other threads may allocate and free meanwhile, so this is not exact while the server is busy.
+        model = replace(model, spec=replace(model.spec, memory_bytes=max(0, used_bytes() - before)))
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec
 

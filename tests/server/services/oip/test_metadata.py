@@ -37,6 +37,12 @@ def spec(name: str, version: str) -> ModelSpec:
         batch=8,
         direct_reason="it has strings",
         batch_reason="up to 8 rows",
+        streams=2,
+        threads=4,
+        weight=3,
+        priority=1,
+        weights_bytes=1000,
+        memory_bytes=5000,
     )
 
 
@@ -139,6 +145,12 @@ async def test_model_config_describes_inputs_outputs_and_instances(rpcs: Metadat
             "direct_reason": config_pb.ModelParameter(string_value="it has strings"),
             "batch": config_pb.ModelParameter(string_value="8"),
             "batch_reason": config_pb.ModelParameter(string_value="up to 8 rows"),
+            "weight": config_pb.ModelParameter(string_value="3"),
+            "priority": config_pb.ModelParameter(string_value="1"),
+            "streams": config_pb.ModelParameter(string_value="2"),
+            "threads": config_pb.ModelParameter(string_value="4"),
+            "weights_bytes": config_pb.ModelParameter(string_value="1000"),
+            "memory_bytes": config_pb.ModelParameter(string_value="5000"),
         },
     )
     assert response == pb.ModelConfigResponse(config=config)

@@ -92,6 +92,12 @@ def _describe(model: ModelQueue[Ticket]) -> pb.ModelDescription:
         direct_reason=spec.direct_reason,
         batch=spec.batch,
         batch_reason=spec.batch_reason,
+        weight=spec.weight,
+        priority=spec.priority,
+        streams=spec.streams,
+        threads=spec.threads,
+        weights_bytes=spec.weights_bytes,
+        memory_bytes=spec.memory_bytes,
     )
 
 

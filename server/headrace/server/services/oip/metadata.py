@@ -91,12 +91,18 @@ def _config(spec: ModelSpec) -> config_pb.ModelConfig:
 
 
 def _decision(spec: ModelSpec) -> dict[str, str]:
-    """How the model runs, as its trial has decided, and why."""
+    """How the model runs and why, how it shares the processor, and what memory it takes."""
     return {
         "direct": str(spec.direct).lower(),
         "direct_reason": spec.direct_reason,
         "batch": str(spec.batch),
         "batch_reason": spec.batch_reason,
+        "weight": str(spec.weight),
+        "priority": str(spec.priority),
+        "streams": str(spec.streams),
+        "threads": str(spec.threads),
+        "weights_bytes": str(spec.weights_bytes),
+        "memory_bytes": str(spec.memory_bytes),
     }
 
 
