@@ -96,6 +96,12 @@ def scores(folder: Path, shape: Shape | None = None) -> Path:
     return _save(folder, "scores", [x], {"scores": twice, "relu": op.relu(twice)})
 
 
+def plus(folder: Path, number: float) -> Path:
+    """x: f32[?] -> y: f32[?], x + number, as `model.xml`: for versions that can be told apart."""
+    x = _input("x", [-1])
+    return _save(folder, "model", [x], {"y": op.add(x, np.float32(number))})
+
+
 def scalar(folder: Path) -> Path:
     """x: f32[] -> next: f32[], x + 1."""
     x = _input("x", [])

@@ -147,6 +147,8 @@ def unary_requests() -> Sequence[tuple[str, Message]]:
         (native + "Infer", pb.InferRequest(call=call, tensors=first.tensors)),
         (native + "DescribeModel", pb.DescribeModelRequest(name="scale", version="1")),
         (native + "ListModels", pb.ListModelsRequest()),
+        (native + "LoadModel", pb.LoadModelRequest(name="scale")),
+        (native + "UnloadModel", pb.UnloadModelRequest(name="scale")),
         (native + "ServerStatus", pb.ServerStatusRequest()),
         (service + "ModelMetadata", oip.ModelMetadataRequest(name="scale", version="1")),
         (service + "ModelConfig", oip.ModelConfigRequest(name="scale")),

@@ -14,6 +14,7 @@ from typing import Any
 from headrace.server.cli import main
 from headrace.server.core.core import Core
 from headrace.server.services.health import Health
+from headrace.server.services.native.control import ControlRpcs
 from headrace.server.services.native.encoder import Encoder
 from headrace.server.services.native.stream import StreamRpc
 from headrace.server.services.native.unary import UnaryRpcs
@@ -28,6 +29,7 @@ from headrace.server.services.oip.streaming import StreamInferRpc
 
 HANDLERS = (
     UnaryRpcs,
+    ControlRpcs,
     StreamRpc,
     InferRpc,
     StreamInferRpc,

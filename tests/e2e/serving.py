@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-READY = re.compile(r"headrace ready on (\S+) \((\d+) models?\)\n")
+READY = re.compile(r"headrace ready on (\S+) \((\d+) models?(?:, \d+ could not be loaded)?\)\n")
 
 
 class Served:

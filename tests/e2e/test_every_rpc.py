@@ -80,7 +80,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
 
 
 def test_every_rpc_is_tested_here() -> None:
-    assert len(RPCS) == 28
+    assert len(RPCS) == 30
     assert {*IN_BAND, REFLECTION} <= RPCS.keys()
 
 

@@ -15,7 +15,7 @@ from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
-from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.models import Model, ModelState, Port
 from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
 from headrace.wire.errors import (
     Cancelled,
@@ -44,6 +44,7 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "Model",
+    "ModelState",
     "ModelStatus",
     "NotFound",
     "PermissionDenied",

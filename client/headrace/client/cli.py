@@ -18,7 +18,7 @@ from headrace.client.terminal.input_arrays import input_arrays
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from headrace.client.terminal.npy_files import save
 from headrace.client.terminal.printing import print_table, printable
-from headrace.client.terminal.tables import models_table, outputs_table, status_lines, status_table
+from headrace.client.terminal.tables import models_table, outputs_table, states_table, status_lines, status_table
 from headrace.client.terminal.usage_error import UsageError
 from headrace.client.transport.channel import MAX_GRPC_MESSAGE_BYTES
 
@@ -49,15 +49,33 @@ Target = Annotated[
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
 
-@app.command(help_epilogue="Example: headrace models 127.0.0.1:8001")
-async def models(target: Target, /, *, as_json: Json = False) -> None:
-    """List the models of a server with their inputs and outputs."""
+@app.command(help_epilogue="Examples: headrace models 127.0.0.1:8001; headrace models 127.0.0.1:8001 --load resnet50")
+async def models(
+    target: Target,
+    /,
+    *,
+    loads: Annotated[
+        tuple[str, ...],
+        Parameter(name="--load", help="Model to load first, or to load again, from the server's disk. Repeatable."),
+    ] = (),
+    unloads: Annotated[tuple[str, ...], Parameter(name="--unload", help="Model to unload first. Repeatable.")] = (),
+    as_json: Json = False,
+) -> None:
+    """List the models of a server with their inputs and outputs, and why others do not serve."""
     async with hc.connect(target) as server:
-        found = await server.models()
+        for name in unloads:
+            await server.unload_model(name)
+        for name in loads:
+            await server.load_model(name)
+        found, states = await server.models(), await server.model_states()
     if as_json:
-        print_json(models_document(found))
-    else:
-        print_table(models_table(found))
+        print_json(models_document(found, states))
+        return
+    print_table(models_table(found))
+    remarkable = [state for state in states if state.state != "READY" or state.reason]
+    if remarkable:
+        print()
+        print_table(states_table(remarkable))
 
 
 @app.command(help_epilogue="Example: headrace status 127.0.0.1:8001")

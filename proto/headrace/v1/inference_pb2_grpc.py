@@ -54,6 +54,16 @@ class InferenceStub(object):
                 request_serializer=headrace_dot_v1_dot_inference__pb2.DescribeModelRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_inference__pb2.ModelDescription.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/headrace.v1.Inference/LoadModel',
+                request_serializer=headrace_dot_v1_dot_inference__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_inference__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/headrace.v1.Inference/UnloadModel',
+                request_serializer=headrace_dot_v1_dot_inference__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_inference__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
         self.ServerStatus = channel.unary_unary(
                 '/headrace.v1.Inference/ServerStatus',
                 request_serializer=headrace_dot_v1_dot_inference__pb2.ServerStatusRequest.SerializeToString,
@@ -86,7 +96,7 @@ class InferenceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models that are served, sorted by name.
+        """Lists the models that are served, sorted by name and version, and the state of every version that is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +104,22 @@ class InferenceServicer(object):
 
     def DescribeModel(self, request, context):
         """Describes one model. NOT_FOUND if there is no such model or version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Loads a model from disk, or loads it again: the versions that its policy chooses. What is loaded serves until the new
+        one replaces it, and goes on serving if the load fails. PERMISSION_DENIED unless the server lets clients control
+        models, NOT_FOUND if there is no such model on disk, FAILED_PRECONDITION if it cannot be loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Unloads all versions of a model. Tickets in flight end, and nothing of it is loaded again before LoadModel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +154,16 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.DescribeModel,
                     request_deserializer=headrace_dot_v1_dot_inference__pb2.DescribeModelRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_inference__pb2.ModelDescription.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=headrace_dot_v1_dot_inference__pb2.LoadModelRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_inference__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=headrace_dot_v1_dot_inference__pb2.UnloadModelRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_inference__pb2.UnloadModelResponse.SerializeToString,
             ),
             'ServerStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.ServerStatus,
@@ -243,6 +279,60 @@ class Inference(object):
             '/headrace.v1.Inference/DescribeModel',
             headrace_dot_v1_dot_inference__pb2.DescribeModelRequest.SerializeToString,
             headrace_dot_v1_dot_inference__pb2.ModelDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Inference/LoadModel',
+            headrace_dot_v1_dot_inference__pb2.LoadModelRequest.SerializeToString,
+            headrace_dot_v1_dot_inference__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Inference/UnloadModel',
+            headrace_dot_v1_dot_inference__pb2.UnloadModelRequest.SerializeToString,
+            headrace_dot_v1_dot_inference__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

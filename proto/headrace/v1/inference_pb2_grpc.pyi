@@ -56,9 +56,16 @@ class InferenceStub:
     the call, with a code of Code.
     """
     ListModels: grpc.UnaryUnaryMultiCallable[inference_pb2.ListModelsRequest, inference_pb2.ListModelsResponse]
-    """Lists the models that are served, sorted by name."""
+    """Lists the models that are served, sorted by name and version, and the state of every version that is known."""
     DescribeModel: grpc.UnaryUnaryMultiCallable[inference_pb2.DescribeModelRequest, inference_pb2.ModelDescription]
     """Describes one model. NOT_FOUND if there is no such model or version."""
+    LoadModel: grpc.UnaryUnaryMultiCallable[inference_pb2.LoadModelRequest, inference_pb2.LoadModelResponse]
+    """Loads a model from disk, or loads it again: the versions that its policy chooses. What is loaded serves until the new
+    one replaces it, and goes on serving if the load fails. PERMISSION_DENIED unless the server lets clients control
+    models, NOT_FOUND if there is no such model on disk, FAILED_PRECONDITION if it cannot be loaded.
+    """
+    UnloadModel: grpc.UnaryUnaryMultiCallable[inference_pb2.UnloadModelRequest, inference_pb2.UnloadModelResponse]
+    """Unloads all versions of a model. Tickets in flight end, and nothing of it is loaded again before LoadModel."""
     ServerStatus: grpc.UnaryUnaryMultiCallable[inference_pb2.ServerStatusRequest, inference_pb2.ServerStatusResponse]
     """Reports the current load of the server, for operators and tests."""
 
@@ -79,9 +86,16 @@ class InferenceAsyncStub(InferenceStub):
     the call, with a code of Code.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_pb2.ListModelsRequest, inference_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models that are served, sorted by name."""
+    """Lists the models that are served, sorted by name and version, and the state of every version that is known."""
     DescribeModel: aio.UnaryUnaryMultiCallable[inference_pb2.DescribeModelRequest, inference_pb2.ModelDescription]  # type: ignore[assignment]
     """Describes one model. NOT_FOUND if there is no such model or version."""
+    LoadModel: aio.UnaryUnaryMultiCallable[inference_pb2.LoadModelRequest, inference_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """Loads a model from disk, or loads it again: the versions that its policy chooses. What is loaded serves until the new
+    one replaces it, and goes on serving if the load fails. PERMISSION_DENIED unless the server lets clients control
+    models, NOT_FOUND if there is no such model on disk, FAILED_PRECONDITION if it cannot be loaded.
+    """
+    UnloadModel: aio.UnaryUnaryMultiCallable[inference_pb2.UnloadModelRequest, inference_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """Unloads all versions of a model. Tickets in flight end, and nothing of it is loaded again before LoadModel."""
     ServerStatus: aio.UnaryUnaryMultiCallable[inference_pb2.ServerStatusRequest, inference_pb2.ServerStatusResponse]  # type: ignore[assignment]
     """Reports the current load of the server, for operators and tests."""
 
@@ -117,7 +131,7 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         request: inference_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.ListModelsResponse, abc.Awaitable[inference_pb2.ListModelsResponse]]:
-        """Lists the models that are served, sorted by name."""
+        """Lists the models that are served, sorted by name and version, and the state of every version that is known."""
 
     @abc_1.abstractmethod
     def DescribeModel(
@@ -126,6 +140,25 @@ class InferenceServicer(metaclass=abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[inference_pb2.ModelDescription, abc.Awaitable[inference_pb2.ModelDescription]]:
         """Describes one model. NOT_FOUND if there is no such model or version."""
+
+    @abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: inference_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[inference_pb2.LoadModelResponse, abc.Awaitable[inference_pb2.LoadModelResponse]]:
+        """Loads a model from disk, or loads it again: the versions that its policy chooses. What is loaded serves until the new
+        one replaces it, and goes on serving if the load fails. PERMISSION_DENIED unless the server lets clients control
+        models, NOT_FOUND if there is no such model on disk, FAILED_PRECONDITION if it cannot be loaded.
+        """
+
+    @abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: inference_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[inference_pb2.UnloadModelResponse, abc.Awaitable[inference_pb2.UnloadModelResponse]]:
+        """Unloads all versions of a model. Tickets in flight end, and nothing of it is loaded again before LoadModel."""
 
     @abc_1.abstractmethod
     def ServerStatus(

@@ -49,7 +49,7 @@ class Application:
         rpcs, watches, probes = (RpcFactory(gate) for gate in (self._calls, self._watches, probing))
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
-            inference_service(self.dispatcher, rpcs, probes),
+            inference_service(self.dispatcher, self.lifecycle, rpcs, probes),
             open_inference_service(self.dispatcher, self.lifecycle, self._regions, self.health, rpcs, probes),
             health_service(self.health, probes, watches),
             reflection_service((*SERVICES, HEALTH), watches),

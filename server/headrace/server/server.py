@@ -14,7 +14,6 @@ from headrace.server.composition import Application
 from headrace.server.core.core import Core
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.runtime import OpenVinoEngine
-from headrace.server.lifecycle.threads import in_thread
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
@@ -122,7 +121,7 @@ async def _serve(
     memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
     code, watcher = 0, None
     first = asyncio.create_task(received.get())
-    starting = asyncio.create_task(_start(application, disk, loader, settings))
+    starting = asyncio.create_task(_start(application, loader, settings))
     await asyncio.wait((first, starting), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         code = 128 + first.result()
@@ -161,10 +160,10 @@ class _CannotServeError(Exception):
     """The message is a sentence for the operator."""
 
 
-async def _start(application: Application, disk: Disk, loader: Loader, settings: Settings) -> Scan:
+async def _start(application: Application, loader: Loader, settings: Settings) -> Scan:
     """Load the models, one after another. Returns what was on disk. Raises _CannotServeError."""
     try:
-        scan = await in_thread("scanning", disk.scan)
+        scan = await application.lifecycle.scan()
         await application.lifecycle.start(scan)
     except (SourceError, UnreadableRepositoryError, HeadraceError) as error:
         logger.debug("a model could not be loaded", exc_info=error)

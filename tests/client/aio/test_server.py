@@ -55,6 +55,38 @@ async def test_models_are_described(server: ScriptedServer, client: hc.Server) -
     assert str(model) == "m 3: x FP32[2,?,1..,1..8] -> y BYTES[any rank]"
 
 
+async def test_states_are_told(server: ScriptedServer, client: hc.Server) -> None:
+    async def answer(request: bytes, context: Context) -> bytes:
+        states = [pb.ModelState(name="m", version="3", state=pb.ModelState.READY), pb.ModelState(name="n", reason="no")]
+        return pb.ListModelsResponse(states=states).SerializeToString()
+
+    server.unary["ListModels"] = answer
+    assert await client.model_states() == [
+        hc.ModelState("m", "3", "READY", ""),
+        hc.ModelState("n", "", "UNAVAILABLE", "no"),
+    ]
+
+
+async def test_models_are_loaded_and_unloaded_by_name(server: ScriptedServer, client: hc.Server) -> None:
+    asked: list[str] = []
+
+    async def load(request: bytes, context: Context) -> bytes:
+        asked.append("load " + pb.LoadModelRequest.FromString(request).name)
+        return b""
+
+    async def unload(request: bytes, context: Context) -> bytes:
+        asked.append("unload " + pb.UnloadModelRequest.FromString(request).name)
+        return b""
+
+    server.unary.update(LoadModel=load, UnloadModel=unload)
+    await client.load_model("m")
+    await client.unload_model("n")
+    assert asked == ["load m", "unload n"]
+    refuse(server, "LoadModel", grpc.StatusCode.PERMISSION_DENIED, "no")
+    with pytest.raises(hc.PermissionDenied, match="no"):
+        await client.load_model("m")
+
+
 async def test_a_model_is_described(server: ScriptedServer, client: hc.Server) -> None:
     async def answer(request: bytes, context: Context) -> bytes:
         asked = pb.DescribeModelRequest.FromString(request)

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from headrace.client.protocol.models import ModelState
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from tests.client.terminal.described import MODEL, STATUS
 
 
 def test_models_are_documents() -> None:
-    (document,) = models_document([MODEL])["models"]
+    (document,) = models_document([MODEL], [])["models"]
     assert document["inputs"] == [
         {
             "name": "image",
@@ -43,6 +44,13 @@ def test_models_are_documents() -> None:
         "weights_bytes": 4194304,
         "memory_bytes": 6815744,
     }
+
+
+def test_states_are_documents() -> None:
+    state = ModelState("m", "2", "READY", "could not be loaded again")
+    assert models_document([], [state])["states"] == [
+        {"name": "m", "version": "2", "state": "READY", "reason": "could not be loaded again"}
+    ]
 
 
 def test_the_status_is_a_document() -> None:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from rich.table import Table
 
+from headrace.client.protocol.models import ModelState
 from headrace.client.protocol.status import Account
 from headrace.client.terminal.printing import print_table
-from headrace.client.terminal.tables import models_table, outputs_table, status_lines, status_table
+from headrace.client.terminal.tables import models_table, outputs_table, states_table, status_lines, status_table
 from tests.client.terminal.described import MODEL, STATUS
 
 
@@ -43,6 +44,15 @@ def test_weights_and_priorities_are_shown_if_models_differ_in_them() -> None:
     assert rows[0][4:8] == ["BATCH", "WEIGHT", "PRIORITY", "MEMORY"]
     assert rows[1][4:9] == ["8", "3", "1", "6.5", "MiB"]
     assert rows[4][4:8] == ["8", "1", "0", "-"]
+
+
+def test_states_are_a_row_for_each_version() -> None:
+    states = [ModelState("m", "10", "UNAVAILABLE", "unloaded"), ModelState("n", "", "UNAVAILABLE", "no \x1b model")]
+    assert words(states_table(states)) == [
+        ["MODEL", "VERSION", "STATE", "REASON"],
+        ["m", "10", "UNAVAILABLE", "unloaded"],
+        ["n", "-", "UNAVAILABLE", "no", "\\x1b", "model"],
+    ]
 
 
 def test_the_status_is_a_row_for_each_model() -> None:

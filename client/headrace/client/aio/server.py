@@ -12,7 +12,7 @@ import grpc.aio
 from headrace.client.aio.stream import Stream
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
-from headrace.client.protocol.models import Model, model_from
+from headrace.client.protocol.models import Model, ModelState, model_from, state_from
 from headrace.client.protocol.status import ServerStatus, status_from
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.unary_infer import infer_request, infer_result
@@ -90,6 +90,26 @@ class Server:
         request = pb.DescribeModelRequest(name=name, version=version or "")
         response = await self._call("DescribeModel", request.SerializeToString())
         return model_from(pb.ModelDescription.FromString(response))
+
+    async def model_states(self) -> list[ModelState]:
+        """Every version that the server knows, sorted by name and number, whether it serves or not.
+
+        Raises Unavailable.
+        """
+        response = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
+        return [state_from(state) for state in pb.ListModelsResponse.FromString(response).states]
+
+    async def load_model(self, name: str) -> None:
+        """Load a model from the server's disk, or load it again. What is loaded serves until the new one replaces it.
+
+        Raises PermissionDenied unless the server lets clients control models, NotFound, and FailedPrecondition for a
+        model that cannot be loaded.
+        """
+        await self._call("LoadModel", pb.LoadModelRequest(name=name).SerializeToString())
+
+    async def unload_model(self, name: str) -> None:
+        """Unload all versions of a model; tickets in flight still end. Raises PermissionDenied, NotFound."""
+        await self._call("UnloadModel", pb.UnloadModelRequest(name=name).SerializeToString())
 
     async def status(self) -> ServerStatus:
         """The load of the server at this moment. Raises Unavailable."""

@@ -11,7 +11,7 @@ from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.stream import Stream
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
-from headrace.client.protocol.models import Model
+from headrace.client.protocol.models import Model, ModelState
 from headrace.client.protocol.status import ServerStatus
 
 
@@ -50,6 +50,25 @@ class Server:
     def model(self, name: str, version: str | None = None) -> Model:
         """One model, by default its newest version. Raises NotFound, Unavailable."""
         return wait(self._server.model(name, version))
+
+    def model_states(self) -> list[ModelState]:
+        """Every version that the server knows, sorted by name and number, whether it serves or not.
+
+        Raises Unavailable.
+        """
+        return wait(self._server.model_states())
+
+    def load_model(self, name: str) -> None:
+        """Load a model from the server's disk, or load it again. What is loaded serves until the new one replaces it.
+
+        Raises PermissionDenied unless the server lets clients control models, NotFound, and FailedPrecondition for a
+        model that cannot be loaded.
+        """
+        wait(self._server.load_model(name))
+
+    def unload_model(self, name: str) -> None:
+        """Unload all versions of a model; tickets in flight still end. Raises PermissionDenied, NotFound."""
+        wait(self._server.unload_model(name))
 
     def status(self) -> ServerStatus:
         """The load of the server at this moment. Raises Unavailable."""

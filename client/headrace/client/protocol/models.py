@@ -71,6 +71,27 @@ class Model:
         return f"{self.name} {self.version}: {inputs} -> {outputs}"
 
 
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A version that a server knows, or a model of which it knows no version: that is then empty.
+
+    `state` is READY, LOADING, UNLOADING or UNAVAILABLE. `reason` says why it is not ready, or why its files could not
+    be loaded again.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+def state_from(message: pb.ModelState) -> ModelState:
+    # A state from a later version of the contract is shown as its number.
+    known = message.state in pb.ModelState.State.values()
+    state = pb.ModelState.State.Name(message.state) if known else str(message.state)
+    return ModelState(message.name, message.version, state, message.reason)
+
+
 def model_from(message: pb.ModelDescription) -> Model:
     return Model(
         message.name,

@@ -2,7 +2,8 @@
 
 models  {"models": [{"name", "version", "slots", "has_variables",
                      "inputs": [port], "outputs": [port], "direct", "direct_reason", "batch", "batch_reason",
-                     "weight", "priority", "streams", "threads", "weights_bytes", "memory_bytes"}]}
+                     "weight", "priority", "streams", "threads", "weights_bytes", "memory_bytes"}],
+         "states": [{"name", "version", "state", "reason"}]}
         port: {"name", "datatype", "shape", "names"}
         shape: null for any rank, or a list of dimensions, each a size or {"min", "max"};
         a max of null means no limit
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.protocol.models import Dimension, Model, Port
+from headrace.client.protocol.models import Dimension, Model, ModelState, Port
 from headrace.client.protocol.status import ServerStatus
 from headrace.client.terminal.array_summary import summary
 from headrace.wire.dtypes import datatype_of
@@ -36,8 +37,8 @@ Array = npt.NDArray[Any]
 Document = dict[str, Any]
 
 
-def models_document(models: Iterable[Model]) -> Document:
-    return {"models": [_model(model) for model in models]}
+def models_document(models: Iterable[Model], states: Iterable[ModelState]) -> Document:
+    return {"models": [_model(model) for model in models], "states": [*map(asdict, states)]}
 
 
 def status_document(status: ServerStatus) -> Document:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 from rich.table import Table
 
-from headrace.client.protocol.models import Model, Port
+from headrace.client.protocol.models import Model, ModelState, Port
 from headrace.client.protocol.status import ServerStatus
 from headrace.client.terminal.array_summary import first_values, summary, value_text
 from headrace.client.terminal.printing import printable, size_text
@@ -30,6 +30,14 @@ def models_table(models: Iterable[Model]) -> Table:
             for port in ports:
                 table.add_row(*first, way, printable(port.name), tensor_text(port))
                 first = [""] * len(first)
+    return table
+
+
+def states_table(states: Iterable[ModelState]) -> Table:
+    """A row for each version of which there is something to say."""
+    table = _table("MODEL", "VERSION", "STATE", "REASON")
+    for state in states:
+        table.add_row(printable(state.name), printable(state.version) or "-", state.state, printable(state.reason))
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from headrace.server.core.core import Core
 from headrace.server.core.specs import ModelSpec
 from headrace.server.lifecycle.managed import Failure, ManagedModel, ManagedVersion
-from headrace.server.lifecycle.threads import Worker, in_thread
+from headrace.server.lifecycle.threads import Worker
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import FoundModel, FoundVersion, Scan, UnreadableRepositoryError
 from headrace.server.repository.source import MissingError
@@ -58,7 +58,7 @@ class Lifecycle:
         allowed: bool,
     ) -> None:
         self.allowed = allowed
-        self._scan = scan
+        self._scan_disk = scan
         self._load_model = load
         self._core = core
         self._change_core = change_core
@@ -67,7 +67,7 @@ class Lifecycle:
         self._remarks: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         """Held while a model is loaded."""
-        self._worker = Worker("loading")
+        self._loader, self._scanner = Worker("loading"), Worker("scanning")
         self._loads = 0
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -86,6 +86,10 @@ class Lifecycle:
         """The state of every version, sorted by name and number."""
         retired = {(model.spec.name, model.spec.version) for model in self._core.models.retired}
         return [state for _, model in sorted(self._models.items()) for state in model.states(retired)]
+
+    async def scan(self) -> Scan:
+        """What is on disk now. Raises UnreadableRepositoryError."""
+        return await self._scanner.run(self._scan_disk)
 
     async def start(self, scan: Scan) -> None:
         """Load what a first scan has found, one after another; what is loaded serves.
@@ -130,7 +134,7 @@ class Lifecycle:
         """
         self._check_allowed()
         try:
-            scan = await in_thread("scanning", self._scan)
+            scan = await self.scan()
         except UnreadableRepositoryError as error:
             logger.warning("%s", error)
             raise FailedPrecondition(f"model {quote(name)} could not be loaded: see the server's log") from error
@@ -239,7 +243,7 @@ class Lifecycle:
                     raise Unavailable("the server is stopping and no longer loads models")
                 self._loads += 1
                 try:
-                    spec = await self._worker.run(partial(self._load_model, found.model, more))
+                    spec = await self._loader.run(partial(self._load_model, found.model, more))
                 except Exception as error:
                     return self._failed(model, version, found, error)
                 finally:

@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop, on threads that do not delay the end of the process."""
+"""Blocking work beside the event loop, on a thread that does not delay the end of the process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
-
-
-async def in_thread(name: str, work: Callable[[], T]) -> T:
-    """Like asyncio.to_thread, but on a daemon thread of this name. A call that is cancelled does not stop the work."""
-    run, done = _job(work)
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await done
 
 
 class Worker:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from headrace.server.services.api import Streams
+from headrace.server.services.api import Control, Streams
 from headrace.server.services.call import Service
+from headrace.server.services.native.control import ControlRpcs
 from headrace.server.services.native.stream import StreamRpc
 from headrace.server.services.native.unary import UnaryRpcs
 from headrace.server.services.rpcs import RpcFactory
 from headrace.v1 import inference_pb2 as pb
 
 
-def inference_service(streams: Streams, rpcs: RpcFactory, probes: RpcFactory) -> Service:
+def inference_service(streams: Streams, control: Control, rpcs: RpcFactory, probes: RpcFactory) -> Service:
     """Messages with tensors are handled as bytes: their contents are counted before they are parsed."""
-    unary = UnaryRpcs(streams)
+    unary, models = UnaryRpcs(streams), ControlRpcs(streams, control, rpcs.gate)
     return Service(
         pb.DESCRIPTOR.services_by_name["Inference"].full_name,
         {
             "Stream": rpcs.bidirectional(StreamRpc(streams).stream),
             "Infer": rpcs.raw_unary(unary.infer),
-            "ListModels": rpcs.unary(unary.list_models, pb.ListModelsRequest),
-            "DescribeModel": rpcs.unary(unary.describe_model, pb.DescribeModelRequest),
+            "ListModels": rpcs.unary(models.list_models, pb.ListModelsRequest),
+            "DescribeModel": rpcs.unary(models.describe_model, pb.DescribeModelRequest),
+            "LoadModel": rpcs.unary(models.load, pb.LoadModelRequest),
+            "UnloadModel": rpcs.unary(models.unload, pb.UnloadModelRequest),
             "ServerStatus": probes.unary(unary.server_status, pb.ServerStatusRequest),
         },
     )

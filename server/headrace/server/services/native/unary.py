@@ -6,7 +6,6 @@ from headrace.server.core.calls import Reference
 from headrace.server.core.events import Done
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import Quota
-from headrace.server.core.specs import Port
 from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import Commands, Streams
@@ -42,12 +41,6 @@ class UnaryRpcs:
 
         return _response(await run_single(self._streams, call, submit))
 
-    async def list_models(self, _request: pb.ListModelsRequest) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[_describe(model) for model in self._streams.view.models])
-
-    async def describe_model(self, request: pb.DescribeModelRequest) -> pb.ModelDescription:
-        return _describe(self._streams.view.models.find(request.name, request.version))
-
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
         view = self._streams.view
         return pb.ServerStatusResponse(
@@ -77,38 +70,6 @@ def _response(done: Done) -> bytes:
         outputs=outputs, queued_us=microseconds(done.queued), running_us=microseconds(done.running)
     )
     return join_frame(response.SerializeToString(), [tensor.read() for tensor in done.sent])
-
-
-def _describe(model: ModelQueue[Ticket]) -> pb.ModelDescription:
-    spec = model.spec
-    return pb.ModelDescription(
-        name=spec.name,
-        version=spec.version,
-        inputs=[_port(port) for port in spec.inputs],
-        outputs=[_port(port) for port in spec.outputs],
-        has_variables=spec.has_variables,
-        slots=spec.slots,
-        direct=spec.direct,
-        direct_reason=spec.direct_reason,
-        batch=spec.batch,
-        batch_reason=spec.batch_reason,
-        weight=spec.weight,
-        priority=spec.priority,
-        streams=spec.streams,
-        threads=spec.threads,
-        weights_bytes=spec.weights_bytes,
-        memory_bytes=spec.memory_bytes,
-    )
-
-
-def _port(port: Port) -> pb.Port:
-    return pb.Port(
-        name=port.name,
-        datatype=pb.Datatype.ValueType(port.datatype),
-        shape=[pb.Dimension(min=dimension.min, max=dimension.max) for dimension in port.shape or ()],
-        any_rank=port.shape is None,
-        names=port.names,
-    )
 
 
 def _status(model: ModelQueue[Ticket]) -> pb.ModelStatus:
