@@ -546,3 +546,52 @@ async def test_what_is_loaded_serves_while_others_are_to_come() -> None:
     assert (await house.runs_on("a")).name == "a"
     await starting
     assert house.statuses == {"a": True, "a/1": True, "b": True, "b/1": True}
+
+
+async def test_a_version_that_vanishes_while_it_is_loaded_is_dropped_like_any_other() -> None:
+    house = await House().start()
+    house.gate.clear()
+    house.began.clear()
+    loading = asyncio.create_task(house.refresh(on_disk("a", v1=1, v2=1)))
+    await house.began.wait()
+    loaded = house.disk["a"]
+    vanished = asyncio.create_task(house.lifecycle.refresh(Changes(99, [on_disk("a", v1=2)], ())))
+    await asyncio.sleep(0)
+    assert house.disk["a"] is loaded
+    house.gate.set()
+    await asyncio.gather(loading, vanished)
+    assert house.states() == {"1": "READY"}
+    assert len(house.engine._models) == 2
+    assert [model.spec.version for model in house.core.models] == ["1", "1"]
+
+
+async def test_a_model_that_is_removed_while_a_client_waits_to_load_it_is_known_again() -> None:
+    house = await House().start()
+    first = await house.behind_the_gate("a")
+    removing = asyncio.create_task(house.lifecycle.refresh(Changes(99, (), ("a",))))
+    second = asyncio.create_task(house.lifecycle.load("a"))
+    await house.until(lambda: house.scans >= 3)
+    house.gate.set()
+    await asyncio.gather(first, removing, second)
+    assert house.state() == ("READY", "")
+    assert len(house.engine._models) == 2
+
+
+async def test_what_a_client_unloads_during_the_start_is_not_loaded() -> None:
+    house = House()
+    house.gate.clear()
+    starting = asyncio.create_task(house.lifecycle.start(house.scan()))
+    await house.began.wait()
+    await house.lifecycle.unload("a")
+    house.gate.set()
+    await starting
+    assert house.loaded == ["b/1"]
+    assert house.state("a") == ("UNAVAILABLE", "unloaded")
+
+
+async def test_a_load_says_so_if_the_newest_version_is_not_clear() -> None:
+    house = await House().start()
+    house.disk["a"] = on_disk("a", v1=1, v2=0)
+    with pytest.raises(FailedPrecondition, match=r"^model 'a' version 2 could not be loaded: it is empty$"):
+        await house.lifecycle.load("a")
+    assert house.spec().version == "1"

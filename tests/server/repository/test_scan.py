@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,53 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^model 'm': file '.*none/m\.onnx' does not exist$") as raised:
         model.check()
     assert raised.value.told == "its file is missing"
+
+
+@pytest.mark.parametrize(
+    ("link", "files"),
+    [
+        ("m/1/labels.txt", ("m/1/model.onnx",)),
+        ("m/1/model.labels.txt", ("m/1/model.onnx",)),
+        ("m/1/variables", ("m/1/saved_model.pb",)),
+        ("m/1/variables/variables.index", ("m/1/saved_model.pb",)),
+        ("m/1/model.onnx/model.onnx", ("m/1/model.onnx/",)),
+        ("m/1/model.savedmodel/saved_model.pb", ("m/1/model.savedmodel/",)),
+    ],
+)
+def test_nothing_beside_or_inside_a_model_leads_out(tmp_path: Path, link: str, files: tuple[str, ...]) -> None:
+    """And nothing of it is opened or listed before that is known."""
+    outside = tmp_path / "outside"
+    write(tmp_path, "outside/file", "repository/")
+    write(tmp_path / "repository", *files)
+    place = tmp_path / "repository" / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(outside if link.endswith("variables") else outside / "file")
+    touched: list[str] = []
+    hook_is_on = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if (
+            hook_is_on
+            and event in ("open", "os.listdir", "os.scandir")
+            and isinstance(arguments[0], (str, os.PathLike))
+        ):
+            touched.append(os.path.realpath(arguments[0]))
+
+    sys.addaudithook(hook)
+    model = scan(tmp_path / "repository").models["m"]
+    hook_is_on = False
+    assert "leads out of the repository" in str(model.problems[1])
+    assert touched
+    assert not [path for path in touched if path.startswith(str(outside))]
+
+
+def test_labels_belong_to_a_version(tmp_path: Path) -> None:
+    before = found(tmp_path, "1/model.onnx").versions[1]
+    (tmp_path / "m/1/labels.txt").write_text("cat")
+    assert scan(tmp_path).models["m"].versions[1] != before
+
+
+def test_a_version_that_is_taken_for_a_model_is_remarked(tmp_path: Path) -> None:
+    write(tmp_path, "3/model.onnx")
+    (remark,) = scan(tmp_path).remarks
+    assert f"'{tmp_path}/3' is served as a model that is called 3: if it is a version" in remark

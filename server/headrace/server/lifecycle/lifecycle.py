@@ -101,8 +101,9 @@ class Lifecycle:
             if found.required:
                 found.check()
         self._remark(scan.remarks)
-        models = [self._take(found, scan.number) for found in scan.models.values()]
+        models = [self._model(found) for found in scan.models.values()]
         for model in models:
+            self._take(model, model.found, scan.number)
             for number in model.chosen():
                 model.versions[number].due = True
             self._publish(model)
@@ -119,11 +120,9 @@ class Lifecycle:
             if gone is not None:
                 await self._change(gone, self._remove(gone, changes.number))
         for found in changes.models:
-            known = self._models.get(found.name)
-            if known is None or known.scanned < changes.number:
-                model = self._take(found, changes.number)
-                with suppress(Unavailable):  # the server is stopping
-                    await self._change(model, self._settle(model))
+            model = self._model(found)
+            with suppress(Unavailable):  # the server is stopping
+                await self._change(model, self._follow(model, found, changes.number))
 
     async def load(self, name: str) -> None:
         """Load what the policy of a model chooses, from disk, whether or not it is loaded already.
@@ -144,11 +143,10 @@ class Lifecycle:
                 raise NotFound(f"there is no model {quote(name)}")
             gone = MissingError(f"model {name!r}: its folder does not exist any more")
             found = FoundModel(name, known.found.policy, problem=gone)
-        if known is None or known.scanned < scan.number:
-            known = self._take(found, scan.number)
-        failure = await self._change(known, self._settle(known, again=True))
+        model = self._model(found)
+        failure = await self._change(model, self._follow(model, found, scan.number, again=True))
         if failure is not None:
-            raise known.told(failure) from failure.error
+            raise model.told(failure) from failure.error
 
     async def unload(self, name: str) -> None:
         """Unload all versions of a model; tickets in flight still finish. This has no effect on what is not loaded.
@@ -164,7 +162,7 @@ class Lifecycle:
             for version in model.serving:
                 self._unload(model, version, "has been unloaded")
             for version in model.versions.values():
-                version.reason = ""
+                version.due, version.reason = False, ""
             self._publish(model)
 
     def _check_allowed(self) -> None:
@@ -177,14 +175,16 @@ class Lifecycle:
                 logger.warning("%s", remark)
         self._remarks = frozenset(remarks)
 
-    def _take(self, found: FoundModel, scanned: int) -> ManagedModel:
-        model = self._models.get(found.name)
-        if model is None:
-            model = self._models[found.name] = ManagedModel(found)
-        for sentence in model.take(found, scanned):
-            logger.warning("%s", sentence)
-        self._publish(model)
-        return model
+    def _model(self, found: FoundModel) -> ManagedModel:
+        """The model of this name, which becomes known with that."""
+        return self._models.setdefault(found.name, ManagedModel(found))
+
+    def _take(self, model: ManagedModel, found: FoundModel, scanned: int) -> None:
+        """This is on disk now, unless a later scan has found something else."""
+        if model.scanned < scanned:
+            for sentence in model.take(found, scanned):
+                logger.warning("%s", sentence)
+            self._publish(model)
 
     async def _change(self, model: ManagedModel, change: Coroutine[Any, Any, T]) -> T:
         """Let a model change when it is its turn.
@@ -209,6 +209,16 @@ class Lifecycle:
         if not task.cancelled():
             task.exception()
 
+    async def _follow(
+        self, model: ManagedModel, found: FoundModel, scanned: int, *, again: bool = False
+    ) -> Failure | None:
+        """What has been found is loaded. Returns the first failure."""
+        if self._models.setdefault(model.name, model) is not model:
+            why = f"model {quote(model.name)} was removed while it was to be loaded; load it again"
+            return Failure(Unavailable(why))
+        self._take(model, found, scanned)
+        return await self._settle(model, again=again)
+
     async def _settle(self, model: ManagedModel, *, again: bool = False, more: bool = False) -> Failure | None:
         """Load what the policy chooses and is not loaded as it is on disk, then drop the rest.
 
@@ -230,7 +240,9 @@ class Lifecycle:
             if version.number not in chosen:
                 self._unload(model, version, f"is not served, only {model.found.policy}")
         self._publish(model)
-        return first or (model.nothing_to_load() if again and not done else None)
+        if first is None and again:
+            first = model.problem_of_wanted() or (None if done else model.nothing_to_load())
+        return first
 
     async def _load(self, model: ManagedModel, version: ManagedVersion, *, more: bool) -> Failure | None:
         """Load a version. Raises Unavailable while the server drains."""

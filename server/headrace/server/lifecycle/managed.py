@@ -142,13 +142,17 @@ class ManagedModel:
             return [self.reason(self.nothing_to_load().error)]
         return [self.versions[number].reason for number in wanted if self.versions[number].reason]
 
-    def nothing_to_load(self) -> Failure:
-        """Why a load has found no files."""
+    def problem_of_wanted(self) -> Failure | None:
+        """What is wrong with the files of a version that the policy would choose."""
         if self.found.problem is not None:
             return Failure(self.found.problem)
-        if self.found.problems:
-            number = max(self.found.problems)
-            return Failure(self.found.problems[number], number)
+        for number in reversed(self.found.policy.choose(self._on_disk)):
+            if number in self.found.problems:
+                return Failure(self.found.problems[number], number)
+        return None
+
+    def nothing_to_load(self) -> Failure:
+        """Why a load has found no files, although there is no problem with them."""
         return Failure(SourceError(f"model {self.name!r}: {(why := self._none_chosen())}", why))
 
     def _none_chosen(self) -> str:

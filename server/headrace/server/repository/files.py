@@ -25,13 +25,18 @@ def model_files(path: Path) -> list[Path]:
 
     Raises OSError if the model cannot be read.
     """
-    if path.is_dir():
-        return _files_of_saved_model(path)
+    if folders := model_folders(path):
+        return [file for each in folders for file in sorted(each.iterdir()) if _is_file(file)]
     others = [path.with_suffix(extension) for extension in _COMPANIONS.get(path.suffix.lower(), ())]
     if path.suffix.lower() == ".onnx":
         status = path.stat()
         others += [path.parent / name for name in _locations(path, (status.st_ino, status.st_size, status.st_mtime_ns))]
     return [path, *filter(_is_file, others)]
+
+
+def model_folders(path: Path) -> list[Path]:
+    """The folders of a SavedModel, those that the format has and no others; none for other models."""
+    return [path, *filter(Path.is_dir, (path / name for name in _SAVED_MODEL_FOLDERS))] if path.is_dir() else []
 
 
 def stamp(files: Iterable[Path]) -> Stamp:
@@ -47,12 +52,6 @@ def digest(files: Sequence[Path]) -> str:
         with file.open("rb") as content:
             total.update(f"{file.suffix}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\0".encode())
     return total.hexdigest()
-
-
-def _files_of_saved_model(folder: Path) -> list[Path]:
-    """Its own files and those of the folders that the format has, and of no others."""
-    folders = [folder, *filter(Path.is_dir, (folder / name for name in _SAVED_MODEL_FOLDERS))]
-    return [file for each in folders for file in sorted(each.iterdir()) if _is_file(file)]
 
 
 @lru_cache(1024)

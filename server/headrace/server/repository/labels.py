@@ -18,13 +18,18 @@ def labels_in(file: Path) -> tuple[str, ...]:
         raise ValueError("it is not valid UTF-8") from None
 
 
+def label_files(model: Path) -> tuple[Path, Path]:
+    """Where labels may be, whether or not they are there."""
+    return model.with_name(f"{model.stem}.labels.txt"), model.with_name("labels.txt")
+
+
 def labels_beside(model: Path) -> tuple[str, ...]:
     """The labels of a model, or an empty tuple if it has no file of labels.
 
     For `resnet.onnx` the file is `resnet.labels.txt`, or else `labels.txt`. A file is ignored if it is larger than
     MAX_LABEL_FILE_BYTES, is not UTF-8 or cannot be read.
     """
-    for file in (model.with_name(f"{model.stem}.labels.txt"), model.with_name("labels.txt")):
+    for file in label_files(model):
         with suppress(OSError, ValueError):
             return labels_in(file)
     return ()

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.server.repository.boundary import EVERYWHERE, Boundary
-from headrace.server.repository.files import Stamp, model_files, stamp
+from headrace.server.repository.files import Stamp, model_files, model_folders, stamp
+from headrace.server.repository.labels import label_files
 from headrace.server.repository.layout import FORMATS, find_versions
 from headrace.server.repository.named import NamedModel
-from headrace.server.repository.names import NAME_RULE, is_model_name
+from headrace.server.repository.names import NAME_RULE, is_model_name, version_number
 from headrace.server.repository.source import NEWEST, MissingError, ModelSource, SourceError, VersionPolicy
 
 _NO_MODELS = ("lost+found",)
@@ -117,6 +118,11 @@ class Disk:
                     models[name] = self._clash(models[name], folder)
                 else:
                     models[name] = self._look(name, folder, boundary)
+                    if version_number(name) is not None:
+                        remarks.append(
+                            f"{str(folder)!r} is served as a model that is called {name}: if it is a version of a "
+                            "model, name the folder around it as MODEL rather than as --repository"
+                        )
         return Scan(self._scans, models, remarks)
 
     def _look(self, name: str, folder: Path, boundary: Boundary) -> FoundModel:
@@ -152,7 +158,9 @@ def _found(source: ModelSource, boundary: Boundary, *, required: bool) -> FoundM
     problems = dict(layout.problems)
     for number, path in layout.paths.items():
         try:
-            files = model_files(path)
+            labels = label_files(path)
+            boundary.check([path, *labels, *model_folders(path)])  # before anything of it is opened or listed
+            files = [*model_files(path), *filter(Path.is_file, labels)]
             boundary.check(files)
             named = NamedModel(source.name, str(number), path, source.compilation)
             versions[number] = FoundVersion(named, stamp(files))
