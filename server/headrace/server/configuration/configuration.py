@@ -8,12 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace.server.configuration.given import Given, dotted
-from headrace.server.configuration.model_options import source_of
+from headrace.server.configuration.model_options import check_options, source_of
 from headrace.server.configuration.problems import ConfigurationError, Problems
 from headrace.server.configuration.toml_file import ConfigurationFile, read_toml
+from headrace.server.configuration.triton.message import read_pbtxt
+from headrace.server.configuration.triton.translation import translate
+from headrace.server.engine.port_options import ExpectedPort
 from headrace.server.repository.arguments import sources_of
 from headrace.server.repository.source import ModelSource, SourceError
 from headrace.server.settings import Settings
+
+PBTXT = "config.pbtxt"
+"""The file in the folder of a model in which Triton has its configuration."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +90,14 @@ class Configuration:
             raise SourceError(f"model {name!r}: {error}", "its configuration is not valid") from error
         return model.source
 
-    def _configured(self, name: str, path: Path, given: Given, problems: Problems) -> ConfiguredModel:
-        return ConfiguredModel(source_of(name, given, self.settings, (), path), given)
+    def _configured(self, name: str, path: Path, own: Given, problems: Problems) -> ConfiguredModel:
+        """A model with its own options over those of the config.pbtxt in its folder."""
+        given, expected = _given_in(name, path, problems)
+        check_options(given, ("models", name), problems)
+        given = own.over(given)
+        if problems.errors:
+            return ConfiguredModel(ModelSource(name, path), given)
+        return ConfiguredModel(source_of(name, given, self.settings, expected, path), given)
 
     def _settle(self, problems: Problems) -> None:
         """Log warnings. Raises ConfigurationError if there are errors."""
@@ -94,6 +106,18 @@ class Configuration:
                 self._warned.add(warning)
                 logger.warning("%s", warning)
         problems.check()
+
+
+def _given_in(name: str, path: Path, problems: Problems) -> tuple[Given, tuple[ExpectedPort, ...]]:
+    """What a config.pbtxt in the folder of a model says, if it has one."""
+    file = path / PBTXT
+    try:
+        text = file.read_text("utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(str(file), "", f"the file cannot be read: {error}")
+        return Given(), ()
+    pbtxt = read_pbtxt(str(file), text, problems) if text else None
+    return (Given(), ()) if pbtxt is None else translate(pbtxt, name, path, problems)
 
 
 def read_configuration(

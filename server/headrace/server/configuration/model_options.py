@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -110,7 +110,7 @@ def source_of(
         labels=options.get("labels", ""),
         weight=options.get("weight", 1),
         priority=options.get("priority", 0),
-        expected=(*_configured_ports(given), *expected),
+        expected=(*_configured_ports(given, expected), *expected),
     )
     policy = version_policy(options["versions"]) if "versions" in options else NEWEST
     return ModelSource(name, Path(options.get("path", path)), policy, compilation, options.get("file", ""))
@@ -200,11 +200,13 @@ def _property(value: object) -> str:
     return value.upper() if value == "auto" else str(value)
 
 
-def _configured_ports(given: Given) -> tuple[ExpectedPort, ...]:
-    """The ports that options name, which the model must have."""
+def _configured_ports(given: Given, expected: Iterable[ExpectedPort]) -> tuple[ExpectedPort, ...]:
+    """The ports that options name, which the model must have, beside those that are expected anyway."""
+    known = {(each.kind, each.name) for each in expected}
+    kinds: dict[str, Literal["input", "output"]] = {"inputs": "input", "outputs": "output"}
     return tuple(
-        ExpectedPort("input" if table == "inputs" else "output", port, given.origin((table, port)))
-        for table in PORT_TABLES
+        ExpectedPort(kind, port, given.origin((table, port)))
+        for table, kind in kinds.items()
         for port in given.options.get(table, {})
-        if port != "*"
+        if port != "*" and (kind, port) not in known
     )

@@ -17,7 +17,9 @@ class InputOptions:
     much larger than the model's input is decoded at a fraction of its size, in half the time; its pixels then differ by
     0.2 to 0.4 of 255 on average. `crop` is (top, left, height,
     width), in pixels of what clients send. `mean` and `scale` have one number, or one for each channel, in the order of
-    `model_colour`: the model gets (value - mean) / scale.
+    `model_colour`: the model gets (value - mean) / scale. `reshape` is the shape in which clients send all of this,
+    with the same elements in the same order, such as `3,224,224`. `warm_up` is the shape of the zeros that warm the
+    model up: the smallest one unless given.
     """
 
     shape: str = ""
@@ -32,6 +34,8 @@ class InputOptions:
     crop: tuple[int, int, int, int] | None = None
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    reshape: str = ""
+    warm_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class OutputOptions:
     `softmax` and `argmax` work along `axis`. `topk` replaces the output by the K largest values along it and adds an
     output of their indices, whose name ends in `.indices`. `slice` is a range of indices for each axis, such as
     `:,0:5`. `threshold` sets what is smaller to zero. `cast` is a datatype of the Open Inference Protocol. `labels` is
-    a file with the names of the classes, a line each.
+    a file with the names of the classes, a line each. `reshape` is the shape in which clients get all of this, such as
+    `1000`.
     """
 
     softmax: bool = False
@@ -52,6 +57,7 @@ class OutputOptions:
     threshold: float | None = None
     cast: str = ""
     labels: str = ""
+    reshape: str = ""
 
 
 @dataclass(frozen=True, slots=True)

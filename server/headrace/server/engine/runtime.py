@@ -21,6 +21,7 @@ from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Slot
 from headrace.server.engine.tensors import is_out_of_memory
+from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition, ResourceExhausted, Unavailable, quote
 from headrace.wire.memory import used_bytes
 
@@ -99,8 +100,12 @@ class OpenVinoEngine:
             reason = f"the runtime cannot make its {model.spec.slots} slots: {reason_of(error)}"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
         try:
-            for slot in slots if compilation.warm_up else ():
-                slot.warm_up(model.runtime_spec.inputs, compilation.warm_up)
+            if compilation.warm_up:
+                shapes = warm_up_shapes(model.runtime_spec.inputs, compilation)
+                for slot in slots:
+                    slot.warm_up(shapes, compilation.warm_up)
+        except ValueError as error:
+            raise FailedPrecondition(f"model {quote(name)} cannot be warmed up: {error}") from error
         except Exception as error:
             reason = f"a run of zeros to warm it up fails: {reason_of(error)}"
             raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error

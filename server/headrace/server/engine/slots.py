@@ -17,7 +17,7 @@ from headrace.server.engine.in_place import infer_in_place
 from headrace.server.engine.inputs import Inputs, Shape
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs
-from headrace.server.engine.ports import row_shape, smallest_shape
+from headrace.server.engine.ports import row_shape
 from headrace.server.engine.run_inputs import joined_shapes
 
 CALLBACK_RELEASE_SECONDS = 10.0
@@ -94,10 +94,10 @@ class Slot:
                 infer_in_place(self._request)
             times.record_async(rows, perf_counter() - began)
 
-    def warm_up(self, ports: Sequence[Port], runs: int) -> None:
-        """Run zeros in the smallest shapes that the inputs admit. Raises what the runtime raises."""
+    def warm_up(self, shapes: Mapping[Port, Shape], runs: int) -> None:
+        """Run zeros, with an input of this shape for each port. Raises what the runtime raises."""
         self._outputs.unread()
-        self._inputs.feed_zeros({port: smallest_shape(port) for port in ports})
+        self._inputs.feed_zeros(shapes)
         self.spoiled = True  # so that these runs are nobody's
         for _ in range(runs):
             if self._has_variables:

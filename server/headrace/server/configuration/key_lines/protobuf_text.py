@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from ast import literal_eval
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from headrace.server.configuration.key_lines.scanner import Key, Scanner
 
@@ -15,17 +16,27 @@ _SCALAR = re.compile(r"[^\s,;\]}>#\"'\[{<]+")
 _ENDS = {"{": "}", "<": ">"}
 
 
-def protobuf_text_key_lines(text: str, repeated: Collection[str]) -> dict[Key, int]:
-    """The line of each field, counting from 1. Fields whose names are in `repeated` have an index after the name.
+def protobuf_text_key_lines(text: str, repeated: Collection[str], maps: Collection[str]) -> dict[Key, int]:
+    """The line of each field, counting from 1.
 
-    The text must be valid for a message in which fields of one name are all repeated or all not.
+    Fields whose names are in `repeated` have an index after the name, those in `maps` the key of the entry. The text
+    must be valid for a message in which fields of one name are all of one kind.
     """
-    return _TextScanner(text, repeated).lines
+    scanner = _TextScanner(text, {*repeated, *maps})
+    entries = {key[:-1]: scanner.keys[key] for key in scanner.keys if len(key) > 2 and key[-3] in maps}
+    return {_with_entries(key, entries): line for key, line in scanner.lines.items()}
+
+
+def _with_entries(key: Key, entries: Mapping[Key, str]) -> Key:
+    """The key with the keys of entries instead of their indices."""
+    return tuple(entries.get(key[:length], key[length - 1]) for length in range(1, len(key) + 1))
 
 
 class _TextScanner(Scanner):
     def __init__(self, text: str, repeated: Collection[str]) -> None:
         super().__init__(text)
+        self.keys: dict[Key, str] = {}
+        """The fields that are called `key`, and their values."""
         self._repeated = repeated
         self._fields((), "")
 
@@ -65,11 +76,12 @@ class _TextScanner(Scanner):
                 self.take(begin)
                 self._fields(key, end)
                 return
-        if not self.at('"') and not self.at("'"):
-            self.expect(_SCALAR)
-            return
-        while self.match(_STRING):  # adjacent strings are one
+        value = "" if self.at('"') or self.at("'") else self.expect(_SCALAR)
+        while string := self.match(_STRING):  # adjacent strings are one
+            value += str(literal_eval(string))
             self.skip(_SPACE)
+        if name == "key":
+            self.keys[key] = value
 
     def _separator(self) -> None:
         self.skip(_SPACE)

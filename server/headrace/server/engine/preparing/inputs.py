@@ -75,7 +75,7 @@ def prepare_inputs(
 
 def changes(options: InputOptions) -> bool:
     """Whether the graph has to change for these options."""
-    return InputOptions(shape=options.shape, model_layout=options.model_layout) != options
+    return replace(options, shape="", model_layout="", reshape="", warm_up="") != InputOptions()
 
 
 def _conversion(port: ov.Output, options: InputOptions) -> _Conversion:

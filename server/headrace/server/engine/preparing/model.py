@@ -13,6 +13,7 @@ from headrace.server.engine.preparing.expected import check_expected
 from headrace.server.engine.preparing.inputs import prepare_inputs
 from headrace.server.engine.preparing.outputs import prepare_outputs
 from headrace.server.engine.preparing.ports import options_by_number, port_names
+from headrace.server.engine.preparing.reshaping import reshape_ports
 from headrace.server.engine.preparing.shapes import reshape
 from headrace.server.engine.preparing.state import variables_to_ports
 
@@ -45,4 +46,10 @@ def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
     floats = {number for number in inputs if model.inputs[number].get_element_type().is_real()}
     images = prepare_inputs(model, inputs, names[0])
     numbers = {number for number in floats if not model.inputs[number].get_element_type().is_real()}
-    return Prepared(images, numbers, prepare_outputs(model, outputs, names[1]))
+    indices = prepare_outputs(model, outputs, names[1])
+    reshape_ports(
+        model,
+        {number: options.reshape for number, options in inputs.items() if options.reshape},
+        {number: options.reshape for number, options in outputs.items() if options.reshape},
+    )
+    return Prepared(images, numbers, indices)

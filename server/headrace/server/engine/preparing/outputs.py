@@ -53,7 +53,7 @@ def prepare_outputs(model: ov.Model, outputs: Mapping[int, OutputOptions], names
 
 def changes(options: OutputOptions) -> bool:
     """Whether the graph has to change for these options."""
-    return replace(options, labels="", axis=-1) != OutputOptions()
+    return replace(options, labels="", axis=-1, reshape="") != OutputOptions()
 
 
 def _prepare(result: ov.Node, options: OutputOptions) -> ov.Node | None:

@@ -15,14 +15,20 @@ ALL_OTHERS = "*"
 T = TypeVar("T")
 
 
-def options_by_number(model: ov.Model, kind: Literal["input", "output"], options: Mapping[str, T]) -> dict[int, T]:
-    """The options of each port that has any, by its number. Raises ValueError for a port unknown or repeated."""
-    named = [name for name in options if name != ALL_OTHERS]
-    found = {number: options[name] for name, number in port_numbers(model, kind, named).items()}
+def named_options(model: ov.Model, kind: Literal["input", "output"], options: Mapping[str, T]) -> dict[str, T]:
+    """The options of each port, by a name of it, without `*`. Raises ValueError for a port unknown or repeated."""
+    found = {name: each for name, each in options.items() if name != ALL_OTHERS}
     if ALL_OTHERS in options:
-        count = len(model.inputs if kind == "input" else model.outputs)
-        found = {number: found.get(number, options[ALL_OTHERS]) for number in range(count)}
+        numbers = {*port_numbers(model, kind, found).values()}
+        ports = ports_of("", kind, model.inputs if kind == "input" else model.outputs)
+        found |= {port.name: options[ALL_OTHERS] for port in ports if port.index not in numbers}
     return found
+
+
+def options_by_number(model: ov.Model, kind: Literal["input", "output"], options: Mapping[str, T]) -> dict[int, T]:
+    """The same by the number of the port."""
+    named = named_options(model, kind, options)
+    return {number: named[name] for name, number in port_numbers(model, kind, named).items()}
 
 
 def port_names(model: ov.Model, kind: Literal["input", "output"]) -> list[str]:
