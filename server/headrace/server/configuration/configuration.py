@@ -9,11 +9,11 @@ from pathlib import Path
 
 from headrace.server.configuration.given import Given, dotted
 from headrace.server.configuration.model_options import check_options, source_of
+from headrace.server.configuration.ovms.file import read_json
 from headrace.server.configuration.problems import ConfigurationError, Problems
 from headrace.server.configuration.toml_file import ConfigurationFile, read_toml
 from headrace.server.configuration.triton.message import read_pbtxt
 from headrace.server.configuration.triton.translation import translate
-from headrace.server.engine.port_options import ExpectedPort
 from headrace.server.repository.arguments import sources_of
 from headrace.server.repository.source import ModelSource, SourceError
 from headrace.server.settings import Settings
@@ -92,12 +92,12 @@ class Configuration:
 
     def _configured(self, name: str, path: Path, own: Given, problems: Problems) -> ConfiguredModel:
         """A model with its own options over those of the config.pbtxt in its folder."""
-        given, expected = _given_in(name, path, problems)
+        given = _given_in(name, path, problems)
         check_options(given, ("models", name), problems)
         given = own.over(given)
         if problems.errors:
             return ConfiguredModel(ModelSource(name, path), given)
-        return ConfiguredModel(source_of(name, given, self.settings, expected, path), given)
+        return ConfiguredModel(source_of(name, given, self.settings, path), given)
 
     def _settle(self, problems: Problems) -> None:
         """Log warnings. Raises ConfigurationError if there are errors."""
@@ -108,16 +108,16 @@ class Configuration:
         problems.check()
 
 
-def _given_in(name: str, path: Path, problems: Problems) -> tuple[Given, tuple[ExpectedPort, ...]]:
+def _given_in(name: str, path: Path, problems: Problems) -> Given:
     """What a config.pbtxt in the folder of a model says, if it has one."""
     file = path / PBTXT
     try:
         text = file.read_text("utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         problems.add(str(file), "", f"the file cannot be read: {error}")
-        return Given(), ()
+        return Given()
     pbtxt = read_pbtxt(str(file), text, problems) if text else None
-    return (Given(), ()) if pbtxt is None else translate(pbtxt, name, path, problems)
+    return Given() if pbtxt is None else translate(pbtxt, name, path, problems)
 
 
 def read_configuration(
@@ -127,6 +127,8 @@ def read_configuration(
     problems = Problems(lenient)
     found = ConfigurationFile() if file is None else _read(file, problems)
     problems.check()
+    for warning in problems.warnings:
+        logger.warning("%s", warning)
     return Configuration(found, flags, origins, lenient=lenient)
 
 
@@ -138,5 +140,8 @@ def _read(file: Path, problems: Problems) -> ConfigurationFile:
     except UnicodeDecodeError as error:
         problems.add(str(file), "", f"the file is not valid UTF-8: byte {error.start} cannot be decoded")
     else:
-        return read_toml(str(file), text, file.absolute().parent, problems)
+        folder = file.absolute().parent
+        if text.lstrip().startswith("{"):  # which no TOML does
+            return ConfigurationFile(models=read_json(str(file), text, folder, problems))
+        return read_toml(str(file), text, folder, problems)
     return ConfigurationFile()

@@ -6,16 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.server.engine.port_options import ExpectedPort
+
 Path = tuple[str, ...]
 """The names of tables and of a key."""
 
 
 @dataclass(slots=True)
 class Given:
-    """The options of a model, as a table of TOML, and the origins of its keys: a file and a line, or a flag."""
+    """The options of a model, as a table of TOML, and the origins of its keys: a file and a line, or a flag.
+
+    `expected` are ports that the model is said to have.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     origins: dict[Path, str] = field(default_factory=dict)
+    expected: tuple[ExpectedPort, ...] = ()
 
     def set(self, path: Path, value: Any, origin: str) -> None:
         """Give an option, in a table that is made if need be."""
@@ -44,7 +50,7 @@ class Given:
 
     def over(self, lower: Given) -> Given:
         """These options, and those of `lower` that are not given here."""
-        merged = Given()
+        merged = Given(expected=lower.expected + self.expected)
         for each in (lower, self):
             for path, origin in each.origins.items():
                 if path not in merged.origins or each is self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -86,9 +86,7 @@ PORT_TABLES: dict[str, type] = {"inputs": InputOptions, "outputs": OutputOptions
 _KINDS = get_type_hints(ModelOptions, include_extras=True)
 
 
-def source_of(
-    name: str, given: Given, settings: Settings, expected: tuple[ExpectedPort, ...], path: Path
-) -> ModelSource:
+def source_of(name: str, given: Given, settings: Settings, path: Path) -> ModelSource:
     """The source of a model whose options have been checked. `path` is used unless the options have one."""
     options = given.options
     inherited = settings.compilation()
@@ -110,7 +108,7 @@ def source_of(
         labels=options.get("labels", ""),
         weight=options.get("weight", 1),
         priority=options.get("priority", 0),
-        expected=(*_configured_ports(given, expected), *expected),
+        expected=(*_configured_ports(given), *given.expected),
     )
     policy = version_policy(options["versions"]) if "versions" in options else NEWEST
     return ModelSource(name, Path(options.get("path", path)), policy, compilation, options.get("file", ""))
@@ -200,9 +198,9 @@ def _property(value: object) -> str:
     return value.upper() if value == "auto" else str(value)
 
 
-def _configured_ports(given: Given, expected: Iterable[ExpectedPort]) -> tuple[ExpectedPort, ...]:
+def _configured_ports(given: Given) -> tuple[ExpectedPort, ...]:
     """The ports that options name, which the model must have, beside those that are expected anyway."""
-    known = {(each.kind, each.name) for each in expected}
+    known = {(each.kind, each.name) for each in given.expected}
     kinds: dict[str, Literal["input", "output"]] = {"inputs": "input", "outputs": "output"}
     return tuple(
         ExpectedPort(kind, port, given.origin((table, port)))

@@ -53,11 +53,14 @@ def errors(kind: Any, value: Any) -> Iterator[tuple[Location, str]]:
     try:
         _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
+        # Of a value that may have several types, each of them reports what it does not like: the first one that has
+        # looked into it is the one that was meant.
         found: dict[Location, str] = {}
         for each in error.errors(include_url=False):
             location = tuple(part for part in each["loc"] if _is_in(value, part))
-            # Of a value that may have several types, each of them reports what it does not like.
             found.setdefault(location, each["msg"])
+        if len(found) > 1:
+            found.pop((), None)
         yield from ((location, text[:1].lower() + text[1:]) for location, text in found.items())
 
 

@@ -63,19 +63,16 @@ EMPTY = {
 """Messages that say nothing by themselves."""
 
 
-def translate(
-    pbtxt: ConfigPbtxt, name: str, folder: Path, problems: Problems
-) -> tuple[Given, tuple[ExpectedPort, ...]]:
+def translate(pbtxt: ConfigPbtxt, name: str, folder: Path, problems: Problems) -> Given:
     """The options of the model in a folder, and the ports that it is said to have."""
     translation = _Translation(pbtxt, folder, problems)
     translation.run(name)
-    return translation.given, tuple(translation.expected)
+    return translation.given
 
 
 class _Translation:
     def __init__(self, pbtxt: ConfigPbtxt, folder: Path, problems: Problems) -> None:
         self.given = Given()
-        self.expected: list[ExpectedPort] = []
         self._pbtxt = pbtxt
         self._config: ModelConfig = pbtxt.config
         self._folder = folder
@@ -98,6 +95,9 @@ class _Translation:
 
     def _set(self, path: tuple[str, ...], value: object, *key: str | int) -> None:
         self.given.set(path, value, self._pbtxt.origin(*key))
+
+    def _expect(self, port: ExpectedPort) -> None:
+        self.given.expected += (port,)
 
     def _error(self, text: str, *key: str | int) -> None:
         self._problems.add(self._pbtxt.origin(*key), dotted_field(key), text)
@@ -191,7 +191,7 @@ class _Translation:
             self._set((*path, "shape"), f"{_rows(self._config.max_batch_size)},...", "max_batch_size")
         if port.format != ModelInput.FORMAT_NONE:
             self._format(port, index, len(own) + bool(self._config.max_batch_size))
-        self.expected.append(ExpectedPort("input", port.name, origin, _datatype(port.data_type), self._fits(own, port)))
+        self._expect(ExpectedPort("input", port.name, origin, _datatype(port.data_type), self._fits(own, port)))
 
     def _format(self, port: ModelInput, index: int, axes: int) -> None:
         if len(port.dims) != 3:
@@ -213,9 +213,7 @@ class _Translation:
             if not file.is_file():
                 self._error(f"file {str(file)!r} does not exist", *key)
             self._set((*path, "labels"), str(file.absolute()), *key)
-        self.expected.append(
-            ExpectedPort("output", port.name, origin, _datatype(port.data_type), self._fits(own, port))
-        )
+        self._expect(ExpectedPort("output", port.name, origin, _datatype(port.data_type), self._fits(own, port)))
 
     def _shape(self, dims: Iterable[int]) -> str:
         """Dimensions, with the batch axis that they are said to be without."""
