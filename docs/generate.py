@@ -62,7 +62,7 @@ def server_options() -> str:
             return option[0]
         return f"{option[0]} *[env: HEADRACE_{name.replace('-', '_').upper()}]*"
 
-    text = _OPTION.sub(with_names, app.generate_docs())
+    text = _OPTION.sub(with_names, app.generate_docs(recursive=False))  # `check` has the same options
     return _without_title(text.replace(" *[default: ()]*", ""))
 
 

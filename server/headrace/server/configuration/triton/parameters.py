@@ -9,7 +9,7 @@ from headrace.server.configuration.problems import Problems
 from headrace.server.configuration.triton.message import ConfigPbtxt
 
 _THREADS = ("INFERENCE_NUM_THREADS", "intra_op_thread_count", "TF_NUM_INTRA_THREADS")
-_ALREADY_SO = {
+ALREADY_SO = {
     "RESHAPE_IO_LAYERS": "models get the shapes of the configuration",
     "ENABLE_BATCH_PADDING": "requests may have fewer rows than max_batch_size",
 }
@@ -21,9 +21,9 @@ def translate_parameters(pbtxt: ConfigPbtxt, given: Given, problems: Problems) -
     for name, parameter in sorted(pbtxt.config.parameters.items()):
         origin = pbtxt.origin("parameters", name)
         value = parameter.string_value.strip()
-        if name in _ALREADY_SO:
+        if name in ALREADY_SO:
             continue
-        translate = _TRANSLATIONS.get(name)
+        translate = TRANSLATIONS.get(name)
         if translate is None:
             problems.unsupported(origin, f"parameters.{name}", "Headrace does not have this")
             continue
@@ -59,7 +59,7 @@ def _bf16(value: str) -> Translated:
     return ("precision",), "bf16" if value.upper() == "YES" else None
 
 
-_TRANSLATIONS: dict[str, Callable[[str], Translated]] = {
+TRANSLATIONS: dict[str, Callable[[str], Translated]] = {
     **dict.fromkeys(_THREADS, _threads),
     "NUM_STREAMS": _streams,
     "PERFORMANCE_HINT": _hint,
