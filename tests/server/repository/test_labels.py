@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server.repository.labels import MAX_LABEL_FILE_BYTES, labels_beside
+from headrace.server.engine.labels import MAX_LABEL_FILE_BYTES
+from headrace.server.repository.labels import labels_beside
 
 
 def test_without_a_file_there_are_no_labels(tmp_path: Path) -> None:

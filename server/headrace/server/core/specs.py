@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.wire.dtypes import Datatype
@@ -110,6 +110,10 @@ class ModelSpec:
     batch_reason: str = field(default="", repr=False, compare=False)
     batch_delay: float | None = None
     labels: Sequence[str] = field(default=(), repr=False, compare=False)
+    output_labels: Mapping[int, Sequence[str]] = field(default_factory=dict, repr=False, compare=False)
+    """Those of outputs that have labels of their own, by index."""
+    indices: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """The outputs that have the largest elements of the model's, and the outputs with the indices of those."""
     streams: int = 1
     threads: int = 0
     weight: int = 1
@@ -147,6 +151,10 @@ class ModelSpec:
         if port is None:
             raise NotFound(f"model {quote(self.name)} has no output {quote(name)}; it has {_listed(self.outputs)}")
         return port
+
+    def labels_of(self, output: Port) -> Sequence[str]:
+        """The names of the classes of an output, if there are any."""
+        return self.output_labels.get(output.index, self.labels)
 
 
 def _listed(ports: tuple[Port, ...], most: int = 8) -> str:

@@ -127,8 +127,18 @@ def compile_model(
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)
-    has_variables, delay = bool(model.get_variables()), compilation.batch_delay
-    spec = ModelSpec(name, version, inputs, outputs, has_variables, 1, batch_delay=delay, labels=labels)
+    spec = ModelSpec(
+        name,
+        version,
+        inputs,
+        outputs,
+        bool(model.get_variables()),
+        1,
+        batch_delay=compilation.batch_delay,
+        labels=labels,
+        output_labels=prepared.labels,
+        indices=prepared.indices,
+    )
     progress("it is compiled")
     try:
         if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):

@@ -15,12 +15,13 @@ from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.extensions import extension_libraries
 from headrace.server.engine.findings import Findings
+from headrace.server.engine.labels import labels_in
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import identity
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.server.repository.files import Stamp, digest, model_files, stamp
-from headrace.server.repository.labels import labels_beside, labels_in
+from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable, quote
 

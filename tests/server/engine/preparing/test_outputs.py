@@ -132,3 +132,18 @@ def test_what_cannot_be_done_is_named(tmp_path: Path, options: Mapping[str, Any]
 def test_an_unknown_output_is_named(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="it has no output 'score'; it has 'scores', 'relu'"):
         compiled(models.scores(tmp_path), score=OutputOptions(softmax=True))
+
+
+def test_labels_belong_to_an_output(tmp_path: Path) -> None:
+    file = tmp_path / "fruit"
+    file.write_text("apple\npear")
+    spec = compiled(models.scores(tmp_path), relu=OutputOptions(labels=str(file))).spec
+    assert [spec.labels_of(port) for port in spec.outputs] == [(), ("apple", "pear")]
+    file.write_bytes(b"\xff")
+    with pytest.raises(
+        FailedPrecondition, match=r"output 'relu': labels cannot be read from '.*fruit': it is not valid UTF-8"
+    ):
+        compiled(models.scores(tmp_path), relu=OutputOptions(labels=str(file)))
+    file.unlink()
+    with pytest.raises(FailedPrecondition, match=r"output 'relu': labels cannot be read from '.*fruit': No such file"):
+        compiled(models.scores(tmp_path), relu=OutputOptions(labels=str(file)))

@@ -11,6 +11,7 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.decoding.images import ImageOptions
 from headrace.server.engine.preparing.expected import check_expected
 from headrace.server.engine.preparing.inputs import prepare_inputs
+from headrace.server.engine.preparing.labels import output_labels
 from headrace.server.engine.preparing.outputs import prepare_outputs
 from headrace.server.engine.preparing.ports import options_by_number, port_names
 from headrace.server.engine.preparing.reshaping import reshape_ports
@@ -23,12 +24,14 @@ class Prepared:
     """What the ports of a prepared model do not say. They are numbered.
 
     `images` are the inputs of pixels for which clients send files. `numbers` are the inputs of integers that become
-    floats, so that they are no indices. `indices` maps each output of the largest elements to that of their indices.
+    floats, so that they are no indices. `indices` maps each output of the largest elements to that of their indices,
+    `labels` outputs to the names of their classes.
     """
 
     images: Mapping[int, ImageOptions]
     numbers: Collection[int]
     indices: Mapping[int, int]
+    labels: Mapping[int, tuple[str, ...]]
 
 
 def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
@@ -52,4 +55,4 @@ def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
         {number: options.reshape for number, options in inputs.items() if options.reshape},
         {number: options.reshape for number, options in outputs.items() if options.reshape},
     )
-    return Prepared(images, numbers, indices)
+    return Prepared(images, numbers, indices, output_labels(outputs, names[1]))

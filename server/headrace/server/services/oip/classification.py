@@ -32,13 +32,20 @@ class Classifier:
         self._elements = self._classes = 0
 
     def classify(
-        self, datatype: Datatype, shape: Sequence[int], data: Buffer, count: int, labels: Sequence[str]
+        self,
+        datatype: Datatype,
+        shape: Sequence[int],
+        data: Buffer,
+        count: int,
+        labels: Sequence[str],
+        known: Buffer | None = None,
     ) -> tuple[tuple[int, ...], bytes]:
         """The shape and data of a BYTES tensor with the `count` largest elements.
 
         Each element is written as `value:index`, or `value:index:label` if the index has a label. The largest comes
         first, equal ones in their order, NaN last. A tensor of two or more dimensions is classified row by row: the
-        first axis counts the rows, and an index counts the elements of a row. Raises InvalidArgument.
+        first axis counts the rows, and an index counts the elements of a row, unless the indices of all elements are
+        `known`, as INT32. Raises InvalidArgument.
         """
         if datatype in (Datatype.BOOL, Datatype.BYTES):
             raise InvalidArgument(
@@ -55,8 +62,13 @@ class Classifier:
             values = values.astype(np.float32)
         indices = _largest(values, count)
         largest = np.take_along_axis(values, indices, axis=1)
-        classes = _strings(largest.ravel().tolist(), indices.ravel().tolist(), labels)
-        return (indices.shape if len(shape) > 1 else indices.shape[1:]), classes
+        classes = indices
+        if known is not None:
+            classes = np.take_along_axis(
+                from_wire(known, Datatype.INT32, shape).reshape(rows, row_size), indices, axis=1
+            )
+        elements = _strings(largest.ravel().tolist(), classes.ravel().tolist(), labels)
+        return (indices.shape if len(shape) > 1 else indices.shape[1:]), elements
 
     def _count(self, elements: int, classes: int) -> None:
         """Raises InvalidArgument if the response takes too long to classify."""

@@ -73,7 +73,7 @@ def _config(spec: ModelSpec) -> config_pb.ModelConfig:
             name=port.name,
             data_type=_data_type(port.datatype),
             dims=_dims(port),
-            label_filename="labels.txt" if spec.labels else "",
+            label_filename="labels.txt" if spec.labels_of(port) else "",
         )
         for port in spec.outputs
     ]

@@ -74,7 +74,9 @@ class ResponseWriter:
             datatype, shape, data = tensor.datatype, tensor.shape, tensor.read()
             if options.classes:
                 try:
-                    shape, data = classifier.classify(datatype, shape, data, options.classes, plan.spec.labels)
+                    indices = _indices(plan, sent, port)
+                    labels = plan.spec.labels_of(port)
+                    shape, data = classifier.classify(datatype, shape, data, options.classes, labels, indices)
                 except InvalidArgument as error:
                     raise InvalidArgument(f"output {quote(port.name)}: {error.message}") from None
                 datatype = Datatype.BYTES
@@ -88,6 +90,18 @@ class ResponseWriter:
                 data = b""
             contents.append(data)
         return response.SerializeToString(), contents
+
+
+def _indices(plan: Plan, sent: Sequence[Tensor], output: Port) -> Buffer | None:
+    """The indices of the elements of an output of the largest ones; None for one of all. Raises InvalidArgument."""
+    index = plan.spec.indices.get(output.index)
+    if index is None:
+        return None
+    for port, tensor in zip(plan.outputs, sent, strict=True):
+        if port.index == index:
+            return tensor.read()
+    name = quote(plan.spec.outputs[index].name)
+    raise InvalidArgument(f"it has the largest elements, whose indices are not known; request output {name}, too")
 
 
 def _write_to_region(port: Port, memory: MemoryRange, region: Region, data: Buffer) -> None:
