@@ -72,6 +72,7 @@ class SharedProcessor:
         """Seconds of threads in which nothing computed although a model had a ticket and a free slot."""
         self.most = 0
         """The most threads that computed at once."""
+        self._startable: dict[Model, None] = {}
         self._next = {model: model.asks for model in models if model.asks}
         for model in models:
             if not model.asks:
@@ -86,7 +87,7 @@ class SharedProcessor:
     def _ask(self, model: Model, count: int) -> None:
         model.queued += count
         model.arrivals += [self.now] * count
-        self.processor.wait(model, self.now)
+        self._startable[model] = None
 
     def _step(self, end: float) -> None:
         """Go on until a run ends or a ticket arrives."""
@@ -106,10 +107,7 @@ class SharedProcessor:
                     model.running.remove(run)
                     model.latencies.append(self.now - run.arrived)
                     self.processor.ended(model.share, run.expected, self.now)
-                    if model.asks:
-                        self.processor.wait(model, self.now)
-                    else:
-                        self._ask(model, 1)
+                    self._ask(model, 0 if model.asks else 1)
         for model, due in self._next.items():
             if due <= self.now + 1e-9:
                 self._next[model] += model.asks
@@ -117,10 +115,21 @@ class SharedProcessor:
         self._decide()
 
     def _decide(self) -> None:
-        while (model := self.processor.choose(self.now)) is not None:
-            assert model.queued
-            assert model.has_free_slot
-            model.queued -= 1
-            arrived = model.arrivals.pop(0)
-            model.running.append(Run(model, arrived, self.processor.started(model.share, self.now)))
-            self.processor.wait(model, self.now)
+        """Start what is to start, as `execution` does."""
+        startable, self._startable = self._startable, {}
+        for model in startable:
+            if self.processor.is_alone(model.share):
+                while model.queued and model.has_free_slot:
+                    self._start(model, alone=True)
+            else:
+                self.processor.wait(model, self.now)
+        while (chosen := self.processor.choose(self.now)) is not None:
+            self._start(chosen, alone=False)
+            self.processor.wait(chosen, self.now)
+
+    def _start(self, model: Model, *, alone: bool) -> None:
+        assert model.queued
+        assert model.has_free_slot
+        model.queued -= 1
+        expected = self.processor.started(model.share, self.now, alone=alone)
+        model.running.append(Run(model, model.arrivals.pop(0), expected))

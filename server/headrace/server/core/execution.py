@@ -74,9 +74,8 @@ class Execution:
         for model in [model for model in startable if model.share.is_counted]:
             if direct or not model.spec.direct:
                 del startable[model]
-                if not self._holds(model, now):
-                    processor.wait(model, now)
-        while (chosen := processor.choose(now)) is not None:
+                self._share(model, now)
+        while processor.waiting and (chosen := processor.choose(now)) is not None:
             if self._take_turn(chosen, now):
                 processor.wait(chosen, now)
         postponed: list[ModelQueue[Ticket]] = []
@@ -84,20 +83,28 @@ class Execution:
             model = startable.popitem()[0]
             if not direct and model.spec.direct:
                 postponed.append(model)
-            elif not self._holds(model, now):
-                while model.queued and self._take_turn(model, now):
-                    pass
+                continue
+            if model.spec.batch > 1 and self._batching.hold(model, now):
+                continue
+            while model.queued and self._take_turn(model, now):
+                pass
         self._processing, self._starts = [], []
         if postponed:
             startable.update(dict.fromkeys(postponed))
         self.chaining.decided(starts)
         return starts
 
-    def _holds(self, model: ModelQueue[Ticket], now: float) -> bool:
-        """Whether the tickets of a model wait for others that may share their run."""
-        return model.spec.batch > 1 and self._batching.hold(model, now)
+    def _share(self, model: ModelQueue[Ticket], now: float) -> None:
+        """Start runs of a model that shares the processor, if it is the only one, or let it wait for its turn."""
+        if model.spec.batch > 1 and self._batching.hold(model, now):
+            return
+        if self._processor.is_alone(model.share):
+            while model.queued and self._take_turn(model, now, alone=True):
+                pass
+        else:
+            self._processor.wait(model, now)
 
-    def _take_turn(self, model: ModelQueue[Ticket], now: float) -> bool:
+    def _take_turn(self, model: ModelQueue[Ticket], now: float, *, alone: bool = False) -> bool:
         """Start the run whose turn it is in a model. False when no slot is free, or no ticket may start."""
         tickets = model.pick(now)
         if not tickets:
@@ -109,7 +116,7 @@ class Execution:
         if run is not None:
             self._starts.append(run)
             if model.share.is_counted:
-                run.expected = self._processor.started(model.share, now)
+                run.expected = self._processor.started(model.share, now, alone=alone)
         return True
 
     def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:

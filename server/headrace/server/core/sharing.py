@@ -23,12 +23,12 @@ that have nothing to start are in none.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from heapq import heapify, heappop, heappush
 from typing import Any, Generic, Protocol, TypeVar
 
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.turns import AGING_SECONDS
+from headrace.wire.limits import MAX_PRIORITY
 
 AHEAD = 2
 """Runs of a model in progress for each of its streams, while others wait: one computes, and one follows it."""
@@ -84,16 +84,6 @@ class Share:
         self.key = 0.0
         """What it has had in that entry, with what its runs in progress will probably take."""
 
-    @property
-    def computing(self) -> int:
-        """Threads that compute. Where more runs are in progress than there are streams, the others wait for them."""
-        return min(self.running, self.streams) * self.threads
-
-    @property
-    def committed(self) -> int:
-        """The same, with those of runs that wait; but of long rows of them, only as many as may start soon."""
-        return min(self.running, AHEAD * self.streams) * self.threads
-
     def __repr__(self) -> str:
         return f"<Share {self.running} running, {self.had:.3f} s, {self.run_seconds * 1e3:.3f} ms a run>"
 
@@ -134,15 +124,17 @@ class Processor(Generic[Q]):
         self._threads = threads
         self._levels: dict[int, _Level[Q]] = {}
         """By priority. Those in which nobody waits are left out."""
+        self.waiting = 0
+        """How many models wait."""
         self._number = 0
         """The last number that was given."""
-        self._reached: defaultdict[int, float] = defaultdict(float)
+        self._reached = [0.0] * (MAX_PRIORITY + 1)
         """What the model that was last chosen had had, by priority: models of others have had more or less."""
         self._computing = self._committed = self._running = 0
         self._expected = 0.0
         """The sum of what the runs in progress are expected to take."""
-        self._priorities: Counter[int] = Counter()
-        """Of the models of the runs in progress."""
+        self._priorities = [0] * (MAX_PRIORITY + 1)
+        """How many runs in progress are of models with each priority."""
         self._served = 0.0
         """Seconds that a thread which always computes would have had of the processor until `_now`."""
         self._now = 0.0
@@ -164,6 +156,7 @@ class Processor(Generic[Q]):
             level = self._levels[share.priority] = _Level(number, now)
         if not share.entry:
             level.waiting += 1
+            self.waiting += 1
         share.entry, share.key = number, key
         heappush(level.order, (key, number, queue))
         _bound(level.order, level.waiting)
@@ -191,47 +184,64 @@ class Processor(Generic[Q]):
                 return queue
         return None
 
-    def started(self, share: Share, now: float) -> float:
-        """A run of a model starts. Returns what it is expected to take, for `ended`."""
-        self._change(share, 1, now)
+    def is_alone(self, share: Share) -> bool:
+        """Whether no other model waits, or has runs in progress: then it may use all of its slots."""
+        return not self.waiting and self._running == share.running
+
+    def started(self, share: Share, now: float, *, alone: bool = False) -> float:
+        """A run of a model starts, maybe while it `is_alone`. Returns what it is expected to take, for `ended`."""
+        if alone:
+            reached = share.had + share.running * share.run_seconds / share.weight
+            if reached > self._reached[share.priority]:
+                self._reached[share.priority] = reached
+            elif not share.running:
+                share.had = self._reached[share.priority]
+        self._settle(share, now)
+        if share.running < share.streams:
+            self._computing += share.threads
+        if share.running < AHEAD * share.streams:
+            self._committed += share.threads
+        share.running += 1
+        self._running += 1
         self._priorities[share.priority] += 1
         self._expected += share.run_seconds
         return share.run_seconds
 
     def ended(self, share: Share, expected: float, now: float) -> None:
         """A run has ended, of which `started` has returned what was `expected`."""
-        taken = self._change(share, -1, now)
+        self._settle(share, now)
+        # Exact for runs that began together, and on average for those that follow each other.
+        taken = share.unpaid / share.running
+        share.unpaid -= taken
+        share.running -= 1
+        if share.running < share.streams:
+            self._computing -= share.threads
+        if share.running < AHEAD * share.streams:
+            self._committed -= share.threads
+        self._running -= 1
         self._priorities[share.priority] -= 1
-        if not self._priorities[share.priority]:
-            del self._priorities[share.priority]
         self._expected = self._expected - expected if self._running else 0.0
-        share.run_seconds += (taken - share.run_seconds) * (SMOOTHING if share.run_seconds else 1)
-        if share.is_direct and share.run_seconds < LONG_SECONDS / 4:
+        if share.run_seconds:
+            taken = share.run_seconds + (taken - share.run_seconds) * SMOOTHING
+        share.run_seconds = taken
+        if share.is_direct and taken < LONG_SECONDS / 4:
             share.is_counted = False
 
-    def _change(self, share: Share, count: int, now: float) -> float:
-        """One run more or less is in progress. Returns what each of those until now has taken and not yet paid for."""
-        if self._computing:
-            pace = min(1.0, self._threads / self._computing) if self._threads else 1.0
-            self._served += max(0.0, now - self._now) * pace
+    def _settle(self, share: Share, now: float) -> None:
+        """Bring up to date what a model has had: each thread that computes has an equal part of the processor."""
+        computing = self._computing
+        if computing:
+            passed = now - self._now
+            if 0 < self._threads < computing:
+                passed *= self._threads / computing
+            self._served += passed
         self._now = now
-        taken = 0.0
         if share.running:
-            seconds = (self._served - share.served) * share.computing
+            streams = share.running if share.running < share.streams else share.streams
+            seconds = (self._served - share.served) * streams * share.threads
             share.had += seconds / share.weight
             share.unpaid += seconds
-            if count < 0:
-                # Exact for runs that began together, and on average for those that follow each other.
-                taken = share.unpaid / share.running
-                share.unpaid -= taken
         share.served = self._served
-        self._computing -= share.computing
-        self._committed -= share.committed
-        share.running += count
-        self._running += count
-        self._computing += share.computing
-        self._committed += share.committed
-        return taken
 
     def _fits(self, share: Share) -> bool:
         """Whether one more run of a model may start: nothing is ever idle while it can."""
@@ -241,7 +251,7 @@ class Processor(Generic[Q]):
             more = share.threads if share.running < AHEAD * share.streams else 0
             return self._committed + more <= AHEAD * self._threads
         # Others are slowed down by it, so it must be its turn.
-        its_turn = share.key <= self._reached[share.priority] and share.priority >= max(self._priorities)
+        its_turn = share.key <= self._reached[share.priority] and not any(self._priorities[share.priority + 1 :])
         return its_turn and self._computing + share.threads <= self._most(share)
 
     def _most(self, share: Share, overlap: int = 1) -> int:
@@ -286,12 +296,12 @@ class Processor(Generic[Q]):
             share.entry = 0
             level = self._levels[share.priority]
             level.waiting -= 1
+            self.waiting -= 1
             if not level.waiting:
                 del self._levels[share.priority]
 
     def __repr__(self) -> str:
-        waiting = sum(level.waiting for level in self._levels.values())
-        return f"<Processor {self._committed} of {AHEAD * self._threads} threads committed, {waiting} models wait>"
+        return f"<Processor {self._committed} of {AHEAD * self._threads} threads committed, {self.waiting} models wait>"
 
 
 def _first(order: _Order[Q]) -> Q | None:
