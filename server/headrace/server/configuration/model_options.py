@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -12,7 +12,6 @@ from pydantic import Field
 from headrace.server.configuration.given import Given, dotted
 from headrace.server.configuration.problems import Problems, unknown_key
 from headrace.server.configuration.values import checked, errors, setting_value
-from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.port_options import ExpectedPort, InputOptions, OutputOptions
 from headrace.server.repository.source import NEWEST, ModelSource, VersionPolicy
 from headrace.server.settings import Settings
@@ -73,8 +72,12 @@ class ModelOptions:
     """By name; `*` stands for all others."""
 
 
-INHERITED = ("device", "run", "hint", "slots", "batch", "batch_delay")
-"""Options that the command line has for all models."""
+AS_FLAGS = ("device", "run", "hint", "slots", "batch", "batch_delay")
+"""Options with the values of the flags of these names."""
+INHERITED = {**{name: name for name in AS_FLAGS}, "state": "state", "extensions": "extension"}
+"""Options that the command line has for all models, and the names of its settings."""
+OWN = ("state", "extensions", "warm_up", "labels", "weight", "priority")
+"""The other options that are fields of Compilation."""
 PROPERTIES = {
     "streams": "NUM_STREAMS",
     "threads": "INFERENCE_NUM_THREADS",
@@ -90,24 +93,16 @@ def source_of(name: str, given: Given, settings: Settings, path: Path) -> ModelS
     """The source of a model whose options have been checked. `path` is used unless the options have one."""
     options = given.options
     inherited = settings.compilation()
-    chosen = {key: setting_value(key, options[key]) for key in INHERITED if key in options}
-    properties = {**inherited.properties, **_properties(options)}
-    compilation = Compilation(
-        device=chosen.get("device", inherited.device),
-        run=chosen.get("run", inherited.run),
-        hint=chosen.get("hint", inherited.hint),
-        properties=properties,
-        slots=chosen.get("slots", inherited.slots),
-        batch=chosen.get("batch", inherited.batch),
-        batch_delay=chosen.get("batch_delay"),
+    values: dict[str, Any] = {key: setting_value(key, options[key]) for key in AS_FLAGS if key in options}
+    for key in OWN:
+        if key in options:
+            values[key] = checked(_KINDS[key], options[key])
+    compilation = replace(
+        inherited,
+        **values,
+        properties={**inherited.properties, **_properties(options)},
         inputs={port: checked(InputOptions, table) for port, table in options.get("inputs", {}).items()},
         outputs={port: checked(OutputOptions, table) for port, table in options.get("outputs", {}).items()},
-        state=options.get("state", "reset"),
-        extensions=tuple(options.get("extensions", ())),
-        warm_up=options.get("warm_up", 0),
-        labels=options.get("labels", ""),
-        weight=options.get("weight", 1),
-        priority=options.get("priority", 0),
         expected=(*_configured_ports(given), *given.expected),
     )
     policy = version_policy(options["versions"]) if "versions" in options else NEWEST
@@ -120,7 +115,7 @@ def check_options(given: Given, key: tuple[str, ...], problems: Problems) -> Non
         where, path = given.origin((name,)), (*key, name)
         if name not in _KINDS:
             problems.add(where, dotted(path), unknown_key(name, _KINDS))
-        elif name in INHERITED:
+        elif name in AS_FLAGS:
             _check(lambda name=name, value=value: setting_value(name, value), where, path, problems)
         elif name in PORT_TABLES:
             _check_ports(given, name, key, problems)

@@ -43,6 +43,8 @@ def _setting(name: str, value: Any) -> Any:
         return {None: "auto", 1: "off"}.get(value, value)
     if isinstance(value, Path):
         return value.absolute()
+    if isinstance(value, tuple):
+        return tuple(each.absolute() if isinstance(each, Path) else each for each in value)
     if name in _SIZES:
         return format_size(value) if value % 1024 == 0 else value
     return value
@@ -53,13 +55,16 @@ def _model_lines(configuration: Configuration, model: ConfiguredModel) -> Iterat
     yield _header(table)
     defaults = {each.name: each.default for each in fields(ModelOptions)}
     for name, default in defaults.items():
+        if name == "path" and given.get(name) is None:
+            continue  # of a repository
         if name == "path":
             yield _line(name, str(model.source.path.absolute()), given.origin((name,)) or DEFAULT)
         elif name in given.options and not isinstance(given.options[name], dict):
             yield _line(name, given.options[name], given.origin((name,)))
         elif name in INHERITED:
-            value = getattr(configuration.settings, name)
-            yield _line(name, _setting(name, value), configuration.origins.get(name, DEFAULT))
+            setting = INHERITED[name]
+            value = getattr(configuration.settings, setting)
+            yield _line(name, _setting(name, value), configuration.origins.get(setting, DEFAULT))
         elif isinstance(default, str | int | tuple) and default not in ("", ()):
             yield _line(name, default, DEFAULT)
     for name, options in given.options.items():

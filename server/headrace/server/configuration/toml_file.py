@@ -89,8 +89,7 @@ def _read_server(
             problems.add(origin, key, unknown_key(name, known))
             continue
         try:
-            setting = setting_value(name, value)
-            found.server[name] = folder / setting if isinstance(setting, Path) else setting
+            found.server[name] = _resolved_setting(name, setting_value(name, value), folder)
         except ValueError as error:
             problems.add(origin, key, clause(error))
         found.origins[name] = origin
@@ -119,6 +118,15 @@ def _origins(file: str, lines: Mapping[Key, int], model: str) -> dict[tuple[str,
             if len(names) == len(key) - 2:
                 origins[names] = f"{file}:{line}"
     return origins
+
+
+def _resolved_setting(name: str, setting: Any, folder: Path) -> Any:
+    """A setting whose relative paths start at a folder."""
+    if isinstance(setting, tuple):
+        return tuple(_resolved_setting(name, each, folder) for each in setting)
+    if name == "extension":
+        return resolved_extension(setting, folder)
+    return folder / setting if isinstance(setting, Path) else setting
 
 
 def _resolve(given: Given, folder: Path) -> None:
