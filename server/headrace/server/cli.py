@@ -140,12 +140,17 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
     try:
         configuration = read_configuration(file, call.settings, origins, lenient=lenient)
         models = configuration.models(call.models, repository=bool(configuration.settings.repository))
+        if print_config:
+            models += [model for each in configuration.settings.repository for model in configuration.models_in(each)]
     except ConfigurationError as error:
         for line in str(error).splitlines():
             print(f"headrace-server: {line}", file=sys.stderr)
         return USAGE_EXIT_CODE
     except SourceError as error:
         print(f"headrace-server: {error}", file=sys.stderr)
+        return MODEL_EXIT_CODE
+    except OSError as error:
+        print(f"headrace-server: repository {error.filename!r} cannot be read: {error.strerror}", file=sys.stderr)
         return MODEL_EXIT_CODE
     if print_config:
         print(as_toml(configuration, models), end="")

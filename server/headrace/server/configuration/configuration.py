@@ -15,11 +15,10 @@ from headrace.server.configuration.toml_file import ConfigurationFile, read_toml
 from headrace.server.configuration.triton.message import read_pbtxt
 from headrace.server.configuration.triton.translation import translate
 from headrace.server.repository.arguments import sources_of
+from headrace.server.repository.layout import CONFIGURATION
+from headrace.server.repository.names import is_model_name
 from headrace.server.repository.source import ModelSource, SourceError
 from headrace.server.settings import Settings
-
-PBTXT = "config.pbtxt"
-"""The file in the folder of a model in which Triton has its configuration."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +75,14 @@ class Configuration:
         self._settle(problems)
         return found
 
+    def models_in(self, repository: Path) -> list[ConfiguredModel]:
+        """The models in the folders of a repository. Raises ConfigurationError, and OSError if it cannot be listed."""
+        problems = Problems(self._lenient)
+        folders = [each for each in sorted(repository.iterdir()) if each.is_dir() and is_model_name(each.name)]
+        found = [self._configured(each.name, each, self._models.get(each.name, Given()), problems) for each in folders]
+        self._settle(problems)
+        return found
+
     def configure(self, name: str, folder: Path) -> ModelSource:
         """The source of a model in a folder of the repository. Raises SourceError for a wrong configuration."""
         problems = Problems(self._lenient)
@@ -110,7 +117,7 @@ class Configuration:
 
 def _given_in(name: str, path: Path, problems: Problems) -> Given:
     """What a config.pbtxt in the folder of a model says, if it has one."""
-    file = path / PBTXT
+    file = path / CONFIGURATION
     try:
         text = file.read_text("utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.labels import labels_in
 
 
 def label_files(model: Path) -> tuple[Path, Path]:
     """Where labels may be, whether or not they are there."""
     return model.with_name(f"{model.stem}.labels.txt"), model.with_name("labels.txt")
+
+
+def configured_label_files(compilation: Compilation) -> list[Path]:
+    """The files of labels that options name, for a model or for outputs of it."""
+    named = (compilation.labels, *(each.labels for each in compilation.outputs.values()))
+    return [Path(each) for each in named if each]
 
 
 def labels_beside(model: Path) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from headrace.server.repository.source import MissingError, ModelSource, SourceE
 
 FORMATS = (".xml", ".onnx", ".pb", ".pbtxt", ".tflite", ".pdmodel")
 """The extensions of the files that the runtime reads. Their companions (`.bin`, `.pdiparams`) have others."""
-_NO_MODELS = ("config.pbtxt",)
+CONFIGURATION = "config.pbtxt"
+"""The file in the folder of a model in which Triton has its configuration: no model, although of such an extension."""
 _SAVED_MODEL = "saved_model.pb"
 
 
@@ -107,7 +108,7 @@ def _candidates(folder: Path, boundary: Boundary) -> list[Path]:
     for name in sorted(os.listdir(folder)):
         path = folder / name
         suffix = path.suffix.lower()
-        if name.startswith(".") or name in _NO_MODELS or suffix not in (*FORMATS, ".savedmodel"):
+        if name.startswith(".") or name == CONFIGURATION or suffix not in (*FORMATS, ".savedmodel"):
             continue
         boundary.check([path])
         if not path.is_dir():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from headrace.server.repository.boundary import EVERYWHERE, Boundary
 from headrace.server.repository.files import Stamp, model_files, model_folders, stamp
-from headrace.server.repository.labels import label_files
-from headrace.server.repository.layout import FORMATS, find_versions
+from headrace.server.repository.labels import configured_label_files, label_files
+from headrace.server.repository.layout import CONFIGURATION, FORMATS, find_versions
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.names import NAME_RULE, is_model_name, version_number
 from headrace.server.repository.source import NEWEST, MissingError, ModelSource, SourceError, VersionPolicy
@@ -127,7 +127,7 @@ class Disk:
 
     def _look(self, name: str, folder: Path, boundary: Boundary) -> FoundModel:
         try:
-            boundary.check([folder])
+            boundary.check([folder, folder / CONFIGURATION])
             source = self._configure(name, folder)
         except SourceError as error:
             return FoundModel(name, problem=error)
@@ -156,12 +156,15 @@ def _found(source: ModelSource, boundary: Boundary, *, required: bool) -> FoundM
         return FoundModel(source.name, source.policy, problem=problem, required=required)
     versions: dict[int, FoundVersion] = {}
     problems = dict(layout.problems)
+    configured = configured_label_files(source.compilation)
     for number, path in layout.paths.items():
         try:
-            labels = label_files(path)
-            boundary.check([path, *labels, *model_folders(path)])  # before anything of it is opened or listed
-            files = [*model_files(path), *filter(Path.is_file, labels)]
+            # Before anything of it is opened or listed. What is configured elsewhere is the operator's.
+            labels = (*label_files(path), *(each for each in configured if each.is_relative_to(source.path.absolute())))
+            boundary.check([path, *labels, *model_folders(path)])
+            files = model_files(path)
             boundary.check(files)
+            files += filter(Path.is_file, {**dict.fromkeys(labels), **dict.fromkeys(configured)})
             named = NamedModel(source.name, str(number), path, source.compilation)
             versions[number] = FoundVersion(named, stamp(files))
         except (SourceError, OSError) as error:
