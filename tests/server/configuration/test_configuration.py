@@ -75,6 +75,11 @@ def test_options_of_a_model_of_the_repository(tmp_path: Path) -> None:
     assert configuration.configure("n", Path("/r/n")) == ModelSource("n", Path("/r/n"))
 
 
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeff[server]\nwindow = 8\n").settings.window == 8
+    assert read(tmp_path, '\ufeff{"model_config_list": []}', "config.json").models(()) == []
+
+
 def test_without_a_file_the_command_line_is_all_there_is() -> None:
     flags = Settings(device="AUTO", batch_delay=0.5)
     configuration = Configuration(ConfigurationFile(), flags, {"device": "--device"})

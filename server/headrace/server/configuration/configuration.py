@@ -119,7 +119,7 @@ def _given_in(name: str, path: Path, problems: Problems) -> Given:
     """What a config.pbtxt in the folder of a model says, if it has one."""
     file = path / CONFIGURATION
     try:
-        text = file.read_text("utf-8") if file.is_file() else ""
+        text = file.read_text("utf-8-sig") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         problems.add(str(file), "", f"the file cannot be read: {error}")
         return Given()
@@ -141,7 +141,7 @@ def read_configuration(
 
 def _read(file: Path, problems: Problems) -> ConfigurationFile:
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except OSError as error:
         problems.add(str(file), "", f"the file cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:

@@ -171,7 +171,7 @@ def test_what_is_wrong_has_line_and_key(tmp_path: Path, config: dict[str, Any], 
         ("{", "config.json:1: it is not valid JSON: Expecting property name"),
         (
             '{\n"model_config_list": [],\n "model_config_list": []}',
-            "config.json: it is not valid JSON: an object has the key",
+            "config.json:3: model_config_list: the same key is on line 2",
         ),
         ("{}", "config.json:1: model_config_list: this key is missing"),
         ('{"model_config_list": {}}', "config.json:1: model_config_list: a list is expected"),

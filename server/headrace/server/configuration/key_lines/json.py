@@ -12,14 +12,19 @@ _STRING = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}\s]+")
 
 
-def json_key_lines(text: str) -> dict[Key, int]:
-    """The line of each key and element, counting from 1. The text must be valid JSON."""
-    return _JsonScanner(text).lines
+def json_key_lines(text: str) -> tuple[dict[Key, int], dict[Key, int]]:
+    """The line of each key and element, counting from 1, and that of each key that an object has again.
+
+    The text must be valid JSON.
+    """
+    scanner = _JsonScanner(text)
+    return scanner.lines, scanner.repeated
 
 
 class _JsonScanner(Scanner):
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        self.repeated: dict[Key, int] = {}
         self._value(())
 
     def _value(self, key: Key) -> None:
@@ -43,6 +48,8 @@ class _JsonScanner(Scanner):
             if begin == "{":
                 line = self.line
                 member = json.loads(self.expect(_STRING))
+                if (*key, member) in self.lines:
+                    self.repeated[*key, member] = line
                 self.add((*key, member), line)
                 self.skip(_SPACE)
                 self.take(":")

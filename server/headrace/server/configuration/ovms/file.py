@@ -28,14 +28,16 @@ _UNSUPPORTED = {
 def read_json(file: str, text: str, folder: Path, problems: Problems) -> dict[str, Given]:
     """The options of the models in a config.json, by name. Relative paths in it start at `folder`."""
     try:
-        document = json.loads(text, object_pairs_hook=_without_repetition)
-        lines = json_key_lines(text)
+        document = json.loads(text)
+        lines, repeated = json_key_lines(text)
     except json.JSONDecodeError as error:
         problems.add(f"{file}:{error.lineno}", "", f"it is not valid JSON: {error.msg}")
         return {}
     except (ValueError, RecursionError) as error:
-        problems.add(file, "", f"it is not valid JSON: {error}")
+        problems.add(f"{file}:1", "", f"it is not valid JSON: {error}")
         return {}
+    for key, line in repeated.items():
+        problems.add(f"{file}:{line}", dotted(key), f"the same key is on line {lines[key]}")
     _check_other_keys(document, file, lines, problems)
     models: dict[str, Given] = {}
     entries = document.get(_LIST, [])
@@ -82,12 +84,3 @@ def _check_other_keys(document: Mapping[str, Any], file: str, lines: Mapping[Key
 
 def _origin(file: str, lines: Mapping[Key, int], key: Key) -> str:
     return f"{file}:{lines[key]}"
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the key {repeated!r} twice")
-    return found
