@@ -115,8 +115,8 @@ def test_the_repository_of_tritons_quick_start(serve: Serve, tmp_path: Path) -> 
         result = client.infer("densenet_onnx", inputs, "1")
         assert np.array_equal(result.as_numpy("fc6_1"), image.ravel()[:1000])
         top = client.infer("densenet_onnx", inputs, "", outputs=[InferRequestedOutput("fc6_1", class_count=3)])
-        best = [int(each.decode().split(":")[1]) for each in top.as_numpy("fc6_1")]
-        assert best == [*np.argsort(-image.ravel()[:1000])[:3]]
+        best = [each.decode().split(":")[1:] for each in top.as_numpy("fc6_1")]
+        assert best == [[str(each), f"class {each}"] for each in np.argsort(-image.ravel()[:1000])[:3]]
 
         config = client.get_model_config("simple").config
         assert [each.count for each in config.instance_group] == [2]

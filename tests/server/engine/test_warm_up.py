@@ -12,7 +12,9 @@ import pytest
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import compile_model
+from headrace.server.engine.port_options import InputOptions
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition
 from tests import models
 
@@ -43,4 +45,29 @@ def test_a_run_of_zeros_that_fails_is_an_error(tmp_path: Path) -> None:
     engine = OpenVinoEngine()
     with pytest.raises(FailedPrecondition, match=r"^model 'm' cannot be served: a run of zeros to warm it up fails: "):
         engine.load("m", "1", models.reshaping(tmp_path), Compilation(warm_up=1))
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "warm_up", "warmed"),
+    [([1, 3, 24, 32], "", (1, 24, 32, 3)), ([-1, 3, 24, 32], "4,24,32,3", (4, 24, 32, 3))],
+)
+def test_a_model_of_images_is_warmed_up_with_pixels(
+    tmp_path: Path, shape: list[int], warm_up: str, warmed: tuple[int, ...]
+) -> None:
+    options = InputOptions(encoded=True, resize="linear", warm_up=warm_up)
+    compilation = Compilation(warm_up=1, inputs={"x": options})
+    compiled = compile_model(ov.Core(), "m", "1", models.image(tmp_path, shape), compilation)
+    assert [*warm_up_shapes(compiled.runtime_spec.inputs, compilation).values()] == [warmed]
+    engine = OpenVinoEngine()
+    engine.unload(engine.load("m", "1", tmp_path / "image.xml", compilation))
+    engine.close()
+
+
+@pytest.mark.parametrize(("shape", "why"), [("2,17", "does not admit the shape 2,17"), ("two", "is not a shape")])
+def test_a_shape_that_an_input_does_not_admit_is_an_error(tmp_path: Path, shape: str, why: str) -> None:
+    engine = OpenVinoEngine()
+    compilation = Compilation(warm_up=1, inputs={"*": InputOptions(warm_up=shape)})
+    with pytest.raises(FailedPrecondition, match=rf"^model 'm' cannot be warmed up: .*{why}"):
+        engine.load("m", "1", models.add_multiply(tmp_path), compilation)
     engine.close()
