@@ -15,6 +15,7 @@ import openvino as ov
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset15 as op
 
+from headrace.wire.varints import varint
 from tests.packaged_models import RESNET, packaged
 
 Shape = list[int | ov.Dimension]
@@ -100,6 +101,43 @@ def plus(folder: Path, number: float) -> Path:
     """x: f32[?] -> y: f32[?], x + number, as `model.xml`: for versions that can be told apart."""
     x = _input("x", [-1])
     return _save(folder, "model", [x], {"y": op.add(x, np.float32(number))})
+
+
+def saved_model(folder: Path) -> Path:
+    """x: f32[?,4] -> y: f32[?,4], x + 1, as a SavedModel of TensorFlow, which is not needed to write it."""
+    shape, scalar = _field(7, _field(2, _number(1, -1)) + _field(2, _number(1, 4))), _field(2, b"")
+    one = _field(8, _number(1, 1) + scalar + _field(5, np.float32(1).tobytes()))
+    float_type = _number(6, 1)
+    nodes = [
+        _node("x", "Placeholder", (), {"dtype": float_type, "shape": shape}),
+        _node("one", "Const", (), {"dtype": float_type, "value": one}),
+        _node("y", "AddV2", ("x", "one"), {"T": float_type}),
+    ]
+    graph = b"".join(_field(1, node) for node in nodes) + _field(4, _number(1, 1882))
+    signature = b"".join(
+        _field(number, _field(1, name.encode()) + _field(2, _field(1, f"{name}:0".encode()) + _number(2, 1)))
+        for number, name in ((1, "x"), (2, "y"))
+    )
+    signatures = _field(1, b"serving_default") + _field(2, signature)
+    meta_graph = _field(1, _field(4, b"serve")) + _field(2, graph) + _field(5, signatures)
+    (folder / "saved_model.pb").write_bytes(_number(1, 1) + _field(2, meta_graph))
+    return folder
+
+
+def _node(name: str, operation: str, inputs: tuple[str, ...], attributes: dict[str, bytes]) -> bytes:
+    """A NodeDef."""
+    parts = [_field(1, name.encode()), _field(2, operation.encode()), *(_field(3, each.encode()) for each in inputs)]
+    return b"".join(parts + [_field(5, _field(1, key.encode()) + _field(2, each)) for key, each in attributes.items()])
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A field of protobuf with bytes."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def _number(number: int, value: int) -> bytes:
+    """A field of protobuf with an integer."""
+    return varint(number << 3) + varint(value % (1 << 64))
 
 
 def scalar(folder: Path) -> Path:

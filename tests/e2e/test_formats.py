@@ -9,6 +9,7 @@ import openvino as ov
 import pytest
 
 import headrace.client as hc
+from tests import models
 from tests.e2e.conftest import Serve
 from tests.packaged_models import ANGLES, FACES, RESNET, WORDS, packaged
 
@@ -47,6 +48,19 @@ async def test_a_packaged_model_equals_openvino_alone(
         assert list(outputs) == [port.name for port in model.outputs]
         for port, array in zip(model.outputs, expected, strict=True):
             np.testing.assert_allclose(outputs[port.name], array, atol=1e-4)
+
+
+@pytest.mark.parametrize("argument", ["add", "add/saved_model.pb"])
+async def test_a_saved_model_is_served_by_its_folder(serve: Serve, tmp_path: Path, argument: str) -> None:
+    (tmp_path / "add").mkdir()
+    models.saved_model(tmp_path / "add")
+    served = serve(str(tmp_path / argument))
+    async with hc.connect(served.address) as server:
+        (model,) = await server.models()
+        assert (model.name, model.inputs[0].shape) == ("add", (None, 4))
+        x = np.arange(8, dtype=np.float32).reshape(2, 4)
+        (y,) = (await server.infer("add", {model.inputs[0].name: x})).values()
+        np.testing.assert_array_equal(y, x + 1)
 
 
 async def test_a_tensorflow_model_is_served(serve: Serve, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ Target = Annotated[
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
 
-@app.command(help_epilogue="Examples: headrace models 127.0.0.1:8001; headrace models 127.0.0.1:8001 --load resnet50")
+@app.command(help_epilogue="Example: headrace models 127.0.0.1:8001 --load resnet50")
 async def models(
     target: Target,
     /,
