@@ -70,8 +70,8 @@ class SharedProcessor:
         self.now = 0.0
         self.idle = 0.0
         """Seconds of threads in which nothing computed although a model had a ticket and a free slot."""
-        self.most = 0
-        """The most threads that computed at once."""
+        self.most, self.fewest = 0, 1 << 16
+        """The most and the fewest threads that computed at once."""
         self._startable: dict[Model, None] = {}
         self._next = {model: model.asks for model in models if model.asks}
         for model in models:
@@ -92,7 +92,7 @@ class SharedProcessor:
     def _step(self, end: float) -> None:
         """Go on until a run ends or a ticket arrives."""
         computing = sum(len(model.computing) * model.spec.threads for model in self.models)
-        self.most = max(self.most, computing)
+        self.most, self.fewest = max(self.most, computing), min(self.fewest, computing)
         pace = min(1.0, self.threads / computing) if computing else 1.0
         first = min((run.left for model in self.models for run in model.computing), default=math.inf)
         seconds = min(first / pace, min(self._next.values(), default=math.inf) - self.now, end - self.now)

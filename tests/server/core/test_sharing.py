@@ -132,6 +132,17 @@ def test_a_model_that_was_idle_catches_up_on_nothing() -> None:
     assert early.had - had >= 0.5
 
 
+def test_one_run_more_computes_than_the_processor_can_while_several_models_are_busy() -> None:
+    """So that it is not idle while a run hands over to the next."""
+    for weight in (1, 3, 100):
+        world = SharedProcessor(2, [Model(0.01, streams=2, weight=weight), Model(0.01, streams=2)])
+        world.run(0.1)
+        world.fewest = world.most
+        world.run(SECONDS)
+        # A heavy model has more runs that wait for its own streams instead.
+        assert (world.fewest, world.most) == ((3, 3) if weight == 1 else (2, 3))
+
+
 def test_one_model_alone_uses_all_of_its_slots() -> None:
     alone = Model(0.01, streams=2, slots=16)
     SharedProcessor(2, [alone])

@@ -175,10 +175,10 @@ class Processor(Generic[Q]):
                 self._reached[share.priority] = max(self._reached[share.priority], share.key)
                 self._number += 1
                 level.turn, level.since = self._number, now
-            elif (found := self._in_reserve(level, queue)) is not None:
-                queue = found
-            else:
-                return None
+            elif any(self._priorities[share.priority + 1 :]) or not self._overlaps(share, 1):
+                queue = self._in_reserve(level, queue)
+                if queue is None:
+                    return None
             self._leave(queue.share)
             if queue.queued and queue.has_free_slot:
                 return queue
@@ -244,19 +244,22 @@ class Processor(Generic[Q]):
         share.served = self._served
 
     def _fits(self, share: Share) -> bool:
-        """Whether one more run of a model may start: nothing is ever idle while it can."""
+        """Whether a run of a model keeps the processor busy, or waits for others of the model."""
         if not self._threads or self._computing < self._threads:
             return True
-        if share.running >= share.streams:
-            more = share.threads if share.running < AHEAD * share.streams else 0
-            return self._committed + more <= AHEAD * self._threads
-        # Others are slowed down by it, so it must be its turn.
-        its_turn = share.key <= self._reached[share.priority] and not any(self._priorities[share.priority + 1 :])
-        return its_turn and self._computing + share.threads <= self._most(share)
+        if share.running < share.streams:
+            return False
+        more = share.threads if share.running < AHEAD * share.streams else 0
+        return self._committed + more <= AHEAD * self._threads
 
-    def _most(self, share: Share, overlap: int = 1) -> int:
-        """Threads that may compute, the next run of a model included."""
-        return self._threads + overlap * max(share.threads, int(OVERLAP * self._threads))
+    def _overlaps(self, share: Share, times: int) -> bool:
+        """Whether a run of a model may compute beside as many as the processor can, if that many more may.
+
+        What models have had grows by a run at a time, so a model may be ahead of the others by one.
+        """
+        room = self._threads + times * max(share.threads, int(OVERLAP * self._threads))
+        ahead = (share.key - self._reached[share.priority]) * share.weight
+        return self._computing + share.threads <= room and ahead <= self._expected / self._running
 
     def _is_urgent(self, share: Share) -> bool:
         """Whether a run of a model is the only one, and short beside those in progress."""
@@ -268,13 +271,7 @@ class Processor(Generic[Q]):
         if not self._is_urgent(first.share):
             while (found := _first(level.urgent)) is not None and not self._is_urgent(found.share):
                 heappop(level.urgent)
-        if found is None:
-            return None
-        share = found.share
-        # What others have had grows by a whole run at a time.
-        most = self._reached[share.priority] + self._expected / self._running / share.weight
-        fits = self._computing + share.threads <= self._most(share, 2)
-        return found if fits and share.key <= most else None
+        return found if found is not None and self._overlaps(found.share, 2) else None
 
     def _highest(self, now: float) -> _Level[Q]:
         """The level whose turn it is."""
