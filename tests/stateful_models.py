@@ -63,11 +63,30 @@ def first_seen(folder: Path) -> Path:
     return _write(folder, "first_seen", ov.Model([_result("y", read)], [], [x], "first_seen"))
 
 
+def first_seen_sum(folder: Path) -> Path:
+    """x: f32[?] -> y: f32[?], x and the first x, which must be of one size."""
+    x = _input("x", [-1])
+    read, variable = _read("first", [-1], x)
+    total = op.concat([op.unsqueeze(read, np.int64(0)), op.unsqueeze(x, np.int64(0))], 0)
+    y = op.reduce_sum(total, np.int64(0))
+    model = ov.Model([_result("y", y)], [op.assign(read, variable)], [x], "first_seen_sum")
+    return _write(folder, "first_seen_sum", model)
+
+
 def last_seen(folder: Path) -> Path:
     """x: f32[2] -> y: f32[2], the x of the run before: the input itself is assigned."""
     x = _input("x", [2])
     read, variable = _read("last", [2], op.constant(np.zeros(2, np.float32)))
     return _write(folder, "last_seen", ov.Model([_result("y", read)], [op.assign(x, variable)], [x], "last_seen"))
+
+
+def window(folder: Path) -> Path:
+    """x: f32[1,4] -> y: f32[3,4], the last three: the input is joined to the variable."""
+    x = _input("x", [1, 4])
+    read, variable = _read("last", [3, 4], op.constant(np.zeros((3, 4), np.float32)))
+    rest = op.slice(read, np.array([1]), np.array([3]), np.array([1]), np.array([0]))
+    moved = op.concat([rest, x], 0)
+    return _write(folder, "window", ov.Model([_result("y", moved)], [op.assign(moved, variable)], [x], "window"))
 
 
 def named(folder: Path, variable_id: str, input_name: str, output_name: str) -> Path:
