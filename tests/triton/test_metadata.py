@@ -22,6 +22,7 @@ EXTENSIONS: dict[str, Callable[[InferenceServerClient], object]] = {
     "logging": lambda client: client.get_log_settings(),
     "parameters": lambda client: client.infer("scale", [given("x", ONE)], parameters={"colour": "blue"}),
     "schedule_policy": lambda client: client.infer("scale", [given("x", ONE)], priority=1, timeout=1_000_000),
+    "sequence": lambda client: client.infer("scale", [given("x", ONE)], sequence_id=1, sequence_start=True),
 }
 
 

@@ -18,7 +18,14 @@ from headrace.client.terminal.input_arrays import input_arrays
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from headrace.client.terminal.npy_files import save
 from headrace.client.terminal.printing import print_table, printable
-from headrace.client.terminal.tables import models_table, outputs_table, states_table, status_lines, status_table
+from headrace.client.terminal.tables import (
+    models_table,
+    outputs_table,
+    state_lines,
+    states_table,
+    status_lines,
+    status_table,
+)
 from headrace.client.terminal.usage_error import UsageError
 from headrace.client.transport.channel import MAX_GRPC_MESSAGE_BYTES
 
@@ -72,6 +79,8 @@ async def models(
         print_json(models_document(found, states))
         return
     print_table(models_table(found))
+    for line in state_lines(found):
+        print(line)
     remarkable = [state for state in states if state.state != "READY" or state.reason]
     if remarkable:
         print()

@@ -1033,6 +1033,7 @@ class ModelDescription(message.Message):
     DIRECT_REASON_FIELD_NUMBER: builtins.int
     BATCH_FIELD_NUMBER: builtins.int
     BATCH_REASON_FIELD_NUMBER: builtins.int
+    SEQUENCES_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
     STREAMS_FIELD_NUMBER: builtins.int
@@ -1042,8 +1043,8 @@ class ModelDescription(message.Message):
     name: builtins.str
     version: builtins.str
     has_variables: builtins.bool
-    """Whether the model has variables, which are reset before each run. To carry state from one inference to the next,
-    keep an output and refer to it by an input.
+    """Whether the model has variables, which are reset before each run unless it has `sequences`. A server that is started
+    with --state=ports makes them inputs and outputs instead: then a chain carries the state, by kept outputs.
     """
     slots: builtins.int
     """The number of InferRequests: how many runs of the model can be in progress at the same time."""
@@ -1053,6 +1054,10 @@ class ModelDescription(message.Message):
     batch: builtins.int
     """The maximum number of rows of a run that tickets share, 1 if they share none, and what limits it."""
     batch_reason: builtins.str
+    sequences: builtins.bool
+    """Whether the variables go from request to request of a sequence of the Open Inference Protocol. An Infer of this
+    contract is part of none: the variables are reset before it runs.
+    """
     weight: builtins.int
     """How the model shares the processor with others: those of the highest priority come first, and of these each gets a
     part of the processor in proportion to its weight.
@@ -1086,6 +1091,7 @@ class ModelDescription(message.Message):
         direct_reason: builtins.str = ...,
         batch: builtins.int = ...,
         batch_reason: builtins.str = ...,
+        sequences: builtins.bool = ...,
         weight: builtins.int = ...,
         priority: builtins.int = ...,
         streams: builtins.int = ...,
@@ -1095,7 +1101,7 @@ class ModelDescription(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "batch_reason", b"batch_reason", "direct", b"direct", "direct_reason", b"direct_reason", "has_variables", b"has_variables", "inputs", b"inputs", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "priority", b"priority", "slots", b"slots", "streams", b"streams", "threads", b"threads", "version", b"version", "weight", b"weight", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "batch_reason", b"batch_reason", "direct", b"direct", "direct_reason", b"direct_reason", "has_variables", b"has_variables", "inputs", b"inputs", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "priority", b"priority", "sequences", b"sequences", "slots", b"slots", "streams", b"streams", "threads", b"threads", "version", b"version", "weight", b"weight", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

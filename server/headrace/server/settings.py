@@ -141,8 +141,8 @@ class Settings:
     """Concurrent inferences per model; 0: twice what the device calls optimal."""
     batch: Annotated[int | None, Parameter(converter=parse_rows, show_default=lambda _: "auto")] = None
     """Rows of a run that tickets share: auto (where it pays off), off, or up to 64."""
-    state: Literal["reset", "ports"] = "reset"
-    """Variables of models: reset before each run, or ports, an input and an output each, for clients to carry."""
+    state: Literal["reset", "ports", "sequence"] = "reset"
+    """Variables of models: reset before each run, ports (clients carry them), or kept by sequence_id (sequence)."""
     load_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 300.0
     """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
     cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
@@ -176,7 +176,11 @@ class Settings:
     keep_bytes_total: Size = _DEFAULTS.keep_bytes_total
     """Kept outputs in total."""
     keep_seconds: Seconds = _DEFAULTS.keep_seconds
-    """Lifetime of a kept output after its last use; inf: until it is released."""
+    """Lifetime of a kept output, or a sequence, after its last use; inf: until it is released or ended."""
+    sequences: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1 << 20))] = _DEFAULTS.sequences
+    """Sequences that may be live."""
+    sequence_bytes: Size = _DEFAULTS.sequence_bytes
+    """What the variables of models hold for live sequences, in total."""
     drain_delay: Pause = 0.0
     """Seconds to serve on after SIGTERM, while health checks report not ready."""
     grace: Seconds = _DEFAULTS.grace

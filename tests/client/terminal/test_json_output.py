@@ -37,6 +37,7 @@ def test_models_are_documents() -> None:
         "direct_reason": "it has strings",
         "batch": 8,
         "batch_reason": "up to 8 rows",
+        "sequences": False,
         "weight": 3,
         "priority": 1,
         "streams": 2,

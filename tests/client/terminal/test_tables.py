@@ -15,7 +15,14 @@ from rich.table import Table
 from headrace.client.protocol.models import ModelState
 from headrace.client.protocol.status import Account
 from headrace.client.terminal.printing import print_table
-from headrace.client.terminal.tables import models_table, outputs_table, states_table, status_lines, status_table
+from headrace.client.terminal.tables import (
+    models_table,
+    outputs_table,
+    state_lines,
+    states_table,
+    status_lines,
+    status_table,
+)
 from tests.client.terminal.described import MODEL, STATUS
 
 
@@ -52,6 +59,13 @@ def test_states_are_a_row_for_each_version() -> None:
         ["MODEL", "VERSION", "STATE", "REASON"],
         ["m", "10", "UNAVAILABLE", "unloaded"],
         ["n", "-", "UNAVAILABLE", "no", "\\x1b", "model"],
+    ]
+
+
+def test_what_becomes_of_variables_is_told_below_the_table() -> None:
+    assert state_lines([MODEL, replace(MODEL, has_variables=False), replace(MODEL, version="3", sequences=True)]) == [
+        "segmenter 2: its variables are reset before each inference; headrace-server keeps state with --state",
+        "segmenter 3: its variables go from request to request of a sequence of the Open Inference Protocol",
     ]
 
 

@@ -18,7 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
-from headrace.server.core.core import Core, Decision
+from headrace.server.core.core import Core
+from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits

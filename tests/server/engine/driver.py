@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
-from headrace.server.core.engine_api import Ended, Run, Tensor
+from headrace.server.core.engine_api import Ended, Run, Tensor, Variables
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.runtime import OpenVinoEngine
@@ -36,6 +36,8 @@ class Piece:
     references: Sequence[Tensor]
     keep: tuple[int, ...]
     rows: int
+    variables: Variables | None = None
+    wants_variables: bool = False
 
 
 @dataclass(slots=True)

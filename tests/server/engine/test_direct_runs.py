@@ -248,7 +248,7 @@ def test_the_memory_of_small_batches_stays_for_the_next_ones(
         run = of(*[piece(spec, {name: row(number) for name in "xy"}) for number in given])
         assert slot.start(run, in_place=False) is None
         slot._request.wait()
-        sent, _, _ = slot.read()
+        sent, _, _, _ = slot.read()
         slot.end()
         assert [[a[0, 0] for a in arrays(tensors)] for tensors in sent] == [[2 * n, n * n] for n in given]
     assert len(slot._inputs._cached) == cached

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from headrace.server.core.calls import Call, Inline, Plan, Reference, Zeros, bind
-from headrace.server.core.engine_api import Ended, Engine, Run, Tensor
+from headrace.server.core.engine_api import Ended, Engine, Run, Tensor, Variables
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype
@@ -31,6 +31,8 @@ class Piece:
     references: Sequence[Tensor] = ()
     keep: tuple[int, ...] = ()
     rows: int = 0
+    variables: Variables | None = None
+    wants_variables: bool = False
 
 
 def double(inputs: dict[str, npt.NDArray[Any]]) -> Arrays:

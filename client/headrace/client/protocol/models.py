@@ -37,7 +37,8 @@ class Port:
 class Model:
     """A version of a model. `slots` is how many of its inferences run at once.
 
-    `has_variables`: the model has an internal state, which is reset before each run. `direct`: runs that are quick
+    `has_variables`: the model has an internal state, which is reset before each run; with `sequences` it is kept from
+    request to request of a sequence of the Open Inference Protocol. `direct`: runs that are quick
     enough are done in place; `direct_reason` says why not. `batch` is the maximum number of rows of a run that tickets
     share, and `batch_reason` says what limits it.
 
@@ -59,6 +60,7 @@ class Model:
     direct_reason: str = field(default="", repr=False)
     batch: int = 1
     batch_reason: str = field(default="", repr=False)
+    sequences: bool = False
     weight: int = 1
     priority: int = 0
     streams: int = 0
@@ -104,6 +106,7 @@ def model_from(message: pb.ModelDescription) -> Model:
         message.direct_reason,
         message.batch or 1,
         message.batch_reason,
+        message.sequences,
         message.weight or 1,
         message.priority,
         message.streams,

@@ -2,7 +2,7 @@
 
 models  {"models": [{"name", "version", "slots", "has_variables",
                      "inputs": [port], "outputs": [port], "direct", "direct_reason", "batch", "batch_reason",
-                     "weight", "priority", "streams", "threads", "weights_bytes", "memory_bytes"}],
+                     "sequences", "weight", "priority", "streams", "threads", "weights_bytes", "memory_bytes"}],
          "states": [{"name", "version", "state", "reason"}]}
         port: {"name", "datatype", "shape", "names"}
         shape: null for any rank, or a list of dimensions, each a size or {"min", "max"};
@@ -66,6 +66,7 @@ def _model(model: Model) -> Document:
         "direct_reason": model.direct_reason,
         "batch": model.batch,
         "batch_reason": model.batch_reason,
+        "sequences": model.sequences,
         "weight": model.weight,
         "priority": model.priority,
         "streams": model.streams,

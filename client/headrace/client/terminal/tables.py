@@ -41,6 +41,14 @@ def states_table(states: Iterable[ModelState]) -> Table:
     return table
 
 
+def state_lines(models: Iterable[Model]) -> list[str]:
+    """What becomes of the variables of models that have any, below the table."""
+    kept = "its variables go from request to request of a sequence of the Open Inference Protocol"
+    reset = "its variables are reset before each inference; headrace-server keeps state with --state"
+    stateful = (model for model in models if model.has_variables)
+    return [f"{printable(model.name)} {model.version}: {kept if model.sequences else reset}" for model in stateful]
+
+
 def status_table(status: ServerStatus) -> Table:
     """A row for each model. The column RESTORING is shown only if a slot is restoring, to save width."""
     restoring = any(model.slots_restoring for model in status.models)

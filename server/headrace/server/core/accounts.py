@@ -30,7 +30,8 @@ class Accounts:
 
     `queue`: messages whose inputs wait or run. `unsent`: outputs that are not sent, at twice their size (`COPIES`).
     `keep`: kept outputs. `tickets`: tickets in flight, and events without one. `definitions`: defined calls. `caches`:
-    what makes later messages faster, and is dropped for anything else.
+    what makes later messages faster, and is dropped for anything else. `sequences`: live sequences with what the
+    variables of their models hold.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -42,6 +43,7 @@ class Accounts:
         self.tickets = Quota(memory // 4, self.memory)
         self.definitions = Quota(memory // 4, self.memory)
         self.caches = Quota(min(memory // 8, MAX_CACHE_BYTES), self.memory)
+        self.sequences = Quota(min(limits.sequence_bytes, memory // 2), self.memory)
         self.keep_bytes = min(limits.keep_bytes, self.keep.limit)
         """The quota of a stream for kept outputs."""
         self._unary = self._shares()
@@ -52,7 +54,8 @@ class Accounts:
 
     def by_name(self) -> Sequence[tuple[str, Quota]]:
         """The accounts below `memory`."""
-        return [(name, getattr(self, name)) for name in (*(each.name for each in fields(Shares)), "caches")]
+        names = (*(each.name for each in fields(Shares)), "caches", "sequences")
+        return [(name, getattr(self, name)) for name in names]
 
     def _shares(self) -> Shares:
         return Shares(

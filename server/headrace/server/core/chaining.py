@@ -28,7 +28,9 @@ class Chaining:
         self._started = 0
         """How many runs the latest decision starts."""
         self._plain: ModelSpec | None = None
-        """The model of all of them, if no ticket that their ends make ready can have its turn before a queued one."""
+        """The model of all of them, if no ticket that their ends make ready can have its turn before a queued one.
+
+        In a sequence such a ticket may be another stream's."""
         self._queue: Iterator[Ticket] = iter(())
         """The queued tickets that may follow, once the first of them has."""
         self._ahead: deque[Ticket] = deque()
@@ -37,7 +39,7 @@ class Chaining:
     def decided(self, starts: Sequence[Run]) -> None:
         """The latest decision starts these runs."""
         self._started = len(starts)
-        plain = starts[0].spec if starts and starts[0].spec.batch == 1 else None
+        plain = starts[0].spec if starts and starts[0].spec.batch == 1 and not starts[0].spec.sequences else None
         for run in starts:
             if run.spec is not plain or _first_ticket(run).priority:
                 plain = None

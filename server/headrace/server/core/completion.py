@@ -16,14 +16,16 @@ from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES
+from headrace.server.core.sequences import Sequences
 from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, quote
 
 
 class Completion:
-    def __init__(self, kept_outputs: KeptOutputs, models: Models) -> None:
+    def __init__(self, kept_outputs: KeptOutputs, models: Models, sequences: Sequences) -> None:
         self._kept_outputs = kept_outputs
+        self._sequences = sequences
         self._models = models
         self.streams: dict[Stream, None] = {}
         """Those that are open."""
@@ -58,10 +60,13 @@ class Completion:
             if ticket.model is not None:
                 ticket.model.statistics.failed(now - ticket.arrived)
             for kept in ticket.kept:
-                why = f"output {quote(kept.port.name)} of ticket {ticket.tag} is not available: the ticket ended with "
+                lost = f"output {quote(kept.port.name)} of ticket {ticket.tag} is not available: the ticket ended with "
                 for waiter in kept.waiters:
-                    passed_on = (FailedPrecondition if waiter.infer else NotFound)(why + error.code.name)
+                    passed_on = (FailedPrecondition if waiter.infer else NotFound)(lost + error.code.name)
                     failing.append((waiter, TicketState.FAILED, passed_on))
+            if ticket.sequence is not None:
+                behind = self._sequences.cut(ticket, state, error)
+                failing.extend((each, TicketState.FAILED, passed_on) for each, passed_on in behind)
             self._kept_outputs.drop_all(ticket)
             if ticket.run is None:
                 self.return_inputs(ticket, now)
@@ -96,6 +101,7 @@ class Completion:
             self._kept_outputs.let_go(ticket, now)
             ticket.references = ()
         ticket.inline = ()
+        ticket.variables = None
         if ticket.charge is not None:
             ticket.charge.let_go()
             ticket.charge = None

@@ -15,7 +15,6 @@ and `ended_in_place` are that extension, and `chaining` says why it exists.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from typing import NamedTuple
 
 from headrace.server.core.accounts import Accounts
 from headrace.server.core.admission import (
@@ -28,6 +27,7 @@ from headrace.server.core.admission import (
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
+from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
 from headrace.server.core.execution import Execution, inherit_priority
@@ -38,6 +38,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge
 from headrace.server.core.references import find, resolve
+from headrace.server.core.sequences import Sequences, Step
 from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
@@ -52,34 +53,20 @@ from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import Buffer
 
 
-class Decision(NamedTuple):
-    """What is to be done, in the order of the fields.
-
-    `stops`: runs to stop, whose tickets have all ended. `starts`: runs to start. `changed`: streams that have a new
-    event, or have ended. `unload`: models that no ticket needs any more. `decide` is to be called again at `wake_at`,
-    whatever happens until then (infinity for never), and `idle` if `waits_for_idle` and the event loop has nothing to
-    do for IDLE_SECONDS.
-    """
-
-    stops: Sequence[Run]
-    starts: Sequence[Run]
-    changed: Sequence[Stream]
-    unload: Sequence[ModelSpec]
-    wake_at: float
-    waits_for_idle: bool
-
-
 class Core:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.models = limits, Models()
         self.accounts = Accounts(limits)
         self.draining = False
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
-        self._completion = Completion(self._kept_outputs, self.models)
-        self._expiry = Expiry(self._completion, self._kept_outputs)
+        self.sequences = Sequences(limits, self.accounts.sequences, self.models)
+        self._completion = Completion(self._kept_outputs, self.models, self.sequences)
+        self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
         self._processor: Processor[ModelQueue[Ticket]] = Processor(limits.processors)
-        self._execution = Execution(self._kept_outputs, self._completion, self._batching, self._processor)
+        self._execution = Execution(
+            self._kept_outputs, self._completion, self._batching, self._processor, self.sequences
+        )
 
     @property
     def streams(self) -> Collection[Stream]:
@@ -93,6 +80,7 @@ class Core:
 
         Without `direct` no run of a model that runs directly starts yet.
         """
+        self.sequences.end_retired()
         first_end = self._expiry.first()
         if first_end <= now:
             self._expiry.expire(now)
@@ -264,10 +252,12 @@ class Core:
         sources: Sequence[int] = (),
         timeout: float = 0.0,
         priority: int = 0,
+        step: Step | None = None,
     ) -> None:
         """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
-        `timeout` in seconds, 0 for none.
+        `timeout` in seconds, 0 for none. `step` is its place in a sequence, in a protocol that has them; such an Infer
+        has no references, and a call that the caller keeps.
         """
         stream.opened = True
         if stream.ended:
@@ -277,7 +267,10 @@ class Core:
             return
         fits = stream.shares.tickets.fits(TICKET_BYTES) and not (inline and not charge.fits())
         if self.draining or stream.in_flight >= stream.window or not fits:
-            self._completion.put(stream, Failed(tag, refusal(stream, charge, self.draining), admitted=False))
+            refused = refusal(stream, charge, self.draining)
+            self._completion.put(stream, Failed(tag, refused, admitted=False))
+            if step is not None and isinstance(call, DefinedCall):
+                self.sequences.missed(call.call.model, step, refused)
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -287,12 +280,16 @@ class Core:
                 model, plan = self.models.bind(defined)
             else:
                 model, plan = defined.bound
+            if step is not None and model.spec.has_variables:
+                model, plan = self.sequences.find(model, plan, defined, step)
             check_content(stream, plan, inline, charge, priority)
             if sources or plan.references:
                 kept = resolve(stream, plan, sources)
         except HeadraceError as error:
             self._admit(ticket)
             self._completion.fail(ticket, TicketState.FAILED, error, now)
+            if step is not None and isinstance(call, DefinedCall):
+                self.sequences.missed(call.call.model, step, error)
             return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
@@ -308,8 +305,14 @@ class Core:
             self._completion.timeouts.set(ticket, now + timeout)
         if kept:
             self._refer(ticket, plan, kept)
+        if step is not None and model.spec.sequences and not self.sequences.join(ticket, model, step):
+            return
         if not ticket.missing:
             self._execution.queue(ticket, now)
+
+    def miss_step(self, model: str, step: Step, error: HeadraceError) -> None:
+        """A request with this place in a sequence of a model has failed before it became an Infer."""
+        self.sequences.missed(model, step, error)
 
     def fetch(
         self,

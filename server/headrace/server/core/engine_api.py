@@ -28,11 +28,20 @@ class Tensor(Protocol):
         """The bytes for the wire: the whole tensor, or a slice along the leading axes (checked by the caller)."""
 
 
+class Variables(Protocol):
+    """What the variables of a model hold between two runs. It never changes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+
+
 class Part(Protocol):
     """One ticket's share of a run.
 
     `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the engine makes the inputs
-    of `plan.zeros`. `keep` are the positions in `plan.keep` of outputs that still have a holder.
+    of `plan.zeros`. `keep` are the positions in `plan.keep` of outputs that still have a holder. `variables` is what
+    the variables of the model hold when the run begins; None for what they begin with.
     """
 
     @property
@@ -46,6 +55,12 @@ class Part(Protocol):
     @property
     def rows(self) -> int:
         """Of each input along the first axis, if the part may share a run."""
+
+    @property
+    def variables(self) -> Variables | None: ...
+    @property
+    def wants_variables(self) -> bool:
+        """Whether the core wants what the variables hold after the run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,15 +86,17 @@ class Ended:
 
     `sent` has the tensors of `plan.outputs` for each part, `kept` those of `keep`, both in order (an output in both is
     one tensor); empty when the run was cancelled or failed. `times` are the seconds to set the inputs, to compute, and
-    to read the outputs. `error` is what the runtime raised. `restoring`: the run has spoiled the compiled model of its
-    slot, which can be used again once `Engine.restored` names it. `failures` are the parts, by position, that have
-    failed by themselves while the others ran: `sent` and `kept` have nothing for them.
+    to read the outputs. `variables` is what the variables hold now, if a part wants them. `error` is what the runtime
+    raised. `restoring`: the run has spoiled the compiled model of its slot, which can be used again once
+    `Engine.restored` names it. `failures` are the parts, by position, that have failed by themselves while the others
+    ran: `sent` and `kept` have nothing for them.
     """
 
     run: Run
     sent: Sequence[Sequence[Tensor]] = ()
     kept: Sequence[Sequence[Tensor]] = ()
     times: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    variables: Variables | None = None
     error: Exception | None = None
     restoring: bool = False
     failures: Mapping[int, HeadraceError] = field(default_factory=dict)

@@ -9,11 +9,12 @@ from headrace.server.core.admission import check_total, check_unsent, slice_of
 from headrace.server.core.batching import URGENT_SECONDS, Batching
 from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
-from headrace.server.core.engine_api import End, Ended, Run, Tensor
+from headrace.server.core.engine_api import End, Ended, Run, Tensor, Variables
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.references import check_shape
+from headrace.server.core.sequences import Sequences
 from headrace.server.core.sharing import LONG_SECONDS, Processor
 from headrace.server.core.specs import Port
 from headrace.server.core.state import KeptOutput, Ticket
@@ -31,8 +32,10 @@ class Execution:
         completion: Completion,
         batching: Batching[ModelQueue[Ticket]],
         processor: Processor[ModelQueue[Ticket]],
+        sequences: Sequences,
     ) -> None:
         self._kept_outputs = kept_outputs
+        self._sequences = sequences
         self._completion = completion
         self._batching = batching
         self._processor = processor
@@ -149,7 +152,9 @@ class Execution:
             ticket.run = None
             if ticket.finished:
                 self._let_go(ticket, now)
-            elif self._end(ticket, its_sent, its_kept, error or failures.get(position) if failures else error, now):
+            elif self._end(
+                ticket, its_sent, its_kept, ended.variables, error or failures.get(position) if failures else error, now
+            ):
                 done += 1
                 queued += started - ticket.arrived
             processing.pop()
@@ -161,6 +166,7 @@ class Execution:
         ticket: Ticket,
         sent: Sequence[Tensor],
         kept: Sequence[Tensor],
+        variables: Variables | None,
         error: HeadraceError | None,
         now: float,
     ) -> bool:
@@ -168,7 +174,7 @@ class Execution:
         try:
             if error is not None:
                 raise error
-            self._complete(ticket, sent, kept, now)
+            self._complete(ticket, sent, kept, variables, now)
         except HeadraceError as failure:
             self._completion.fail(ticket, TicketState.FAILED, failure, now)
             self._kept_outputs.refund(ticket)
@@ -263,6 +269,8 @@ class Execution:
                 self._completion.fail(ticket, TicketState.FAILED, error, now)
                 self._kept_outputs.refund(ticket)
                 continue
+            if ticket.sequence is not None:
+                ticket.variables = ticket.sequence.variables
             if ticket.sources:
                 ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
             parts.append(ticket)
@@ -299,7 +307,14 @@ class Execution:
                 ticket.kept = ()
         self._completion.return_inputs(ticket, now)
 
-    def _complete(self, ticket: Ticket, sent: Sequence[Tensor], kept: Sequence[Tensor], now: float) -> None:
+    def _complete(
+        self,
+        ticket: Ticket,
+        sent: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        variables: Variables | None,
+        now: float,
+    ) -> None:
         """Send and keep the outputs of a ticket. Raises what the ticket fails with when that is not possible."""
         plan = ticket.plan
         assert plan is not None
@@ -316,6 +331,7 @@ class Execution:
                 for each in ticket.own.values()
                 if each.tensor is not None
             ]
+        following = None if ticket.sequence is None else self._sequences.advance(ticket, variables, now)
         ready, started = ticket.ready, ticket.started
         times = ready - ticket.arrived, started - ready, now - started
         done = Done(ticket.tag, plan, sent, described, nbytes, plan.overhead, *times)
@@ -323,6 +339,8 @@ class Execution:
         for each in ticket.kept:
             if each.waiters:
                 self._wake_waiters(each, now)
+        if following is not None:
+            self.queue(following, now)
 
     def _wake_waiters(self, kept: KeptOutput, now: float) -> None:
         """Go on with the tickets that wait for an output."""

@@ -1,4 +1,5 @@
-"""What the time ends: tickets at their deadline, kept outputs after their keep time, and all after the grace period."""
+"""What the time ends: tickets at their deadline, kept outputs and sequences after their keep time, and all after the
+grace period."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import math
 
 from headrace.server.core.completion import Completion
 from headrace.server.core.kept_outputs import KeptOutputs
+from headrace.server.core.sequences import Sequences
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
@@ -14,15 +16,21 @@ from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
 class Expiry:
     """`grace_ends`: when what is left of a draining server fails; infinity while it does not drain."""
 
-    def __init__(self, completion: Completion, kept_outputs: KeptOutputs) -> None:
+    def __init__(self, completion: Completion, kept_outputs: KeptOutputs, sequences: Sequences) -> None:
         self.grace_ends = math.inf
         self._completion = completion
         self._kept_outputs = kept_outputs
+        self._sequences = sequences
         self._expiring: Ticket | None = None
 
     def first(self) -> float:
         """When `expire` has something to do next, at the earliest; infinity for never."""
-        return min(self._completion.timeouts.first, self._kept_outputs.times.first, self.grace_ends)
+        return min(
+            self._completion.timeouts.first,
+            self._kept_outputs.times.first,
+            self._sequences.times.first,
+            self.grace_ends,
+        )
 
     def expire(self, now: float) -> None:
         """End what is due."""
@@ -34,6 +42,7 @@ class Expiry:
         for kept in self._kept_outputs.expired(now):
             self._completion.maybe_close(kept.ticket)
             self._completion.maybe_end(kept.ticket.stream)
+        self._sequences.end_idle(now)
         if now >= self.grace_ends:
             self.grace_ends = math.inf
             self._stop(now)

@@ -9,7 +9,10 @@ from headrace.wire.limits import MAX_PRIORITY
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds; `window` in tickets. `processors`: how many threads compute at once; 0 for any number."""
+    """Bytes and seconds; `window` in tickets, `sequences` in live ones.
+
+    `processors`: how many threads compute at once; 0 for any number.
+    """
 
     window: int = 1024
     memory: int = 4 << 30
@@ -19,6 +22,8 @@ class Limits:
     keep_bytes: int = 256 << 20
     keep_bytes_total: int = 1 << 30
     keep_seconds: float = 300.0
+    sequences: int = 4096
+    sequence_bytes: int = 1 << 30
     grace: float = 30.0
     max_priority: int = MAX_PRIORITY
     batch_delay: float = 0.0

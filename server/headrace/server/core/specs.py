@@ -87,7 +87,8 @@ class ModelSpec:
 
     `direct`: runs that are fast enough happen in place, one after another. `batch`: the most rows in a run that tickets
     share; 1 when they share none. With batches all inputs and outputs have a dynamic first axis and no other dynamic
-    dimension. `direct_reason` says why runs are not direct, `batch_reason` how many rows they have and what limits
+    dimension. `sequences`: its variables go from request to request of a sequence; otherwise they are reset before each
+    run. `direct_reason` says why runs are not direct, `batch_reason` how many rows they have and what limits
     them. `batch_delay` is how many seconds a batch waits to fill; None for as long as those of all models do. `labels`
     are names of classes, if the operator has given any.
 
@@ -106,6 +107,7 @@ class ModelSpec:
     slots: int
     direct: bool = False
     batch: int = 1
+    sequences: bool = False
     direct_reason: str = field(default="", repr=False, compare=False)
     batch_reason: str = field(default="", repr=False, compare=False)
     batch_delay: float | None = None

@@ -9,6 +9,7 @@ These classes know each other, so they share a module, and only these parts of t
     Stream           `core` on behalf of its client (opened, ordered, half_closed, its calls, admitted tickets);
                      `completion` on behalf of the server (outbox, turns, in_flight, ended).
     Stream.passed_over  `turns`, which parks a stream; `core` takes it back when the stream may start again.
+    TicketSequence   `sequences` alone, and so Ticket.sequence.
     slots            `model_queue.ModelQueue`, asked by `execution` and, to stop a run, by `completion`.
 """
 
@@ -17,10 +18,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
-from headrace.server.core.engine_api import Run, Tensor
+from headrace.server.core.engine_api import Run, Tensor, Variables
 from headrace.server.core.events import Event, Fetched
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import EVENT_BYTES, MessageCharge
@@ -64,6 +66,47 @@ class KeptOutput:
         return f"<KeptOutput {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
 
 
+Key: TypeAlias = tuple[str, int | str]
+"""A sequence by the name of its model and its id."""
+
+
+class TicketSequence:
+    """A sequence of tickets of one model, each of which begins with the variables that the one before has left.
+
+    `line` are those in flight, in order: the first is queued or running, the others wait for it. `variables` is what
+    the first one begins with.
+    """
+
+    __slots__ = ("_bound", "charged", "due", "entry", "key", "line", "model", "open", "variables")
+
+    def __init__(self, key: Key, model: ModelQueue[Ticket]) -> None:
+        self.key = key
+        self.model = model
+        self.line: deque[Ticket] = deque()
+        self.variables: Variables | None = None
+        self.open = True
+        """Whether further tickets may join."""
+        self.charged = 0
+        self._bound: tuple[Call, Plan] | None = None
+        self.due: float | None = None
+        self.entry: float | None = None
+
+    def wants_variables(self, ticket: Ticket) -> bool:
+        """Whether a ticket comes after this one, or may come."""
+        return self.open or self.line[-1] is not ticket
+
+    def plan(self, call: Call) -> Plan | None:
+        """The plan of the last call that was bound to the model of the sequence although it names no version."""
+        return self._bound[1] if self._bound is not None and self._bound[0] is call else None
+
+    def remember(self, call: Call, plan: Plan) -> Plan:
+        self._bound = call, plan
+        return plan
+
+    def __repr__(self) -> str:
+        return f"<TicketSequence {self.key} {len(self.line)} in flight, {self.charged} bytes>"
+
+
 _NONE: dict[int, KeptOutput] = {}
 """`own` of every ticket that keeps nothing; never added to."""
 
@@ -97,6 +140,10 @@ class Ticket:
     """Positions in plan.keep of the outputs that still had a holder when it started."""
     rows: int = 0
     """Of each input along the first axis, where it may share a run; otherwise 0."""
+    sequence: TicketSequence | None = None
+    """Until its end."""
+    variables: Variables | None = None
+    """What the variables of the model hold when its run begins, if it is not the first of a sequence."""
     run: Run | None = None
     event: Event | None = None
     """The terminal event, while it waits for its turn in an ordered stream."""
@@ -115,6 +162,10 @@ class Ticket:
     @property
     def finished(self) -> bool:
         return self.state >= TicketState.DONE
+
+    @property
+    def wants_variables(self) -> bool:
+        return self.sequence is not None and self.sequence.wants_variables(self)
 
     def move(self, state: TicketState) -> None:
         if state not in TICKET_TRANSITIONS[self.state]:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TypeVar
 
 from headrace.server.core.batching import IDLE_SECONDS
-from headrace.server.core.core import Core, Decision
+from headrace.server.core.core import Core
+from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Engine, Run
 from headrace.server.core.state import Stream
 from headrace.server.dispatcher.handle import StreamHandle

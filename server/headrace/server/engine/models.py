@@ -127,13 +127,15 @@ def compile_model(
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
     outputs = ports_of(name, "output", model.outputs)
+    has_variables = bool(model.get_variables())
     spec = ModelSpec(
         name,
         version,
         inputs,
         outputs,
-        bool(model.get_variables()),
+        has_variables,
         1,
+        sequences=has_variables and compilation.state == "sequence",
         batch_delay=compilation.batch_delay,
         labels=labels,
         output_labels=prepared.labels,

@@ -279,19 +279,19 @@ class OpenVinoEngine:
             slot.end(unread=True)
             return Ended(run)
         try:
-            sent, kept, times = slot.read()
+            sent, kept, times, variables = slot.read()
         except Exception as error:
             slot.end(unread=True, raised=True)
             return self._failed(run, slot, loaded, error)
         decoded = slot.decoded
         slot.end()
         if decoded is None or not decoded.failures:
-            return Ended(run, sent, kept, times)
+            return Ended(run, sent, kept, times, variables)
         nothing: list[Sequence[Tensor]] = [()] * len(run.parts)
         every_sent, every_kept = [*nothing], [*nothing]
         for position, its_sent, its_kept in zip(decoded.positions, sent, kept, strict=True):
             every_sent[position], every_kept[position] = its_sent, its_kept
-        return Ended(run, every_sent, every_kept, times, failures=decoded.failures)
+        return Ended(run, every_sent, every_kept, times, variables, failures=decoded.failures)
 
     def _failed(self, run: Run, slot: Slot, loaded: _LoadedModel, error: Exception) -> Ended:
         if slot.spoiled:

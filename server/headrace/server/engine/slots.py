@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Event
 from time import perf_counter, thread_time
 
-from headrace.server.core.engine_api import Part, Run, Tensor
+from headrace.server.core.engine_api import Part, Run, Tensor, Variables
 from headrace.server.core.specs import Port
 from headrace.server.engine.decoding.decoder import Decoded
 from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes
@@ -19,11 +19,12 @@ from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.outputs import Outputs
 from headrace.server.engine.ports import row_shape
 from headrace.server.engine.run_inputs import joined_shapes
+from headrace.server.engine.variables import VariablesOf
 
 CALLBACK_RELEASE_SECONDS = 10.0
 """How long the runtime's thread may take to release a callback that has returned."""
-Outcome = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]], tuple[float, float, float]]
-"""`sent`, `kept` and `times` of `engine_api.Ended`."""
+Outcome = tuple[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]], tuple[float, float, float], Variables | None]
+"""`sent`, `kept`, `times` and `variables` of `engine_api.Ended`."""
 
 
 class Slot:
@@ -62,6 +63,7 @@ class Slot:
         """When the last run that was handed over began and completed."""
         self._has_variables = model.spec.has_variables
         self._request = model.runtime.create_infer_request()
+        self._variables = VariablesOf(self._request) if model.spec.sequences else None
         self._inputs = Inputs(model, self._request)
         self._outputs = Outputs(model, self._request)
         self._callback_released = self._set_callback(on_completed)
@@ -137,12 +139,13 @@ class Slot:
             else:
                 times.record_direct(self._shapes, completed - began, thread_time() - watched_from)
             sent, kept = self._outputs.read(run.parts)
+            variables = None if self._variables is None else self._read_variables(run)
             read = perf_counter()
         except BaseException:
             self.end(unread=True, raised=reached_runtime)
             raise
         self.end()
-        return sent, kept, (began - entered, completed - began, read - completed)
+        return sent, kept, (began - entered, completed - began, read - completed), variables
 
     def hold(self, run: Run) -> None:
         """Take a run whose images are being decoded. Then `begin` follows, or `end`."""
@@ -188,7 +191,8 @@ class Slot:
             elif completed - began > MAX_DIRECT_SECONDS:
                 times.record_direct(self._shapes, completed - began)
             sent, kept = self._outputs.read(run.parts)
-            return sent, kept, (began - entered, completed - began, perf_counter() - completed)
+            variables = None if self._variables is None else self._read_variables(run)
+            return sent, kept, (began - entered, completed - began, perf_counter() - completed), variables
         except BaseException:
             self._outputs.unread()
             self.spoiled = self._is_fragile and reached_runtime
@@ -208,8 +212,16 @@ class Slot:
             self._shapes = plan.shapes if plan.fixed else (plan.shapes, *[each.shape for each in references])
             self._inputs.feed(part)
         self._outputs.prepare(parts)
-        if self._has_variables:
+        if self._variables is not None:
+            self._variables.set(parts[0].variables)
+        elif self._has_variables:
             self._request.reset_state()
+
+    def _read_variables(self, run: Run) -> Variables | None:
+        """What the variables hold after a run, if that is wanted: a model with variables has runs of one part."""
+        (part,) = run.parts
+        assert self._variables is not None
+        return self._variables.held() if part.wants_variables else None
 
     def completed(self) -> None:
         """Note the time of a completion. Called on a thread of the runtime."""
@@ -244,7 +256,8 @@ class Slot:
         assert self.run is not None
         entered = perf_counter()
         sent, kept = self._outputs.read(self._parts)
-        return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered)
+        variables = None if self._variables is None else self._read_variables(self.run)
+        return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered), variables
 
     def end(self, *, unread: bool = False, raised: bool = False, cleansable: bool = False) -> None:
         """The run is over: release it and its inputs.
@@ -311,6 +324,8 @@ class Slot:
         # The InferRequest refers to the callback and so to the slot, which the garbage collector does not see.
         self._inputs.close()
         self._outputs.close()
+        if self._variables is not None:
+            self._variables.close()
         del self._request
         # The runtime's thread may be about to release the callback, and needs the GIL for that. If the runtime were
         # freed now, it would wait for that thread while holding the GIL; if the callback held the last reference to

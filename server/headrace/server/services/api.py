@@ -16,6 +16,7 @@ from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import MessageCharge
+from headrace.server.core.sequences import Step
 from headrace.server.core.state import DefinedCall, Stream
 from headrace.wire.errors import HeadraceError
 from headrace.wire.tensors import Buffer
@@ -42,7 +43,9 @@ class Commands(Protocol):
         sources: Sequence[int] = (),
         timeout: float = 0.0,
         priority: int = 0,
+        step: Step | None = None,
     ) -> None: ...
+    def miss_step(self, model: str, step: Step, error: HeadraceError) -> None: ...
     def fetch(
         self, stream: Stream, tag: int, source: int, output: str, slices: tuple[tuple[int, int], ...], now: float
     ) -> None: ...

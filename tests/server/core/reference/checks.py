@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.server.core.core import Core, Decision
+from headrace.server.core.core import Core
+from headrace.server.core.decision import Decision
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec

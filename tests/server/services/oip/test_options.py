@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
+from headrace.server.core.sequences import Step
 from headrace.server.services.oip.options import NO_OPTIONS, Options, read_options
 from headrace.wire.errors import InvalidArgument
 
@@ -24,9 +25,22 @@ def test_unknown_parameters_are_ignored() -> None:
     assert read_options({"color": P(string_param="red"), "headers": P(string_param="x"), "no": P()}) == NO_OPTIONS
 
 
-@pytest.mark.parametrize("value", [P(int64_param=1), P(uint64_param=1), P(string_param="one")])
-def test_a_sequence_is_recognized(value: P) -> None:
-    assert read_options({"sequence_id": value, "sequence_end": P(bool_param=True)}).sequence == "sequence_id"
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (P(int64_param=1), 1),
+        (P(uint64_param=1), 1),
+        (P(string_param="one"), "one"),
+        (P(string_param="1"), "1"),
+        (P(int64_param=-1), (1 << 64) - 1),
+        (P(uint64_param=(1 << 64) - 1), (1 << 64) - 1),
+    ],
+)
+def test_a_sequence_is_recognized(value: P, number: int | str) -> None:
+    true, false = P(bool_param=True), P(bool_param=False)
+    assert read_options({"sequence_id": value, "sequence_end": true}).step == Step(number, end=True)
+    given = {"sequence_id": value, "sequence_end": false, "sequence_start": true}
+    assert read_options(given).step == Step(number, start=True)
 
 
 @pytest.mark.parametrize("value", [P(int64_param=0), P(uint64_param=0), P(string_param="")])

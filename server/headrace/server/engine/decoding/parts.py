@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.server.core.calls import BoundInline, BoundReference, Plan
-from headrace.server.core.engine_api import Part, Tensor
+from headrace.server.core.engine_api import Part, Tensor, Variables
 from headrace.server.core.specs import ModelSpec
 from headrace.wire.tensors import Buffer
 
@@ -27,11 +27,13 @@ class EncodedPart:
     references: Sequence[Tensor]
     keep: Sequence[int]
     rows: int
+    variables: Variables | None
+    wants_variables: bool
 
     @classmethod
     def of(cls, part: Part) -> EncodedPart:
         assert part.plan is not None
-        return cls(part.plan, part.inline, part.references, part.keep, part.rows)
+        return cls(part.plan, part.inline, part.references, part.keep, part.rows, part.variables, part.wants_variables)
 
     def encoded(self, ports: Mapping[int, object]) -> dict[int, tuple[Shape, Buffer]]:
         """Shape and bytes of each input, by the index of its port, that is one of `ports`."""
@@ -53,6 +55,8 @@ class DecodedPart:
     references: Sequence[Tensor]
     keep: Sequence[int]
     rows: int
+    variables: Variables | None
+    wants_variables: bool
 
 
 class DecodedPlans:
@@ -75,7 +79,8 @@ class DecodedPlans:
             for bound, tensor in zip(part.plan.references, part.references, strict=True)
             if bound.port.index not in pixels
         ]
-        return DecodedPart(plan, [given[bound.port.index] for bound in plan.inline], kept, part.keep, part.rows)
+        inline = [given[bound.port.index] for bound in plan.inline]
+        return DecodedPart(plan, inline, kept, part.keep, part.rows, part.variables, part.wants_variables)
 
     def _plan(self, plan: Plan, shapes: tuple[tuple[int, Shape], ...]) -> Plan:
         found = self._plans.get((plan, shapes))

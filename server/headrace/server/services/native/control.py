@@ -55,6 +55,7 @@ def _describe(model: ModelQueue[Ticket]) -> pb.ModelDescription:
         direct_reason=spec.direct_reason,
         batch=spec.batch,
         batch_reason=spec.batch_reason,
+        sequences=spec.sequences,
         weight=spec.weight,
         priority=spec.priority,
         streams=spec.streams,

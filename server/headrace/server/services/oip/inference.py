@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from headrace.server.core.models import Models
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
-from headrace.server.services.oip.messages import split_request
+from headrace.server.services.oip.messages import RequestParts, model_name, split_request
+from headrace.server.services.oip.options import NO_OPTIONS, read_options
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.single import UNLIMITED_BYTES, run_single
-from headrace.wire.errors import Unimplemented, quote
+from headrace.wire.errors import HeadraceError
 
 
 class InferRpc:
@@ -22,9 +22,13 @@ class InferRpc:
     async def infer(self, message: bytes, call: Call) -> bytes:
         """Run one inference: a stream of one ticket."""
         parts = split_request(message)
-        request = self._requests.read(parts)
         try:
-            check_sequence(self._streams.view.models, request)
+            request = self._requests.read(parts)
+        except HeadraceError as error:
+            if parts.parameters:
+                self._miss_step(call, parts, error)
+            raise
+        try:
             done = await run_single(
                 self._streams, call, _open_and_submit, request, len(message), call.time_remaining() or 0.0
             )
@@ -32,17 +36,22 @@ class InferRpc:
         finally:
             self._requests.release(request.outputs)
 
+    def _miss_step(self, call: Call, parts: RequestParts, error: HeadraceError) -> None:
+        handle = self._streams.open(call.peer(), unary=True)
+        try:
+            handle.submit(miss_step, parts, error)
+        finally:
+            handle.close()
 
-def check_sequence(models: Models, request: Request) -> None:
-    """Raises Unimplemented if a request that is part of a sequence goes to a stateful model."""
-    options, call = request.options, request.description.defined.call
-    if options.sequence:
-        spec = models.find(call.model, call.version).spec
-        if spec.has_variables:
-            raise Unimplemented(
-                f"model {quote(spec.name)} is stateful, and this server does not support sequences, which "
-                f"{options.sequence} asks for; use headrace.v1, or a model whose state is an input"
-            )
+
+def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts, error: HeadraceError) -> None:
+    """If a request that cannot be read was to be part of a sequence, that has a gap."""
+    try:
+        options = read_options(parts.parameters)
+    except HeadraceError:
+        return
+    if options.step is not NO_OPTIONS.step:
+        core.miss_step(model_name(parts), options.step, error)
 
 
 def _open_and_submit(
@@ -72,4 +81,5 @@ def submit(
         now,
         timeout=timeout,
         priority=options.priority,
+        step=options.step,
     )

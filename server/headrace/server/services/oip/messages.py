@@ -57,6 +57,15 @@ def split_request(message: bytes) -> RequestParts:
     return _walk(message)
 
 
+def model_name(parts: RequestParts) -> str:
+    """The name of the model, of a request that may not be valid; empty if there is none."""
+    data = parts.description
+    for key, start, stop in fields(data, 0, len(data)):
+        if key == _MODEL:
+            return data[start:stop].decode(errors="replace")
+    return ""
+
+
 def _parse(request: pb.ModelInferRequest, size: int) -> RequestParts:
     request_id = request.id.encode()
     if len(request_id) > MAX_ID_BYTES:

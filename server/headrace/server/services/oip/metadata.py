@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from headrace.oip import model_config_pb2 as config_pb
 from headrace.oip import open_inference_pb2 as pb
@@ -13,6 +14,7 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import NotFound, Unavailable
 
 _PLATFORM = "openvino"
+_MAX_UINT64 = (1 << 64) - 1
 
 
 class MetadataRpcs:
@@ -52,8 +54,15 @@ class MetadataRpcs:
         )
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        spec = self._streams.view.models.find(request.name, request.version).spec
-        return pb.ModelConfigResponse(config=_config(spec))
+        view = self._streams.view
+        spec = view.models.find(request.name, request.version).spec
+        config = _config(spec)
+        if spec.sequences:
+            # Clients that measure send sequences to a model that has this.
+            idle = min(round(view.limits.keep_seconds * 1e6), _MAX_UINT64) if isfinite(view.limits.keep_seconds) else 0
+            config.sequence_batching.max_sequence_idle_microseconds = idle
+            config.sequence_batching.direct.SetInParent()
+        return pb.ModelConfigResponse(config=config)
 
 
 def _tensor(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.oip import open_inference_pb2 as pb
+from headrace.server.core.sequences import NO_STEP, Step
 from headrace.wire.errors import InvalidArgument, quote
 from headrace.wire.limits import MAX_PRIORITY
 
@@ -24,12 +25,11 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`timeout` is in seconds, 0 for none; `priority` is on the core's scale."""
+    """`timeout` is in seconds, 0 for none; `priority` is on the core's scale; `step` is the place in a sequence."""
 
     timeout: float = 0.0
     priority: int = 0
-    sequence: str = ""
-    """The name of the first parameter that makes the request part of a sequence, or empty."""
+    step: Step = NO_STEP
 
 
 NO_OPTIONS = Options()
@@ -47,18 +47,18 @@ def read_options(parameters: Mapping[str, pb.InferParameter]) -> Options:
         elif name.startswith("triton_"):
             raise InvalidArgument(f"there is no parameter {quote(name)}; names that begin with triton_ are reserved")
     timeout, priority = _integer(parameters, "timeout"), _integer(parameters, "priority")
-    return Options(timeout * 1e-6, _core_priority(priority), _sequence(parameters))
+    return Options(timeout * 1e-6, _core_priority(priority), _step(parameters))
 
 
-def _sequence(parameters: Mapping[str, pb.InferParameter]) -> str:
-    """The parameter that makes a request part of a sequence. An id that is 0 or empty does not."""
-    for name in ("sequence_id", "sequence_start", "sequence_end"):
-        if name in parameters:
-            value = parameters[name]
-            kind = value.WhichOneof("parameter_choice")
-            if kind is not None and getattr(value, kind):
-                return name
-    return ""
+def _step(parameters: Mapping[str, pb.InferParameter]) -> Step:
+    """The place in a sequence. An id that is 0 or empty stands for none. Like Triton's, a number has 64 bits."""
+    number: int | str = 0
+    if "sequence_id" in parameters:
+        value = parameters["sequence_id"]
+        kind = value.WhichOneof("parameter_choice")
+        number = value.string_param if kind == "string_param" else (value.int64_param or value.uint64_param) % (1 << 64)
+    start, end = (name in parameters and parameters[name].bool_param for name in ("sequence_start", "sequence_end"))
+    return Step(number, start, end) if number or start or end else NO_STEP
 
 
 def _integer(parameters: Mapping[str, pb.InferParameter], name: str) -> int:

@@ -32,6 +32,7 @@ EXTENSIONS = (
     "logging",
     "parameters",
     "schedule_policy",
+    "sequence",
 )
 PROBES = {"ServerLive", "ServerReady"}
 

@@ -14,7 +14,7 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import LARGE_REQUEST, Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.oip.descriptions import OutputOptions
-from headrace.server.services.oip.inference import check_sequence, submit
+from headrace.server.services.oip.inference import miss_step, submit
 from headrace.server.services.oip.messages import RequestParts, split_request
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
@@ -124,10 +124,11 @@ class _Session:
             request = self._read(parts)
             if outputs := request.outputs:
                 self._acquired[tag] = outputs
-            check_sequence(self._streams.view.models, request)
             submit(core, stream, now, tag, request, len(message))
         except HeadraceError as error:
             core.reject(stream, error, tag)
+            if parts.parameters:
+                miss_step(core, stream, now, parts, error)
         self._pending.append(_Pending(tag, parts.id, outputs))
 
     def _read(self, parts: RequestParts) -> Request:
