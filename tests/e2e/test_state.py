@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
 import headrace.client as hc
+from headrace.client import blocking
 from tests import models, stateful_models
 from tests.e2e.conftest import Serve
 from tests.stateful_models import FEATURES, UNITS, Array, steps
@@ -57,6 +60,35 @@ async def test_chains_of_many_streams_share_runs(serve: Serve, tmp_path: Path) -
         assert status.executions < status.inferences == STEPS * len(inputs)
     for ours, each in zip(found, inputs, strict=True):
         np.testing.assert_allclose(ours, [*steps(alone, each, "y")], atol=1e-5)
+
+
+def test_a_model_whose_variables_are_reset_says_so(serve: Serve, tmp_path: Path) -> None:
+    """When it is loaded, on its first inference, and in `headrace models`; not for a model that has none."""
+    served = serve(str(models.counter(tmp_path)), str(models.scale(tmp_path)))
+    log = served.wait_until_logged("which are reset before each inference")
+    assert "--state=sequence" in log
+    assert "--state=ports" in log
+    with blocking.connect(served.address) as server:
+        for name in ("counter", "scale"):
+            for _ in range(3):
+                server.infer(name, {"x": np.ones(1, np.float32)})
+    log = served.wait_until_logged("model 'counter' begins each inference with its variables reset: see --state")
+    assert log.count("begins each inference") == log.count("has variables, which") == 1
+    command = [sys.executable, "-m", "headrace.client", "models", served.address]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "counter 1: its variables are reset before each inference" in told.stdout
+    assert "scale 1:" not in told.stdout
+
+
+async def test_a_native_inference_is_part_of_no_sequence(serve: Serve, tmp_path: Path) -> None:
+    served = serve(str(models.counter(tmp_path)), "--state=sequence")
+    async with hc.connect(served.address) as server, server.stream() as stream:
+        model = await server.model("counter")
+        assert (model.has_variables, model.sequences) == (True, True)
+        for value in (1.0, 5.0):
+            outputs = await (await stream.submit("counter", {"x": np.array([value], np.float32)}))
+            assert outputs["count"].tolist() == [value]
+    assert "reset" not in served.log
 
 
 async def test_a_model_without_variables_does_not_mind(serve: Serve, tmp_path: Path) -> None:

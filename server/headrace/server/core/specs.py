@@ -134,6 +134,11 @@ class ModelSpec:
         rows = f"batches of up to {self.batch} rows" if self.batch > 1 else "no batches"
         return f"model {quote(self.name)} version {self.version} ({how}, {rows})"
 
+    @property
+    def resets(self) -> bool:
+        """Whether it forgets what its variables hold before each run."""
+        return self.has_variables and not self.sequences
+
     def reasons(self) -> str:
         """Why it runs as it does, for the log; empty when there is nothing to say."""
         direct = f"it does not run directly: {self.direct_reason}" if self.direct_reason else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,14 +26,20 @@ from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition, ResourceExhausted, Unavailable, quote
 from headrace.wire.memory import used_bytes
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True, eq=False)
 class _LoadedModel:
-    """A model and its slots. `running` counts the asynchronous runs whose end has not been noticed."""
+    """A model and its slots. `running` counts the asynchronous runs whose end has not been noticed.
+
+    `is_used`: a run of it has begun.
+    """
 
     model: CompiledModel
     slots: list[Slot]
     running: int = 0
+    is_used: bool = False
 
 
 class OpenVinoEngine:
@@ -159,6 +166,12 @@ class OpenVinoEngine:
             loaded = self._models[id(run.spec)]
         except KeyError as error:
             return Ended(run, error=error)
+        if not loaded.is_used:
+            loaded.is_used = True
+            if run.spec.resets:
+                logger.warning(
+                    "model %s begins each inference with its variables reset: see --state", quote(run.spec.name)
+                )
         slot = loaded.slots[run.slot]
         if slot.spoiled:
             # It could not be restored and was given back, so that its tickets learn about it. Try once more.

@@ -116,6 +116,12 @@ class Loader:
         how = "its trial is known" if known else f"tried in {tried - began:.2f} s"
         took = perf_counter() - tried
         logger.info("loaded %s: %s, loaded in %.2f s; %s", spec, how, took, spec.reasons() or "nothing limits it")
+        if spec.resets:
+            logger.warning(
+                "model %s has variables, which are reset before each inference; with --state=sequence the server keeps "
+                "them by sequence_id, with --state=ports clients send and receive them",
+                quote(spec.name),
+            )
         return spec
 
     def discard_spare(self) -> None:
