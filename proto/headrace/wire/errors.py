@@ -7,7 +7,8 @@
     ├── NotFound             NOT_FOUND            no such model, version or kept output
     ├── PermissionDenied     PERMISSION_DENIED
     ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, budgets and quotas (retryable), message size (not)
-    ├── FailedPrecondition   FAILED_PRECONDITION  a reference to an output that is not kept, or whose ticket failed
+    ├── FailedPrecondition   FAILED_PRECONDITION  a reference to an output that is not kept, or whose ticket failed;
+    │                                             a request of a sequence that is not live
     ├── Unimplemented        UNIMPLEMENTED
     ├── Internal             INTERNAL             a fault of the server; the message holds an id to find in its log
     ├── Unavailable          UNAVAILABLE          loading, draining, stopped or unreachable (retryable)
