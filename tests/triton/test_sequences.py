@@ -234,6 +234,67 @@ def test_there_may_be_only_so_many(serve: Serve, tmp_path: Path) -> None:
         call(client, 3, flags="start")
 
 
+def test_a_run_that_fails_ends_its_sequence_and_no_other(serve: Serve, tmp_path: Path) -> None:
+    """The rows do not go with those of the variable: the run fails and its slot is restored, while others go on."""
+    served = serve(stateful_models.first_seen_sum(tmp_path), "--state=sequence", "--slots=1")
+
+    def step(client: InferenceServerClient, sequence: int, rows: int, *, start: bool = False) -> list[float]:
+        x = np.arange(1, rows + 1, dtype=np.float32)
+        result = client.infer("first_seen_sum", [given("x", x)], sequence_id=sequence, sequence_start=start)
+        found: list[float] = result.as_numpy("y").tolist()
+        return found
+
+    with InferenceServerClient(served.address) as client:
+        for sequence in (1, 2):
+            assert step(client, sequence, 3, start=True) == [2, 4, 6]
+        for sequence in (3, 4, 5):
+            assert step(client, sequence, 2, start=True) == [2, 4]
+            with refused("INTERNAL", "its log has the details"):
+                step(client, sequence, 3)
+            with refused("FAILED_PRECONDITION", f"sequence {sequence} of", "ended with INTERNAL", BEGIN):
+                step(client, sequence, 2)
+            assert step(client, sequence, 3, start=True) == [2, 4, 6]
+            assert step(client, 1, 3) == [2, 4, 6]
+
+
+def test_clients_that_come_and_go(serve: Serve, tmp_path: Path) -> None:
+    """Deadlines, vanishing clients and restarts, on ids that all share: whatever is answered follows from its start.
+
+    Each value tells how many steps it stands for: the n-th step after a start adds one, so it is answered with n.
+    """
+    served = serve(stateful_models.sum_from(tmp_path), "--state=sequence")
+    wrong: list[object] = []
+
+    def come_and_go(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        vanished = 0
+        for _ in range(12):
+            # What a stream had sent before it vanished may still be read.
+            sequence = f"{seed} {vanished} {random.integers(2)}"
+            with InferenceServerClient(served.address) as client, CallbackStream(client) as stream:
+                count = int(random.integers(2, 30))
+                for number in range(count):
+                    options = {"sequence_start": not number, "timeout": 1 if random.random() < 0.03 else None}
+                    stream.send("sum", [given("x", ONE)], sequence_id=sequence, **options)
+                if random.random() < 0.3:
+                    client.stop_stream(cancel_requests=True)
+                    vanished += 1
+                    continue
+                failed = False
+                for number in range(1, count + 1):
+                    result, error = stream.next()
+                    failed |= error is not None
+                    if result is not None and (failed or float(result.as_numpy("y")[0]) != number):
+                        wrong.append((sequence, number, result.as_numpy("y"), failed))
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(come_and_go, seed) for seed in range(8)]:
+            done.result(120)
+    assert not wrong
+    with InferenceServerClient(served.address) as client:
+        assert call(client, 1, flags="start") == 1
+
+
 def test_the_configuration_tells_who_measures(client: InferenceServerClient) -> None:
     config = client.get_model_config("sum").config
     assert config.HasField("sequence_batching")
