@@ -21,7 +21,6 @@ _MOVE = {
     "Gather",
     "Identity",
     "Pad",
-    "ReadValue",
     "Reshape",
     "Slice",
     "Split",
@@ -41,7 +40,7 @@ def separate_assigned_inputs(model: ov.Model) -> None:
     """Copy the inputs that a variable may be assigned as they are, in place, on their way there."""
     targets: dict[tuple[str, int], ov.Input] = {}
     for node in model.get_ops():
-        if node.get_type_name() in ("Assign", "ReadValue") and node.get_input_size():
+        if node.get_type_name() == "Assign":
             targets.update(((each.get_node().get_name(), each.get_index()), each) for each in _uses_of_inputs(node))
     for target in targets.values():
         source = target.get_source_output()
