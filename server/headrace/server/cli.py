@@ -30,7 +30,7 @@ app = App(
     name="headrace-server",
     usage="Usage: headrace-server [check] [OPTIONS] [MODEL...]",
     help="Serve OpenVINO models over gRPC.",
-    help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of the TOML file (port).",
+    help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of [server] in the file.",
     version=VERSION,
     result_action="return_value",
 )

@@ -82,6 +82,7 @@ outputs."*".labels = "more.txt"
     [
         ("devise = 'CPU'", "devise: unknown key; did you mean 'device'?"),
         ("warm-up = 1", "warm-up: unknown key; did you mean 'warm_up'?"),
+        ("v2.x = 1", 'v2: unknown key; a model with a dot in its name is written with quotes: models."m.v2"'),
         ("x = 1", "x: unknown key; there are batch, batch_delay, cache_capacity, device, "),
         ("device = 5", "device: input should be a valid string"),
         ("run = 'fast'", "run: input should be 'auto', 'direct' or 'async'"),

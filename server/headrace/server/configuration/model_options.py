@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field
 
-from headrace.server.configuration.given import Given, dotted
+from headrace.server.configuration.given import Given, dotted, quoted
 from headrace.server.configuration.problems import Problems, unknown_key
 from headrace.server.configuration.values import checked, errors, setting_value
 from headrace.server.engine.port_options import ExpectedPort, InputOptions, OutputOptions
@@ -113,7 +113,11 @@ def check_options(given: Given, key: tuple[str, ...], problems: Problems) -> Non
     """Report everything that is wrong with the options of a model. `key` is that of their table."""
     for name, value in given.options.items():
         where, path = given.origin((name,)), (*key, name)
-        if name not in _KINDS:
+        if name not in _KINDS and isinstance(value, dict):
+            whole = quoted(f"{key[-1]}.{name}")
+            text = f"unknown key; a model with a dot in its name is written with quotes: models.{whole}"
+            problems.add(where, dotted(path), text)
+        elif name not in _KINDS:
             problems.add(where, dotted(path), unknown_key(name, _KINDS))
         elif name in AS_FLAGS:
             _check(lambda name=name, value=value: setting_value(name, value), where, path, problems)

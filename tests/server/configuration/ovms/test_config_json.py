@@ -145,7 +145,10 @@ def test_a_shape_comes_before_a_batch_size(tmp_path: Path, caplog: pytest.LogCap
         ({"nireq": -1}, "nireq: input should be greater than or equal to 0"),
         ({"allow_cache": False}, "allow_cache: all compiled models are kept if there is a --cache-dir; with --lenient"),
         ({"low_latency_transformation": True}, "low_latency_transformation: Headrace does not transform loops; with"),
-        ({"max_sequence_number": 5}, "max_sequence_number: Headrace has no limit of sequences for a model; with"),
+        (
+            {"max_sequence_number": 5},
+            "max_sequence_number: the number of sequences is bounded for all models together; ",
+        ),
         ({"graph_path": "g"}, "graph_path: Headrace has no MediaPipe graphs; with --lenient this is ignored"),
         (
             {"custom_loader_options": {"loader_name": "x"}},

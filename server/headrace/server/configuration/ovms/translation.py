@@ -53,7 +53,7 @@ _UNSUPPORTED = {
     "graph_path": "Headrace has no MediaPipe graphs",
     "subconfig": "Headrace has no MediaPipe graphs",
     "custom_loader_options": "Headrace has no custom loaders",
-    "max_sequence_number": "Headrace has no limit of sequences for a model",
+    "max_sequence_number": "the number of sequences is bounded for all models together",
 }
 _CLOUD = ("gs://", "s3://", "az://", "azfs://", "azure://")
 

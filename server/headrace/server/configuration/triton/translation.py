@@ -61,6 +61,14 @@ EMPTY = {
     *("instance_group.rate_limiter", "dynamic_batching.default_queue_policy"),
 }
 """Messages that say nothing by themselves."""
+_INSTEAD = {
+    "ensemble_scheduling": "Headrace has no ensembles; clients chain inferences by ticket",
+    "sequence_batching.max_sequence_idle_microseconds": "idle sequences of all models end after --keep-seconds",
+    "sequence_batching.control_input": "Headrace keeps the state in variables of the model, not by control inputs",
+    "sequence_batching.state": "Headrace keeps the state in variables of the model, not in inputs and outputs",
+    "model_operations.op_library_filename": "Headrace does not have this; extensions have the operations of a model",
+}
+"""What there is instead of what is not supported."""
 
 
 def translate(pbtxt: ConfigPbtxt, name: str, folder: Path, problems: Problems) -> Given:
@@ -110,7 +118,7 @@ class _Translation:
         for key, path in self._pbtxt.fields():
             if path not in USED and path not in EMPTY and not any(path.startswith(f"{each}.") for each in reported):
                 reported.add(path)
-                self._unsupported("Headrace does not have this", *key)
+                self._unsupported(_INSTEAD.get(path, "Headrace does not have this"), *key)
         accelerators = self._config.optimization.execution_accelerators.cpu_execution_accelerator
         for index, accelerator in enumerate(accelerators):
             if accelerator.name != "openvino":
