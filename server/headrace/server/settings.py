@@ -121,7 +121,7 @@ class Settings:
     """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
-    repository: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
+    repository: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = ()
     """Folder of models, each in a folder of its own with a folder for each version; repeatable."""
     watch: Annotated[bool, Parameter(negative="")] = False
     """Follow changes of models on disk, once they have settled."""

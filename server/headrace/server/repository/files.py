@@ -54,7 +54,7 @@ def digest(files: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-@lru_cache(1024)
+@lru_cache(1 << 16)
 def _locations(path: Path, _stamp: tuple[int, int, int]) -> list[str]:
     """The names of files with the data of an ONNX model's tensors, sorted.
 
