@@ -131,7 +131,8 @@ async def _serve(
         code = EXIT_MODEL_NOT_LOADED
         first.cancel()
     else:
-        watcher = _watch(application, disk, starting.result()) if settings.watch else None
+        known = starting.result()
+        watcher = _watch(application, disk, known) if settings.watch else None
         _exempt_from_collection()
         application.health.begin()
         # Whoever has started the server may not read what it prints.
