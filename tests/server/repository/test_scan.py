@@ -136,17 +136,20 @@ def test_one_name_in_two_places_is_served_from_neither(tmp_path: Path) -> None:
 
 
 def test_a_configuration_decides_name_policy_and_file(tmp_path: Path) -> None:
-    write(tmp_path, "m/1/a.onnx", "m/1/b.onnx", "m/2/b.onnx", "bad/model.onnx")
+    write(tmp_path, "m/1/a.onnx", "m/1/b.onnx", "m/2/b.onnx", "bad/model.onnx", "gone/model.onnx")
 
     def configure(name: str, folder: Path) -> ModelSource:
         if name == "bad":
             raise SourceError(f"{folder / 'config.pbtxt'}: line 3: unknown key")
+        if name == "gone":
+            (folder / "config.pbtxt").read_bytes()
         return ModelSource(name, folder, VersionPolicy(listed=frozenset({1})), file="b.onnx")
 
     models = Disk([], [tmp_path], configure).scan().models
     assert paths(models["m"], tmp_path) == {1: "m/1/b.onnx", 2: "m/2/b.onnx"}
     assert models["m"].policy.choose(models["m"].versions) == [1]
     assert "unknown key" in str(models["bad"].problem)
+    assert "model 'gone' cannot be read from" in str(models["gone"].problem)
 
 
 def test_links_inside_are_followed_as_kubernetes_mounts_them(tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ class Disk:
         try:
             boundary.check([folder, folder / CONFIGURATION])
             source = self._configure(name, folder)
-        except SourceError as error:
-            return FoundModel(name, problem=error)
+        except (SourceError, OSError) as error:
+            return FoundModel(name, problem=_problem(name, folder, error))
         return _found(source, boundary, required=False)
 
     def _clash(self, other: FoundModel, folder: Path) -> FoundModel:
@@ -152,7 +152,7 @@ def _found(source: ModelSource, boundary: Boundary, *, required: bool) -> FoundM
     try:
         layout = find_versions(source, boundary)
     except (SourceError, OSError) as error:
-        problem = _problem(source, source.path, error)
+        problem = _problem(source.name, source.path, error)
         return FoundModel(source.name, source.policy, problem=problem, required=required)
     versions: dict[int, FoundVersion] = {}
     problems = dict(layout.problems)
@@ -168,12 +168,12 @@ def _found(source: ModelSource, boundary: Boundary, *, required: bool) -> FoundM
             named = NamedModel(source.name, str(number), path, source.compilation)
             versions[number] = FoundVersion(named, stamp(files))
         except (SourceError, OSError) as error:
-            problems[number] = _problem(source, path, error)
+            problems[number] = _problem(source.name, path, error)
     return FoundModel(source.name, source.policy, versions, problems, None, layout.in_folders, required)
 
 
-def _problem(source: ModelSource, path: Path, error: SourceError | OSError) -> SourceError:
+def _problem(name: str, path: Path, error: SourceError | OSError) -> SourceError:
     if isinstance(error, SourceError):
         return error
-    why = f"model {source.name!r} cannot be read from {str(path)!r}: {error.strerror}"
+    why = f"model {name!r} cannot be read from {str(path)!r}: {error.strerror}"
     return MissingError(why) if isinstance(error, FileNotFoundError) else SourceError(why)
