@@ -13,6 +13,7 @@ from typing import NamedTuple
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
+from headrace.server.engine.decoding.decoder import MEMORY_BYTES
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
@@ -39,6 +40,8 @@ DELIVERY_SECONDS = 1.0
 """The time, after the grace period, in which clients can still receive the last events of their tickets."""
 STOP_SECONDS = 0.5
 """The time for connections to close once no stream is left, and then for the runtime to stop."""
+DECODING_SHARE = 4
+"""Images that are decoded take up to this part of `--memory`, beside it."""
 HANG_SECONDS = 5.0
 """The time after the grace period when a server that has still not ended is forced to end."""
 
@@ -50,8 +53,8 @@ def run(disk: Disk, settings: Settings) -> int:
     signals = Signals()
     errors = start_logging(settings.log_level)
     keep_freed_memory()
-    engine = OpenVinoEngine()
     core = Core(settings.limits())
+    engine = OpenVinoEngine(min(MEMORY_BYTES, core.limits.memory // DECODING_SHARE))
 
     try:
         cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None

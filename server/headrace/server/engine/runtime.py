@@ -15,7 +15,7 @@ from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.blobs import Blobs
 from headrace.server.engine.compilation import Compilation
-from headrace.server.engine.decoding.decoder import Decoded, Decoder
+from headrace.server.engine.decoding.decoder import MEMORY_BYTES, Decoded, Decoder
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.reasons import reason_of
@@ -57,14 +57,15 @@ class OpenVinoEngine:
     A slot that a run has spoiled is restored by `Restorer`, and not used until then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decoding_bytes: int = MEMORY_BYTES) -> None:
+        """`decoding_bytes`: what images that are decoded may take together, and their pixels."""
         self._core = ov.Core()
         # By identity, which is unique while the spec exists. Comparing specs is slow, and a version may be loaded again
         # while tickets of its earlier load exist.
         self._models: dict[int, _LoadedModel] = {}
         self._running: dict[Run, tuple[Slot, _LoadedModel]] = {}
         self._completed: deque[Run] = deque()
-        self._decoder = Decoder(self._on_decoded)
+        self._decoder = Decoder(self._on_decoded, decoding_bytes)
         self._decoded: deque[tuple[Run, Decoded]] = deque()
         self._restorer = Restorer(self._on_restored)
         self._restored: deque[tuple[Slot, Slot | None]] = deque()

@@ -23,7 +23,8 @@ from headrace.wire.tensors import Buffer, bytes_offsets
 
 THREADS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 MEMORY_BYTES = 512 << 20
-"""Of images that are being decoded, and of the pixels of runs: what one image of MAX_PIXELS takes is a bit more."""
+"""Of images that are being decoded, and of the pixels of runs. An image of MAX_PIXELS may take twice as much, and is
+decoded while nothing else is."""
 STOP_SECONDS = 5.0
 """How long `close` waits for an image: longer than any takes."""
 _PREFIX = 4

@@ -37,8 +37,9 @@ MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 MARGIN = 2
 """A JPEG that is decoded at 1/2, 1/4 or 1/8 of its size is still at least this many times as large as the model's
 input. Then the pixels for the model differ by 0.2 to 0.4 on average, and by up to 3; without a margin by 9."""
-_DECODED_BYTES, _SCANNED_BYTES = 10, 6
-"""Of memory, for each pixel that is decoded; and for each of a JPEG of several scans, even if fewer are decoded."""
+_DECODED_BYTES, _RESIZED_BYTES, _SCANNED_BYTES = 10, 8, 6
+"""Of memory, for each pixel that is decoded; what the runtime takes in addition to resize it; and for each pixel of a
+JPEG of several scans, even if fewer are decoded."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -105,7 +106,8 @@ class ImageFile:
     def nbytes(self) -> int:
         """The memory that decoding it takes, at most."""
         width, height = self._file.size
-        return _DECODED_BYTES * width * height + _SCANNED_BYTES * self._scanned
+        resizes = bool(self._options.resize) and self._options.resize not in PILLOW
+        return (_DECODED_BYTES + resizes * _RESIZED_BYTES) * width * height + _SCANNED_BYTES * self._scanned
 
     @property
     def result_bytes(self) -> int:
