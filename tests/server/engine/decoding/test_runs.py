@@ -220,3 +220,50 @@ def test_memory_of_decoding_is_taken_in_turn(driver: Driver, tmp_path: Path, mon
     for each, file in zip(ended, given, strict=True):
         np.testing.assert_allclose(array(results(each)[0].sent[0]), expected(file, file), rtol=1e-5, atol=1e-5)
     assert repr(driver.engine._decoder) == "<Decoder 0 runs, 0 of them wait; <Budget 0 of 1048576 bytes, 0 wait>>"
+
+
+def test_every_run_ends_once_with_its_own_result_whatever_is_cancelled(driver: Driver, tmp_path: Path) -> None:
+    spec = load(driver, tmp_path, [-1, 3, 24, 32], slots=4)
+    random = np.random.default_rng(5)
+    given = [png(picture(24 + 40 * (seed % 3), 32, seed)) for seed in range(6)] + [b"no image", png(picture(9, 9))[:-60]]
+    running: dict[int, tuple[Any, list[int]]] = {}
+    counts = {"done": 0, "failed": 0, "cancelled": 0}
+    cancelled: set[int] = set()
+    for _ in range(600):
+        free = [slot for slot in range(4) if slot not in running]
+        if free and random.random() < 0.7:
+            chosen = random.integers(len(given), size=random.integers(1, 4)).tolist()
+            run = of(*[piece(spec, files(given[each])) for each in chosen], slot=free[0])
+            assert driver.engine.start(run) is None
+            running[free[0]] = run, chosen
+        if running and random.random() < 0.3:
+            slot = int(random.choice([*running]))
+            driver.engine.cancel(running[slot][0])
+            cancelled.add(slot)
+        ends = driver.wait() if len(running) == 4 else [*driver.engine.collect(), *driver.engine.poll()]
+        for ended in ends:
+            run, chosen = running.pop(ended.run.slot)
+            assert ended.run is run
+            counts[judge(ended, chosen, given, ended.run.slot in cancelled)] += 1
+            cancelled.discard(ended.run.slot)
+    if running:
+        assert len(driver.wait(len(running))) == len(running)
+    assert min(counts.values()) > 5, counts
+    assert repr(driver.engine._decoder).startswith("<Decoder 0 runs, 0 of them wait; <Budget 0 of ")
+
+
+def judge(ended: Ended, chosen: list[int], given: list[bytes], was_cancelled: bool) -> str:
+    """Check the results of a run of these files, of which those from 6 on are bad. Returns what became of it."""
+    if ended.error is not None:
+        assert isinstance(ended.error, InvalidArgument)
+        assert min(chosen) >= 6
+        return "failed"
+    if not ended.sent:
+        assert was_cancelled
+        return "cancelled"
+    for position, each in enumerate(chosen):
+        assert (position in ended.failures) == (each >= 6)
+        if each < 6:
+            sent = array(ended.sent[position][0])
+            np.testing.assert_allclose(sent, expected(given[each]), rtol=1e-5, atol=1e-5)
+    return "done"
