@@ -43,7 +43,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
         def start(*arguments: str) -> Served:
             image = models.image(tmp_path, [-1, 3, 24, 32])
-            command = [str(image), str(models.strings(tmp_path)), "--property=INFERENCE_PRECISION_HINT=f32", *arguments]
+            command = [
+                str(image),
+                str(models.strings(tmp_path)),
+                "--batch=8",
+                "--property=INFERENCE_PRECISION_HINT=f32",
+                *arguments,
+            ]
             served = Served(command, tmp_path / "log", environment(image=SCALED), module="tests.e2e.with_options")
             return stack.enter_context(served)
 

@@ -225,7 +225,10 @@ def test_memory_of_decoding_is_taken_in_turn(driver: Driver, tmp_path: Path, mon
 def test_every_run_ends_once_with_its_own_result_whatever_is_cancelled(driver: Driver, tmp_path: Path) -> None:
     spec = load(driver, tmp_path, [-1, 3, 24, 32], slots=4)
     random = np.random.default_rng(5)
-    given = [png(picture(24 + 40 * (seed % 3), 32, seed)) for seed in range(6)] + [b"no image", png(picture(9, 9))[:-60]]
+    given = [png(picture(24 + 40 * (seed % 3), 32, seed)) for seed in range(6)] + [
+        b"no image",
+        png(picture(9, 9))[:-60],
+    ]
     running: dict[int, tuple[Any, list[int]]] = {}
     counts = {"done": 0, "failed": 0, "cancelled": 0}
     cancelled: set[int] = set()

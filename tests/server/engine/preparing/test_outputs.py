@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import CompiledModel, compile_model
-from headrace.server.engine.port_options import OutputOptions
+from headrace.server.engine.port_options import InputOptions, OutputOptions
 from headrace.wire.errors import FailedPrecondition
 from tests import models
 
@@ -98,14 +99,22 @@ def test_an_input_passed_through_keeps_its_name(tmp_path: Path) -> None:
     assert not model.passed
 
 
-def test_prepared_outputs_still_run_directly_and_in_batches(tmp_path: Path) -> None:
-    model = compiled(
-        models.scores(tmp_path),
-        scores=OutputOptions(softmax=True, topk=3, threshold=0.1),
-        relu=OutputOptions(cast="FP16"),
-    )
-    assert model.spec.direct, model.spec.reasons()
-    assert model.spec.batch > 1, model.spec.reasons()
+def test_prepared_models_still_run_directly_and_in_batches(tmp_path: Path) -> None:
+    """Where that is asked for, so that nothing is measured: it is allowed only if nothing in the graph may fail."""
+    outputs = {"scores": OutputOptions(softmax=True, topk=3, threshold=0.1), "relu": OutputOptions(cast="FP16")}
+    scores = models.scores(tmp_path)
+    model = compile_model(ov.Core(), "m", "1", scores, Compilation(run="direct", batch=8, outputs=outputs))
+    assert (model.spec.direct, model.spec.batch) == (True, 8), model.spec.reasons()
+    pixels = InputOptions(datatype="UINT8", layout="NHWC", colour="BGR", model_colour="RGB", mean=(1, 2, 3), scale=(2,))
+    image = models.image(tmp_path, [-1, 3, 8, 10])
+    model = compile_model(ov.Core(), "m", "1", image, Compilation(run="direct", batch=8, inputs={"x": pixels}))
+    assert (model.spec.direct, model.spec.batch) == (True, 8), model.spec.reasons()
+    resized = replace(pixels, resize="linear")
+    model = compile_model(ov.Core(), "m", "1", image, Compilation(run="direct", inputs={"x": resized}))
+    assert (model.spec.direct, model.spec.batch) == (True, 1), model.spec.reasons()
+    files = InputOptions(encoded=True, resize="linear", mean=(1, 2, 3))
+    model = compile_model(ov.Core(), "m", "1", image, Compilation(run="direct", batch=8, inputs={"x": files}))
+    assert (model.spec.direct, model.spec.batch) == (False, 8), model.spec.reasons()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,17 @@ def test_integers_are_0_and_1(core: ov.Core, tmp_path: Path, type_name: str, lar
     assert set(values.view(numpy_dtype(ports[0].datatype)).ravel().tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize("type_name", ["u8", "i16"])
+def test_integers_that_are_no_indices_have_every_value(core: ov.Core, tmp_path: Path, type_name: str) -> None:
+    ports = compiled(core, models.identity(tmp_path, type_name)).spec.inputs
+    (values,) = SampleInputs(ports, ports, 4096, [0], large=False).rows(4096)
+    numbers = values.view(numpy_dtype(ports[0].datatype)).ravel()
+    limits = np.iinfo(numbers.dtype)
+    assert len({*numbers.tolist()}) >= 256
+    assert numbers.min() < limits.min + limits.max / 64
+    assert numbers.max() > limits.max - limits.max / 64
+
+
 @pytest.mark.parametrize("type_name", ["f16", "bf16", "f32", "f64"])
 def test_floats_are_poisoned_with_extreme_values(core: ov.Core, tmp_path: Path, type_name: str) -> None:
     port = compiled(core, models.identity(tmp_path, type_name)).spec.inputs[0]

@@ -102,6 +102,8 @@ EXAMPLES: Examples = {
     "Interpolate.opset4": of(
         IMAGE, *(lambda x, mode=mode: _interpolated_to(x, mode) for mode in ("nearest", "linear_onnx", "cubic"))
     ),
-    "Interpolate.opset11": _interpolated("nearest", "linear", "linear_onnx", "cubic"),
+    "Interpolate.opset11": _interpolated(
+        "nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow"
+    ),
     "Range.opset4": of(i64(3), lambda x: opset1.add(opset12.range(whole(0), whole(9), whole(3), "i64"), x)),
 }
