@@ -6,8 +6,9 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,29 @@ def test_the_process_of_the_next_trial_gets_ready_meanwhile(tmp_path: Path, monk
     house.loader.discard_spare()
     assert spare._process.returncode == -signal.SIGKILL
     house.loader.discard_spare()
+    house.engine.close()
+
+
+def test_models_are_loaded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, tmp_path / "cache")
+    path = models.scale(tmp_path)
+    house.load(path)  # the others need no trial
+    loading = 0
+    most = 0
+
+    @contextmanager
+    def counted() -> Iterator[None]:
+        nonlocal loading, most
+        loading += 1
+        most = max(most, loading)
+        yield
+        loading -= 1
+
+    monkeypatch.setattr(house.loader, "_loading", counted)
+    with ThreadPoolExecutor(8) as threads:
+        specs = list(threads.map(house.load, [path] * 8))
+    assert len({id(spec) for spec in specs}) == 8
+    assert most == 1
     house.engine.close()
 
 

@@ -47,7 +47,10 @@ class LoadingEngine(Protocol):
 
 
 class Loader:
-    """`load` blocks and may be called by several threads; models are tried one at a time. `close` ends the trial.
+    """`load` blocks and may be called by several threads. `close` ends the trial in progress.
+
+    Models are tried one at a time, and loaded one at a time into the engine: those that serve keep most of the
+    processor, and what a load adds to the memory is that model's.
 
     The engine loads inside `loading()`. `seconds` is how long a trial may take.
     """
@@ -65,6 +68,8 @@ class Loader:
         self._cache = cache
         self._turn = threading.Lock()
         """Held while a model is tried."""
+        self._load_turn = threading.Lock()
+        """Held while a model is loaded into the engine."""
         self._closing = threading.Lock()
         """Held while `_trial` or `_closed` changes."""
         self._trial: TrialProcess | None = None
@@ -103,7 +108,9 @@ class Loader:
         if more and not known:
             self._spare = self._start(model)
         with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
-            with self._loading():
+            with self._load_turn, self._loading():
+                if self._closed:
+                    raise _stopping(model)
                 labels = _labels(model)
                 spec = self._engine.load(
                     model.name, model.version, model.path, model.compilation, labels, findings, blobs
