@@ -17,8 +17,8 @@ from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.port_options import InputOptions
 from tests import models
+from tests.e2e.port_options import configured
 from tests.e2e.serving import Served
-from tests.e2e.with_options import environment
 from tests.server.engine.decoding.pictures import Pixels, jpeg, picture, png, png_of_size
 
 SCALED = Compilation(inputs={"x": InputOptions(encoded=True, resize="bilinear_pillow", scale=(2.0,))})
@@ -48,10 +48,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Served]]:
                 str(models.strings(tmp_path)),
                 "--batch=8",
                 "--property=INFERENCE_PRECISION_HINT=f32",
+                configured(tmp_path, image=SCALED),
                 *arguments,
             ]
-            served = Served(command, tmp_path / "log", environment(image=SCALED), module="tests.e2e.with_options")
-            return stack.enter_context(served)
+            return stack.enter_context(Served(command, tmp_path / "log"))
 
         yield start
 

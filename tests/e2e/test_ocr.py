@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 import headrace.client as hc
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.port_options import InputOptions, OutputOptions
+from tests.e2e.port_options import configured
 from tests.e2e.serving import Served
-from tests.e2e.with_options import environment
 from tests.packaged_models import ANGLES, CHARACTERS, LINES, WORDS, packaged
 from tests.server.engine.decoding.pictures import png
 
@@ -97,8 +97,8 @@ def text_of(classes: Array) -> str:
 async def test_a_page_is_read(tmp_path: Path) -> None:
     paths = {"lines": LINES, "angles": ANGLES, "words": WORDS}
     command = [f"{name}={packaged(*parts)}" for name, parts in paths.items()]
-    command.append("--property=INFERENCE_PRECISION_HINT=f32")
-    served = Served(command, tmp_path / "log", environment(**MODELS), module="tests.e2e.with_options")
+    command += ["--property=INFERENCE_PRECISION_HINT=f32", configured(tmp_path, **MODELS)]
+    served = Served(command, tmp_path / "log")
     image = page()
     alone = ov.Core().compile_model(packaged(*WORDS), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with served:

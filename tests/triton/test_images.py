@@ -14,8 +14,8 @@ from tritonclient.utils import InferenceServerException
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.port_options import InputOptions, OutputOptions
 from tests import models
+from tests.e2e.port_options import configured
 from tests.e2e.serving import Served
-from tests.e2e.with_options import environment
 from tests.server.engine.decoding.pictures import picture, png
 from tests.triton.messages import given
 
@@ -30,10 +30,10 @@ def client(tmp_path: Path) -> Iterator[InferenceServerClient]:
     labels = tmp_path / "fruit.txt"
     labels.write_text("\n".join(FRUIT))
     best = Compilation(outputs={"scores": OutputOptions(topk=3, labels=str(labels))})
-    env = environment(image=IMAGE, scores=best)
-    command = [str(image), str(scores), "--property=INFERENCE_PRECISION_HINT=f32"]
+    options = configured(tmp_path, image=IMAGE, scores=best)
+    command = [str(image), str(scores), "--property=INFERENCE_PRECISION_HINT=f32", options]
     with (
-        Served(command, tmp_path / "log", env, module="tests.e2e.with_options") as served,
+        Served(command, tmp_path / "log") as served,
         InferenceServerClient(served.address) as client,
     ):
         yield client
