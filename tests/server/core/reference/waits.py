@@ -60,7 +60,7 @@ class Waits:
         """A decision is to be followed by one at `wake_at`: tickets that could start wait for others until then."""
         if not self._state.free_slots(spec) or not self._turns.next(spec):
             return
-        if self._state.shares_processor(spec) and self._state.processor_is_busy:
+        if self._waits_for_processor(spec):
             return
         queued = self._state.queued(spec)
         until = self._delay_ends(spec)
@@ -75,9 +75,14 @@ class Waits:
         times = [e.queued_at + MAX_WAIT_SECONDS for e in self._state.tickets if e.held and e.queued]
         for spec in self._state.specs:
             due = self._delay_ends(spec)
-            if due is not None and due > self._state.now and due == self._delayed.get(id(spec)):
+            delayed = due is not None and due > self._state.now and due == self._delayed.get(id(spec))
+            if due is not None and delayed and not self._waits_for_processor(spec):
                 times.append(due)
         return times
+
+    def _waits_for_processor(self, spec: ModelSpec) -> bool:
+        """Whether the tickets of a model may wait for the end of a run instead."""
+        return self._state.shares_processor(spec) and self._state.processor_is_busy
 
     def _delay_ends(self, spec: ModelSpec) -> float | None:
         """When the configured delay is over; None when it applies to no ticket."""
