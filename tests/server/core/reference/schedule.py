@@ -28,7 +28,9 @@ class Schedule:
         decided about any other ticket.
         """
         shares = self._state.shares_processor(spec)
-        if self._waits.delays(spec) and not (shares and runs):  # once it waits for the processor, its delay is over
+        # Once tickets wait for the processor, their delay is over.
+        had_turn = shares and (bool(runs) or any(map(has_failed, self._state.queued(spec))))
+        if self._waits.delays(spec) and not had_turn:
             assert not runs, f"{runs} started, and must wait for others"
             return []
         if not only_these and self._waits.holds(spec, bool(runs), has_failed):
