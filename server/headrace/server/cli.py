@@ -160,7 +160,13 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
         print("headrace-server: give a MODEL, a --repository, or a --config file with [models.NAME]", file=sys.stderr)
         return USAGE_EXIT_CODE
     sources = [model.source for model in models]
-    disk = Disk(sources, settings.repository, configuration.configure, follow_links=settings.follow_links)
+    disk = Disk(
+        sources,
+        settings.repository,
+        configuration.configure,
+        follow_links=settings.follow_links,
+        configured=configuration.origins_of_models,
+    )
     if call.check:
         return _check(disk, settings, as_json=call.json)
     from headrace.server.server import run

@@ -74,7 +74,7 @@ def test_a_model_and_its_versions(tmp_path: Path, files: tuple[str, ...], versio
 @pytest.mark.parametrize(
     ("files", "problem", "told"),
     [
-        (("",), "has no model (.xml, .onnx, .pb, .pbtxt, .tflite, .pdmodel or saved_model.pb), nothing", "no model"),
+        (("",), ".pdmodel or saved_model.pb), it is empty", "no model"),
         (("labels.txt",), "has no model (.xml, .onnx, .pb, .pbtxt, .tflite, .pdmodel or saved_model.pb), only", ""),
         (("a.onnx", "b.onnx"), "several models: a.onnx, b.onnx. Name one of the files as NAME=FILE", "several models"),
         (("model.onnx", "model.xml"), "several models: model.onnx, model.xml", "several models"),
@@ -150,6 +150,14 @@ def test_a_configuration_decides_name_policy_and_file(tmp_path: Path) -> None:
     assert models["m"].policy.choose(models["m"].versions) == [1]
     assert "unknown key" in str(models["bad"].problem)
     assert "model 'gone' cannot be read from" in str(models["gone"].problem)
+
+
+def test_options_for_a_model_that_is_not_there_are_remarked(tmp_path: Path) -> None:
+    write(tmp_path, "m/model.onnx")
+    disk = Disk([], [tmp_path], plain, configured={"m": "headrace.toml:1", "n": "headrace.toml:5"})
+    assert disk.scan().remarks == ["headrace.toml:5: there is no model 'n' that these options are for"]
+    write(tmp_path, "n/model.onnx")
+    assert disk.scan().remarks == []
 
 
 def test_links_inside_are_followed_as_kubernetes_mounts_them(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ class Configuration:
         self._settle(problems)
         return found
 
+    @property
+    def origins_of_models(self) -> dict[str, str]:
+        """Where the options are of each model of the file, by name."""
+        return {name: own.origin(()) for name, own in self._models.items()}
+
     def models_in(self, repository: Path) -> list[ConfiguredModel]:
         """The models in the folders of a repository. Raises ConfigurationError, and OSError if it cannot be listed."""
         problems = Problems(self._lenient)

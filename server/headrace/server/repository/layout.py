@@ -147,7 +147,7 @@ def _model_of_version(source: ModelSource, number: int, folders: list[Path], bou
 
 def _nothing_in(folder: Path) -> str:
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    inside = f"only {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "nothing"
+    inside = f"only {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "it is empty"
     hint = ""
     if any((folder / name).is_dir() and version_number(name) is None for name in names):
         hint = f". A folder of models is served with --repository {folder}"

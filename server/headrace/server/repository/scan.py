@@ -68,7 +68,7 @@ class FoundModel:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """`number` grows from scan to scan. `remarks` are sentences for the operator about what is no model."""
+    """`number` grows from scan to scan. `remarks` are sentences for the operator about what is not a model."""
 
     number: int
     models: Mapping[str, FoundModel]
@@ -78,7 +78,8 @@ class Scan:
 class Disk:
     """The models that the operator has named, and the folders of models: repositories.
 
-    With `follow_links`, links in a repository may lead out of it. `scan` may be called by several threads.
+    With `follow_links`, links in a repository may lead out of it. `configured` are names of models that have options,
+    and where those are. `scan` may be called by several threads.
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class Disk:
         configure: Configure,
         *,
         follow_links: bool = False,
+        configured: Mapping[str, str] | None = None,
     ) -> None:
         self.sources = tuple(sources)
         self.repositories = tuple(repositories)
         self._configure = configure
         self._follow_links = follow_links
+        self._configured = configured or {}
         self._turn = threading.Lock()
         self._scans = 0
 
@@ -123,6 +126,11 @@ class Disk:
                             f"{str(folder)!r} is served as a model that is called {name}: if it is a version of a "
                             "model, name the folder around it as MODEL rather than as --repository"
                         )
+        remarks += [
+            f"{origin}: there is no model {name!r} that these options are for"
+            for name, origin in self._configured.items()
+            if name not in models
+        ]
         return Scan(self._scans, models, remarks)
 
     def _look(self, name: str, folder: Path, boundary: Boundary) -> FoundModel:
