@@ -69,6 +69,7 @@ class Lifecycle:
         """Held while a model is loaded."""
         self._loader, self._scanner = Worker("loading"), Worker("scanning")
         self._loads = 0
+        self._starting = False
         self._changes: set[asyncio.Task[Any]] = set()
 
     @property
@@ -107,10 +108,12 @@ class Lifecycle:
             for number in model.chosen():
                 model.versions[number].due = True
             self._publish(model)
+        self._starting = True
         for number, model in enumerate(models, 1):
             failure = await self._change(model, self._settle(model, more=number < len(models)))
             if failure is not None and model.found.required:
                 raise failure.error
+        self._starting = False
 
     async def refresh(self, changes: Changes) -> None:
         """Follow the disk: drop what has gone, and load what is new or has changed."""
@@ -271,7 +274,8 @@ class Lifecycle:
     def _failed(self, model: ManagedModel, version: ManagedVersion, found: FoundVersion, error: Exception) -> Failure:
         version.failed, version.reason = found, model.reason(error, version.number)
         if isinstance(error, HeadraceError):
-            logger.warning("%s", error.message)
+            ends_start = self._starting and model.found.required  # whoever started the server is told that
+            logger.log(logging.DEBUG if ends_start else logging.WARNING, "%s", error.message)
             logger.debug("%s", version.reason, exc_info=error)
         else:
             logger.warning("%s", version.reason, exc_info=error)
