@@ -120,7 +120,7 @@ def compile_model(
         ) from error
     progress("it is prepared")
     try:
-        prepared = prepare(model, compilation)
+        prepared = prepare(name, model, compilation)
     except ValueError as error:
         raise FailedPrecondition(f"model {quote(name)} cannot be prepared: {error}") from error
     progress("its graph is examined")

@@ -35,7 +35,7 @@ def ports_of(model: str, kind: str, ports: Sequence[ov.Output]) -> tuple[Port, .
 
     Raises FailedPrecondition for elements of a type that has no encoding on the wire.
     """
-    names = _names(kind, ports)
+    names = names_of(kind, ports)
     return tuple(
         Port(
             index,
@@ -64,7 +64,7 @@ def row_bytes(port: Port) -> int:
     return math.prod(row_shape(port)) * ITEMSIZE[port.datatype]
 
 
-def _names(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
+def names_of(kind: str, ports: Sequence[ov.Output]) -> list[tuple[str, ...]]:
     """Every name of each port, sorted. A port without one is named `kind_N`, or `kind_N_` if that name is taken.
 
     A name that several ports share belongs to the first of them: ports that share a name carry the same data.

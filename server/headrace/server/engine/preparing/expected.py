@@ -16,11 +16,11 @@ from headrace.wire.errors import quote
 ONLY = "*"
 
 
-def check_expected(model: ov.Model, expected: Sequence[ExpectedPort]) -> None:
+def check_expected(name: str, model: ov.Model, expected: Sequence[ExpectedPort]) -> None:
     """Raises ValueError with a clause that names the file and the line of a port that the model does not have so."""
     if not expected:
         return
-    ports = {"input": ports_of("", "input", model.inputs), "output": ports_of("", "output", model.outputs)}
+    ports = {"input": ports_of(name, "input", model.inputs), "output": ports_of(name, "output", model.outputs)}
     for each in expected:
         port = _find(ports[each.kind], each)
         what = f"{each.origin} does not fit the model: its {each.kind} {quote(port.name)}"

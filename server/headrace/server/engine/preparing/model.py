@@ -34,14 +34,14 @@ class Prepared:
     labels: Mapping[int, tuple[str, ...]]
 
 
-def prepare(model: ov.Model, compilation: Compilation) -> Prepared:
+def prepare(name: str, model: ov.Model, compilation: Compilation) -> Prepared:
     """Make variables ports and do what the options of inputs and outputs say. The model is changed in place.
 
     Raises ValueError with a clause that names what cannot be done, such as "it has no input 'x'".
     """
     if compilation.state == "ports":
         variables_to_ports(model)  # first, so that options can name them
-    check_expected(model, compilation.expected)
+    check_expected(name, model, compilation.expected)
     inputs = options_by_number(model, "input", compilation.inputs)
     outputs = options_by_number(model, "output", compilation.outputs)
     names = port_names(model, "input"), port_names(model, "output")

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import openvino as ov
 
-from headrace.server.engine.ports import ports_of
+from headrace.server.engine.ports import names_of
 from headrace.wire.errors import quote
 
 ALL_OTHERS = "*"
@@ -20,8 +20,8 @@ def named_options(model: ov.Model, kind: Literal["input", "output"], options: Ma
     found = {name: each for name, each in options.items() if name != ALL_OTHERS}
     if ALL_OTHERS in options:
         numbers = {*port_numbers(model, kind, found).values()}
-        ports = ports_of("", kind, model.inputs if kind == "input" else model.outputs)
-        found |= {port.name: options[ALL_OTHERS] for port in ports if port.index not in numbers}
+        names = port_names(model, kind)
+        found |= {name: options[ALL_OTHERS] for number, name in enumerate(names) if number not in numbers}
     return found
 
 
@@ -33,18 +33,18 @@ def options_by_number(model: ov.Model, kind: Literal["input", "output"], options
 
 def port_names(model: ov.Model, kind: Literal["input", "output"]) -> list[str]:
     """The names of all ports, as clients see them."""
-    return [port.name for port in ports_of("", kind, model.inputs if kind == "input" else model.outputs)]
+    return [names[0] for names in names_of(kind, model.inputs if kind == "input" else model.outputs)]
 
 
 def port_numbers(model: ov.Model, kind: Literal["input", "output"], names: Collection[str]) -> dict[str, int]:
     """The number of each port that is named, by any of its names. Raises ValueError for one unknown or repeated."""
     if not names:
         return {}
-    ports = ports_of("", kind, model.inputs if kind == "input" else model.outputs)
-    known = {name: port.index for port in ports for name in port.names}
+    ports = names_of(kind, model.inputs if kind == "input" else model.outputs)
+    known = {name: number for number, each in enumerate(ports) for name in each}
     for name in names:
         if name not in known:
-            listed = ", ".join(quote(port.name, 40) for port in ports[:8])
+            listed = ", ".join(quote(each[0], 40) for each in ports[:8])
             raise ValueError(f"it has no {kind} {quote(name)}; it has {listed}")
     numbers = {name: known[name] for name in names}
     if len({*numbers.values()}) < len(numbers):
