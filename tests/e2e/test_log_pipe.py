@@ -141,6 +141,9 @@ def test_standard_output_that_is_not_read_holds_up_nobody(tmp_path: Path, how: s
         with subprocess.Popen(command, stdout=pipe.writing) as server:
             try:
                 with blocking.connect(address, connect_timeout=20) as client:
+                    deadline = time.monotonic() + 20
+                    while not client.models():  # the port is open before they are loaded
+                        assert time.monotonic() < deadline
                     assert client.infer("scale", {"x": ONE})["y"].tolist() == [3]
                 server.send_signal(signal.SIGTERM)
                 assert server.wait(10) == 0

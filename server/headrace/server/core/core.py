@@ -30,14 +30,14 @@ from headrace.server.core.completion import Completion
 from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Run
 from headrace.server.core.events import Draining, Event, Failed, Hello
-from headrace.server.core.execution import Execution, inherit_priority
+from headrace.server.core.execution import Execution
 from headrace.server.core.expiry import Expiry
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge
-from headrace.server.core.references import find, resolve
+from headrace.server.core.references import find, inherit_priority, resolve
 from headrace.server.core.sequences import Sequences, Step
 from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec

@@ -384,22 +384,3 @@ def _can_wait(ticket: Ticket, model: ModelQueue[Ticket], now: float) -> bool:
     """Whether a ticket may be held back for others: it arrived without a frame, can share a run, and is not urgent."""
     single = model.spec.direct and ticket.stream.unary and not ticket.priority
     return single and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT_SECONDS)
-
-
-def inherit_priority(ticket: Ticket) -> None:
-    """Let the sources that a ticket waits for start as early as it would, and their sources too."""
-    tickets = [ticket]
-    while tickets:
-        ticket = tickets.pop()
-        for kept in ticket.sources:
-            source = kept.ticket
-            if source.finished or source.priority >= ticket.priority:
-                continue
-            if source.state is TicketState.QUEUED:
-                assert source.model is not None
-                source.model.remove(source)
-                source.priority = ticket.priority
-                source.model.push(source)
-            else:
-                source.priority = ticket.priority
-                tickets.append(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.calls import BoundReference, Plan
-from headrace.server.core.state import KeptOutput, Stream
+from headrace.server.core.state import KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, quote
 
@@ -60,3 +60,22 @@ def check_shape(reference: BoundReference, kept: KeptOutput) -> None:
             f"input {quote(reference.port.name)} takes {reference.port}, output {quote(reference.output)} "
             f"of ticket {kept.ticket.tag} has shape {list(kept.tensor.shape)}"
         )
+
+
+def inherit_priority(ticket: Ticket) -> None:
+    """Let the sources that a ticket waits for start as early as it would, and their sources too."""
+    tickets = [ticket]
+    while tickets:
+        ticket = tickets.pop()
+        for kept in ticket.sources:
+            source = kept.ticket
+            if source.finished or source.priority >= ticket.priority:
+                continue
+            if source.state is TicketState.QUEUED:
+                assert source.model is not None
+                source.model.remove(source)
+                source.priority = ticket.priority
+                source.model.push(source)
+            else:
+                source.priority = ticket.priority
+                tickets.append(source)
