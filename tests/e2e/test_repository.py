@@ -177,7 +177,7 @@ def test_a_model_of_the_command_line_that_fails_ends_the_start(tmp_path: Path, r
         assert why in ended.stderr
     ended = run_server()
     assert ended.returncode == 2
-    assert ended.stderr == "headrace-server: name a MODEL, or a folder of models with --repository\n"
+    assert ended.stderr == "headrace-server: give a MODEL, a --repository, or a --config file with [models.NAME]\n"
 
 
 def test_models_that_are_loaded_serve_before_the_server_is_ready(tmp_path: Path, repository: Path) -> None:
