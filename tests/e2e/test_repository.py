@@ -195,8 +195,8 @@ def test_models_that_are_loaded_serve_before_the_server_is_ready(tmp_path: Path,
         while time.monotonic() < deadline:
             try:
                 ready = house.operator.stub.ServerReady(oip.ServerReadyRequest(), timeout=5).ready
-                states = [state for _, _, state, _ in house.operator.index()]
                 whole = house.operator.check("")
+                states = [state for _, _, state, _ in house.operator.index()]  # maybe later than what was asked
             except grpc.RpcError:
                 continue
             assert ready or whole == NOT_SERVING or states == ["READY"] * 2

@@ -89,6 +89,7 @@ class MemoryGuard:
                 after = mapped_bytes()
                 # Models that were unloaded since then are no longer among what is mapped.
                 self._models = min(self._models + max(0, after - before), after)
+            self._raise_ceiling()  # at once: the next run may be one that takes everything
 
     @property
     def threshold(self) -> int:
