@@ -14,7 +14,8 @@ from headrace.server.settings import Settings, check_properties, format_size, pa
 
 
 def test_the_core_enforces_the_options_of_the_same_names() -> None:
-    processors = available_processors()
+    assert Settings(share="on").limits().processors == available_processors()
+    processors = 0
     assert Settings(coalesce="off", memory=5).limits() == Limits(coalesce=False, memory=5, processors=processors)
     assert Settings().limits() == Limits(coalesce=True, memory=available_bytes() // 2, processors=processors)
     names = {field.name for field in fields(Limits)} - {"coalesce", "processors"}

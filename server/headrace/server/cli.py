@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,6 +167,7 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
         follow_links=settings.follow_links,
         configured=configuration.origins_of_models,
     )
+    settings = replace(settings, share="on" if configuration.shares else "off")
     if call.check:
         return _check(disk, settings, as_json=call.json)
     from headrace.server.server import run

@@ -147,6 +147,8 @@ class Settings:
     """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
     cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
     """Folder that keeps how models may run, and compiled models: the next start is faster and decides the same."""
+    share: Literal["auto", "on", "off"] = "auto"
+    """Divide the processor among models by weight and priority; auto: if the file gives a model either."""
     batch_delay: Pause = _DEFAULTS.batch_delay
     """Seconds that a batch waits to fill."""
     coalesce: Literal["auto", "off"] = "auto"
@@ -195,10 +197,10 @@ class Settings:
     """Lowest level to log, on standard error."""
 
     def limits(self) -> Limits:
-        """The options that the core enforces."""
+        """The options that the core enforces. `share` counts if it is on."""
         values = {field.name: getattr(self, field.name) for field in fields(Limits) if field.name != "processors"}
         memory = self.memory or available_bytes() // 2
-        processors = available_processors()
+        processors = available_processors() if self.share == "on" else 0
         return Limits(**{**values, "memory": memory, "coalesce": self.coalesce == "auto", "processors": processors})
 
     def compilation(self) -> Compilation:

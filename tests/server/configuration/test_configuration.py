@@ -87,3 +87,12 @@ def test_without_a_file_the_command_line_is_all_there_is() -> None:
     (model,) = configuration.models(["m.xml"])
     assert model.source.compilation == flags.compilation()
     assert {each.name for each in fields(Settings)} >= {*configuration.origins}
+
+
+def test_a_weight_or_a_priority_divides_the_processor_unless_that_is_off(tmp_path: Path) -> None:
+    model = '[models.m]\npath = "m.onnx"\n'
+    assert not read(tmp_path, model).shares
+    assert read(tmp_path, model + "weight = 3\n").shares
+    assert read(tmp_path, model + "priority = 0\n").shares
+    assert not read(tmp_path, '[server]\nshare = "off"\n' + model + "weight = 3\n").shares
+    assert read(tmp_path, '[server]\nshare = "on"\n' + model).shares

@@ -150,10 +150,12 @@ def test_weight_and_priority(tmp_path: Path) -> None:
 
 
 def test_properties_win_over_the_hint() -> None:
-    assert Compilation(hint="latency").configuration == {"PERFORMANCE_HINT": "LATENCY"}
+    unpinned = {"ENABLE_CPU_PINNING": "NO"}
+    assert Compilation(hint="latency").configuration == {"PERFORMANCE_HINT": "LATENCY", **unpinned}
+    assert Compilation(device="GPU").configuration == {"PERFORMANCE_HINT": "THROUGHPUT"}
     assert Compilation(hint="none").configuration == {}
     chosen = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"}
-    assert Compilation(hint="latency", properties=chosen).configuration == chosen
+    assert Compilation(hint="latency", properties=chosen).configuration == {**unpinned, **chosen}
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ class Configuration:
         return found
 
     @property
+    def shares(self) -> bool:
+        """Whether the processor is divided among models: `auto` is on if the file gives one a weight or a priority."""
+        given = any(own.get(key) is not None for own in self._models.values() for key in ("weight", "priority"))
+        return self.settings.share == "on" or (self.settings.share == "auto" and given)
+
+    @property
     def origins_of_models(self) -> dict[str, str]:
         """Where the options are of each model of the file, by name."""
         return {name: own.origin(()) for name, own in self._models.items()}

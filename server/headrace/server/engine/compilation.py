@@ -10,6 +10,7 @@ from headrace.server.engine.port_options import ExpectedPort, InputOptions, Outp
 from headrace.wire.limits import MAX_PRIORITY
 
 MAX_WEIGHT = 1000
+_UNPINNED = {"ENABLE_CPU_PINNING": "NO"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,11 @@ class Compilation:
     @property
     def configuration(self) -> dict[str, str]:
         """The properties for the runtime."""
-        hint = {} if self.hint == "none" else {"PERFORMANCE_HINT": self.hint.upper()}
-        return {**hint, **self.properties}
+        if self.hint == "none":
+            return dict(self.properties)
+        # Pinned, the streams of every compiled model would be on the same cores, the first ones.
+        unpinned = _UNPINNED if self.device == "CPU" else {}
+        return {"PERFORMANCE_HINT": self.hint.upper(), **unpinned, **self.properties}
 
     @property
     def direct_configuration(self) -> dict[str, str]:
@@ -90,12 +94,8 @@ class Compilation:
         return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": "1", **self.properties}
 
     def one_stream(self, threads: int) -> dict[str, str]:
-        """The same for one of several compiled models that share the processor.
-
-        They are not pinned to cores: each would take the first ones.
-        """
-        unpinned = {"ENABLE_CPU_PINNING": "NO"}
-        return {**unpinned, **self.configuration, "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
+        """The same for one of several compiled models that share the processor."""
+        return {**_UNPINNED, **self.configuration, "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def _with_tuples(document: dict[str, Any]) -> dict[str, Any]:
