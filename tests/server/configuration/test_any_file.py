@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from headrace.server.configuration.configuration import Configuration
@@ -41,6 +41,7 @@ SERVER = st.dictionaries(st.sampled_from([each.name for each in fields(Settings)
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(SERVER, st.dictionaries(st.sampled_from(["m", "n-1", "a b"]), MODEL, max_size=2))
+@example({}, {"m": {"properties": 1, "streams": "auto"}})
 def test_any_toml(server: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
     text = written_tables({"server": server, **{f'models."{name}"': options for name, options in models.items()}})
     problems = Problems()

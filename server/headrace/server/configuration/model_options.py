@@ -128,7 +128,7 @@ def check_options(given: Given, key: tuple[str, ...], problems: Problems) -> Non
         else:
             _check_value(_KINDS[name], value, given, (name,), key, problems)
     for name, property in PROPERTIES.items():
-        if name in given.options and property in (given.get("properties") or {}):
+        if name in given.options and given.get("properties", property) is not None:
             text = f"the same is given as {name} ({given.origin((name,))})"
             problems.add(given.origin(("properties", property)), dotted((*key, "properties", property)), text)
 

@@ -196,6 +196,7 @@ def test_what_is_wrong_has_line_and_key(tmp_path: Path, config: dict[str, Any], 
         ),
         ('{"model_config_list": [],\n"custom_loader_config_list": [{}]}', "config.json:2: custom_loader_config_list: "),
         ('{"model_config_list": [],\n"monitoring": {"metrics": {"enable": true}}}', "config.json:2: monitoring: "),
+        ('{"model_config_list": [],\n"monitoring": {"metrics": 5}}', "config.json:2: monitoring: "),
         ('{"model_config_lst": []}', "config.json:1: model_config_lst: unknown key; did you mean 'model_config_list'?"),
         (
             '{"model_config_list": [{"config": {"name": "m", "base_path": "a"}},\n{"config": {\n"name": "m"}}]}',

@@ -74,7 +74,8 @@ def _check_other_keys(document: Mapping[str, Any], file: str, lines: Mapping[Key
             if value:
                 problems.unsupported(origin, name, _UNSUPPORTED[name])
         elif name == "monitoring":
-            if not isinstance(value, dict) or value.get("metrics", {}).get("enable"):
+            metrics = value.get("metrics", {}) if isinstance(value, dict) else None
+            if not isinstance(metrics, dict) or metrics.get("enable"):
                 problems.unsupported(origin, name, "Headrace has no metrics of OpenVINO Model Server")
         elif name != _LIST:
             problems.add(origin, name, unknown_key(name, (_LIST, "monitoring", *_UNSUPPORTED)))
