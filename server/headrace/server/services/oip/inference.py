@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from headrace.server.core.sequences import NO_STEP
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.oip.messages import RequestParts, model_name, split_request
-from headrace.server.services.oip.options import NO_OPTIONS, read_options
+from headrace.server.services.oip.options import read_options
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.single import UNLIMITED_BYTES, run_single
@@ -50,7 +51,7 @@ def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts,
         options = read_options(parts.parameters)
     except HeadraceError:
         return
-    if options.step is not NO_OPTIONS.step:
+    if options.step != NO_STEP:
         core.miss_step(model_name(parts), options.step, error)
 
 
