@@ -17,6 +17,7 @@ from openvino import opset15 as op
 
 from headrace.wire.varints import varint
 from tests.packaged_models import RESNET, packaged
+from tests.saving import result, write
 
 Shape = list[int | ov.Dimension]
 Inputs = list[ov.op.Parameter]
@@ -47,8 +48,8 @@ def passed_through(folder: Path) -> Path:
     """x: i64[?] -> x itself, no operation between; and 2x in two outputs that are called twice."""
     x = _input("x", [-1], "i64")
     twice = op.multiply(x, np.int64(2))
-    results = [op.result(x), _output("twice", twice), _output("twice", twice)]
-    return _write(folder, "passed_through", ov.Model(results, [x], "passed_through"))
+    results = [op.result(x), result("twice", twice), result("twice", twice)]
+    return write(folder, "passed_through", ov.Model(results, [x], "passed_through"))
 
 
 def image(folder: Path, shape: Shape | None = None, type_name: str = "f32") -> Path:
@@ -172,8 +173,8 @@ def counter(folder: Path) -> Path:
     info.data_shape, info.data_type, info.variable_id = ov.PartialShape([1]), ov.Type.f32, "total"
     variable = ov.op.util.Variable(info)
     total = op.add(op.read_value(op.constant(np.zeros(1, np.float32)), variable), x)
-    model = ov.Model([_output("count", total)], [op.assign(total, variable)], [x], "counter")
-    return _write(folder, "counter", model)
+    model = ov.Model([result("count", total)], [op.assign(total, variable)], [x], "counter")
+    return write(folder, "counter", model)
 
 
 def failing(folder: Path) -> Path:
@@ -278,9 +279,9 @@ def many_names(folder: Path) -> Path:
     """An input named b, a and c; an output named z and y: y = 2x + 1."""
     x = _input("x", [-1])
     x.output(0).set_names({"b", "a", "c"})
-    result = _output("y", _scaled(x))
-    result.output(0).add_names({"z"})
-    return _write(folder, "many_names", ov.Model([result], [x], "many_names"))
+    named = result("y", _scaled(x))
+    named.output(0).add_names({"z"})
+    return write(folder, "many_names", ov.Model([named], [x], "many_names"))
 
 
 def nameless(folder: Path) -> Path:
@@ -357,17 +358,5 @@ def _input(name: str, shape: Shape, type_name: str = "f32") -> ov.op.Parameter:
 
 
 def _save(folder: Path, name: str, inputs: Inputs, outputs: dict[str, ov.Node]) -> Path:
-    results = [_output(*item) for item in outputs.items()]
-    return _write(folder, name, ov.Model(results, inputs, name))
-
-
-def _output(name: str, node: ov.Node) -> ov.op.Result:
-    result = op.result(node)
-    result.output(0).set_names({name})
-    return result
-
-
-def _write(folder: Path, name: str, model: ov.Model) -> Path:
-    path = folder / f"{name}.xml"
-    ov.save_model(model, path, compress_to_fp16=False)
-    return path
+    results = [result(*item) for item in outputs.items()]
+    return write(folder, name, ov.Model(results, inputs, name))

@@ -21,6 +21,7 @@ from headrace.server.engine.guarding.assigned_inputs import separate_assigned_in
 from headrace.server.engine.models import compile_model
 from headrace.server.engine.preparing.state import NEXT, variables_to_ports
 from tests import models, stateful_models
+from tests.saving import result, write
 
 Array = npt.NDArray[Any]
 ROWS, COLUMNS, STEPS = 3, 4, 5
@@ -70,25 +71,25 @@ class Drawn:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._x = stateful_models._input("x", [ROWS, COLUMNS])
+        self._x = stateful_models.named_input("x", [ROWS, COLUMNS])
         self._nodes: list[ov.Node] = [self._x]
         self._variables: list[ov.op.util.Variable] = []
         results: list[ov.op.Result] = []
         for name in "abc"[: random.randint(1, 3)]:
             filled = op.constant(np.full((ROWS, COLUMNS), random.choice([0, 1]), np.float32))
             initial = self._x if random.random() < 0.25 else filled
-            read, variable = stateful_models._read(name, [ROWS, COLUMNS], initial)
+            read, variable = stateful_models.read_value(name, [ROWS, COLUMNS], initial)
             self._nodes.append(read)
             self._variables.append(variable)
-            results.append(stateful_models._result(f"three_{name}", op.multiply(read, np.float32(3))))
+            results.append(result(f"three_{name}", op.multiply(read, np.float32(3))))
         for _ in range(random.randint(1, 6)):
             self._nodes.append(self._operation(self._pick(), self._pick()))
         assigns = [op.assign(random.choice(self._nodes), variable) for variable in self._variables]
-        results.append(stateful_models._result("y", random.choice(self._nodes[1:])))
+        results.append(result("y", random.choice(self._nodes[1:])))
         self._model = ov.Model(results, assigns, [self._x], "drawn")
 
     def save(self, folder: Path) -> Path:
-        return stateful_models._write(folder, "drawn", self._model)
+        return write(folder, "drawn", self._model)
 
     def _pick(self) -> ov.Node:
         return self._random.choice(self._nodes[-4:] if self._random.random() < 0.6 else self._nodes)
