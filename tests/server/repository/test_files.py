@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +106,38 @@ def test_a_corrupt_onnx_names_no_files(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert model_files(path) == [path]
     assert digest([path])
+
+
+@pytest.mark.parametrize("before_end", range(0, 2 * 220, 20))
+def test_a_name_is_found_wherever_it_lies_in_a_large_onnx(tmp_path: Path, before_end: int) -> None:
+    path = tmp_path / "large.onnx"
+    name = "w" * 150
+    entry = LOCATION + b"\x96\x01" + name.encode()
+    path.write_bytes(bytes((1 << 20) - before_end) + entry + bytes(1 << 21))
+    (tmp_path / name).touch()
+    (tmp_path / "w").touch()
+    assert model_files(path) == [path, tmp_path / name]
+
+
+def test_an_onnx_that_is_written_anew_while_it_is_searched_does_not_end_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "large.onnx"
+    path.touch()
+    os.truncate(path, 4 << 30)  # zeros that take no room on the disk
+    code = (
+        "import sys; from pathlib import Path; from headrace.server.repository.files import model_files;"
+        "print('begins', flush=True); print(len(model_files(Path(sys.argv[1]))), flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        assert select.select([process.stdout], [], [], 0.2) == ([], [], []), "it was searched too soon"
+        os.truncate(path, 0)
+        assert process.stdout.read() == "1\n"
+    assert process.returncode == 0
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    """Nobody writes to this pipe, so opening it would never end."""
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(OSError, match="it is not a regular file"):
+        model_files(tmp_path / "model.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,9 @@ def test_the_labels_of_the_model_itself_come_first(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_as_labels_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
     assert labels_beside(tmp_path / "m.onnx") == ()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    """Nobody writes to this pipe, so opening it would never end."""
+    os.mkfifo(tmp_path / "labels.txt")
+    assert labels_beside(tmp_path / "model.xml") == ()

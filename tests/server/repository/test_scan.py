@@ -302,3 +302,14 @@ def test_a_version_that_is_taken_for_a_model_is_remarked(tmp_path: Path) -> None
     write(tmp_path, "3/model.onnx")
     (remark,) = scan(tmp_path).remarks
     assert f"'{tmp_path}/3' is served as a model that is called 3: if it is a version" in remark
+
+
+@pytest.mark.parametrize("place", ["bad", "m/2"])
+def test_what_cannot_be_looked_at_spoils_nothing_else(tmp_path: Path, place: str) -> None:
+    write(tmp_path, "m/1/model.onnx", "n/model.onnx")
+    (tmp_path / place).symlink_to("x" * 300)  # File name too long
+    models = scan(tmp_path).models
+    assert paths(models["m"], tmp_path) == {1: "m/1/model.onnx"}
+    assert paths(models["n"], tmp_path) == {1: "n/model.onnx"}
+    problem = models["m"].problems[2] if place == "m/2" else models["bad"].problem
+    assert "cannot be read" in str(problem)

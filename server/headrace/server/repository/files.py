@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import mmap
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 
 _COMPANIONS = {".xml": (".bin",), ".pdmodel": (".pdiparams",), ".onnx": ()}
 """The files with weights, which have the name of the model's file and another extension."""
@@ -15,6 +16,10 @@ _SAVED_MODEL_FOLDERS = ("variables", "assets", "assets.extra")
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 """In ONNX: the entry of a tensor that names the file of its data. The group is the length of the name that follows, a
 varint."""
+_CHUNK_BYTES = 1 << 20
+"""What is searched at once: the interpreter runs nothing else meanwhile."""
+_MAX_ENTRY_BYTES = 13 + (1 << 14)
+"""Of an entry of a location: a longer name is none of a file."""
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """Path, inode, size and time of the last change of each file. It changes when a file is replaced or written."""
@@ -27,9 +32,11 @@ def model_files(path: Path) -> list[Path]:
     """
     if folders := model_folders(path):
         return [file for each in folders for file in sorted(each.iterdir()) if _is_file(file)]
+    status = path.stat()
+    if not S_ISREG(status.st_mode):  # opening a pipe would wait for whoever writes to it
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     others = [path.with_suffix(extension) for extension in _COMPANIONS.get(path.suffix.lower(), ())]
     if path.suffix.lower() == ".onnx":
-        status = path.stat()
         others += [path.parent / name for name in _locations(path, (status.st_ino, status.st_size, status.st_mtime_ns))]
     return [path, *filter(_is_file, others)]
 
@@ -58,15 +65,18 @@ def digest(files: Sequence[Path]) -> str:
 def _locations(path: Path, _stamp: tuple[int, int, int]) -> list[str]:
     """The names of files with the data of an ONNX model's tensors, sorted.
 
-    They are remembered: the whole file is read for them, about a GiB in a second.
+    They are remembered: the whole file is read for them, about a GiB in a second. It is not mapped: whoever truncates
+    a mapped file ends the process.
     """
+    names: set[bytes] = set()
+    content = b""
     with path.open("rb") as file:
-        try:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file
-            return []
-        with content:
-            names = {content[match.end() : match.end() + _length(match[1])] for match in _LOCATION.finditer(content)}
+        while chunk := file.read(_CHUNK_BYTES):
+            content = content[-_MAX_ENTRY_BYTES:] + chunk
+            for match in _LOCATION.finditer(content):
+                end = match.end() + _length(match[1])
+                if end <= len(content):  # or else it is whole in the next content
+                    names.add(content[match.end() : end])
     return sorted(filter(None, map(_name, names)))
 
 

@@ -28,5 +28,6 @@ def labels_beside(model: Path) -> tuple[str, ...]:
     """
     for file in label_files(model):
         with suppress(OSError, ValueError):
-            return labels_in(file)
+            if file.is_file():  # a pipe would be waited for
+                return labels_in(file)
     return ()

@@ -120,12 +120,20 @@ def _candidates(folder: Path, boundary: Boundary) -> list[Path]:
     return found
 
 
+def may_be_folder(path: Path) -> bool:
+    """False for what is certainly no folder. If that cannot be known, whoever looks into it says why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
+
+
 def _version_folders(path: Path) -> dict[int, list[Path]]:
     """The folders of each version: one, unless their names differ in leading zeros."""
     folders: dict[int, list[Path]] = {}
     for name in sorted(os.listdir(path)):
         number = version_number(name)
-        if number is not None and (path / name).is_dir():
+        if number is not None and may_be_folder(path / name):
             folders.setdefault(number, []).append(path / name)
     return folders
 

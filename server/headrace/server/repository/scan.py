@@ -11,7 +11,7 @@ from pathlib import Path
 from headrace.server.repository.boundary import EVERYWHERE, Boundary
 from headrace.server.repository.files import Stamp, model_files, model_folders, stamp
 from headrace.server.repository.labels import configured_label_files, label_files
-from headrace.server.repository.layout import CONFIGURATION, FORMATS, find_versions
+from headrace.server.repository.layout import CONFIGURATION, FORMATS, find_versions, may_be_folder
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.names import NAME_RULE, is_model_name, version_number
 from headrace.server.repository.source import NEWEST, MissingError, ModelSource, SourceError, VersionPolicy
@@ -112,7 +112,7 @@ class Disk:
             boundary = EVERYWHERE if self._follow_links else Boundary(root)
             for name in _names(root):
                 folder = root / name
-                if not folder.is_dir():
+                if not may_be_folder(folder):
                     if folder.suffix.lower() in FORMATS:
                         remarks.append(f"{str(folder)!r} is not served: it is not in a folder of its own")
                 elif not is_model_name(name):
