@@ -50,6 +50,7 @@ def on_disk(name: str, policy: VersionPolicy = NEWEST, *, required: bool = False
 
 class House:
     """Models `a` and `b` with a version 1 each, started with `start`; `changes` is what was said of them to probes.
+    `told` counts what was said, changes or not.
 
     Loading waits for `gate`, which is open, and then fails with `error`, if there is one, or for files of BROKEN bytes.
     """
@@ -60,6 +61,7 @@ class House:
         self.dispatcher = Dispatcher(self.core, self.engine)
         self.statuses: dict[str, bool] = {}
         self.changes: list[tuple[str, bool]] = []
+        self.told = 0
         self.script = AT_ONCE
         self.error: Exception | None = None
         self.gate = threading.Event()
@@ -93,6 +95,7 @@ class House:
         await self.lifecycle.refresh(Changes(self.scan().number, (), (name,)))
 
     def set(self, service: str, serving: bool) -> None:
+        self.told += 1
         if self.statuses.get(service) is not serving:
             self.changes.append((service, serving))
         self.statuses[service] = serving

@@ -11,7 +11,7 @@ from headrace.server.engine.fake import AT_ONCE
 from headrace.server.services.api import ModelState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, PermissionDenied, Unavailable
 from tests.server.dispatcher.single_infers import event_of, submit
-from tests.server.lifecycle.house import BROKEN, HELD, House, four, is_loaded, on_disk
+from tests.server.lifecycle.house import ALL, BROKEN, HELD, House, four, is_loaded, on_disk
 
 
 async def test_without_permission_nothing_changes() -> None:
@@ -199,3 +199,36 @@ async def test_a_load_says_so_if_the_newest_version_is_not_clear() -> None:
     with pytest.raises(FailedPrecondition, match=r"^model 'a' version 2 could not be loaded: it is empty$"):
         await house.lifecycle.load("a")
     assert house.spec().version == "1"
+
+
+async def test_what_a_client_has_unloaded_stays_so_when_its_folder_goes_and_comes_back() -> None:
+    house = await House().start()
+    await house.lifecycle.unload("a")
+    for _ in range(2):
+        folder = house.disk["a"]
+        await house.remove("a")
+        await house.refresh(folder)
+        assert house.state() == ("UNAVAILABLE", "unloaded")
+    await house.lifecycle.load("a")
+    folder = house.disk["a"]
+    await house.remove("a")
+    await house.refresh(folder)
+    assert house.state() == ("READY", "")
+
+
+async def test_a_load_that_fails_does_not_load_again_what_serves() -> None:
+    house = await House().start()
+    old = house.spec()
+    house.disk["a"] = on_disk("a", v1=1, v2=BROKEN)
+    with pytest.raises(FailedPrecondition, match="model 'a' version 2 could not be loaded"):
+        await house.lifecycle.load("a")
+    assert house.spec() is old
+    assert house.loaded == []
+
+
+async def test_of_many_versions_that_are_unloaded_probes_are_told_once() -> None:
+    house = await House().start()
+    await house.refresh(on_disk("many", ALL, required=False, **{f"v{number}": 1 for number in range(1, 51)}))
+    before = house.told
+    await house.lifecycle.unload("many")
+    assert house.told - before == 50 + 1

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from headrace.server.repository.watching import Changes
-from headrace.wire.errors import Unavailable
+from headrace.wire.errors import NotFound, Unavailable
 from tests.server.lifecycle.house import House, on_disk
 
 
@@ -85,3 +85,43 @@ async def test_a_model_that_is_removed_while_a_client_waits_to_load_it_is_known_
     await asyncio.gather(first, removing, second)
     assert house.state() == ("READY", "")
     assert len(house.engine._models) == 2
+
+
+async def test_an_unload_that_waits_for_a_removal_leaves_nothing_of_the_model() -> None:
+    house = await House().start()
+    loading = await house.behind_the_gate("a")
+    removing = asyncio.create_task(house.lifecycle.refresh(Changes(99, (), ("a",))))
+    await asyncio.sleep(0)
+    unloading = asyncio.create_task(house.lifecycle.unload("a"))
+    await asyncio.sleep(0)
+    house.gate.set()
+    await asyncio.gather(loading, removing)
+    with pytest.raises(NotFound, match="there is no model 'a'"):
+        await unloading
+    with pytest.raises(NotFound, match="there is no model 'a'"):
+        house.spec("a")
+    assert house.statuses == {"b": True, "b/1": True}
+
+
+async def test_a_client_is_told_that_the_model_was_removed_and_is_another_one_now() -> None:
+    house = await House().start()
+    first = await house.behind_the_gate("a")
+    replacing = asyncio.create_task(house.lifecycle.refresh(Changes(99, [on_disk("a", v1=1)], ("a",))))
+    second = asyncio.create_task(house.lifecycle.load("a"))
+    await house.until(lambda: house.scans >= 3)
+    house.gate.set()
+    await asyncio.gather(first, replacing)
+    with pytest.raises(Unavailable, match="model 'a' was removed while it was to be loaded; load it again"):
+        await second
+    assert house.state() == ("READY", "")
+
+
+async def test_a_model_that_a_later_look_has_not_found_either_is_removed() -> None:
+    house = await House().start()
+    del house.disk["a"]
+    early = house.scan()
+    with pytest.raises(NotFound, match="model 'a' could not be loaded: its file is missing"):
+        await house.lifecycle.load("a")
+    await house.lifecycle.refresh(Changes(early.number, (), ("a",)))
+    with pytest.raises(NotFound, match="there is no model 'a'"):
+        house.spec("a")

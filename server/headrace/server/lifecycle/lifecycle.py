@@ -64,6 +64,8 @@ class Lifecycle:
         self._change_core = change_core
         self._statuses = statuses
         self._models: dict[str, ManagedModel] = {}
+        self._stay_unloaded: set[str] = set()
+        """Models that a client had unloaded when their folders went: they are not loaded when those come back."""
         self._remarks: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         """Held while a model is loaded."""
@@ -161,9 +163,11 @@ class Lifecycle:
         if model is None:
             raise NotFound(f"there is no model {quote(name)}")
         async with model.lock:
+            if self._models.get(name) is not model:  # it was removed meanwhile, and may have come back
+                await self.unload(name)
+                return
             model.unloaded = True
-            for version in model.serving:
-                self._unload(model, version, "has been unloaded")
+            self._unload(model, model.serving, "has been unloaded")
             for version in model.versions.values():
                 version.due, version.reason = False, ""
             self._publish(model)
@@ -180,7 +184,9 @@ class Lifecycle:
 
     def _model(self, found: FoundModel) -> ManagedModel:
         """The model of this name, which becomes known with that."""
-        return self._models.setdefault(found.name, ManagedModel(found))
+        if found.name not in self._models:
+            self._models[found.name] = ManagedModel(found, unloaded=found.name in self._stay_unloaded)
+        return self._models[found.name]
 
     def _take(self, model: ManagedModel, found: FoundModel, scanned: int) -> None:
         """This is on disk now, unless a later scan has found something else."""
@@ -215,17 +221,16 @@ class Lifecycle:
     async def _follow(
         self, model: ManagedModel, found: FoundModel, scanned: int, *, again: bool = False
     ) -> Failure | None:
-        """What has been found is loaded. Returns the first failure."""
+        """What has been found is loaded. Returns the first failure. Raises Unavailable."""
         if self._models.setdefault(model.name, model) is not model:
-            why = f"model {quote(model.name)} was removed while it was to be loaded; load it again"
-            return Failure(Unavailable(why))
+            raise Unavailable(f"model {quote(model.name)} was removed while it was to be loaded; load it again")
         self._take(model, found, scanned)
         return await self._settle(model, again=again)
 
     async def _settle(self, model: ManagedModel, *, again: bool = False, more: bool = False) -> Failure | None:
         """Load what the policy chooses and is not loaded as it is on disk, then drop the rest.
 
-        `again` loads what is loaded or has been unloaded, too. Returns the first failure.
+        `again` loads what is loaded or has been unloaded, too, until something fails. Returns the first failure.
         """
         if again:
             model.try_again()
@@ -233,15 +238,15 @@ class Lifecycle:
             return None
         first: Failure | None = None
         done: set[int] = set()
-        while due := model.due(done, again=again):
+        while due := model.due(done, again=again and first is None):
             number = due[-1]
             done.add(number)
             failure = await self._load(model, model.versions[number], more=more or len(due) > 1)
             first = first or failure
         chosen = model.chosen()
-        for version in model.serving if chosen else ():
-            if version.number not in chosen:
-                self._unload(model, version, f"is not served, only {model.found.policy}")
+        if chosen:
+            others = [version for version in model.serving if version.number not in chosen]
+            self._unload(model, others, f"is not served, only {model.found.policy}")
         self._publish(model)
         if first is None and again:
             first = model.problem_of_wanted() or (None if done else model.nothing_to_load())
@@ -263,13 +268,12 @@ class Lifecycle:
                     return self._failed(model, version, found, error)
                 finally:
                     self._loads -= 1
+            version.spec, version.loaded, version.failed, version.reason = spec, found, None, ""
+            self._change_core(lambda core, _: core.models.add(spec))
+            return None
         finally:
             version.due = False
             self._publish(model)
-        version.spec, version.loaded, version.failed, version.reason = spec, found, None, ""
-        self._change_core(lambda core, _: core.models.add(spec))
-        self._publish(model)
-        return None
 
     def _failed(self, model: ManagedModel, version: ManagedVersion, found: FoundVersion, error: Exception) -> Failure:
         version.failed, version.reason = found, model.reason(error, version.number)
@@ -281,22 +285,21 @@ class Lifecycle:
             logger.warning("%s", version.reason, exc_info=error)
         return Failure(error, version.number)
 
-    def _unload(self, model: ManagedModel, version: ManagedVersion, why: str) -> None:
-        """`why` completes the error of requests: "model 'x' version 1 <why>"."""
-        number = str(version.number)
-        version.spec = version.loaded = None
-        self._change_core(lambda core, _: core.models.remove(model.name, number, why))
-        logger.info("unloaded model %s version %s: it %s", quote(model.name), number, why)
+    def _unload(self, model: ManagedModel, versions: Sequence[ManagedVersion], why: str) -> None:
+        """To be published. `why` completes the error of requests: "model 'x' version 1 <why>"."""
+        for version in versions:
+            version.spec = version.loaded = None
+            self._change_core(partial(_retire, model.name, str(version.number), why))
+            logger.info("unloaded model %s version %d: it %s", quote(model.name), version.number, why)
         model.discard_gone()
-        self._publish(model)
 
     async def _remove(self, model: ManagedModel, scanned: int) -> None:
         """The folder of a model has gone, unless a later scan has found it again."""
-        if model.scanned >= scanned:
+        if model.scanned >= scanned and not isinstance(model.found.problem, MissingError):
             return
-        for version in model.serving:
-            self._unload(model, version, "has been removed")
+        self._unload(model, model.serving, "has been removed")
         del self._models[model.name]
+        (self._stay_unloaded.add if model.unloaded else self._stay_unloaded.discard)(model.name)
         self._core.models.forget(model.name)
         for service in (model.name, *(f"{model.name}/{number}" for number in model.published)):
             self._statuses.forget(service)
@@ -319,3 +322,7 @@ class Lifecycle:
     def __repr__(self) -> str:
         serving = sum(len(model.serving) for model in self._models.values())
         return f"<Lifecycle {serving} versions of {len(self._models)} models serve, {self._loads} loading>"
+
+
+def _retire(name: str, version: str, why: str, core: Core, _now: float) -> None:
+    core.models.remove(name, version, why)

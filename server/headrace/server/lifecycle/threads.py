@@ -24,7 +24,7 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, when its turn has come. A call that is cancelled does not stop it."""
+        """The result of `work`, when its turn has come. A call that is cancelled does not stop it once it has begun."""
         if not self._thread.ident:
             self._thread.start()
         run, done = _job(work)
@@ -50,6 +50,8 @@ def _job(work: Callable[[], T]) -> tuple[Callable[[], None], asyncio.Future[T]]:
             done.set_result(results[0])
 
     def run() -> None:
+        if done.cancelled():  # while it waited for its turn
+            return
         results: list[T] = []
         error = None
         try:
