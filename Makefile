@@ -55,7 +55,7 @@ test-trust: $(VENV)/.installed ## Prove for long that no answer is another clien
 	$(VENV)/bin/python -m tests.trust
 
 test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (minutes)
-	HEADRACE_RELOADS=300 $(VENV)/bin/pytest -s tests/e2e/test_repository.py -k alternate
+	HEADRACE_RELOADS=300 $(VENV)/bin/pytest -s tests/e2e/test_reloads.py
 
 fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
 	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.live import Live
 from tests.e2e.serving import Served
 
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
@@ -27,3 +28,23 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return stack.enter_context(Served([*arguments, F32], log, env))
 
         yield start
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def live(serve: Serve) -> Iterator[Callable[..., Live]]:
+    houses: list[Live] = []
+
+    def start(*arguments: str) -> Live:
+        houses.append(Live(serve(*arguments)))
+        return houses[-1]
+
+    yield start
+    for house in houses:
+        house.close()
