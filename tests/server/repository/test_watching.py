@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from headrace.server.repository import watching
 from headrace.server.repository.scan import Disk, FoundModel, Scan
 from headrace.server.repository.source import ModelSource, SourceError
 from headrace.server.repository.watching import Changes, Settling, Watcher
@@ -151,3 +157,46 @@ def test_a_watcher_goes_on_after_an_error(repository: Path, caplog: pytest.LogCa
     assert told.next() == (["b"], [])
     assert "changes on disk could not be followed" in caplog.text
     told.watcher.stop()
+
+
+class BusyDisk(Disk):
+    """A repository that takes a while to look at, and where something has changed each time."""
+
+    def __init__(self) -> None:
+        super().__init__([], [], plain)
+        self.looks: list[tuple[float, float]] = []
+        self.enough = threading.Event()
+
+    def scan(self) -> Scan:
+        began = monotonic()
+        time.sleep(0.05)
+        self.looks.append((began, monotonic()))
+        if len(self.looks) == 5:
+            self.enough.set()
+        return Scan(len(self.looks), {"m": model("m", str(began))})
+
+
+def test_what_never_settles_does_not_take_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "SETTLE_SECONDS", 0.0)
+    disk = BusyDisk()
+    watcher = Watcher(disk, disk.scan(), lambda _: None)
+    watcher.start()
+    assert disk.enough.wait(20)
+    watcher.stop()
+    for (began, ended), (later, _) in itertools.pairwise(disk.looks[1:]):
+        assert later - began > (ended - began) / watching.MAX_BUSY_SHARE * 0.99
+
+
+def test_a_watcher_that_is_stopped_does_not_complain(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of the server cancels what it applies."""
+
+    def apply(_: Changes) -> None:
+        watcher.stop()
+        raise CancelledError
+
+    disk = Disk([], [repository], plain)
+    known = disk.scan()
+    shutil.copytree(repository / "a", repository / "b")
+    watcher = Watcher(disk, known, apply)
+    watcher._watch()
+    assert not caplog.records

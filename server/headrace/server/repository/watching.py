@@ -19,6 +19,8 @@ LOOK_SECONDS = 5.0
 """How often the disk is looked at without an event: those of network file systems and behind links do not come."""
 MAX_SHARE = 0.02
 """Of a processor, looking without an event takes no more: 3,000 versions take 0.4 to 1 s."""
+MAX_BUSY_SHARE = 0.2
+"""The same while there are events all the time, or something never settles, such as a log among the models."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Watcher:
         self._remarks = tuple(known.remarks)
         self._stopped = threading.Event()
         self._pause = LOOK_SECONDS
+        self._next = 0.0
+        """When to look again at the earliest."""
         self._said = ""
 
     def start(self) -> None:
@@ -89,15 +93,19 @@ class Watcher:
                 self._say(f"{error}; what was loaded from it stays")
                 self._stopped.wait(LOOK_SECONDS)
             except Exception:
+                if self._stopped.is_set():  # the server has ended what was being applied
+                    return
                 logger.exception("changes on disk could not be followed; the next try is in %g s", LOOK_SECONDS)
                 self._stopped.wait(LOOK_SECONDS)
 
     def _follow(self) -> None:
         """Look again and again until nothing changes, and tell of what has settled meanwhile."""
-        while not self._stopped.is_set():
+        while not self._stopped.wait(max(0.0, self._next - monotonic())):
             began = monotonic()
             scan = self._disk.scan()
-            self._pause = max(LOOK_SECONDS, (monotonic() - began) / MAX_SHARE)
+            seconds = monotonic() - began
+            self._pause = max(LOOK_SECONDS, seconds / MAX_SHARE)
+            self._next = began + seconds / MAX_BUSY_SHARE
             changes = self._settling.next(scan)
             if changes.models or changes.removed or tuple(changes.remarks) != self._remarks:
                 self._apply(changes)
