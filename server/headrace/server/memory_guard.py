@@ -52,7 +52,7 @@ class MemoryGuard:
         self._spare = max(budget // 2, MIN_SPARE_BYTES)
         self._most = int(MAX_SHARE * available)
         self._models = 0
-        """What the process had mapped before it served, and what models that were loaded since have added."""
+        """What the process had mapped at the start, and what models that were loaded since have added."""
         self._lock = threading.Lock()
         self._active = False
         self._loads = 0
@@ -62,7 +62,7 @@ class MemoryGuard:
         self._before = self._in_vain = 0
 
     def start(self, end_some: EndSome) -> None:
-        """The models have been loaded, and the server serves. To be called on the event loop, which runs `end_some`."""
+        """Models are loaded inside `loading` from now on. To be called on the event loop, which runs `end_some`."""
         self._models, self._active = mapped_bytes(), True
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._watch, args=(end_some, loop), name="memory guard", daemon=True).start()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,37 @@ def test_a_folder_that_cannot_be_written_is_a_line_in_the_log(tmp_path: Path, ca
     blobs.keep()
     blobs.close()
     assert "--cache-dir: a compiled model was not kept: " in caplog.text
+
+
+def test_a_disk_that_fails_while_a_blob_is_written_is_a_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is full, and the kernel has made it read-only, so that what was written cannot be removed either."""
+    read_only = OSError(errno.EROFS, "Read-only file system")
+
+    def fails(*_: object, **__: object) -> None:
+        raise read_only
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(Path, "unlink", fails)
+    blobs = BlobCache(tmp_path, "k")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        blobs.add("n", BLOB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    blobs.keep()
+    blobs.close()
+    assert "--cache-dir: a compiled model was not kept: " in caplog.text
+    assert BlobCache(tmp_path, "k").read("n") is None
+
+
+def test_a_file_that_has_become_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = kept(tmp_path, "k", "n")
+    monkeypatch.setattr(blob_cache, "MAX_BLOB_BYTES", len(BLOB))
+    os.truncate(file, 1 << 26)
+    tracemalloc.start()
+    assert BlobCache(tmp_path, "k").read("n") is None
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 20

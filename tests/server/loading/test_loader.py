@@ -121,6 +121,39 @@ def test_the_process_of_the_next_trial_gets_ready_meanwhile(tmp_path: Path, monk
     house.engine.close()
 
 
+def test_a_process_for_a_trial_that_is_not_needed_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(monkeypatch, tmp_path / "cache")
+    new, known = models.scale(tmp_path), models.add_multiply(tmp_path)
+    house.load(known)
+    house.loader.load(NamedModel("new", "1", new, F32), more=True)
+    spare = house.loader._spare
+    assert spare is not None
+    house.load(known)
+    assert house.loader._spare is None
+    assert spare._process.returncode == -signal.SIGKILL
+    house.engine.close()
+
+
+def test_a_model_is_loaded_although_no_process_can_be_started_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(monkeypatch)
+    run = TrialProcess.run
+
+    def run_last(process: TrialProcess, request: TrialRequest, seconds: float) -> object:
+        monkeypatch.setattr(trial_process, "COMMAND", (str(tmp_path / "none"),))
+        return run(process, request, seconds)
+
+    monkeypatch.setattr(TrialProcess, "run", run_last)
+    spec = house.loader.load(NamedModel("m", "1", models.scale(tmp_path), F32), more=True)
+    assert spec.name == "m"
+    with pytest.raises(FailedPrecondition, match=r"model 'm' cannot be tried: .* No such file or directory"):
+        house.load(models.scale(tmp_path))
+    house.engine.close()
+
+
 def test_models_are_loaded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(monkeypatch, tmp_path / "cache")
     path = models.scale(tmp_path)

@@ -39,12 +39,15 @@ class BlobCache:
     def read(self, name: str) -> bytes | None:
         """What is kept under a name; None if there is nothing valid."""
         try:
-            content = self._file(name).read_bytes()
+            # Without a buffer: what is large is not copied, which would hold up the event loop.
+            with self._file(name).open("rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size > _DIGEST_BYTES + MAX_BLOB_BYTES:
+                    return None
+                digest, blob = file.read(_DIGEST_BYTES), file.readall()
             os.utime(self._file(name))
         except (OSError, MemoryError):
             return None
-        blob = content[_DIGEST_BYTES:]
-        return blob if content[:_DIGEST_BYTES] == self._digest(name, blob) else None
+        return blob if digest == self._digest(name, blob) else None
 
     def add(self, name: str, blob: bytes) -> None:
         """Write a compiled model, unless it is too large, there is no room for it, or this is closed."""
@@ -59,7 +62,7 @@ class BlobCache:
             logger.warning("--cache-dir: a compiled model was not kept: %s", error)
             new = self._added.pop(name, None)
             if new is not None:
-                new.unlink(missing_ok=True)
+                _remove(new)
 
     def keep(self) -> None:
         """Give what was added its names, in one step each."""
@@ -73,8 +76,7 @@ class BlobCache:
         """Remove what was added and not kept, and add no more. It can still be read."""
         self._closed = True
         for new in self._added.values():
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
+            _remove(new)
         self._added.clear()
 
     def _file(self, name: str) -> Path:
@@ -98,3 +100,8 @@ class BlobCache:
 
     def __repr__(self) -> str:
         return f"<BlobCache {str(self._folder)!r}, {self._key[:8]}>"
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):  # a file system that has become read-only
+        file.unlink(missing_ok=True)

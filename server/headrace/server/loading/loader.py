@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -79,8 +79,8 @@ class Loader:
     def load(self, model: NamedModel, more: bool = False) -> ModelSpec:
         """Try a model, unless its findings are kept, and load it into the engine.
 
-        With `more`, the same thread is about to load another one: the process of its trial gets ready meanwhile.
-        `discard_spare` ends that process if it has got no model.
+        With `more`, the same thread is about to load another one: the process of its trial gets ready meanwhile. The
+        load without `more`, or `discard_spare`, ends that process if it has got no model.
 
         Raises NotFound when its file is missing, FailedPrecondition when it cannot be served, and Unavailable after
         `close`. Messages are for the operator.
@@ -105,8 +105,11 @@ class Loader:
         if self._closed:
             raise _stopping(model)
         tried = perf_counter()
-        if more and not known:
-            self._spare = self._start(model)
+        if not more:
+            self.discard_spare()
+        elif not known and self._spare is None:
+            with suppress(OSError):  # the trial of the next model says why
+                self._spare = TrialProcess()
         with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
             with self._load_turn, self._loading():
                 if self._closed:
