@@ -50,7 +50,7 @@ def on_disk(name: str, policy: VersionPolicy = NEWEST, *, required: bool = False
 
 class House:
     """Models `a` and `b` with a version 1 each, started with `start`; `changes` is what was said of them to probes.
-    `told` counts what was said, changes or not.
+    `told` counts what was said, changes or not, `decisions` what the core was told.
 
     Loading waits for `gate`, which is open, and then fails with `error`, if there is one, or for files of BROKEN bytes.
     """
@@ -61,7 +61,7 @@ class House:
         self.dispatcher = Dispatcher(self.core, self.engine)
         self.statuses: dict[str, bool] = {}
         self.changes: list[tuple[str, bool]] = []
-        self.told = 0
+        self.told = self.decisions = 0
         self.script = AT_ONCE
         self.error: Exception | None = None
         self.gate = threading.Event()
@@ -72,7 +72,7 @@ class House:
         self.scans = 0
         self._sizes: dict[tuple[str, int], int] = {}
         self._loop = asyncio.get_running_loop()
-        self.lifecycle = Lifecycle(self.scan, self._load, self.core, self.dispatcher.tell, self, allowed=allowed)
+        self.lifecycle = Lifecycle(self.scan, self._load, self.core, self._change, self, allowed=allowed)
 
     async def start(self) -> House:
         await self.lifecycle.start(self.scan())
@@ -93,6 +93,10 @@ class House:
         """The folder of a model goes, and that is noticed."""
         del self.disk[name]
         await self.lifecycle.refresh(Changes(self.scan().number, (), (name,)))
+
+    def _change(self, change: Callable[[Core, float], None]) -> None:
+        self.decisions += 1
+        self.dispatcher.tell(change)
 
     def set(self, service: str, serving: bool) -> None:
         self.told += 1

@@ -287,9 +287,16 @@ class Lifecycle:
 
     def _unload(self, model: ManagedModel, versions: Sequence[ManagedVersion], why: str) -> None:
         """To be published. `why` completes the error of requests: "model 'x' version 1 <why>"."""
+
+        def remove(core: Core, _now: float) -> None:
+            for version in versions:
+                core.models.remove(model.name, str(version.number), why)
+
+        if not versions:
+            return
+        self._change_core(remove)
         for version in versions:
             version.spec = version.loaded = None
-            self._change_core(partial(_retire, model.name, str(version.number), why))
             logger.info("unloaded model %s version %d: it %s", quote(model.name), version.number, why)
         model.discard_gone()
 
@@ -322,7 +329,3 @@ class Lifecycle:
     def __repr__(self) -> str:
         serving = sum(len(model.serving) for model in self._models.values())
         return f"<Lifecycle {serving} versions of {len(self._models)} models serve, {self._loads} loading>"
-
-
-def _retire(name: str, version: str, why: str, core: Core, _now: float) -> None:
-    core.models.remove(name, version, why)
