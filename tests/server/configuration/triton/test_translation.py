@@ -153,6 +153,10 @@ def test_sequences_keep_the_state(tmp_path: Path) -> None:
         ('input [{ name: "x" },\n { name: "x" }]', "2: input[1].name: two have the name 'x'"),
         ('output { name: "y"\n label_filename: "none.txt" }', "2: output[0].label_filename: file '"),
         ('output { name: "y" label_filename: "../y" }', "1: output[0].label_filename: '../y' is not in the folder of"),
+        ('input { name: "x"\n data_type: 99 }', "2: input[0].data_type: no value has this number"),
+        ('input { name: "x" dims: [1, 2, 3] format: 99 }', "1: input[0].format: no value has this number"),
+        ("\ninstance_group { kind: 99 }", "2: instance_group[0].kind: no value has this number"),
+        (r'parameters { key: "\x4" value { } }', "1: parameters."),
         ('default_model_filename: "/etc/x"', "1: default_model_filename: '/etc/x' is not in the folder of the model"),
         ("version_policy { specific { versions: 0 } }", "1: models.m.versions: "),
         (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -17,8 +17,18 @@ from headrace.server.configuration.key_lines.protobuf_text import protobuf_text_
 from headrace.server.configuration.key_lines.scanner import Key
 from headrace.server.configuration.problems import Problems, unknown_key
 
-_POSITION = re.compile(r"^(?P<line>\d+):\d+ : (?P<text>.*)$", re.DOTALL)
 _UNKNOWN = re.compile(r'Message type "inference\.(?P<message>[\w.]+)" has no field named "(?P<field>[^"]*)"')
+
+
+class SetField(NamedTuple):
+    """A field with another value than the default: its key, with indices, and its name without.
+
+    `has_unknown_number`: it is of an enumeration that has no such number, which the text format admits.
+    """
+
+    key: Key
+    name: str
+    has_unknown_number: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +46,7 @@ class ConfigPbtxt:
                 return f"{self.file}:{self.lines[key[:length]]}"
         return self.file
 
-    def fields(self) -> Iterator[tuple[Key, str]]:
-        """Each field that is set to another value than the default: its key, with indices, and its name without."""
+    def fields(self) -> Iterator[SetField]:
         yield from _fields(self.config, (), "")
 
 
@@ -47,8 +56,8 @@ def read_pbtxt(file: str, text: str, problems: Problems) -> ConfigPbtxt | None:
         config = text_format.Parse(text, ModelConfig())
         return ConfigPbtxt(config, file, protobuf_text_key_lines(text, *_repeated_and_maps()))
     except text_format.ParseError as error:
-        match = _POSITION.match(str(error))
-        line, said = (match["line"], match["text"]) if match else ("1", str(error))
+        line = error.GetLine() or 1
+        said = str(error).removeprefix(f"{error.GetLine()}:{error.GetColumn()} : ")
         unknown = _UNKNOWN.search(said)
         if unknown is None:
             problems.add(f"{file}:{line}", "", f"it is not a ModelConfig in protobuf's text format: {said}")
@@ -67,23 +76,24 @@ def dotted_field(key: Key) -> str:
     return text
 
 
-def _fields(message: Message, key: Key, name: str) -> Iterator[tuple[Key, str]]:
+def _fields(message: Message, key: Key, name: str) -> Iterator[SetField]:
     for field, value in message.ListFields():
         path = f"{name}.{field.name}" if name else field.name
         inner: Key = (*key, field.name)
         if _is_map(field):
             for each in sorted(value):
-                yield (*inner, str(each)), path
+                yield SetField((*inner, str(each)), path)
                 if isinstance(value[each], Message):
                     yield from _fields(value[each], (*inner, str(each), "value"), path)
         elif field.message_type is None:
-            yield inner, path
+            known = field.enum_type.values_by_number if field.enum_type is not None else None
+            yield SetField(inner, path, known is not None and value not in known)
         elif _is_repeated(field):
             for index, each in enumerate(value):
-                yield (*inner, index), path
+                yield SetField((*inner, index), path)
                 yield from _fields(each, (*inner, index), path)
         else:
-            yield inner, path
+            yield SetField(inner, path)
             yield from _fields(value, inner, path)
 
 

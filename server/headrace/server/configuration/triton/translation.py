@@ -98,8 +98,8 @@ class _Translation:
         translate_parameters(self._pbtxt, self.given, self._problems)
         if self._config.HasField("sequence_batching"):
             self._set(("state",), "sequence", "sequence_batching")
-        if self._config.default_model_filename:
-            self._set(("file",), self._inside("default_model_filename"), "default_model_filename")
+        if file := self._config.default_model_filename:
+            self._set(("file",), self._inside(file, "default_model_filename"), "default_model_filename")
 
     def _set(self, path: tuple[str, ...], value: object, *key: str | int) -> None:
         self.given.set(path, value, self._pbtxt.origin(*key))
@@ -115,8 +115,10 @@ class _Translation:
 
     def _report_unused(self) -> None:
         reported: set[str] = set()
-        for key, path in self._pbtxt.fields():
-            if path not in USED and path not in EMPTY and not any(path.startswith(f"{each}.") for each in reported):
+        for key, path, has_unknown_number in self._pbtxt.fields():
+            if has_unknown_number:
+                self._error("no value has this number", *key)
+            elif path not in USED and path not in EMPTY and not any(path.startswith(f"{each}.") for each in reported):
                 reported.add(path)
                 self._unsupported(_INSTEAD.get(path, "Headrace does not have this"), *key)
         accelerators = self._config.optimization.execution_accelerators.cpu_execution_accelerator
@@ -125,18 +127,11 @@ class _Translation:
                 key = ("optimization", "execution_accelerators", "cpu_execution_accelerator", index, "name")
                 self._unsupported(f"{accelerator.name!r} is not openvino", *key)
 
-    def _inside(self, *key: str | int) -> str:
+    def _inside(self, file: str, *key: str | int) -> str:
         """The name of a file in the folder of the model or of a version."""
-        file = str(self._value(*key))
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or "\0" in file:
             self._error(f"{file!r} is not in the folder of the model", *key)
         return file
-
-    def _value(self, *key: str | int) -> object:
-        value: object = self._config
-        for part in key:
-            value = value[part] if isinstance(part, int) else getattr(value, part)  # type: ignore[index]  # a list
-        return value
 
     def _name(self, name: str) -> None:
         said = self._config.name
@@ -171,19 +166,23 @@ class _Translation:
             self._error("it is negative", "max_batch_size")
         elif most:
             self._set(("inputs", "*", "shape"), f"{_rows(most)},...", "max_batch_size")
+        names: set[str] = set()
         for index, each in enumerate(self._config.input):
-            if self._named(each, "input", index):
+            if self._named(each.name, names, "input", index):
                 self._input(each, index)
+        names = set()
         for index, output in enumerate(self._config.output):
-            if self._named(output, "output", index):
+            if self._named(output.name, names, "output", index):
                 self._output(output, index)
 
-    def _named(self, port: ModelInput | ModelOutput, kind: str, index: int) -> bool:
-        if not port.name:
+    def _named(self, name: str, names: set[str], kind: str, index: int) -> bool:
+        """Whether a port has a name of its own, which joins `names`."""
+        if not name:
             self._error("it has no name", kind, index)
-        elif any(each.name == port.name for each in self._value(kind)[:index]):  # type: ignore[index]  # a list
-            self._error(f"two have the name {port.name!r}", kind, index, "name")
+        elif name in names:
+            self._error(f"two have the name {name!r}", kind, index, "name")
         else:
+            names.add(name)
             return True
         return False
 
@@ -217,7 +216,7 @@ class _Translation:
             own = [*port.reshape.shape]
         if port.label_filename:
             key = ("output", index, "label_filename")
-            file = self._folder / self._inside(*key)
+            file = self._folder / self._inside(port.label_filename, *key)
             if not file.is_file():
                 self._error(f"file {str(file)!r} does not exist", *key)
             self._set((*path, "labels"), str(file.absolute()), *key)
@@ -293,7 +292,7 @@ def _rows(most: int) -> str:
     return f"1..{most}" if most > 1 else "1"
 
 
-def _datatype(data_type: int) -> str:
-    """The name of the Open Inference Protocol; empty if none is given."""
-    name = DataType.Name(data_type).removeprefix("TYPE_")  # type: ignore[arg-type]  # a number that the message had
+def _datatype(data_type: DataType.ValueType) -> str:
+    """The name of the Open Inference Protocol; empty if none is given, or a number that none has."""
+    name = DataType.Name(data_type).removeprefix("TYPE_") if data_type in DataType.values() else ""
     return {"INVALID": "", "STRING": "BYTES"}.get(name, name)
