@@ -92,3 +92,21 @@ def test_what_is_printed_of_a_repository_means_the_same(tmp_path: Path) -> None:
         before.compilation.inputs,
         2,
     )
+
+
+def test_a_table_comes_over_a_config_pbtxt(tmp_path: Path) -> None:
+    """By what it says: one with nothing in it takes nothing away."""
+    folder = write(
+        tmp_path / "m",
+        'input { name: "x" dims: 3 } input { name: "y" dims: 3 } '
+        'parameters { key: "NUM_STREAMS" value { string_value: "NUMA" } }',
+    )
+    file = tmp_path / "headrace.toml"
+    file.write_text("[models.m.inputs.x]\n[models.m.outputs]\n")
+    source = read_configuration(file, Settings(), {}).configure("m", folder)
+    assert source.compilation.properties == {"NUM_STREAMS": "NUMA"}
+    assert {name: port.shape for name, port in source.compilation.inputs.items()} == {"x": "3", "y": "3"}
+    file.write_text("[models.m]\nstreams = 2\ninputs = {}\n")
+    source = read_configuration(file, Settings(), {}).configure("m", folder)
+    assert source.compilation.properties == {"NUM_STREAMS": "2"}
+    assert {*source.compilation.inputs} == {"x", "y"}

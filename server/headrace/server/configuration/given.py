@@ -61,7 +61,8 @@ class Given:
                     if not isinstance(table.get(name), dict):
                         table[name] = {}
                     table = table[name]
-                table[path[-1]] = value
+                if value != {} or not isinstance(table.get(path[-1]), dict):  # an empty table takes nothing away
+                    table[path[-1]] = value
         return merged
 
 

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from headrace.server.configuration.given import Given, dotted, quoted
 from headrace.server.configuration.problems import Problems, unknown_key
-from headrace.server.configuration.values import checked, errors, setting_value
+from headrace.server.configuration.values import PathText, checked, errors, setting_value
 from headrace.server.engine.port_options import ExpectedPort, InputOptions, OutputOptions
+from headrace.server.repository.names import MAX_VERSION
 from headrace.server.repository.source import NEWEST, ModelSource, VersionPolicy
 from headrace.server.settings import Settings
 from headrace.wire.limits import MAX_PRIORITY
@@ -26,7 +27,7 @@ _Positive = Annotated[int, Field(ge=1)]
 class ModelOptions:
     """What may be said about a model. What is not given is as the command line has it for all models."""
 
-    path: str | None = None
+    path: PathText | None = None
     """File, folder with a model, or folder with a folder for each version."""
     file: str = ""
     """Name of the model's file in its folder, where it is not model.xml, model.onnx or the like."""
@@ -38,8 +39,8 @@ class ModelOptions:
     """Run in place (direct), on other threads (async), or as measured to be quicker (auto)."""
     hint: str | None = None
     """What to compile the model for if it does not run directly: throughput, latency, none."""
-    streams: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
-    """Runs that the runtime does at once (NUM_STREAMS)."""
+    streams: Annotated[int, Field(ge=1, le=1024)] | Literal["auto", "numa"] | None = None
+    """Runs that the runtime does at once (NUM_STREAMS): a number, or as it decides (auto, numa)."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads of the runtime for this model (INFERENCE_NUM_THREADS)."""
     precision: Literal["f32", "f16", "bf16", "dynamic"] | None = None
@@ -141,7 +142,7 @@ def version_policy(value: Any) -> VersionPolicy:
         word, _, number = value.partition(" ")
         if word == "latest" and (not number or (number.isdecimal() and int(number) > 0)):
             return VersionPolicy(latest=int(number or 1))
-    elif isinstance(value, list) and value and all(type(each) is int and each > 0 for each in value):
+    elif isinstance(value, list) and value and all(type(each) is int and 0 < each <= MAX_VERSION for each in value):
         return VersionPolicy(listed=frozenset(value))
     raise ValueError('"latest", "latest N", "all" or a list of numbers from 1 up is expected')
 
@@ -194,7 +195,7 @@ def _properties(options: Mapping[str, Any]) -> dict[str, str]:
 def _property(value: object) -> str:
     if isinstance(value, bool):
         return "YES" if value else "NO"
-    return value.upper() if value == "auto" else str(value)
+    return value.upper() if value in ("auto", "numa") else str(value)
 
 
 def _configured_ports(given: Given) -> tuple[ExpectedPort, ...]:

@@ -49,6 +49,9 @@ def read_toml(file: str, text: str, folder: Path, problems: Problems) -> Configu
     except RecursionError:
         problems.add(file, "", "it is not valid TOML: it is nested too deeply")
         return found
+    except ValueError:  # of Python, which reads no more than 4300 digits
+        problems.add(file, "", "it is not valid TOML: an integer has too many digits")
+        return found
     for name in document:
         if name not in _TABLES:
             problems.add(_origin(file, lines, (name,)), dotted((name,)), _unknown_table(name))

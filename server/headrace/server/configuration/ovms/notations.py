@@ -83,9 +83,19 @@ def datatypes(text: str) -> tuple[str, str]:
     return sent, own
 
 
+def parsed(value: dict[str, Any] | str) -> Any:
+    """An object, or a string that has one as JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{value!r} is not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("it is not valid JSON: it is nested too deeply") from None
+
+
 def version_policy(value: dict[str, Any] | str) -> str | list[int]:
     """`{"latest": {"num_versions": 2}}`, `{"specific": {"versions": [1, 3]}}` or `{"all": {}}`, as a model has it."""
-    policy = json.loads(value) if isinstance(value, str) else value
+    policy = parsed(value)
     match policy:
         case {"all": {}, **others} if not others and not policy["all"]:
             return "all"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -16,18 +15,19 @@ from headrace.server.configuration.ovms.notations import (
     dimension,
     layouts,
     numbers,
+    parsed,
     shape,
     version_policy,
 )
 from headrace.server.configuration.problems import unknown_key
-from headrace.server.configuration.values import errors
+from headrace.server.configuration.values import PathText, errors
 from headrace.server.engine.port_options import ExpectedPort
 
 ALL_OTHERS = "*"
 _Count = Annotated[int, Field(ge=0)]
 KINDS: Mapping[str, Any] = {
     "name": str,
-    "base_path": str,
+    "base_path": PathText,
     "batch_size": _Count | str,
     "shape": str | dict[str, str | list[int]],
     "layout": str | dict[str, str],
@@ -132,9 +132,7 @@ class _Translation:
         self._plugin_config()
 
     def _plugin_config(self) -> None:
-        properties = self._config.get("plugin_config", {})
-        if isinstance(properties, str):
-            properties = self._converted(json.loads, properties, "plugin_config")
+        properties = self._converted(parsed, self._config.get("plugin_config", {}), "plugin_config")
         if not isinstance(properties, dict):
             if properties is not None:
                 self._entry.error("an object is expected", "plugin_config")

@@ -44,9 +44,7 @@ def _threads(value: str) -> Translated:
 
 
 def _streams(value: str) -> Translated:
-    if value.upper() == "NUMA":
-        return ("properties", "NUM_STREAMS"), "NUMA"
-    return ("streams",), "auto" if value.upper() == "AUTO" else int(value)
+    return ("streams",), value.lower() if value.upper() in ("AUTO", "NUMA") else int(value)
 
 
 def _hint(value: str) -> Translated:
