@@ -293,6 +293,12 @@ def nameless(folder: Path) -> Path:
     return path
 
 
+def bracketed(folder: Path) -> Path:
+    """[/x]: f32[?] -> [bold]y = 2[/x] + 1: names that look like markup of a terminal."""
+    x = _input("[/x]", [-1])
+    return _save(folder, "bracketed", [x], {"[bold]y": _scaled(x)})
+
+
 def unique(folder: Path) -> Path:
     """x: f32[?] -> y: f32[?], each value once: a shape that depends on data."""
     x = _input("x", [-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -96,3 +98,25 @@ inputs.z.shape = "1"
     assert "scale" in ended.stdout
     assert "ok" in ended.stdout
     assert ended.stderr == ""
+
+
+def test_check_shows_names_as_they_are(tmp_path: Path) -> None:
+    ended = run_server("check", str(models.bracketed(tmp_path)))
+    assert ended.returncode == 0, ended.stderr
+    assert "[/x]: FP32[?]" in ended.stdout
+    assert "[bold]y: FP32[?]" in ended.stdout
+
+
+def test_check_with_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
+    model = models.scale(tmp_path)
+    ended = run_server("check", f"--cache-dir={model}", str(model))
+    assert ended.returncode == 2
+    assert ended.stderr == f"headrace-server: --cache-dir '{model}': File exists\n"
+
+
+def test_output_that_cannot_be_written_is_no_fault_of_the_cache(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "headrace.server", "check", str(models.scale(tmp_path))]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert ended.returncode not in (0, 2)
+    assert "--cache-dir" not in ended.stderr

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headrace.server.core.specs import Port
 from headrace.server.engine.runtime import OpenVinoEngine
@@ -18,7 +19,6 @@ from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import Disk, FoundModel
-from headrace.server.settings import Settings
 from headrace.server.telemetry.logging import start_logging
 from headrace.wire.errors import HeadraceError
 
@@ -40,14 +40,13 @@ class Checked:
     reasons: str = ""
 
 
-def check_models(disk: Disk, settings: Settings, *, as_json: bool) -> bool:
+def check_models(disk: Disk, cache: Cache | None, load_timeout: float, *, as_json: bool) -> bool:
     """Print what is found about every model. Returns whether all of them can be served.
 
-    Raises OSError for a folder of the cache that cannot be made, and UnreadableRepositoryError.
+    Raises UnreadableRepositoryError.
     """
     start_logging("warning")
-    cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None
-    loader = Loader(engine := OpenVinoEngine(), nullcontext, settings.load_timeout, cache)
+    loader = Loader(engine := OpenVinoEngine(), nullcontext, load_timeout, cache)
     scan = disk.scan()
     checked = [each for found in scan.models.values() for each in _check(found, loader, engine)]
     loader.close()
@@ -109,7 +108,7 @@ def _print(checked: Sequence[Checked], remarks: Iterable[str]) -> None:
             table.add_row(each.name, each.version, "[red]fails[/red]")
         else:
             how = "direct" if each.direct else "async"
-            ports = ("\n".join(each.inputs), "\n".join(each.outputs))
+            ports = (Text("\n".join(each.inputs)), Text("\n".join(each.outputs)))  # names may look like markup
             table.add_row(each.name, each.version, "ok", str(each.slots), how, str(each.batch), *ports)
     console = Console()
     console.print(table)

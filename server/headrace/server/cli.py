@@ -177,15 +177,18 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
 
 def _check(disk: Disk, settings: Settings, *, as_json: bool) -> int:
     from headrace.server.checking import check_models
+    from headrace.server.loading.cache import Cache
 
     try:
-        return 0 if check_models(disk, settings, as_json=as_json) else MODEL_EXIT_CODE
+        cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None
+    except OSError as error:
+        print(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}", file=sys.stderr)
+        return USAGE_EXIT_CODE
+    try:
+        return 0 if check_models(disk, cache, settings.load_timeout, as_json=as_json) else MODEL_EXIT_CODE
     except UnreadableRepositoryError as error:
         print(f"headrace-server: {error}", file=sys.stderr)
         return MODEL_EXIT_CODE
-    except OSError as error:
-        print(f"headrace-server: --cache-dir {error.filename!r}: {error.strerror}", file=sys.stderr)
-        return USAGE_EXIT_CODE
 
 
 def main() -> None:
