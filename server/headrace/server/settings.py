@@ -63,6 +63,13 @@ def check_properties(_type: Any, properties: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not of the form KEY=VALUE")
 
 
+def check_folders(_type: Any, folders: Path | tuple[Path, ...] | None) -> None:
+    """Raises ValueError for what no folder is called."""
+    for folder in folders if isinstance(folders, tuple) else (folders,):
+        if "\0" in str(folder):
+            raise ValueError(f"{str(folder)!r} is not a path")
+
+
 def check_host(_type: Any, host: str) -> None:
     """Raises ValueError for what cannot be a host name, an address, or a socket."""
     if host.startswith(("unix:", "unix-abstract:")):
@@ -121,7 +128,7 @@ class Settings:
     """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
-    repository: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = ()
+    repository: Annotated[tuple[Path, ...], Parameter(validator=check_folders, negative="", show_default=False)] = ()
     """Folder of models, each in a folder of its own with a folder for each version; repeatable."""
     watch: Annotated[bool, Parameter(negative="")] = False
     """Follow changes of models on disk, once they have settled."""
@@ -145,7 +152,7 @@ class Settings:
     """Variables of models: reset before each run, ports (clients carry them), or kept by sequence_id (sequence)."""
     load_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 300.0
     """Seconds that trying a model, in a process of its own, may take; inf: without limit."""
-    cache_dir: Annotated[Path | None, Parameter(show_default=lambda _: "none")] = None
+    cache_dir: Annotated[Path | None, Parameter(validator=check_folders, show_default=lambda _: "none")] = None
     """Folder that keeps how models may run, and compiled models: the next start is faster and decides the same."""
     share: Literal["auto", "on", "off"] = "auto"
     """Divide the processor among models by weight and priority; auto: if the file gives a model either."""

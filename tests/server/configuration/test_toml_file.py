@@ -132,6 +132,8 @@ def test_what_is_wrong_with_a_model_has_file_line_and_key(tmp_path: Path, line: 
         ("[server]\nport = 70000", "2: server.port: must be <= 65535"),
         ("[server]\nport = '80'", "2: server.port: input should be a valid integer"),
         ("[server]\nkeep_bytes = '5parsec'", "2: server.keep_bytes: '5parsec' is not a size: give a number of bytes"),
+        ('[server]\ncache_dir = "a\\u0000"', "2: server.cache_dir: 'a\\x00' is not a path"),
+        ('[server]\nrepository = ["a\\u0000"]', "2: server.repository: 'a\\x00' is not a path"),
         ("[server]\nproperty = ['A']", "2: server.property: 'A' is not of the form KEY=VALUE"),
         ("[server]\nhost = 'a/b'", "2: server.host: 'a/b' is not a host name or an address"),
         ("[server]\nmodel_control = 1", "2: server.model_control: input should be a valid boolean"),

@@ -20,7 +20,6 @@ from headrace.wire.limits import MAX_PRIORITY
 
 MAX_WARM_UP = 1000
 MAX_WEIGHT = 1000
-_Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class ModelOptions:
     """File, folder with a model, or folder with a folder for each version."""
     file: str = ""
     """Name of the model's file in its folder, where it is not model.xml, model.onnx or the like."""
-    versions: Literal["latest", "all"] | str | list[_Positive] = "latest"
+    versions: str | list[int] = "latest"
     """Versions to serve: latest, latest N, all, or a list of numbers."""
     device: str | None = None
     """OpenVINO device."""

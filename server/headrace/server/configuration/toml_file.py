@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -56,6 +57,7 @@ def read_toml(file: str, text: str, folder: Path, problems: Problems) -> Configu
         if name not in _TABLES:
             problems.add(_origin(file, lines, (name,)), dotted((name,)), _unknown_table(name))
     _read_server(_table(document, "server", file, lines, problems), file, lines, folder, found, problems)
+    origins = _origins(file, lines)
     for name, options in _table(document, "models", file, lines, problems).items():
         origin = _origin(file, lines, ("models", name))
         if not is_model_name(name):
@@ -63,7 +65,7 @@ def read_toml(file: str, text: str, folder: Path, problems: Problems) -> Configu
         elif not isinstance(options, dict):
             problems.add(origin, dotted(("models", name)), "a table is expected")
         else:
-            given = Given(options, _origins(file, lines, name))
+            given = Given(options, origins[name])
             check_options(given, ("models", name), problems)
             _resolve(given, folder)
             found.models[name] = given
@@ -112,14 +114,13 @@ def _origin(file: str, lines: Mapping[Key, int], key: Key) -> str:
     return f"{file}:{lines[key]}"
 
 
-def _origins(file: str, lines: Mapping[Key, int], model: str) -> dict[tuple[str, ...], str]:
-    """The origins of the options of a model."""
-    origins: dict[tuple[str, ...], str] = {}
+def _origins(file: str, lines: Mapping[Key, int]) -> dict[str, dict[tuple[str, ...], str]]:
+    """The origins of the options of each model."""
+    origins: defaultdict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for key, line in lines.items():
-        if key[:2] == ("models", model):
-            names = tuple(each for each in key[2:] if isinstance(each, str))
-            if len(names) == len(key) - 2:
-                origins[names] = f"{file}:{line}"
+        names = tuple(each for each in key if isinstance(each, str))
+        if names[:1] == ("models",) and names[1:] and len(names) == len(key):
+            origins[names[1]][names[2:]] = f"{file}:{line}"
     return origins
 
 

@@ -142,6 +142,8 @@ def test_a_shape_comes_before_a_batch_size(tmp_path: Path, caplog: pytest.LogCap
         ({"plugin_config": "["}, "plugin_config: '[' is not valid JSON: Expecting value"),
         ({"plugin_config": "[" * 5000}, "plugin_config: it is not valid JSON: it is nested too deeply"),
         ({"model_version_policy": "[" * 5000}, "model_version_policy: it is not valid JSON: it is nested too deeply"),
+        ({"layout": ":"}, "layout: '' is not a layout with a letter for each axis, such as NHWC"),
+        ({"shape": "(\u0663)"}, "shape: '\u0663' is not a dimension: 16, -1, 1:8 or auto is expected"),
         ({"base_path": ""}, "base_path: string should have at least 1 character"),
         ({"plugin_config": {"\ud800": 1}}, "plugin_config: it is nested too deeply, or has half of a character"),
         ({"plugin_config": {"DEVICE_PROPERTIES": {}}}, "plugin_config.DEVICE_PROPERTIES: Headrace takes strings, "),
@@ -176,6 +178,8 @@ def test_what_is_wrong_has_line_and_key(tmp_path: Path, config: dict[str, Any], 
     ("text", "error"),
     [
         ("{", "config.json:1: it is not valid JSON: Expecting property name"),
+        ('{"a": ' + "[" * 5000, "config.json:1: it is not valid JSON: it is nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", "config.json:1: it is not valid JSON: an integer has too many digits"),
         (
             '{\n"model_config_list": [],\n "model_config_list": []}',
             "config.json:3: model_config_list: the same key is on line 2",

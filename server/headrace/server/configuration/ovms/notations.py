@@ -20,9 +20,9 @@ def dimension(text: str) -> str:
     text = text.replace(" ", "")
     if text in ("auto", "-1"):
         return "?"
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"[0-9]+", text):
         return text
-    if re.fullmatch(r"\d+:\d+", text):
+    if re.fullmatch(r"[0-9]+:[0-9]+", text):
         return text.replace(":", "..")
     raise ValueError(f"{text!r} is not a dimension: 16, -1, 1:8 or auto is expected")
 
@@ -44,7 +44,7 @@ def layouts(text: str) -> dict[str, str]:
     sent, _, own = text.upper().replace(" ", "").partition(":")
     if not own and sent == "N...":
         return {}  # so it is in any case
-    for each in filter(None, (sent, own)):
+    for each in (sent, own or sent):
         if not _LAYOUT.fullmatch(each):
             raise ValueError(f"{each!r} is not a layout with a letter for each axis, such as NHWC")
     if not own or sent == own:
