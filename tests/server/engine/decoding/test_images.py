@@ -16,10 +16,12 @@ from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from PIL import Image
 
 from headrace.server.engine.decoding.images import MAX_PIXELS, BadImageError, ImageFile, ImageOptions, Pixels
-from headrace.server.engine.decoding.metadata import without_metadata
+from headrace.server.engine.decoding.metadata import MAX_PARTS, without_metadata
 from tests.server.engine.decoding.pictures import chunk, jpeg, picture, png, png_of_size, turned
 
 RGB = picture(30, 40)
+SEGMENT = b"\xff\xe1" + (2 + len(turned(1).tobytes())).to_bytes(2, "big") + turned(1).tobytes()
+"""Of a JPEG: EXIF."""
 
 
 def decoded(data: bytes, **options: Any) -> Pixels:
@@ -186,6 +188,42 @@ def test_compressed_metadata_is_not_read() -> None:
     loaded = plain[:33] + profile + text * 60 + plain[33:]
     assert without_metadata(loaded) == (plain, 1)
     np.testing.assert_array_equal(decoded(loaded), RGB)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        b"\xff\xdb\0\2" + b"between segments" + SEGMENT,
+        *[
+            b"\xff" + marker + (2 + len(SEGMENT)).to_bytes(2, "big") + SEGMENT
+            for marker in (b"\0", b"\xc8", b"\xd9", b"\xf0")
+        ],
+    ],
+)
+def test_metadata_is_not_read_where_only_a_decoder_would_find_it(
+    hidden: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(_: object) -> None:
+        raise AssertionError("the metadata of a file has been read")
+
+    monkeypatch.setattr(Image.Image, "getexif", unexpected)
+    plain = jpeg(RGB)
+    without_jfif = plain[:2] + plain[4 + int.from_bytes(plain[4:6], "big") :]  # which has the resolution
+    loaded = without_jfif[:2] + hidden + without_jfif[2:]
+    assert SEGMENT not in without_metadata(loaded)[0]
+    np.testing.assert_array_equal(decoded(loaded), decoded(plain))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (b"\xff\xd8" + b"\xff\xdb\0\2" * MAX_PARTS, f"has more than {MAX_PARTS} segments"),
+        (b"\xff\xd8" + b"\xff" * MAX_PARTS * 2, f"has more than {MAX_PARTS} segments"),
+        (png_of_size(40, 30, chunk(b"tRNS", b"") * MAX_PARTS), f"has more than {MAX_PARTS} chunks"),
+    ],
+)
+def test_files_of_very_many_parts_are_refused(file: bytes, message: str) -> None:
+    assert why(file) == message
 
 
 def test_limits_are_those_of_phones_and_more() -> None:

@@ -178,7 +178,10 @@ def _opened(data: bytes) -> tuple[JpegImageFile | PngImageFile, int]:
     else:
         kind = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
         raise BadImageError("is not a JPEG or PNG file" + (f"; it looks like {kind}" if kind else ""))
-    pixels, orientation = without_metadata(data)
+    try:
+        pixels, orientation = without_metadata(data)
+    except ValueError as error:
+        raise BadImageError(str(error)) from None
     try:
         return reader(io.BytesIO(pixels)), orientation
     except MemoryError:

@@ -12,33 +12,40 @@ JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 UPRIGHT = 1
 _JFIF, _EXIF, _ADOBE, _COMMENT, _SCAN = 0xE0, 0xE1, 0xEE, 0xFE, 0xDA
-_ALONE = {0x01, *range(0xD0, 0xD9)}
+_FILL = 0xFF
+_ALONE = {0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 """Markers without a segment."""
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL"}
 _ORIENTATION, _SHORT = 0x0112, 3
 _IFD_ENTRY_BYTES = 12
+MAX_PARTS = 1 << 15
+"""Segments of a JPEG, or chunks of a PNG. Each takes a microsecond or two, and as many may be in a megabyte as take
+seconds and hundreds of megabytes."""
 
 
 def without_metadata(data: bytes) -> tuple[bytes, int]:
     """A file of JPEG or PNG with what decides about its pixels, and its orientation, from 1 to 8 as EXIF counts.
 
-    What is not understood is left to the decoder.
+    What is not understood is left to the decoder. Raises ValueError with a clause for a file of too many parts.
     """
     return _png(data) if data.startswith(PNG_START) else _jpeg(data)
 
 
 def _jpeg(data: bytes) -> tuple[bytes, int]:
-    kept, orientation = [JPEG_START], UPRIGHT
+    """What stands between segments is left out, too: a decoder skips it, and would find segments in it."""
+    kept: list[bytes | memoryview] = [JPEG_START]
+    orientation = UPRIGHT
     at = len(JPEG_START)
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if marker == _SCAN:
+    for _ in range(MAX_PARTS):
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 4 > len(data):
             break
-        if marker in _ALONE:
-            at += 2
+        marker = data[at + 1]
+        if marker == _SCAN:
+            kept.append(memoryview(data)[at:])
+            break
+        if marker == _FILL or marker in _ALONE:
+            at += 1 if marker == _FILL else 2
             continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _EXIF and data[at + 4 : at + 10] == b"Exif\0\0":
@@ -46,7 +53,9 @@ def _jpeg(data: bytes) -> tuple[bytes, int]:
         if marker in (_JFIF, _ADOBE) or not (_JFIF <= marker <= 0xEF or marker == _COMMENT):
             kept.append(data[at:end])
         at = max(end, at + 4)
-    return b"".join((*kept, memoryview(data)[at:])), orientation
+    else:
+        raise ValueError(f"has more than {MAX_PARTS} segments")
+    return b"".join(kept), orientation
 
 
 def _png(data: bytes) -> tuple[bytes, int]:
@@ -54,7 +63,9 @@ def _png(data: bytes) -> tuple[bytes, int]:
     orientation = UPRIGHT
     view = memoryview(data)
     at = len(PNG_START)
-    while at + 8 <= len(data):
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
         kind = data[at + 4 : at + 8]
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if kind in _PNG_CHUNKS:
@@ -62,6 +73,8 @@ def _png(data: bytes) -> tuple[bytes, int]:
         elif kind == b"eXIf":
             orientation = _orientation(data[at + 8 : end - 4])
         at = end
+    else:
+        raise ValueError(f"has more than {MAX_PARTS} chunks")
     return b"".join(kept), orientation
 
 
