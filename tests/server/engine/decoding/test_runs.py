@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 from pathlib import Path
@@ -151,6 +152,35 @@ def test_pixels_of_one_request_are_bounded(driver: Driver, tmp_path: Path) -> No
     assert result.error.message == (
         f"the images of the request take {30 * 3 * 8000 * 8000} bytes as pixels; the limit is 268435456"
     )
+
+
+def test_the_number_of_images_in_a_request_is_bounded(driver: Driver, tmp_path: Path) -> None:
+    spec = load(driver, tmp_path, [-1, 3, -1, -1], InputOptions(encoded=True))
+    small = png(picture(1, 1))
+    assert array(driver.infer(spec, files(*[small] * decoding.MAX_IMAGES)).sent[0]).shape == (8192, 3, 1, 1)
+    result = driver.run(make(spec, files(*[small] * (decoding.MAX_IMAGES + 1))))
+    assert isinstance(result.error, InvalidArgument)
+    assert result.error.message == "input 'x' has 8193 images; the limit is 8192"
+
+
+@pytest.mark.parametrize("bad", [b"no image", png(picture(30, 30))[:-60], png(picture(9, 9))])
+def test_the_images_of_a_run_are_freed_with_it_even_if_one_is_bad(driver: Driver, tmp_path: Path, bad: bytes) -> None:
+    """Their memory is given back to the budget, so it must not wait for the garbage collector."""
+    spec = load(driver, tmp_path, [-1, 3, 24, 32], InputOptions(encoded=True))
+    good = png(picture(24, 32))
+    driver.infer(spec, files(good))
+    gc.collect()
+    gc.disable()
+    try:
+        assert driver.engine.start(of(piece(spec, files(good)), piece(spec, files(good, bad)))) is None
+        (ended,) = driver.wait()
+        alone = driver.run(make(spec, files(good, bad)))
+        left = [each for each in gc.get_objects() if isinstance(each, (ImageFile, Image.Image))]
+    finally:
+        gc.enable()
+    assert failure(ended, 1).startswith("image 1 of input 'x' ")
+    assert alone.error is not None
+    assert left == []
 
 
 class Held:

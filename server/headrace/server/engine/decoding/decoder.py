@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from time import monotonic
 
 import numpy as np
 
@@ -26,7 +27,9 @@ MEMORY_BYTES = 512 << 20
 """Of images that are being decoded, and of the pixels of runs. An image of MAX_PIXELS may take twice as much, and is
 decoded while nothing else is."""
 STOP_SECONDS = 5.0
-"""How long `close` waits for an image: longer than any takes."""
+"""How long `close` waits for the images in progress: longer than most take."""
+MAX_IMAGES = 8192
+"""Of an input of a request: reading a header takes some 40 us and 2 kB, whatever the size of the image."""
 _PREFIX = 4
 """Bytes of the length before each element of BYTES."""
 
@@ -138,8 +141,9 @@ class Decoder:
                 job.cancelled.set()
             self._changed.notify_all()
         self._budget.look()
+        until = monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join(STOP_SECONDS)
+            thread.join(max(0.0, until - monotonic()))
 
     def _work(self) -> None:
         while True:
@@ -153,6 +157,8 @@ class Decoder:
                 decoded = self._decode(job)
             except _CancelledError:
                 decoded = Decoded()
+            except HeadraceError as error:
+                decoded = Decoded(error=_alone(error))
             except Exception as error:  # of any kind: the run must end, and the thread go on
                 decoded = Decoded(error=error)
             with self._changed:
@@ -171,7 +177,7 @@ class Decoder:
                     for index, (shape, data) in part.encoded(job.inputs.options).items()
                 }
             except HeadraceError as error:
-                failures[position] = error
+                failures[position] = _alone(error)
         every = [images for part in opened.values() for images in part.values()]
         self._check(sum(images.result_bytes for images in every))
         taken = self._budget.take(_memory(every), job.cancelled)
@@ -183,7 +189,7 @@ class Decoder:
                 try:
                     pixels = {index: each.decode() for index, each in images.items()}
                 except HeadraceError as error:
-                    failures[position] = error
+                    failures[position] = _alone(error)
                 else:
                     parts[position] = job.inputs.plans.part(job.parts[position], pixels)
         except BaseException:
@@ -222,6 +228,8 @@ class _Images:
         self._cancelled = job.cancelled
         offsets = bytes_offsets(data, shape)
         self._count = len(offsets) - 1
+        if self._count > MAX_IMAGES:
+            raise InvalidArgument(f"input {quote(self._port.name)} has {self._count} images; the limit is {MAX_IMAGES}")
         self._files: list[ImageFile] = []
         for number, (start, stop) in enumerate(pairwise(offsets)):
             self._look()
@@ -263,6 +271,12 @@ class _Images:
 def _memory(every: Sequence[_Images]) -> int:
     """Of a run: all pixels for the model, twice while they are joined, and one image after another."""
     return 2 * sum(images.result_bytes for images in every) + max((images.memory_bytes for images in every), default=0)
+
+
+def _alone(error: HeadraceError) -> HeadraceError:
+    """An error without what has led to it: tracebacks keep the images and pixels of the whole run alive."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _once(budget: Budget, nbytes: int) -> Callable[[], None]:
