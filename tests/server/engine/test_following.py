@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from sys import getrefcount
 
 import numpy as np
 import pytest
@@ -42,6 +43,16 @@ def test_a_chain_in_place(driver: Driver, tmp_path: Path) -> None:
         assert (array(result.sent[0]) == expected * number).all()
         sums += result.kept
     assert [array(each)[0, 7] for each in sums] == [3 + sum(range(number)) for number in range(101)]
+
+
+def test_a_slot_forgets_a_run_that_has_followed(driver: Driver, tmp_path: Path) -> None:
+    spec = driver.load(models.add_multiply(tmp_path), run="auto")
+    driver.warm(spec, {"x": row(1), "y": row(2)})
+    run = make(spec, {"x": row(1), "y": row(2)})
+    known = getrefcount(run.parts)
+    assert driver.engine.follow(run) is not None
+    now = getrefcount(run.parts)
+    assert now == known
 
 
 def test_a_run_that_may_take_long_does_not_follow(driver: Driver, tmp_path: Path) -> None:

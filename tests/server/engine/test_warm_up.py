@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import openvino as ov
 import pytest
 
+from headrace.server.engine import runtime
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import compile_model
 from headrace.server.engine.port_options import InputOptions
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.engine.slots import Slot
 from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition
 from tests import models
@@ -48,6 +53,27 @@ def test_a_run_of_zeros_that_fails_is_an_error(tmp_path: Path) -> None:
     engine.close()
 
 
+def test_a_model_that_cannot_be_warmed_up_leaves_no_slots_behind(tmp_path: Path) -> None:
+    made: list[weakref.ref[Slot]] = []
+
+    class Noted(Slot):
+        def __init__(self, *args: Any) -> None:
+            made.append(weakref.ref(self))
+            super().__init__(*args)
+
+    engine = OpenVinoEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "Slot", Noted)
+        for model in (models.reshaping, models.add_multiply):
+            inputs = {"*": InputOptions(warm_up="2,17" if model is models.add_multiply else "")}
+            with suppress(FailedPrecondition):
+                engine.load("m", "1", model(tmp_path), Compilation(warm_up=1, slots=3, inputs=inputs))
+    gc.collect()
+    assert len(made) == 6
+    assert [slot() for slot in made] == [None] * 6
+    engine.close()
+
+
 @pytest.mark.parametrize(
     ("shape", "warm_up", "warmed"),
     [([1, 3, 24, 32], "", (1, 24, 32, 3)), ([-1, 3, 24, 32], "4,24,32,3", (4, 24, 32, 3))],
@@ -71,3 +97,10 @@ def test_a_shape_that_an_input_does_not_admit_is_an_error(tmp_path: Path, shape:
     with pytest.raises(FailedPrecondition, match=rf"^model 'm' cannot be warmed up: .*{why}"):
         engine.load("m", "1", models.add_multiply(tmp_path), compilation)
     engine.close()
+
+
+def test_the_options_of_all_others_are_not_those_of_an_input_that_is_named(tmp_path: Path) -> None:
+    inputs = {"x": InputOptions(), "*": InputOptions(warm_up="5,16")}
+    compiled = compile_model(ov.Core(), "m", "1", models.add_multiply(tmp_path), Compilation(inputs=inputs))
+    shapes = warm_up_shapes(compiled.runtime_spec.inputs, Compilation(inputs=inputs))
+    assert {port.name: shape for port, shape in shapes.items()} == {"x": (1, 16), "y": (5, 16)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,29 +98,29 @@ class OpenVinoEngine:
         before = used_bytes()
         compilation = compilation or Compilation()
         model = compile_model(self._core, name, version, path, compilation, labels, findings, blobs=blobs)
-        try:
-            slots = [Slot(model, self._on_completed)]
-            slots += [
-                Slot(model.recompiled() if model.is_fragile else model, self._on_completed)
-                for _ in range(1, model.spec.slots)
-            ]
-        except Exception as error:
-            reason = f"the runtime cannot make its {model.spec.slots} slots: {reason_of(error)}"
-            raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
-        try:
+        with ExitStack() as made:
+            slots = self._slots(model, made)
             if compilation.warm_up:
-                shapes = warm_up_shapes(model.runtime_spec.inputs, compilation)
-                for slot in slots:
-                    slot.warm_up(shapes, compilation.warm_up)
-        except ValueError as error:
-            raise FailedPrecondition(f"model {quote(name)} cannot be warmed up: {error}") from error
-        except Exception as error:
-            reason = f"a run of zeros to warm it up fails: {reason_of(error)}"
-            raise FailedPrecondition(f"model {quote(name)} cannot be served: {reason}") from error
+                _warm_up(model, slots, compilation)
+            made.pop_all()
         # Other threads may allocate and free meanwhile, so this is not exact while the server is busy.
         model = replace(model, spec=replace(model.spec, memory_bytes=max(0, used_bytes() - before)))
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec
+
+    def _slots(self, model: CompiledModel, made: ExitStack) -> list[Slot]:
+        """The slots of a model. `made` closes them: the garbage collector, which does not see their callbacks, would
+        not free them. Raises FailedPrecondition."""
+        slots: list[Slot] = []
+        try:
+            for number in range(model.spec.slots):
+                slot = Slot(model.recompiled() if number and model.is_fragile else model, self._on_completed)
+                made.callback(slot.close)
+                slots.append(slot)
+        except Exception as error:
+            reason = f"the runtime cannot make its {model.spec.slots} slots: {reason_of(error)}"
+            raise FailedPrecondition(f"model {quote(model.spec.name)} cannot be served: {reason}") from error
+        return slots
 
     def unload(self, spec: ModelSpec) -> None:
         """Free a model that has no runs in progress."""
@@ -344,6 +344,20 @@ class OpenVinoEngine:
         stopping = sum(slot.stopping for slot, _ in self._running.values())
         running = f"{len(self._running)} running, {stopping} of them stopping"
         return f"<OpenVinoEngine {len(self._models)} models, {running}>"
+
+
+def _warm_up(model: CompiledModel, slots: Sequence[Slot], compilation: Compilation) -> None:
+    """Raises FailedPrecondition."""
+    name = quote(model.spec.name)
+    try:
+        shapes = warm_up_shapes(model.runtime_spec.inputs, compilation)
+        for slot in slots:
+            slot.warm_up(shapes, compilation.warm_up)
+    except ValueError as error:
+        raise FailedPrecondition(f"model {name} cannot be warmed up: {error}") from error
+    except Exception as error:
+        reason = f"a run of zeros to warm it up fails: {reason_of(error)}"
+        raise FailedPrecondition(f"model {name} cannot be served: {reason}") from error
 
 
 def _ignore() -> None:

@@ -40,14 +40,11 @@ class Slot:
 
     def __init__(self, model: CompiledModel, on_completed: Callable[[Slot], None]) -> None:
         self.run: Run | None = None
-        self.decoding = False
-        """The images of the run are being decoded, so that the runtime does not have it yet."""
         self.stopping = False
         self.spoiled = False
         self._failed_shapes: Mapping[Port, Shape] = {}
         """The input shapes of the run that has spoiled the slot, in which zeros may cleanse it."""
-        self._parts: Sequence[Part] = ()
-        """Those of the run, with pixels in place of images."""
+        self._takes_images = model.images is not None
         self.decoded: Decoded | None = None
         """What the images of the run have become."""
         self._closed = False
@@ -66,9 +63,9 @@ class Slot:
         self._variables = VariablesOf(self._request) if model.spec.sequences else None
         self._inputs = Inputs(model, self._request)
         self._outputs = Outputs(model, self._request)
-        self._callback_released = self._set_callback(on_completed)
         if self._times is not None:
             self._warm(model, self._times)
+        self._callback_released = self._set_callback(on_completed)  # last: with it, only `close` frees the slot
 
     def replacement(self, model: CompiledModel) -> Slot:
         """A slot with an unused compiled model, to take the place of this one. Raises what the runtime raises."""
@@ -151,12 +148,15 @@ class Slot:
         """Take a run whose images are being decoded. Then `begin` follows, or `end`."""
         assert self.run is None, f"{self!r} already has a run"
         self.run = run
-        self.decoding = True
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the images of the run are being decoded, so that the runtime does not have it yet."""
+        return self._takes_images and self.run is not None and self.decoded is None
 
     def begin(self, decoded: Decoded) -> None:
         """Start the run with its pixels. Raises what the runtime raises; then the run has ended."""
         entered = perf_counter()
-        self.decoding = False
         self.decoded = decoded
         reached_runtime = False
         try:
@@ -201,7 +201,6 @@ class Slot:
             self._inputs.release()
 
     def _prepare(self, parts: Sequence[Part]) -> None:
-        self._parts = parts
         if len(parts) > 1:
             self._shapes = rows = sum([part.rows for part in parts])
             self._inputs.feed_batch(parts, rows)
@@ -216,6 +215,10 @@ class Slot:
             self._variables.set(parts[0].variables)
         elif self._has_variables:
             self._request.reset_state()
+
+    def _parts(self, run: Run) -> Sequence[Part]:
+        """Those of the run, with pixels in place of images."""
+        return run.parts if self.decoded is None else self.decoded.parts
 
     def _read_variables(self, run: Run) -> Variables | None:
         """What the variables hold after a run, if that is wanted: a model with variables has runs of one part."""
@@ -255,7 +258,7 @@ class Slot:
         """The outcome of a run that was handed over and has completed. Raises RuntimeError for one of wrong sizes."""
         assert self.run is not None
         entered = perf_counter()
-        sent, kept = self._outputs.read(self._parts)
+        sent, kept = self._outputs.read(self._parts(self.run))
         variables = None if self._variables is None else self._read_variables(self.run)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered), variables
 
@@ -268,10 +271,8 @@ class Slot:
         if unread:
             self._outputs.unread()
         if raised and cleansable and self._accepts is not None and self.run is not None:
-            self._failed_shapes = joined_shapes(self._parts)
+            self._failed_shapes = joined_shapes(self._parts(self.run))
         self.run = None
-        self._parts = ()
-        self.decoding = False
         if self.decoded is not None:
             self.decoded.release()
             self.decoded = None

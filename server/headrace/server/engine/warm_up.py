@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headrace.server.core.specs import Port
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.ports import smallest_shape
+from headrace.server.engine.preparing.ports import ALL_OTHERS
 from headrace.wire.errors import quote
 
 
@@ -14,8 +15,10 @@ def warm_up_shapes(ports: Sequence[Port], compilation: Compilation) -> dict[Port
     """The shape for each input: that of its options, or the smallest one. Raises ValueError with a clause."""
     shapes: dict[Port, tuple[int, ...]] = {}
     for port in ports:
-        given = {name: each.warm_up for name, each in compilation.inputs.items() if each.warm_up}
-        text = next((given[name] for name in (*port.names, "*") if name in given), "")
+        options = next(
+            (compilation.inputs[name] for name in (*port.names, ALL_OTHERS) if name in compilation.inputs), None
+        )
+        text = options.warm_up if options is not None else ""
         shapes[port] = _sizes(text) if text else smallest_shape(port)
         if not port.admits(shapes[port]):
             raise ValueError(f"input {quote(port.name)} is {port}, which does not admit the shape {text}")
