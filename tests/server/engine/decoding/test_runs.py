@@ -6,6 +6,7 @@ import gc
 import io
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,23 @@ def test_closing_while_images_are_decoded(driver: Driver, tmp_path: Path, monkey
     driver.engine.close()
     assert driver.engine.collect() == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoder") and thread.is_alive()]
+
+
+def test_closing_does_not_wait_for_one_image_after_another(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    monkeypatch.setattr(decoding, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(decoding, "THREADS", 4)
+    spec = load(driver, tmp_path, [1, 3, 24, 32], slots=4)
+    for slot in range(4):
+        assert driver.engine.start(make(spec, files(png(picture(30, 30))), slot=slot)) is None
+        assert held.begun.acquire(timeout=30)
+    began = monotonic()
+    driver.engine.close()
+    took = monotonic() - began
+    held.release.set()
+    assert 0.5 <= took < 1.5
 
 
 def test_memory_of_decoding_is_taken_in_turn(driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
