@@ -20,7 +20,7 @@ from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
-from headrace.server.engine.slots import Slot
+from headrace.server.engine.slots import Outcome, Slot
 from headrace.server.engine.tensors import is_out_of_memory
 from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition, ResourceExhausted, Unavailable, quote
@@ -178,19 +178,19 @@ class OpenVinoEngine:
             # It could not be restored and was given back, so that its tickets learn about it. Try once more.
             why = f"model {quote(run.spec.name)} could not be restored after a failed inference; try again later"
             return self._failed(run, slot, loaded, Unavailable(why))
-        if loaded.model.images is not None:
-            slot.hold(run)
-            self._running[run] = slot, loaded
-            loaded.running += 1
-            self._decoder.start(run, loaded.model.images)
-            return None
+        images = loaded.model.images
+        outcome: Outcome | None = None
         try:
-            outcome = slot.start(run, in_place=in_place and not loaded.running)
+            if images is not None:
+                self._decoder.start(run, images)
+                slot.hold(run)
+            else:
+                outcome = slot.start(run, in_place=in_place and not loaded.running)
         except Exception as error:
             return self._failed(run, slot, loaded, error)
         if outcome is not None:
             return Ended(run, *outcome)
-        # Its callback may already have come, but only this thread collects.
+        # It may have completed or been decoded by now, but only this thread collects.
         self._running[run] = slot, loaded
         loaded.running += 1
         return None

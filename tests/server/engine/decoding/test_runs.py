@@ -184,6 +184,28 @@ def test_the_images_of_a_run_are_freed_with_it_even_if_one_is_bad(driver: Driver
     assert left == []
 
 
+def test_runs_end_even_if_the_system_has_no_more_threads(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load(driver, tmp_path, [1, 3, 24, 32], slots=1)
+    left = [0]
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    file = png(picture(24, 32))
+    assert isinstance(driver.run(make(spec, files(file))).error, RuntimeError)
+    left[0] = 1
+    for _ in range(3):
+        np.testing.assert_allclose(array(driver.infer(spec, files(file)).sent[0]), expected(file), rtol=1e-5, atol=1e-5)
+    driver.engine.close()
+
+
 class Held:
     """Image files that are not decoded before `release`."""
 

@@ -105,17 +105,25 @@ class Decoder:
         self._closed = False
 
     def start(self, run: Run, inputs: ImageInputs) -> None:
-        """Decode the images of a run."""
+        """Decode the images of a run. Raises RuntimeError if there is no thread, and none can be started."""
         job = Job(run, inputs)
         with self._changed:
+            if len(self._threads) < THREADS:
+                self._start_thread()
             self._active[run] = job
             self._jobs.append(job)
-            if len(self._threads) < THREADS:
-                # Daemons, so that the process does not wait for an image at its end.
-                thread = threading.Thread(target=self._work, name=f"decoder {len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
             self._changed.notify()
+
+    def _start_thread(self) -> None:
+        # A daemon, so that the process does not wait for an image at its end.
+        thread = threading.Thread(target=self._work, name=f"decoder {len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more of them
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def cancel(self, run: Run) -> None:
         """Stop decoding the images of a run. It is reported at once if that has not begun, else after an image."""
