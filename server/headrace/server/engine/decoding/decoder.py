@@ -17,7 +17,7 @@ from headrace.server.core.engine_api import Run
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.decoding.budget import Budget
 from headrace.server.engine.decoding.images import BadImageError, ImageFile, ImageOptions
-from headrace.server.engine.decoding.parts import DecodedPart, DecodedPlans, EncodedPart, Pixels, Shape
+from headrace.server.engine.decoding.parts import DecodedPlans, HeldPart, Pixels, Shape
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
 from headrace.wire.tensors import Buffer, bytes_offsets
@@ -67,7 +67,7 @@ class Decoded:
     """
 
     positions: Sequence[int] = ()
-    parts: Sequence[DecodedPart] = ()
+    parts: Sequence[HeldPart] = ()
     failures: Mapping[int, HeadraceError] = field(default_factory=dict)
     error: Exception | None = None
     release: Callable[[], None] = lambda: None
@@ -83,7 +83,7 @@ class Job:
     def __init__(self, run: Run, inputs: ImageInputs) -> None:
         self.run = run
         self.inputs = inputs
-        self.parts = [EncodedPart.of(part) for part in run.parts]
+        self.parts = [HeldPart.of(part) for part in run.parts]
         self.cancelled = threading.Event()
 
 
@@ -192,7 +192,7 @@ class Decoder:
         if taken < 0:
             raise _CancelledError
         try:
-            parts: dict[int, DecodedPart] = {}
+            parts: dict[int, HeldPart] = {}
             for position, images in opened.items():
                 try:
                     pixels = {index: each.decode() for index, each in images.items()}
@@ -214,7 +214,7 @@ class Decoder:
             )
 
     def _result(
-        self, parts: Mapping[int, DecodedPart], failures: Mapping[int, HeadraceError], kept: int, taken: int
+        self, parts: Mapping[int, HeldPart], failures: Mapping[int, HeadraceError], kept: int, taken: int
     ) -> Decoded:
         """Give back what only decoding has taken."""
         kept = min(kept, taken) if parts else 0

@@ -19,8 +19,8 @@ MAX_PLANS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPart:
-    """A part as it was when its run began: later the core may take back what the part has."""
+class HeldPart:
+    """An `engine_api.Part` as it was when its run began: later the core may take back what the part has."""
 
     plan: Plan
     inline: Sequence[Buffer]
@@ -31,7 +31,7 @@ class EncodedPart:
     wants_variables: bool
 
     @classmethod
-    def of(cls, part: Part) -> EncodedPart:
+    def of(cls, part: Part) -> HeldPart:
         assert part.plan is not None
         return cls(part.plan, part.inline, part.references, part.keep, part.rows, part.variables, part.wants_variables)
 
@@ -46,19 +46,6 @@ class EncodedPart:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedPart:
-    """An `engine_api.Part` of a run in which images are pixels."""
-
-    plan: Plan
-    inline: Sequence[Buffer]
-    references: Sequence[Tensor]
-    keep: Sequence[int]
-    rows: int
-    variables: Variables | None
-    wants_variables: bool
-
-
 class DecodedPlans:
     """The plans for runs with pixels in place of images. Equal ones are one object, because slots know plans by it.
 
@@ -69,7 +56,7 @@ class DecodedPlans:
         self._spec = spec
         self._plans: dict[tuple[Plan, tuple[tuple[int, Shape], ...]], Plan] = {}
 
-    def part(self, part: EncodedPart, pixels: Mapping[int, Pixels]) -> DecodedPart:
+    def part(self, part: HeldPart, pixels: Mapping[int, Pixels]) -> HeldPart:
         """The part with these pixels, by the index of their input."""
         plan = self._plan(part.plan, tuple((index, array.shape) for index, array in pixels.items()))
         given = {bound.port.index: data for bound, data in zip(part.plan.inline, part.inline, strict=True)}
@@ -80,7 +67,7 @@ class DecodedPlans:
             if bound.port.index not in pixels
         ]
         inline = [given[bound.port.index] for bound in plan.inline]
-        return DecodedPart(plan, inline, kept, part.keep, part.rows, part.variables, part.wants_variables)
+        return replace(part, plan=plan, inline=inline, references=kept)
 
     def _plan(self, plan: Plan, shapes: tuple[tuple[int, Shape], ...]) -> Plan:
         found = self._plans.get((plan, shapes))
