@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from time import process_time
 from typing import TypedDict
 
@@ -19,6 +20,7 @@ class Options(TypedDict, total=False):
     deadlines: bool
     priorities: bool
     parked: bool
+    threads: int
 
 
 SITUATIONS: dict[str, Options] = {
@@ -43,10 +45,12 @@ class Situation:
         deadlines: bool = False,
         priorities: bool = False,
         parked: bool = False,
+        threads: int = 0,
     ) -> None:
         self._timeout = 1e6 if deadlines else 0.0
         self._priorities = 3 if priorities else 1
-        self._world = Scenario(many(batch=batch, direct=False), limits=Limits(unsent_bytes=0))
+        spec = replace(many(batch=batch, direct=False), threads=threads)
+        self._world = Scenario(spec, limits=Limits(unsent_bytes=0))
         self._clients = [self._world.client(str(at) if connections else "") for at in range(streams)]
         self._tag = 0
         self._of: dict[int, int] = {}

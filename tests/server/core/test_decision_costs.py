@@ -39,3 +39,9 @@ def test_a_decision_takes_as_many_steps_with_a_thousand_streams_as_with_ten(name
         return steps(situation.turns)
 
     assert counted(1000) <= 1.1 * counted(10)
+
+
+def test_models_that_do_not_share_the_processor_cost_nothing_for_it() -> None:
+    """Without `Limits.processors` it makes no difference that a run computes on this processor."""
+    here, elsewhere = Situation(10, batch=1, threads=1), Situation(10, batch=1, threads=0)
+    assert steps(here.turns) == steps(elsewhere.turns)

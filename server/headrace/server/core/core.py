@@ -63,7 +63,9 @@ class Core:
         self._completion = Completion(self._kept_outputs, self.models, self.sequences)
         self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
-        self._processor: Processor[ModelQueue[Ticket]] = Processor(limits.processors)
+        self._processor: Processor[ModelQueue[Ticket]] | None = None
+        if limits.processors:
+            self._processor = Processor(limits.processors)
         self._execution = Execution(
             self._kept_outputs, self._completion, self._batching, self._processor, self.sequences
         )

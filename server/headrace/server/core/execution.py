@@ -31,9 +31,10 @@ class Execution:
         kept_outputs: KeptOutputs,
         completion: Completion,
         batching: Batching[ModelQueue[Ticket]],
-        processor: Processor[ModelQueue[Ticket]],
+        processor: Processor[ModelQueue[Ticket]] | None,
         sequences: Sequences,
     ) -> None:
+        """Without a `processor`, models do not wait for each other."""
         self._kept_outputs = kept_outputs
         self._sequences = sequences
         self._completion = completion
@@ -64,30 +65,19 @@ class Execution:
 
     def start(self, now: float, *, direct: bool) -> list[Run]:
         """Give the free slots to the tickets whose turn it is; those of models that run directly only if `direct`."""
-        startable, starts, batching, processor = (
-            self._completion.startable,
-            self._starts,
-            self._batching,
-            self._processor,
-        )
+        startable, starts, batching = self._completion.startable, self._starts, self._batching
         if batching.held:
             for model in batching.expire(now):
                 startable[model] = None
-        # Runs on other threads first: they compute while those in place do.
-        for model in [model for model in startable if model.share.is_counted]:
-            if direct or not model.spec.direct:
-                del startable[model]
-                self._share(model, now)
-        while processor.waiting and (chosen := processor.choose(now)) is not None:
-            if self._take_turn(chosen, now):
-                processor.wait(chosen, now)
+        if self._processor is not None:
+            self._share(self._processor, now, direct=direct)
         postponed: list[ModelQueue[Ticket]] = []
         while startable:
             model = startable.popitem()[0]
             if not direct and model.spec.direct:
                 postponed.append(model)
                 continue
-            if model.spec.batch > 1 and self._batching.hold(model, now):
+            if model.spec.batch > 1 and batching.hold(model, now):
                 continue
             while model.queued and self._take_turn(model, now):
                 pass
@@ -97,15 +87,23 @@ class Execution:
         self.chaining.decided(starts)
         return starts
 
-    def _share(self, model: ModelQueue[Ticket], now: float) -> None:
-        """Start runs of a model that shares the processor, if it is the only one, or let it wait for its turn."""
-        if model.spec.batch > 1 and self._batching.hold(model, now):
-            return
-        if self._processor.is_alone(model.share):
-            while model.queued and self._take_turn(model, now, alone=True):
-                pass
-        else:
-            self._processor.wait(model, now)
+    def _share(self, processor: Processor[ModelQueue[Ticket]], now: float, *, direct: bool) -> None:
+        """Start what models that share the processor may: before runs in place, so that they compute meanwhile."""
+        startable = self._completion.startable
+        for model in [model for model in startable if model.share.is_counted]:
+            if model.spec.direct and not direct:
+                continue
+            del startable[model]
+            if model.spec.batch > 1 and self._batching.hold(model, now):
+                continue
+            if processor.is_alone(model.share):
+                while model.queued and self._take_turn(model, now, alone=True):
+                    pass
+            else:
+                processor.wait(model, now)
+        while processor.waiting and (chosen := processor.choose(now)) is not None:
+            if self._take_turn(chosen, now):
+                processor.wait(chosen, now)
 
     def _take_turn(self, model: ModelQueue[Ticket], now: float, *, alone: bool = False) -> bool:
         """Start the run whose turn it is in a model. False when no slot is free, or no ticket may start."""
@@ -118,7 +116,7 @@ class Execution:
         run = self._start(tickets, model, now)
         if run is not None:
             self._starts.append(run)
-            if model.share.is_counted:
+            if self._processor is not None and model.share.is_counted:
                 run.expected = self._processor.started(model.share, now, alone=alone)
         return True
 
@@ -133,10 +131,11 @@ class Execution:
             model.withdraw(run.slot)
         else:
             model.free(run.slot)
-        if run.expected is not None:
-            self._processor.ended(model.share, run.expected, now)
-        elif ended.times[1] > LONG_SECONDS:
-            model.share.is_counted = model.spec.threads > 0
+        if self._processor is not None:
+            if run.expected is not None:
+                self._processor.ended(model.share, run.expected, now)
+            elif ended.times[1] > LONG_SECONDS:
+                model.share.is_counted = model.spec.threads > 0
         # Stopping it now would stop the next run in its slot.
         self._completion.stops.pop(run, None)
         self._completion.startable[model] = None

@@ -11,7 +11,7 @@ from headrace.wire.limits import MAX_PRIORITY
 class Limits:
     """Bytes and seconds; `window` in tickets, `sequences` in live ones.
 
-    `processors`: how many threads compute at once; 0 for any number.
+    `processors`: how many threads compute at once, which models share; 0 where they do not wait for each other.
     """
 
     window: int = 1024

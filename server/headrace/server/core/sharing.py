@@ -118,7 +118,7 @@ class _Level(Generic[Q]):
 
 
 class Processor(Generic[Q]):
-    """`threads`: how many can compute at once; 0 for no limit."""
+    """`threads`: how many can compute at once."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -232,7 +232,7 @@ class Processor(Generic[Q]):
         computing = self._computing
         if computing:
             passed = now - self._now
-            if 0 < self._threads < computing:
+            if computing > self._threads:
                 passed *= self._threads / computing
             self._served += passed
         self._now = now
@@ -245,7 +245,7 @@ class Processor(Generic[Q]):
 
     def _fits(self, share: Share) -> bool:
         """Whether a run of a model keeps the processor busy, or waits for others of the model."""
-        if not self._threads or self._computing < self._threads:
+        if self._computing < self._threads:
             return True
         if share.running < share.streams:
             return False
