@@ -184,6 +184,20 @@ def test_a_request_that_fails_ends_its_sequence(client: InferenceServerClient, s
         check_sentence(stream.error().message(), "sequence 8 of model 'sum' has ended", "INVALID_ARGUMENT", BEGIN)
 
 
+def test_a_request_whose_other_parameters_are_wrong_ends_its_sequence(
+    client: InferenceServerClient, stateful: Served
+) -> None:
+    call(client, 10, flags="start")
+    bad = request("sum", Input("x", [2], bytes(8)))
+    bad.parameters["sequence_id"].int64_param = 10
+    bad.parameters["priority"].string_param = "high"
+    with RawStream(stateful.address) as raw:
+        raw.send(bad)
+        check_sentence(raw.receive().error_message, "'priority'")
+    with refused("FAILED_PRECONDITION", "sequence 10 of model 'sum' has ended"):
+        call(client, 10)
+
+
 def test_a_call_that_cannot_be_read_ends_its_sequence(client: InferenceServerClient, stateful: Served) -> None:
     call(client, 9, flags="start")
     bad = request("sum", Input("x", [2], b""))

@@ -7,7 +7,7 @@ from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import Call
 from headrace.server.services.oip.messages import RequestParts, model_name, split_request
-from headrace.server.services.oip.options import read_options
+from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.single import UNLIMITED_BYTES, run_single
@@ -47,12 +47,9 @@ class InferRpc:
 
 def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts, error: HeadraceError) -> None:
     """If a request that cannot be read was to be part of a sequence, that has a gap."""
-    try:
-        options = read_options(parts.parameters)
-    except HeadraceError:
-        return
-    if options.step != NO_STEP:
-        core.miss_step(model_name(parts), options.step, error)
+    step = read_step(parts.parameters)
+    if step != NO_STEP:
+        core.miss_step(model_name(parts), step, error)
 
 
 def _open_and_submit(

@@ -47,11 +47,14 @@ def read_options(parameters: Mapping[str, pb.InferParameter]) -> Options:
         elif name.startswith("triton_"):
             raise InvalidArgument(f"there is no parameter {quote(name)}; names that begin with triton_ are reserved")
     timeout, priority = _integer(parameters, "timeout"), _integer(parameters, "priority")
-    return Options(timeout * 1e-6, _core_priority(priority), _step(parameters))
+    return Options(timeout * 1e-6, _core_priority(priority), read_step(parameters))
 
 
-def _step(parameters: Mapping[str, pb.InferParameter]) -> Step:
-    """The place in a sequence. An id that is 0 or empty stands for none. Like Triton's, a number has 64 bits."""
+def read_step(parameters: Mapping[str, pb.InferParameter]) -> Step:
+    """The place in a sequence, whatever else may be wrong with the parameters.
+
+    An id that is 0 or empty stands for none. Like Triton's, a number has 64 bits.
+    """
     number: int | str = 0
     if "sequence_id" in parameters:
         value = parameters["sequence_id"]
