@@ -17,6 +17,9 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
 from tests.server.core.model_specs import model, outputs_of, port
 
+ENDED = "; begin a new one with sequence_start"
+"""How an error of a sequence that has ended ends."""
+
 
 @dataclass(frozen=True)
 class Trace:
