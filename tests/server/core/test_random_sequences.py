@@ -41,7 +41,13 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        limits = Limits(keep_seconds=KEEP_SECONDS, sequences=self.random.choice([2, 100]), window=8, grace=5)
+        limits = Limits(
+            window=8,
+            unsent_bytes=self.random.choice([0, 40, 1 << 20]),
+            keep_seconds=KEEP_SECONDS,
+            sequences=self.random.choice([2, 100]),
+            sequence_bytes=self.random.choice([1 << 30, 10_000]),
+        )
         self.world = SequenceWorld(recurrent(slots=self.random.choice([1, 3])), limits=limits)
         self.sent: dict[int, Sent] = {}
         self.owners: dict[int, Stream] = {}
@@ -63,6 +69,7 @@ class Walk:
             case "decide":
                 world.starts()
             case "end" if world.running:
+                world.state_bytes = random.choice([16, 2000, 4000])
                 tag = random.choice([*world.running])
                 world.end(tag, Internal("no") if random.random() < 0.03 else None)
             case "read":
@@ -127,12 +134,13 @@ class Walk:
 
     def finish(self) -> None:
         world = self.world
+        world.read()
         while world.running or world.starts():
             for tag in tuple(world.running):
                 world.end(tag)
-        world.read()
+            world.read()
         world.after(KEEP_SECONDS)
-        world.starts()
+        world.read()
 
     def check(self) -> None:
         world = self.world
@@ -148,7 +156,8 @@ class Walk:
                 self.check_reason(tag)
         assert len(world.core.sequences) == 0
         assert world.core.accounts.sequences.used == 0
-        assert world.core.accounts.queue.used == 0
+        for name, account in world.core.accounts.by_name():
+            assert account.used == 0, name
 
     def check_reason(self, tag: int) -> None:
         """A request that comes after an end was told which; and nothing ends without a reason."""
