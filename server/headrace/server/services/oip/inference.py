@@ -24,7 +24,7 @@ class InferRpc:
         """Run one inference: a stream of one ticket."""
         parts = split_request(message)
         try:
-            request = self._requests.read(parts)
+            request = read_request(self._streams, self._requests, parts)
         except HeadraceError as error:
             if parts.parameters:
                 self._miss_step(call, parts, error)
@@ -43,6 +43,16 @@ class InferRpc:
             handle.submit(miss_step, parts, error)
         finally:
             handle.close()
+
+
+def read_request(streams: Streams, requests: RequestReader, parts: RequestParts) -> Request:
+    """Decode a request. An unexpected error fails only this request: nothing has been admitted yet."""
+    try:
+        return requests.read(parts)
+    except HeadraceError:
+        raise
+    except Exception as error:
+        raise streams.incident(error) from None
 
 
 def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts, error: HeadraceError) -> None:

@@ -14,9 +14,9 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import LARGE_REQUEST, Call
 from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.oip.descriptions import OutputOptions
-from headrace.server.services.oip.inference import miss_step, submit
-from headrace.server.services.oip.messages import RequestParts, split_request
-from headrace.server.services.oip.requests import Request, RequestReader
+from headrace.server.services.oip.inference import miss_step, read_request, submit
+from headrace.server.services.oip.messages import split_request
+from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.server.services.reader import reader_task
 from headrace.server.services.single import UNLIMITED_BYTES
@@ -121,7 +121,7 @@ class _Session:
         parts = split_request(message)
         outputs: Sequence[OutputOptions] = ()
         try:
-            request = self._read(parts)
+            request = read_request(self._streams, self._requests, parts)
             if outputs := request.outputs:
                 self._acquired[tag] = outputs
             submit(core, stream, now, tag, request, len(message))
@@ -130,15 +130,6 @@ class _Session:
             if parts.parameters:
                 miss_step(core, stream, now, parts, error)
         self._pending.append(_Pending(tag, parts.id, outputs))
-
-    def _read(self, parts: RequestParts) -> Request:
-        """Decode a request. An unexpected error fails only this request: nothing has been admitted yet."""
-        try:
-            return self._requests.read(parts)
-        except HeadraceError:
-            raise
-        except Exception as error:
-            raise self._streams.incident(error) from None
 
     async def _write_ready(self) -> None:
         """Write the responses whose turn it is."""
