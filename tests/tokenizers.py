@@ -18,7 +18,7 @@ def make_tokenizers(vocabulary: Path, folder: Path) -> tuple[Path, Path]:
 
 def main(vocabulary: Path, folder: Path) -> None:
     import openvino as ov
-    from openvino_tokenizers import build_rwkv_tokenizer  # type: ignore[import-untyped] # it has no types
+    from openvino_tokenizers import build_rwkv_tokenizer
 
     tokenizer, detokenizer = build_rwkv_tokenizer(vocabulary.read_text("utf-8").splitlines())
     ov.save_model(tokenizer, folder / "tokens.xml")

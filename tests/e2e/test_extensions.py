@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from openvino import opset15 as opset
-from rwkv.rwkv_tokenizer import TRIE_TOKENIZER  # type: ignore[import-untyped] # it has no types
+from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
 import headrace.client as hc
 from tests.e2e.conftest import Serve

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 import pytest
-from rwkv.rwkv_tokenizer import TRIE_TOKENIZER  # type: ignore[import-untyped] # it has no types
+from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
 import headrace.client as hc
 from headrace.client import Port
