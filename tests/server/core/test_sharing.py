@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from types import FrameType
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.server.core.sharing import OVERLAP
+from tests.line_counter import lines_run
 from tests.server.core.shared_processor import Model, Run, SharedProcessor
 
 SECONDS = 8.0
@@ -150,24 +147,6 @@ def test_one_model_alone_uses_all_of_its_slots() -> None:
     assert len(alone.running) == 16
 
 
-def steps(work: Callable[[], None]) -> int:
-    """How many lines of Python some work takes."""
-    count = 0
-
-    def trace(_frame: FrameType, event: str, _argument: object) -> object:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)  # type: ignore[arg-type]
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def test_a_choice_costs_as_much_with_a_thousand_models_that_wait_as_with_ten() -> None:
     def counted(models: int) -> int:
         world = SharedProcessor(2, [Model(0.01, streams=2) for _ in range(models)])
@@ -188,6 +167,6 @@ def test_a_choice_costs_as_much_with_a_thousand_models_that_wait_as_with_ten() -
                     running.append(chosen)
                     world.processor.wait(chosen, now)
 
-        return steps(turns)
+        return lines_run(turns)
 
     assert counted(1000) <= 1.2 * counted(10)

@@ -71,6 +71,13 @@ def test_those_that_were_not_used_for_the_longest_time_make_room(
     assert [BlobCache(tmp_path, key).read("n") for key in ("k0", "k2", "k3")] == [BLOB] * 3
 
 
+def test_empty_ones_are_bounded_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_cache, "MAX_BLOBS", 3)
+    for number in range(5):
+        os.utime(kept(tmp_path, f"k{number}", "n", b""), (number, number))
+    assert [BlobCache(tmp_path, f"k{number}").read("n") for number in range(5)] == [None, None, b"", b"", b""]
+
+
 def test_one_that_is_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob_cache, "MAX_BLOB_BYTES", len(BLOB) - 1)
     blobs = BlobCache(tmp_path, "k")

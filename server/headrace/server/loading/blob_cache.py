@@ -12,7 +12,9 @@ from tempfile import NamedTemporaryFile
 MAX_BLOB_BYTES = 1 << 30
 """A larger one is not kept."""
 MAX_TOTAL_BYTES = 8 << 30
-"""When all take more, those that were not used for the longest time are removed."""
+MAX_BLOBS = 4096
+"""When all take more, or are more, those that were not used for the longest time are removed: what says that a model is
+not worth keeping is a blob of no bytes."""
 _DIGEST_BYTES = 32
 
 logger = logging.getLogger(__name__)
@@ -91,9 +93,11 @@ class BlobCache:
         """Remove what is too much."""
         with suppress(OSError):
             found = [(file.stat(), file) for file in self._folder.glob("*.blob")]
+            found.sort(key=lambda each: each[0].st_mtime)
             total = sum(status.st_size for status, _ in found)
-            for status, file in sorted(found, key=lambda each: each[0].st_mtime):
-                if total <= MAX_TOTAL_BYTES:
+            too_many = len(found) - MAX_BLOBS
+            for number, (status, file) in enumerate(found):
+                if total <= MAX_TOTAL_BYTES and number >= too_many:
                     break
                 file.unlink(missing_ok=True)
                 total -= status.st_size
