@@ -133,7 +133,8 @@ class ClientFrame(message.Message):
 
     The definitions, Fetches and Releases of a frame have at most 4,096 inputs, outputs and slices together. A definition
     beyond that fails when it is used; a Fetch or Release is answered with Failed, tag 0, INVALID_ARGUMENT. The inputs of
-    a message have at most 16,384 elements of BYTES, which take at most 16 MiB; an Infer beyond that fails.
+    a message have at most 16,384 elements of BYTES, which take at most 16 MiB; an Infer beyond that fails. So does an
+    Infer beyond 4,096 slices of sources in a frame, where a source counts as one more.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -202,7 +203,7 @@ class Command(message.Message):
     class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[Command._Kind.ValueType], builtins.type):
         DESCRIPTOR: descriptor.EnumDescriptor
         INFER: Command._Kind.ValueType  # 0
-        """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
+        """Run a defined call. Fields: tag, call, tensors, sources, slices, timeout_us, priority."""
         DEFINE: Command._Kind.ValueType  # 1
         """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
         ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -229,7 +230,7 @@ class Command(message.Message):
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     INFER: Command.Kind.ValueType  # 0
-    """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
+    """Run a defined call. Fields: tag, call, tensors, sources, slices, timeout_us, priority."""
     DEFINE: Command.Kind.ValueType  # 1
     """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
     ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -261,6 +262,7 @@ class Command(message.Message):
     TIMEOUT_US_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
     SOURCES_FIELD_NUMBER: builtins.int
+    SLICES_FIELD_NUMBER: builtins.int
     DEFINE_FIELD_NUMBER: builtins.int
     FETCH_FIELD_NUMBER: builtins.int
     RELEASE_FIELD_NUMBER: builtins.int
@@ -292,6 +294,12 @@ class Command(message.Message):
         """
 
     @builtins.property
+    def slices(self) -> containers.RepeatedCompositeFieldContainer[SourceSlices]:
+        """The part of each source that is the input, in the order of `sources`. Without any, all sources are used whole. They
+        are not part of the call, so that one call serves for any number of different parts.
+        """
+
+    @builtins.property
     def define(self) -> Call: ...
     @builtins.property
     def fetch(self) -> Fetch: ...
@@ -309,6 +317,7 @@ class Command(message.Message):
         timeout_us: builtins.int = ...,
         priority: builtins.int = ...,
         sources: abc.Iterable[builtins.int] | None = ...,
+        slices: abc.Iterable[SourceSlices] | None = ...,
         define: Call | None = ...,
         fetch: Fetch | None = ...,
         release: Release | None = ...,
@@ -316,7 +325,7 @@ class Command(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["define", b"define", "fetch", b"fetch", "open", b"open", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["call", b"call", "define", b"define", "fetch", b"fetch", "kind", b"kind", "open", b"open", "priority", b"priority", "release", b"release", "sources", b"sources", "tag", b"tag", "tensors", b"tensors", "timeout_us", b"timeout_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call", b"call", "define", b"define", "fetch", b"fetch", "kind", b"kind", "open", b"open", "priority", b"priority", "release", b"release", "slices", b"slices", "sources", b"sources", "tag", b"tag", "tensors", b"tensors", "timeout_us", b"timeout_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +365,7 @@ class Call(message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     ALL_OUTPUTS_FIELD_NUMBER: builtins.int
     KEEP_FIELD_NUMBER: builtins.int
+    KEEP_INPUTS_FIELD_NUMBER: builtins.int
     model: builtins.str
     version: builtins.str
     """Empty means the newest version at the moment of admission. A ticket keeps the version that it was admitted with."""
@@ -375,6 +385,15 @@ class Call(message.Message):
     def keep(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The outputs that stay on the server after the ticket has ended."""
 
+    @builtins.property
+    def keep_inputs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The inputs that stay on the server after the ticket has ended. From then on each is a kept output of the ticket in
+        every respect: referred to, taken, fetched, released and charged under any of its port's names. It is there when
+        the ticket is done, not before, so that it is never the input of another ticket while its own may still fail; a
+        ticket that fails keeps nothing. Its content is the one that was given: of images the files, of a reference the
+        part that was used. INVALID_ARGUMENT if it shares a name with an output in `keep`.
+        """
+
     def __init__(
         self,
         *,
@@ -384,10 +403,11 @@ class Call(message.Message):
         outputs: abc.Iterable[builtins.str] | None = ...,
         all_outputs: builtins.bool = ...,
         keep: abc.Iterable[builtins.str] | None = ...,
+        keep_inputs: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["all_outputs", b"all_outputs", "inputs", b"inputs", "keep", b"keep", "model", b"model", "outputs", b"outputs", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["all_outputs", b"all_outputs", "inputs", b"inputs", "keep", b"keep", "keep_inputs", b"keep_inputs", "model", b"model", "outputs", b"outputs", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,8 +469,8 @@ class Inline(message.Message):
 
 @typing.final
 class Reference(message.Message):
-    """The input is a kept output of an earlier ticket of this stream, named by Command.sources. It needs neither a copy nor
-    a round trip.
+    """The input is a kept output (or input) of an earlier ticket of this stream, named by Command.sources, or the part of it
+    that Command.slices says. It needs no round trip, and no copy either if the elements of the part are contiguous.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -460,7 +480,7 @@ class Reference(message.Message):
     output: builtins.str
     """Any of the names that the earlier ticket's model has for the output."""
     take: builtins.bool
-    """Release the output in the same step, so that it is kept no longer than this run."""
+    """Release the whole output in the same step, so that it is kept no longer than this run."""
     def __init__(
         self,
         *,
@@ -470,6 +490,29 @@ class Reference(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["output", b"output", "take", b"take"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SourceSlices(message.Message):
+    """The part of a source that is an input: one slice for each leading axis. The remaining axes are used whole; without
+    slices, the whole source is. The part, with all axes of the source, must be what the input takes. What cannot be
+    checked before the source is done is checked then.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SLICES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def slices(self) -> containers.RepeatedCompositeFieldContainer[Slice]: ...
+    def __init__(
+        self,
+        *,
+        slices: abc.Iterable[Slice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,7 +596,7 @@ class Release(message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     @builtins.property
     def outputs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Empty means all kept outputs of the ticket."""
+        """Empty means all kept outputs and inputs of the ticket."""
 
     def __init__(
         self,
@@ -685,7 +728,9 @@ class Layout(message.Message):
 
     @builtins.property
     def kept(self) -> containers.RepeatedCompositeFieldContainer[Tensor]:
-        """The tensors that stay on the server for Fetch, Release and references."""
+        """The tensors that stay on the server for Fetch, Release and references: outputs in the order of Call.keep, then
+        inputs in the order of Call.keep_inputs.
+        """
 
     def __init__(
         self,
@@ -805,7 +850,7 @@ class InferRequest(message.Message):
     priority: builtins.int
     @builtins.property
     def call(self) -> Call:
-        """Every input is inline or zeros, and `keep` is empty."""
+        """Every input is inline or zeros, and neither outputs nor inputs are kept."""
 
     @builtins.property
     def tensors(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:

@@ -10,6 +10,8 @@ MAX_PORTS = 1024
 """Inputs, outputs or kept outputs that one call may name."""
 MAX_FRAME_NAMES = 4 * MAX_PORTS
 """Inputs, outputs and slices that all definitions, Fetches and Releases of a frame may have, together."""
+MAX_SOURCE_SLICES = 4 * MAX_PORTS
+"""Slices of sources that all Infers of a frame may have, together, where each source counts as one more."""
 MAX_STRINGS = 16 << 10
 """Elements of BYTES that all inputs of a message may have, together: they are read one by one."""
 MAX_STRING_BYTES = 16 << 20

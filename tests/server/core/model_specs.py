@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from headrace.server.core.engine_api import Part
+from headrace.server.core.engine_api import Part, Slices
 from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 
@@ -17,9 +17,11 @@ Shape = tuple[int, ...]
 class FakeTensor:
     """An output that takes no memory, however large it is."""
 
-    def __init__(self, datatype: Datatype, shape: Shape) -> None:
+    def __init__(self, datatype: Datatype, shape: Shape, whole: FakeTensor | None = None) -> None:
         self.datatype = datatype
         self.shape = shape
+        self.whole = whole
+        """What it is a part of."""
 
     @property
     def nbytes(self) -> int:
@@ -27,6 +29,10 @@ class FakeTensor:
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> bytes:
         raise AssertionError("the core reads no tensor")
+
+    def part(self, slices: Slices) -> FakeTensor:
+        shape = tuple(stop - start for start, stop in slices) + self.shape[len(slices) :]
+        return FakeTensor(self.datatype, shape, self)
 
 
 def port(index: int, names: str, *sizes: Size, datatype: Datatype = Datatype.FP32) -> Port:
@@ -88,12 +94,25 @@ def outputs_of(
     plan = part.plan
     assert plan is not None
     kept = [plan.keep[position] for position in part.keep]
-    ports = (*plan.outputs, *kept)
     tensors = {
-        each.index: FakeTensor(each.datatype, shape_of(each, sizes, (part.rows or None) if size is None else size))
-        for each in ports
+        each.index: FakeTensor(
+            each.datatype,
+            _shape_given(part, ~each.index)
+            if each.is_kept_input
+            else shape_of(each, sizes, (part.rows or None) if size is None else size),
+        )
+        for each in (*plan.outputs, *kept)
     }
     return [tensors[each.index] for each in plan.outputs], [tensors[each.index] for each in kept]
+
+
+def _shape_given(part: Part, index: int) -> Shape:
+    """The shape of an input of a part."""
+    plan = part.plan
+    assert plan is not None
+    referred = zip(plan.references, part.references, strict=True)
+    shapes = dict(plan.shapes) | {bound.port.index: tensor.shape for bound, tensor in referred}
+    return shapes[index]
 
 
 def shape_of(each: Port, sizes: Mapping[str, int], size: int | None = None) -> Shape:

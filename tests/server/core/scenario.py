@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core
 from headrace.server.core.decision import Decision
-from headrace.server.core.engine_api import Ended, Part, Run
+from headrace.server.core.engine_api import Ended, Part, Run, Slices
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
@@ -175,25 +175,30 @@ class Client:
         outputs: Sequence[str] = (),
         all_outputs: bool = False,
         keep: Sequence[str] = (),
+        keep_inputs: Sequence[str] = (),
         timeout: float = 0.0,
         priority: int = 0,
         tensors: Sequence[bytes] | None = None,
+        slices: Sequence[Slices] | None = None,
         **inputs: str | Shape,
     ) -> None:
         """Infer, with a message of its own. An input is inline unless it is `"TAG.output"` or `"take TAG.output"`.
 
-        A shape makes a dynamic input as large as that.
+        `"TAG.output[1:3,0:2]"` is a part of it. A shape makes a dynamic input as large as that.
         """
         world = self.world
         spec = world.specs[name]
         sources: list[int] = []
+        parts: list[Slices] = []
         given: list[Inline | Reference] = []
         data: list[bytes] = []
         for each in spec.inputs:
             value = inputs.pop(each.name, None)
             if isinstance(value, str):
                 take, reference = value.startswith("take "), value.removeprefix("take ")
+                reference, _, part = reference.partition("[")
                 source, output = reference.split(".")
+                parts.append(_slices(part))
                 given.append(Reference(each.name, output, take))
                 sources.append(int(source))
             else:
@@ -201,11 +206,21 @@ class Client:
                 given.append(Inline(each.name, each.datatype, shape))
                 data.append(bytes(math.prod(shape) * ITEMSIZE[each.datatype]))
         assert not inputs, f"model {name} has no such inputs: {inputs}"
-        number = self.define(Call(name, "", tuple(given), tuple(outputs), all_outputs, tuple(keep)))
+        number = self.define(Call(name, "", tuple(given), tuple(outputs), all_outputs, tuple(keep), tuple(keep_inputs)))
+        parts = parts if any(parts) else []
         inline = data if tensors is None else tensors
         charge = world.core.charge(self.stream, sum(map(len, inline)))
         world.core.infer(
-            self.stream, tag, number, inline, charge, world.now, sources=sources, timeout=timeout, priority=priority
+            self.stream,
+            tag,
+            number,
+            inline,
+            charge,
+            world.now,
+            sources=sources,
+            slices=parts if slices is None else slices,
+            timeout=timeout,
+            priority=priority,
         )
 
     def define(self, call: Call) -> int:
@@ -259,6 +274,12 @@ class Client:
     def live(self) -> set[int]:
         """The tags that are taken."""
         return set(self.stream.tickets)
+
+
+def _slices(text: str) -> Slices:
+    """`1:3,0:2]` as slices."""
+    pairs = [each.split(":") for each in text.removesuffix("]").split(",") if each]
+    return tuple((int(start), int(stop)) for start, stop in pairs)
 
 
 def infer_many(client: Client, *tags: int, rows: int = 1, priority: int = 0, timeout: float = 0.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.server.core.specs import ModelSpec, Port
@@ -60,6 +60,7 @@ class Call:
     outputs: tuple[str, ...]
     all_outputs: bool
     keep: tuple[str, ...]
+    keep_inputs: tuple[str, ...] = ()
     refusal: str = ""
 
     @property
@@ -68,7 +69,7 @@ class Call:
 
         That is up to 36 times as much as those: a number of one byte becomes a Python object of 28 and a pointer to it.
         """
-        names = len(self.outputs) + len(self.keep) + 2 * len(self.inputs)
+        names = len(self.outputs) + len(self.keep) + len(self.keep_inputs) + 2 * len(self.inputs)
         sizes = sum([len(each.shape) for each in self.inputs if not isinstance(each, Reference)])
         return _CALL_BYTES + _NAME_BYTES * names + _INPUT_BYTES * len(self.inputs) + _SIZE_BYTES * sizes
 
@@ -91,7 +92,8 @@ class BoundReference:
 class Plan:
     """A call bound to a version of a model. All inferences of the call share this object, so caches may key on it.
 
-    `inline` and `references` are in the order of the call, `outputs` in the order in which they are sent.
+    `inline` and `references` are in the order of the call, `outputs` in the order in which they are sent. `keep` has
+    the outputs that are kept, and then the inputs.
     """
 
     spec: ModelSpec
@@ -109,11 +111,14 @@ class Plan:
     sent_bytes: int | None
     """Bytes of the outputs to send; None when a shape is dynamic."""
     kept_bytes: tuple[int, ...]
-    """Bytes of each kept output; 0 when its shape is dynamic."""
+    """Bytes of each kept output; 0 when they are not known before its run."""
     overhead: int
     """Bytes of an event of this call besides its tensors, at most."""
     rows: int | None
     """Of the inputs that are not references, along the first axis, if the model has batches; 0 when they differ."""
+    kept: Mapping[str, Port]
+    """The ports in `keep`, by each of their names."""
+    keeps_inputs: bool
 
 
 def bind(call: Call, spec: ModelSpec) -> Plan:
@@ -148,7 +153,8 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         raise InvalidArgument(f"the call asks for all outputs, but also names output {quote(call.outputs[0])}")
     outputs = spec.outputs if call.all_outputs else _ports("outputs", call.outputs, spec)
     sizes = [static_bytes(port) for port in outputs]
-    keep = _ports("keep", call.keep, spec)
+    kept_inputs = _kept_inputs(call.keep_inputs, spec)
+    keep = (*_ports("keep", call.keep, spec), *kept_inputs)
     shapes = tuple((bound.port.index, bound.shape) for bound in (*inline, *zeros))
     return Plan(
         spec,
@@ -161,9 +167,11 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         all(bound.port.static_shape is not None for bound in references),
         tuple(bound.nbytes for bound in inline),
         None if None in sizes else sum(size or 0 for size in sizes),
-        tuple(static_bytes(port) or 0 for port in keep),
+        tuple(_kept_bytes(port, (*inline, *zeros)) for port in keep),
         _EVENT_BYTES + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
         _rows([shape[0] for _, shape in shapes]) if spec.batch > 1 else None,
+        _by_name(keep),
+        bool(kept_inputs),
     )
 
 
@@ -196,6 +204,40 @@ def _check_zeros(zeros: Sequence[BoundInline]) -> None:
     total = sum(bound.nbytes or 0 for bound in zeros)
     if total > MAX_ZERO_BYTES:
         raise InvalidArgument(f"the call asks for {total} bytes of zeros; the limit is {MAX_ZERO_BYTES}")
+
+
+def _kept_inputs(names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]:
+    _bounded("kept inputs", names)
+    ports: dict[int, Port] = {}
+    for name in names:
+        port = spec.input(name)
+        if port.index in ports:
+            raise InvalidArgument(f"input {quote(name)} is named twice in keep_inputs")
+        ports[port.index] = port.as_kept_input()
+    return tuple(ports.values())
+
+
+def _by_name(keep: Sequence[Port]) -> dict[str, Port]:
+    """Raises InvalidArgument for a name that both an output and an input have."""
+    ports: dict[str, Port] = {}
+    for port in keep:
+        for name in port.names:
+            if port.is_kept_input and name in ports:
+                raise InvalidArgument(
+                    f"input {quote(port.name)} cannot be kept beside output {quote(ports[name].name)}, which has the "
+                    f"name {quote(name)} as well"
+                )
+            ports[name] = port
+    return ports
+
+
+def _kept_bytes(port: Port, given: Sequence[BoundInline]) -> int:
+    """Bytes of a kept output, or of a kept input that is one of those `given` or a reference; 0 if not known."""
+    if port.is_kept_input:
+        for bound in given:
+            if bound.port.index == ~port.index:
+                return bound.nbytes or 0
+    return static_bytes(port) or 0
 
 
 def _ports(what: str, names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.core.model_queue import ModelQueue
+from headrace.server.core.references import parts_of_sources
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import TicketState
@@ -117,7 +118,9 @@ def _only_waiter(ticket: Ticket) -> Ticket | None:
     if follower is None or follower.model is not ticket.model or follower.missing != missing:
         return None
     # With dynamic shapes the reference has still to be checked.
-    return follower if follower.plan is not None and follower.plan.fixed else None
+    if follower.plan is None or not follower.plan.fixed or follower.source_slices:
+        return None  # what it refers to is to be checked first
+    return follower
 
 
 def _hand_on(ticket: Ticket, tensors: Sequence[Tensor], follower: Ticket) -> None:
@@ -132,7 +135,7 @@ def _hand_on(ticket: Ticket, tensors: Sequence[Tensor], follower: Ticket) -> Non
 
 def _prepare(ticket: Ticket) -> None:
     """Give a queued ticket the tensors it refers to."""
-    ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
+    ticket.references = parts_of_sources(ticket)
     _note_holders(ticket)
 
 

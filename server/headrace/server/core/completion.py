@@ -19,7 +19,7 @@ from headrace.server.core.quotas import TICKET_BYTES
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import TicketState
-from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, quote
+from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound
 
 
 class Completion:
@@ -60,7 +60,7 @@ class Completion:
             if ticket.model is not None:
                 ticket.model.statistics.failed(now - ticket.arrived)
             for kept in ticket.kept:
-                lost = f"output {quote(kept.port.name)} of ticket {ticket.tag} is not available: the ticket ended with "
+                lost = f"{kept} is not available: the ticket ended with "
                 for waiter in kept.waiters:
                     passed_on = (FailedPrecondition if waiter.infer else NotFound)(lost + error.code.name)
                     failing.append((waiter, TicketState.FAILED, passed_on))
@@ -100,6 +100,8 @@ class Completion:
         if ticket.sources:
             self._kept_outputs.let_go(ticket, now)
             ticket.references = ()
+            if ticket.source_slices:
+                ticket.source_slices = ()
         ticket.inline = ()
         ticket.variables = None
         if ticket.charge is not None:

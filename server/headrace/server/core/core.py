@@ -28,7 +28,7 @@ from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
 from headrace.server.core.decision import Decision
-from headrace.server.core.engine_api import End, Ended, Run
+from headrace.server.core.engine_api import End, Ended, Run, Slices
 from headrace.server.core.events import Draining, Event, Failed, Hello
 from headrace.server.core.execution import Execution
 from headrace.server.core.expiry import Expiry
@@ -252,13 +252,15 @@ class Core:
         now: float,
         *,
         sources: Sequence[int] = (),
+        slices: Sequence[Slices] = (),
         timeout: float = 0.0,
         priority: int = 0,
         step: Step | None = None,
     ) -> None:
         """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
-        `timeout` in seconds, 0 for none. `step` is its place in a sequence, in a protocol that has them; such an Infer
+        `slices` are the parts of `sources`, or empty for all of each; may be TOO_MANY_SLICES. `timeout` in seconds, 0
+        for none. `step` is its place in a sequence, in a protocol that has them; such an Infer
         has no references, and a call that the caller keeps.
         """
         stream.opened = True
@@ -286,7 +288,7 @@ class Core:
                 model, plan = self.sequences.find(model, plan, defined, step)
             check_content(stream, plan, inline, charge, priority)
             if sources or plan.references:
-                kept = resolve(stream, plan, sources)
+                kept = resolve(stream, plan, sources, slices)
         except HeadraceError as error:
             self._admit(ticket)
             self._completion.fail(ticket, TicketState.FAILED, error, now)
@@ -306,6 +308,8 @@ class Core:
         if timeout:
             self._completion.timeouts.set(ticket, now + timeout)
         if kept:
+            if slices and any(slices):
+                ticket.source_slices = slices
             self._refer(ticket, plan, kept)
         if step is not None and model.spec.sequences and not self.sequences.join(ticket, model, step):
             return
@@ -322,7 +326,7 @@ class Core:
         tag: int,
         source: int,
         output: str,
-        slices: tuple[tuple[int, int], ...],
+        slices: Slices,
         now: float,
     ) -> None:
         """A Fetch. Legal while draining."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.server.core.calls import Plan
 from headrace.server.core.specs import ModelSpec
@@ -12,9 +12,13 @@ from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
 from headrace.wire.tensors import Buffer
 
+Slices: TypeAlias = tuple[tuple[int, int], ...]
+"""A part of a tensor: start and stop for each leading axis. All of the others belong to it, and without any, all of it.
+"""
+
 
 class Tensor(Protocol):
-    """A computed output. It never changes, whatever the engine runs later."""
+    """An output that was computed, or an input that is kept. It never changes, whatever the engine runs later."""
 
     @property
     def datatype(self) -> Datatype: ...
@@ -26,6 +30,12 @@ class Tensor(Protocol):
 
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
         """The bytes for the wire: the whole tensor, or a slice along the leading axes (checked by the caller)."""
+
+    def part(self, slices: Slices) -> Tensor:
+        """A slice along the leading axes (checked by the caller), as a tensor. Takes no time and no memory.
+
+        Its bytes are a view of this tensor's if they are contiguous; otherwise each `read` of it copies them.
+        """
 
 
 class Variables(Protocol):
@@ -40,8 +50,8 @@ class Part(Protocol):
     """One ticket's share of a run.
 
     `inline` are the bytes of `plan.inline`, `references` the tensors of `plan.references`; the engine makes the inputs
-    of `plan.zeros`. `keep` are the positions in `plan.keep` of outputs that still have a holder. `variables` is what
-    the variables of the model hold when the run begins; None for what they begin with.
+    of `plan.zeros`. `keep` are the positions in `plan.keep` of what still has a holder. `variables` is what the
+    variables of the model hold when the run begins; None for what they begin with.
     """
 
     @property

@@ -8,7 +8,7 @@ from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.quotas import Quota
 from headrace.server.core.state import KeptOutput, Ticket
-from headrace.wire.errors import ResourceExhausted, quote
+from headrace.wire.errors import ResourceExhausted
 
 MIN_CHARGE_BYTES = 1024
 """The least that a kept output is charged: each has a cost of its own, so the quota bounds their number as well."""
@@ -109,7 +109,7 @@ class KeptOutputs:
         if more > 0:
             if not quota.fits(more):
                 raise ResourceExhausted(
-                    f"keeping output {quote(kept.port.name)} of ticket {kept.ticket.tag} takes {nbytes} bytes; this "
+                    f"keeping {kept} takes {nbytes} bytes; this "
                     f"stream keeps {quota.used} of {quota.limit} bytes, and there is a limit for the whole server"
                 )
             quota.charge(more)

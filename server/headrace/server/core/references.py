@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 
 from headrace.server.core.calls import BoundReference, Plan
+from headrace.server.core.engine_api import Slices, Tensor
+from headrace.server.core.specs import Dimension, Port
 from headrace.server.core.state import KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, quote
+from headrace.wire.limits import MAX_SOURCE_SLICES
+from headrace.wire.tensors import MAX_RANK, sliced_shape
+
+TOO_MANY_SLICES: Sequence[Slices] = [()]
+"""What stands for the slices of an Infer that were not read, because its message has too many of them."""
 
 
 def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> KeptOutput:
@@ -19,47 +28,117 @@ def find(stream: Stream, tag: int, output: str, error: type[HeadraceError]) -> K
         raise error(f"output {quote(output)} of ticket {tag}: that ticket is a Fetch, which keeps no outputs")
     if source.plan is None or (source.finished and source.state is not TicketState.DONE):
         raise error(f"output {quote(output)} of ticket {tag}: that ticket ended without a result")
-    try:
-        port = source.plan.spec.output(output)
-    except NotFound as unknown:
-        raise error(f"output {quote(output)} of ticket {tag}: {unknown.message}") from None
-    kept = source.own.get(port.index)
+    port = source.plan.kept.get(output)
+    kept = None if port is None else source.own.get(port.index)
     if kept is None:
-        why = "is not kept any more" if port in source.plan.keep else "was not named in keep"
-        raise error(f"output {quote(output)} of ticket {tag} {why}")
+        raise error(_not_kept(source.plan, output, tag))
     return kept
 
 
-def resolve(stream: Stream, plan: Plan, tags: Sequence[int]) -> list[KeptOutput]:
+def _not_kept(plan: Plan, name: str, tag: int) -> str:
+    """Why a ticket that has not failed keeps no output or input of this name."""
+    port = plan.kept.get(name)
+    if port is not None:
+        return f"{'input' if port.is_kept_input else 'output'} {quote(name)} of ticket {tag} is not kept any more"
+    try:
+        plan.spec.output(name)
+    except NotFound as unknown:
+        if any(name in port.names for port in plan.spec.inputs):
+            return f"input {quote(name)} of ticket {tag} was not named in keep_inputs"
+        return f"output {quote(name)} of ticket {tag}: {unknown.message}"
+    return f"output {quote(name)} of ticket {tag} was not named in keep"
+
+
+def resolve(stream: Stream, plan: Plan, tags: Sequence[int], slices: Sequence[Slices]) -> list[KeptOutput]:
     """The sources of an Infer, in the order of the plan's references. Changes no state.
 
-    Raises InvalidArgument for a wrong number of tags or a tensor that the input cannot take, FailedPrecondition for
-    a source that is not there.
+    `slices` are the parts of them, or empty for all of each. Raises InvalidArgument for a wrong number of tags or
+    slices, a slice outside of its source, or a tensor that the input cannot take, as far as that is known now, and
+    FailedPrecondition for a source that is not there.
     """
     if len(tags) != len(plan.references):
         raise InvalidArgument(f"the Infer has {len(tags)} sources, but its call has {len(plan.references)} references")
+    if slices:
+        _check_counts(slices, len(tags))
     sources: list[KeptOutput] = []
-    for reference, tag in zip(plan.references, tags, strict=True):
+    for reference, tag, part in zip(plan.references, tags, slices or repeat((), len(tags)), strict=True):
         kept = find(stream, tag, reference.output, FailedPrecondition)
-        if kept.port.datatype is not reference.port.datatype or not kept.port.overlaps(reference.port):
+        port = kept.port if not part else _part_of_port(reference, kept, part)
+        if port.datatype is not reference.port.datatype or not port.overlaps(reference.port):
             raise InvalidArgument(
-                f"input {quote(reference.port.name)} takes {reference.port}, "
-                f"output {quote(reference.output)} of ticket {tag} is {kept.port}"
+                f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, part)} is {port}"
             )
         if kept.tensor is not None:
-            check_shape(reference, kept)
+            check_shape(reference, kept, part)
         sources.append(kept)
     return sources
 
 
-def check_shape(reference: BoundReference, kept: KeptOutput) -> None:
-    """Check the tensor of a source against the input it is meant for. Raises InvalidArgument."""
-    assert kept.tensor is not None
-    if not reference.port.admits(kept.tensor.shape):
+def _check_counts(slices: Sequence[Slices], sources: int) -> None:
+    if slices is TOO_MANY_SLICES:
         raise InvalidArgument(
-            f"input {quote(reference.port.name)} takes {reference.port}, output {quote(reference.output)} "
-            f"of ticket {kept.ticket.tag} has shape {list(kept.tensor.shape)}"
+            f"the Infers of the message have more than {MAX_SOURCE_SLICES} slices of sources; send them in several "
+            "messages"
         )
+    if len(slices) != sources:
+        raise InvalidArgument(f"the Infer has {sources} sources, but slices for {len(slices)}")
+    if any(len(part) > MAX_RANK for part in slices):
+        raise InvalidArgument(f"the Infer has more than {MAX_RANK} slices of a source, which is more than it has axes")
+
+
+def _of(reference: BoundReference, kept: KeptOutput, part: Slices) -> str:
+    what = f"{'input' if kept.port.is_kept_input else 'output'} {quote(reference.output)} of ticket {kept.ticket.tag}"
+    return f"the part {_text(part)} of {what}" if part else what
+
+
+def _text(part: Slices) -> str:
+    """Slices as one writes them."""
+    return f"[{', '.join([f'{start}:{stop}' for start, stop in part])}]"
+
+
+def _part_of_port(reference: BoundReference, kept: KeptOutput, part: Slices) -> Port:
+    """What a part of a source can be, as far as that is known before the source is done. Raises InvalidArgument."""
+    port, axes = kept.port, kept.port.shape
+    sizes: list[Dimension] = []
+    if axes is not None and len(part) > len(axes):
+        raise _outside(reference, kept, part, f"{len(part)} slices for a tensor of {len(axes)} dimensions")
+    for axis, (start, stop) in enumerate(part):
+        size = axes[axis] if axes is not None else Dimension(0, -1)
+        if not 0 <= start <= stop or -1 < size.max < stop:
+            why = f"slice {start}:{stop} does not lie inside axis {axis} of size {size}"
+            raise _outside(reference, kept, part, why)
+        sizes.append(Dimension(stop - start, stop - start))
+    return port if axes is None else replace(port, shape=(*sizes, *axes[len(part) :]))
+
+
+def _outside(reference: BoundReference, kept: KeptOutput, part: Slices, why: str) -> InvalidArgument:
+    return InvalidArgument(f"input {quote(reference.port.name)} takes {_of(reference, kept, part)}: {why}")
+
+
+def check_shape(reference: BoundReference, kept: KeptOutput, part: Slices = ()) -> None:
+    """Check the tensor of a source, or a part of it, against the input it is meant for. Raises InvalidArgument."""
+    assert kept.tensor is not None
+    shape = kept.tensor.shape
+    if part:
+        try:
+            shape = sliced_shape(shape, part)
+        except InvalidArgument as error:
+            raise _outside(reference, kept, part, error.message) from None
+    if not reference.port.admits(shape):
+        raise InvalidArgument(
+            f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, part)} "
+            f"has shape {list(shape)}"
+        )
+
+
+def parts_of_sources(ticket: Ticket) -> list[Tensor]:
+    """The tensors that a ticket refers to, which are all there, or the parts of them."""
+    slices = ticket.source_slices or repeat((), len(ticket.sources))
+    return [
+        kept.tensor.part(part) if part else kept.tensor
+        for kept, part in zip(ticket.sources, slices, strict=True)
+        if kept.tensor is not None
+    ]
 
 
 def inherit_priority(ticket: Ticket) -> None:

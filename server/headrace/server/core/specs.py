@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import InvalidArgument, NotFound, quote
@@ -40,7 +40,10 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output. `shape` is None for any rank. `names` are sorted; the first is the one shown."""
+    """An input or output. `shape` is None for any rank. `names` are sorted; the first is the one shown.
+
+    An input that is kept is a port of its own, so that no output has the same index: see `as_kept_input`.
+    """
 
     index: int
     names: tuple[str, ...]
@@ -57,6 +60,14 @@ class Port:
     @property
     def name(self) -> str:
         return self.names[0]
+
+    def as_kept_input(self) -> Port:
+        """The same input among the kept outputs of a ticket: its index is the complement of the input's."""
+        return replace(self, index=~self.index)
+
+    @property
+    def is_kept_input(self) -> bool:
+        return self.index < 0
 
     def admits(self, shape: Sequence[int]) -> bool:
         if self.static_shape is not None:

@@ -22,13 +22,13 @@ from typing import TypeAlias
 
 from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
-from headrace.server.core.engine_api import Run, Tensor, Variables
+from headrace.server.core.engine_api import Run, Slices, Tensor, Variables
 from headrace.server.core.events import Event, Fetched
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import EVENT_BYTES, MessageCharge
 from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
-from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted
+from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
 from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
@@ -42,7 +42,7 @@ MIN_EVENTS = 16
 
 
 class KeptOutput:
-    """A kept output, from the admission of its ticket until the last holder lets go.
+    """A kept output or input, from the admission of its ticket until the last holder lets go.
 
     Its holders are its own ticket and every ticket that refers to it or fetches it. The tensor is there once the ticket
     is done. `charged` are the bytes that count against the quotas, at least from the start of the run to its end,
@@ -61,6 +61,9 @@ class KeptOutput:
         """Tickets that cannot go on before the tensor is there."""
         self.due: float | None = None
         self.entry: float | None = None
+
+    def __str__(self) -> str:
+        return f"{'input' if self.port.is_kept_input else 'output'} {quote(self.port.name)} of ticket {self.ticket.tag}"
 
     def __repr__(self) -> str:
         return f"<KeptOutput {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
@@ -130,8 +133,11 @@ class Ticket:
     missing = 0
     """How many sources are not there yet."""
     references: Sequence[Tensor] = ()
-    """The tensors of `sources`, while it runs."""
-    slices: tuple[tuple[int, int], ...] = ()
+    """The tensors of `sources`, or the parts of them, while it runs."""
+    source_slices: Sequence[Slices] = ()
+    """Of an Infer: the part of each of `sources`; empty if all of them are used whole."""
+    slices: Slices = ()
+    """Of a Fetch."""
     kept: tuple[KeptOutput, ...] = ()
     """In the order of plan.keep."""
     own: dict[int, KeptOutput] = _NONE

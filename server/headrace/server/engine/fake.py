@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from headrace.server.core.engine_api import Ended, Part, Run, Tensor
 from headrace.server.core.specs import ModelSpec
+from headrace.server.engine.kept_inputs import kept_input
 from headrace.server.engine.run_inputs import inputs_of
 from headrace.server.engine.tensors import OutputTensor
 from headrace.wire.tensors import from_wire, to_wire
@@ -188,7 +189,10 @@ def _of_part(part: Part, function: Function) -> tuple[list[Tensor], list[Tensor]
     inputs = {port.name: from_wire(data, port.datatype, shape) for port, shape, data in inputs_of(part)}
     arrays = function(inputs)
     kept = [plan.keep[position] for position in part.keep]
-    tensors = {port.index: _tensor(arrays[port.name]) for port in (*plan.outputs, *kept)}
+    tensors = {
+        port.index: kept_input(part, port) if port.is_kept_input else _tensor(arrays[port.name])
+        for port in (*plan.outputs, *kept)
+    }
     return [tensors[port.index] for port in plan.outputs], [tensors[port.index] for port in kept]
 
 

@@ -11,6 +11,7 @@ import openvino as ov
 from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Part, Tensor
 from headrace.server.core.specs import Port
+from headrace.server.engine.kept_inputs import kept_input
 from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.run_inputs import inputs_of, shapes_of
 from headrace.server.engine.strings import string_output
@@ -73,13 +74,15 @@ class Outputs:
         """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
         del self._request
 
-    def read(self, parts: Sequence[Part]) -> Results:
+    def read(self, parts: Sequence[Part], given: Sequence[Part]) -> Results:
         """The results of the completed run, in memory that no later run writes to.
+
+        `given` are the parts as clients gave them, from which inputs are kept: with images where `parts` have pixels.
 
         Raises RuntimeError when an output has a shape that does not belong to the inputs.
         """
         if len(parts) > 1:
-            return self._read_batch(parts)
+            return self._read_batch(parts, given)
         (part,) = parts
         plan = part.plan
         assert plan is not None
@@ -92,7 +95,9 @@ class Outputs:
         kept = [plan.keep[position] for position in part.keep]
         taken: dict[int, Tensor] = {}
         for port in (*outputs, *kept):
-            if port.index not in taken:
+            if port.is_kept_input:
+                taken[port.index] = kept_input(given[0], port)
+            elif port.index not in taken:
                 taken[port.index] = self._take(port, part)
         if self._dynamic:
             self._skip_others(taken)
@@ -106,7 +111,7 @@ class Outputs:
             self._kept = [(port.datatype, self._copied[port.index]) for port in plan.keep]
             self._plan = plan
 
-    def _read_batch(self, parts: Sequence[Part]) -> Results:
+    def _read_batch(self, parts: Sequence[Part], given: Sequence[Part]) -> Results:
         """Read each output as a whole and cut it.
 
         Each part gets a copy, so that no ticket holds more memory than it is charged for.
@@ -115,13 +120,13 @@ class Outputs:
         assert plan is not None
         rows = [part.rows for part in parts]
         if any(part.keep or part.plan is not plan for part in parts):
-            return self._read_mixed(parts, rows)
+            return self._read_mixed(parts, given, rows)
         self._skip_others({port.index for port in plan.outputs})
         columns = [_cut(port, rows, self._whole(port)) for port in plan.outputs]
         sent: Sequence[Sequence[Tensor]] = [*zip(*columns, strict=True)] if columns else [_NOTHING] * len(parts)
         return sent, [_NOTHING] * len(parts)
 
-    def _read_mixed(self, parts: Sequence[Part], rows: Sequence[int]) -> Results:
+    def _read_mixed(self, parts: Sequence[Part], given: Sequence[Part], rows: Sequence[int]) -> Results:
         columns: dict[int, Sequence[OutputTensor]] = {}
         sent: list[list[Tensor]] = []
         kept: list[list[Tensor]] = []
@@ -129,10 +134,14 @@ class Outputs:
             plan = part.plan
             assert plan is not None
             keeps = [plan.keep[position] for position in part.keep]
+            taken: dict[int, Tensor] = {}
             for port in (*plan.outputs, *keeps):
+                if port.is_kept_input:
+                    taken[port.index] = kept_input(given[number], port)
+                    continue
                 if port.index not in columns:
                     columns[port.index] = _cut(port, rows, self._whole(port))
-            taken = {port.index: columns[port.index][number] for port in (*plan.outputs, *keeps)}
+                taken[port.index] = columns[port.index][number]
             sent.append([taken[port.index] for port in plan.outputs])
             kept.append([taken[port.index] for port in keeps])
         self._skip_others(columns)

@@ -135,7 +135,7 @@ class Slot:
                 times.record_direct(self._shapes, completed - began)
             else:
                 times.record_direct(self._shapes, completed - began, thread_time() - watched_from)
-            sent, kept = self._outputs.read(run.parts)
+            sent, kept = self._outputs.read(run.parts, run.parts)
             variables = None if self._variables is None else self._read_variables(run)
             read = perf_counter()
         except BaseException:
@@ -190,7 +190,7 @@ class Slot:
                 times.record_direct(self._shapes, completed - began, thread_time() - watched_from)
             elif completed - began > MAX_DIRECT_SECONDS:
                 times.record_direct(self._shapes, completed - began)
-            sent, kept = self._outputs.read(run.parts)
+            sent, kept = self._outputs.read(run.parts, run.parts)
             variables = None if self._variables is None else self._read_variables(run)
             return sent, kept, (began - entered, completed - began, perf_counter() - completed), variables
         except BaseException:
@@ -258,7 +258,10 @@ class Slot:
         """The outcome of a run that was handed over and has completed. Raises RuntimeError for one of wrong sizes."""
         assert self.run is not None
         entered = perf_counter()
-        sent, kept = self._outputs.read(self._parts(self.run))
+        given = self.run.parts
+        if self.decoded is not None:
+            given = [given[position] for position in self.decoded.positions]
+        sent, kept = self._outputs.read(self._parts(self.run), given)
         variables = None if self._variables is None else self._read_variables(self.run)
         return sent, kept, (self._input_seconds, self._completed - self._began, perf_counter() - entered), variables
 

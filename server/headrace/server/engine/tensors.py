@@ -1,4 +1,4 @@
-"""Outputs that have been computed, as bytes in memory that is no longer written to."""
+"""Outputs that have been computed and inputs that are kept, as bytes in memory that is no longer written to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from headrace.server.core.engine_api import Slices
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.tensors import Buffer, bytes_offsets, sliced_shape
 
@@ -37,9 +38,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class OutputTensor:
-    """An output of a run: an `engine_api.Tensor` over `data`, its row-major bytes.
+    """An output of a run, or an input of one that is kept: an `engine_api.Tensor` over `data`, its row-major bytes.
 
-    `data` is bytes, or a read-only view of the memory that the runtime wrote to. Views that `read` returns keep that
+    `data` is bytes, or a read-only view of memory that nobody writes to any more. Views that `read` returns keep that
     memory alive, with or without this object.
     """
 
@@ -79,8 +80,47 @@ class OutputTensor:
         positions = np.arange(len(offsets) - 1).reshape(self.shape)[tuple(slice(*bounds) for bounds in slices)]
         return b"".join([self._data[offsets[i] : offsets[i + 1]] for i in positions.ravel().tolist()])
 
+    def part(self, slices: Slices) -> TensorPart:
+        """A slice along the leading axes, which lies inside the shape, as a tensor."""
+        return TensorPart(self, slices)
+
     def __repr__(self) -> str:
         return f"<OutputTensor {self.datatype.name}{list(self.shape)}, {self.nbytes} bytes>"
+
+
+class TensorPart:
+    """A part of a tensor, which is not read before its bytes are needed: an `engine_api.Tensor`."""
+
+    __slots__ = ("_slices", "_tensor", "datatype", "shape")
+
+    def __init__(self, tensor: OutputTensor, slices: Slices) -> None:
+        self._tensor = tensor
+        self._slices = slices
+        self.datatype = tensor.datatype
+        self.shape = sliced_shape(tensor.shape, slices)
+
+    @property
+    def nbytes(self) -> int:
+        """Of BYTES it is not known before they are read."""
+        return len(self.read()) if self.datatype is Datatype.BYTES else math.prod(self.shape) * ITEMSIZE[self.datatype]
+
+    def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
+        """The bytes of all its elements, or of a slice: a view if they are contiguous in memory, else a copy."""
+        return self._tensor.read(self._within(slices))
+
+    def part(self, slices: Slices) -> TensorPart:
+        """A part of this part."""
+        return TensorPart(self._tensor, self._within(slices))
+
+    def _within(self, slices: Sequence[tuple[int, int]]) -> Slices:
+        """Slices of this part as slices of the whole tensor."""
+        firsts = [start for start, _ in self._slices]
+        firsts += [0] * (len(slices) - len(firsts))
+        moved = [(first + start, first + stop) for first, (start, stop) in zip(firsts, slices, strict=False)]
+        return (*moved, *self._slices[len(slices) :])
+
+    def __repr__(self) -> str:
+        return f"<TensorPart {list(self.shape)} of {self._tensor}>"
 
 
 def _run(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> tuple[int, int]:

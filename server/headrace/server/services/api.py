@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, Protocol
 
 from headrace.server.core.accounts import Accounts
 from headrace.server.core.calls import Call
+from headrace.server.core.engine_api import Slices
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
@@ -41,14 +42,13 @@ class Commands(Protocol):
         now: float,
         *,
         sources: Sequence[int] = (),
+        slices: Sequence[Slices] = (),
         timeout: float = 0.0,
         priority: int = 0,
         step: Step | None = None,
     ) -> None: ...
     def miss_step(self, model: str, step: Step, error: HeadraceError) -> None: ...
-    def fetch(
-        self, stream: Stream, tag: int, source: int, output: str, slices: tuple[tuple[int, int], ...], now: float
-    ) -> None: ...
+    def fetch(self, stream: Stream, tag: int, source: int, output: str, slices: Slices, now: float) -> None: ...
     def release(self, stream: Stream, tag: int, outputs: Sequence[str]) -> None: ...
     def cancel(self, stream: Stream, tag: int, now: float) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from headrace.server.core.engine_api import Slices
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import MAX_RANK
 from tests.server.core.reference.accounts import TICKET_BYTES
@@ -17,7 +18,7 @@ from tests.server.core.reference.expected import (
     ExpectedTicket,
     KnownCall,
 )
-from tests.server.core.reference.shapes import compatible, fits, static_bytes
+from tests.server.core.reference.shapes import compatible, part_fits, part_of_port, static_bytes
 from tests.server.core.reference.state import ExpectedState
 from tests.server.core.reference.turns import Turns
 
@@ -75,6 +76,7 @@ class Commands:
         inline: Sequence[bytes],
         charge: ExpectedCharge,
         sources: Sequence[int],
+        slices: Sequence[Slices],
         timeout: float,
         priority: int,
     ) -> ExpectedTicket | None:
@@ -85,16 +87,20 @@ class Commands:
             return None
         ticket = self._admit(stream, tag, infer=True)
         call = stream.calls.get(number)
-        codes, found = self._problems(stream, call, inline, sources, priority)
+        codes, found = self._problems(stream, call, inline, sources, slices, priority)
         if codes or call is None:
             self._ends.fail(ticket, *codes)
             return ticket
         ticket.call, ticket.inline = call, inline
         ticket.priority = min(priority, self._state.limits.max_priority)
         ticket.charge = charge if inline else None
-        ticket.outputs = [ExpectedOutput(ticket, port) for port in call.keep]
+        ports = [*((port, False) for port in call.keep), *((port, True) for port in call.keep_inputs)]
+        ticket.outputs = [
+            ExpectedOutput(ticket, port, is_input, call.kept_bytes(position))
+            for position, (port, is_input) in enumerate(ports)
+        ]
         ticket.due = self._state.now + timeout if timeout else None
-        ticket.sources = found
+        ticket.sources, ticket.parts = found, [*slices] or [()] * len(found)
         for (_, _, take), source in zip(call.references, found, strict=True):
             source.owned = source.owned and not take
         self._turns.inherit_priority(ticket)
@@ -165,6 +171,7 @@ class Commands:
         call: KnownCall | None,
         inline: Sequence[bytes],
         sources: Sequence[int],
+        slices: Sequence[Slices],
         priority: int,
     ) -> tuple[set[str], list[ExpectedOutput]]:
         """Every code that an Infer may fail with at once, and its sources."""
@@ -180,14 +187,20 @@ class Commands:
             codes.add("RESOURCE_EXHAUSTED")
         if len(sources) != len(call.references):
             return codes | {"INVALID_ARGUMENT"}, []
+        if sources and slices and len(slices) != len(sources):
+            return codes | {"INVALID_ARGUMENT"}, []
+        if any(len(part) > MAX_RANK for part in slices):
+            codes.add("INVALID_ARGUMENT")
         found: list[ExpectedOutput] = []
-        for (port, name, _), tag in zip(call.references, sources, strict=True):
+        parts = slices or [()] * len(sources)
+        for (port, name, _), tag, part in zip(call.references, sources, parts, strict=True):
             output = stream.find(tag, name)
             if output is None:
                 codes.add("FAILED_PRECONDITION")
                 continue
             found.append(output)
-            fitting = compatible(output.port, port)
-            if not fitting or (output.tensor is not None and not fits(output.tensor.shape, port)):
+            known = part_of_port(output.port, part)
+            fitting = known is not None and compatible(known, port)
+            if not fitting or (output.tensor is not None and not part_fits(output.tensor.shape, part, port)):
                 codes.add("INVALID_ARGUMENT")
         return codes, found

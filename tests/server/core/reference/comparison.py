@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.core import Core
-from headrace.server.core.engine_api import Ended, Run
+from headrace.server.core.engine_api import Ended, Run, Slices
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import MessageCharge
 from headrace.server.core.specs import ModelSpec
@@ -68,6 +68,7 @@ class Comparison:
         inline: Sequence[bytes],
         charge: Charge,
         sources: Sequence[int],
+        slices: Sequence[Slices],
         timeout: float,
         priority: int,
     ) -> None:
@@ -80,10 +81,13 @@ class Comparison:
             real,
             self.state.now,
             sources=sources,
+            slices=slices,
             timeout=timeout,
             priority=priority,
         )
-        ticket = self.reference.commands.infer(stream, tag, number, inline, expected, sources, timeout, priority)
+        ticket = self.reference.commands.infer(
+            stream, tag, number, inline, expected, sources, slices, timeout, priority
+        )
         if ticket is not None:
             ticket.real = stream.real.tickets[tag]
         self.compare()

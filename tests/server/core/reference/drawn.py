@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from headrace.server.core.engine_api import Slices
 from tests.server.core.reference.known_calls import CALLS
 from tests.server.core.reference.shapes import compatible
 
@@ -60,6 +61,18 @@ SIZES = (4, 4, 4, 0, 1, 3, 500, 40_000)
 OTHERS = ("release", "release", "release", "cancel", "cancel", "cancel", "define", "open", "reject")
 _BOUNDS = ((0, 2), (0, 4), (1, 1), (2, 3), (-1, 2), (2, 1), (0, 5), (0, 40_000))
 SLICES = ((), (), (), *((each,) for each in _BOUNDS), ((0, 1), (0, 1)), ((0, 0),) * 33)
+_PARTS: tuple[Slices, ...] = (
+    *(((0, size),) for size in (1, 1, 2, 4, 4, 5)),
+    *(((1, stop),) for stop in (1, 2, 2, 3, 5)),
+    ((39_996, 40_000),),
+    *(((0, 1), (0, 1)), ((-1, 2),), ((2, 1),), ((0, 40_001),), ((0, 0),) * 33),
+)
+PARTS: tuple[tuple[Slices, Slices], ...] = (
+    *[((), ())] * 2 * len(_PARTS),
+    *((part, part) for part in _PARTS),
+    *(((), part) for part in _PARTS),
+)
+"""Of the sources of an Infer: mostly all of them."""
 T = TypeVar("T")
 
 
@@ -71,6 +84,8 @@ class Infer:
     kind: str
     tag: int
     sources: tuple[int, int, int]
+    parts: tuple[Slices, Slices]
+    """Of the sources in turn."""
     timeout: float
     priority: int
     wrong_sizes: bool

@@ -7,7 +7,7 @@ from dataclasses import replace
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from tests.server.core.model_specs import FakeTensor
 from tests.server.core.reference.expected import ExpectedEvent, ExpectedStream, ExpectedTicket
-from tests.server.core.reference.shapes import fits
+from tests.server.core.reference.shapes import lies_inside, part_fits, part_of
 from tests.server.core.reference.state import ExpectedState
 from tests.server.core.reference.turns import Turns
 from tests.server.core.reference.waits import Waits
@@ -52,12 +52,15 @@ class Ends:
                 self._deliver(ticket)
                 continue
             assert ticket.call is not None
-            pairs = zip(ticket.call.references, ticket.sources, strict=True)
-            if all(source.tensor is not None and fits(source.tensor.shape, port) for (port, _, _), source in pairs):
+            triples = zip(ticket.call.references, ticket.sources, ticket.parts, strict=True)
+            if all(
+                source.tensor is not None and part_fits(source.tensor.shape, part, port)
+                for (port, _, _), source, part in triples
+            ):
                 self._waits.queue(ticket)
                 self._turns.line_up(ticket)
             else:
-                self.fail(ticket, "INVALID_ARGUMENT", words=("has shape",))
+                self.fail(ticket, "INVALID_ARGUMENT", one_of=frozenset({"has shape", "does not lie inside"}))
 
     def fail(
         self,
@@ -77,7 +80,7 @@ class Ends:
                 code = "FAILED_PRECONDITION" if other.infer else "NOT_FOUND"
                 # The rules do not say which of several is named.
                 missing = [source for source in other.sources if source.tensor is None]
-                names = frozenset(f"output {each.port.name!r} of ticket {each.ticket.tag} " for each in missing)
+                names = frozenset(f"{each} " for each in missing)
                 self.fail(other, code, one_of=names, retryable=False)
 
     def finish(self, ticket: ExpectedTicket, end: str, event: ExpectedEvent) -> None:
@@ -115,14 +118,9 @@ class Ends:
         """Finish a Fetch whose source is there."""
         (source,) = ticket.sources
         assert source.tensor is not None
-        shape = list(source.tensor.shape)
-        inside = len(ticket.slices) <= len(shape) and all(
-            0 <= start <= stop <= size for (start, stop), size in zip(ticket.slices, shape, strict=False)
-        )
-        for axis, (start, stop) in enumerate(ticket.slices[: len(shape)]):
-            shape[axis] = stop - start
-        nbytes = FakeTensor(source.tensor.datatype, tuple(shape)).nbytes
-        if not inside:
+        whole = source.tensor.shape
+        nbytes = FakeTensor(source.tensor.datatype, part_of(whole, ticket.slices)).nbytes
+        if not lies_inside(ticket.slices, whole):
             self.fail(ticket, "INVALID_ARGUMENT")
         elif nbytes > self.max_output_bytes(ticket.stream):
             self.fail(ticket, "RESOURCE_EXHAUSTED", words=("keep it and fetch slices",), retryable=False)

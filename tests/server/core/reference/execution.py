@@ -9,7 +9,7 @@ from tests.server.core.model_specs import FakeTensor
 from tests.server.core.reference.ends import Ends
 from tests.server.core.reference.expected import MIN_CHARGE_BYTES, ExpectedEvent, ExpectedTicket
 from tests.server.core.reference.schedule import Schedule
-from tests.server.core.reference.shapes import static_bytes
+from tests.server.core.reference.shapes import part_of, static_bytes
 from tests.server.core.reference.state import ExpectedState
 from tests.server.core.reference.turns import Turns
 from tests.server.core.reference.waits import HasFailed
@@ -142,7 +142,7 @@ class Execution:
         assert part.plan.spec is spec
         assert ticket.due is None or ticket.due > state.now
         assert all(tensor is not None for tensor in part.references)
-        assert [id(tensor) for tensor in part.references] == [id(source.tensor) for source in ticket.sources]
+        _check_references(ticket, part)
         assert [*map(id, part.inline)] == [*map(id, ticket.inline)]
         assert [*part.keep] == _held_positions(ticket)
         assert len(run.parts) == 1 or part.rows == ticket.rows > 0
@@ -170,6 +170,15 @@ class Execution:
         assert not (keeps and sends)
         self._turns.served(ticket)
         self._ends.fail(ticket, "RESOURCE_EXHAUSTED", words=("bytes",), retryable=True)
+
+
+def _check_references(ticket: ExpectedTicket, part: Part) -> None:
+    """Each of the tensors that a run gets is a source, or the part of it that was asked for."""
+    for tensor, source, slices in zip(part.references, ticket.sources, ticket.parts, strict=True):
+        assert isinstance(tensor, FakeTensor)
+        assert source.tensor is not None
+        assert (tensor.whole if slices else tensor) is source.tensor
+        assert tensor.shape == part_of(source.tensor.shape, slices)
 
 
 def _sent_bytes(ticket: ExpectedTicket) -> int:

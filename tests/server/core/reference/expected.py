@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from headrace.server.core.calls import Call, Reference
-from headrace.server.core.engine_api import Run
+from headrace.server.core.engine_api import Run, Slices
 from headrace.server.core.events import Event
 from headrace.server.core.specs import ModelSpec, Port
 from headrace.server.core.state import Stream, Ticket
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES
 from tests.server.core.model_specs import FakeTensor
-from tests.server.core.reference.shapes import static_bytes
+from tests.server.core.reference.shapes import part_of, static_bytes
 
 MIN_CHARGE_BYTES = 1024
 
@@ -28,6 +29,17 @@ class KnownCall:
     references: tuple[tuple[Port, str, bool], ...]
     outputs: tuple[Port, ...]
     keep: tuple[Port, ...]
+    keep_inputs: tuple[Port, ...] = ()
+
+    def kept_bytes(self, position: int) -> int:
+        """What is known beforehand of the bytes that it keeps: of its kept outputs, and then of its kept inputs."""
+        if position < len(self.keep):
+            return static_bytes(self.keep[position]) or 0
+        port = self.keep_inputs[position - len(self.keep)]
+        for each in self.call.inputs:
+            if each.name in port.names and not isinstance(each, Reference):
+                return 4 * math.prod(each.shape)
+        return static_bytes(port) or 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class ExpectedEvent:
 class ExpectedOutput:
     ticket: ExpectedTicket
     port: Port
+    is_input: bool
+    static_bytes: int
     owned: bool = True
     """Its own ticket still holds it."""
     promised: bool = False
@@ -62,9 +76,8 @@ class ExpectedOutput:
     tensor: FakeTensor | None = None
     last_used: float = 0.0
 
-    @property
-    def static_bytes(self) -> int:
-        return static_bytes(self.port) or 0
+    def __str__(self) -> str:
+        return f"{'input' if self.is_input else 'output'} {self.port.name!r} of ticket {self.ticket.tag}"
 
 
 @dataclass(eq=False)
@@ -79,8 +92,12 @@ class ExpectedTicket:
     priority: int = 0
     call: KnownCall | None = None
     sources: list[ExpectedOutput] = field(default_factory=list)
+    parts: list[Slices] = field(default_factory=list)
+    """Of an Infer, the part of each of its sources."""
     outputs: list[ExpectedOutput] = field(default_factory=list)
-    slices: tuple[tuple[int, int], ...] = ()
+    """The kept ones, and then the kept inputs."""
+    slices: Slices = ()
+    """Of a Fetch."""
     due: float | None = None
     charge: ExpectedCharge | None = None
     inline: Sequence[bytes] = ()
@@ -129,7 +146,11 @@ class ExpectedTicket:
         if self.call is None or self.call.spec.batch == 1 or self.runs_alone:
             return 0
         sizes = {each.shape[0] for each in self.call.call.inputs if not isinstance(each, Reference)}
-        sizes |= {source.tensor.shape[0] for source in self.sources if source.tensor is not None}
+        sizes |= {
+            part_of(source.tensor.shape, part)[0]
+            for source, part in zip(self.sources, self.parts, strict=True)
+            if source.tensor is not None
+        }
         return max(sizes) if len(sizes) == 1 and max(sizes) <= self.call.spec.batch else 0
 
     @property

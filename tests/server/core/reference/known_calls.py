@@ -17,8 +17,8 @@ _MODELS = (
     model("one", [port(0, "x", 4)], [port(0, "y|why", 4), port(1, "t", 2, datatype=Datatype.INT64)], slots=1),
     # Two inputs, bounded and not, two slots, a dynamic output.
     model("two", [port(0, "a", None), port(1, "b", (0, 4))], [port(0, "sum", None)], slots=2),
-    # Three slots, an output too large for a small message, one that may be.
-    model("three", [port(0, "x", (1, 5))], [port(0, "big", 40_000), port(1, "z", None), port(2, "y", 4)], slots=3),
+    # Three slots, an output too large for a small message, one that may be and has a name of the input's.
+    model("three", [port(0, "x|z", (1, 5))], [port(0, "big", 40_000), port(1, "z", None), port(2, "y", 4)], slots=3),
     # Batches in one slot; one output costs more to keep the more rows it has.
     model("many", [port(0, "x", None)], [port(0, "y", None), port(1, "z", None, 300)], direct=True, batch=4),
     # Two inputs, which may disagree; two slots, which share what is queued; an output too large for a small message.
@@ -37,7 +37,7 @@ MODELS = tuple(
         _MODELS, [(1, 1, 1, 0), (2, 1, 3, 0), (1, 2, 1, 1), (1, 1, 1, 0), (2, 1, 1, 0)], strict=True
     )
 )
-NAMES = ("y", "why", "t", "sum", "big", "z", "nothing")
+NAMES = ("y", "why", "t", "sum", "big", "z", "x", "a", "b", "nothing")
 
 
 def _good(random: Random, spec: ModelSpec) -> KnownCall:
@@ -74,7 +74,12 @@ def _good(random: Random, spec: ModelSpec) -> KnownCall:
         tuple(random.choice(each.names) for each in keep),
     )
     outputs = spec.outputs if every else tuple(some)
-    return KnownCall(call, spec, None, tuple(sizes), tuple(references), outputs, tuple(keep))
+    given = random.sample(spec.inputs, random.randint(1, len(spec.inputs))) if random.random() < 0.3 else []
+    names = tuple(random.choice(each.names) for each in given)
+    call = replace(call, keep_inputs=names)
+    both = {name for each in keep for name in each.names} & {name for each in given for name in each.names}
+    wrong = "INVALID_ARGUMENT" if both else None
+    return KnownCall(call, spec, wrong, tuple(sizes), tuple(references), outputs, tuple(keep), tuple(given))
 
 
 def _bad(random: Random, good: KnownCall) -> KnownCall:
@@ -95,6 +100,8 @@ def _bad(random: Random, good: KnownCall) -> KnownCall:
             (replace(call, outputs=("none",), all_outputs=True), "INVALID_ARGUMENT"),
             (replace(call, keep=("none",)), "NOT_FOUND"),
             (replace(call, keep=(good.spec.outputs[0].name,) * 2), "INVALID_ARGUMENT"),
+            (replace(call, keep_inputs=("none",)), "INVALID_ARGUMENT"),
+            (replace(call, keep_inputs=(first.name,) * 2), "INVALID_ARGUMENT"),
         ]
     )
     return replace(good, call=bad, wrong=code)

@@ -140,7 +140,7 @@ class Moves:
             if known is not None:
                 inline = [bytes(size) for size in known.sizes]
                 sources = tags[-2:-1] * len(known.references)
-                self.comparison.infer(stream, tags[-1], number, inline, charge, sources, 0.0, 0)
+                self.comparison.infer(stream, tags[-1], number, inline, charge, sources, (), 0.0, 0)
         self.comparison.decide()
         self.runs_in_place(size, most, fails)
 

@@ -16,6 +16,7 @@ from tests.server.core.reference.drawn import (
     MEMORY,
     OTHERS,
     OWNERS,
+    PARTS,
     PAUSES,
     PRIORITIES,
     PROCESSORS,
@@ -118,4 +119,4 @@ def _infer(random: Random) -> Infer:
     sources = random.randrange(1000), random.randrange(1000), random.randrange(1000)
     timeout, priority = random.choice(TIMEOUTS), random.choice(PRIORITIES)
     kind, number = random.choice(KINDS), random.randint(1, MAX_CALLS)
-    return Infer(of, number, not seldom[0], kind, at, sources, timeout, priority, *seldom[1:])
+    return Infer(of, number, not seldom[0], kind, at, sources, random.choice(PARTS), timeout, priority, *seldom[1:])

@@ -52,9 +52,11 @@ def _infer(comparison: Comparison, stream: ExpectedStream, drawn: Infer, charge:
         sources.append(pick(keeping, at) if keeping else at % TAGS)
     if drawn.wrong_sources:
         sources = [each % TAGS for each in drawn.sources[: drawn.call % 3]]
+    slices = [pick(drawn.parts, place) for place in range(len(sources))] if any(drawn.parts) else []
+    slices = slices[1:] if drawn.wrong_sources else slices
     tag = drawn.tag % TAGS if drawn.wrong_tag else free_tag(stream, drawn.tag)
     inline = [bytes(size) for size in sizes]
-    comparison.infer(stream, tag, drawn.number, inline, charge, sources, drawn.timeout, drawn.priority)
+    comparison.infer(stream, tag, drawn.number, inline, charge, sources, slices, drawn.timeout, drawn.priority)
 
 
 def _fetch(comparison: Comparison, stream: ExpectedStream, drawn: Fetch) -> None:

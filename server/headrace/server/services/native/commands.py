@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference, Zeros, too_many
+from headrace.server.core.engine_api import Slices
+from headrace.server.core.references import TOO_MANY_SLICES
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, Unimplemented, quote
 from headrace.wire.frames import MAX_ITEMS, parse_frame
-from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS
+from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS, MAX_SOURCE_SLICES
 from headrace.wire.tensors import MAX_RANK
 
 VIEW_BYTES = 200
@@ -25,8 +27,9 @@ _INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
     pb.Command.OPEN,
 )
 
-_TOO_MANY_SLICES = ((0, 0),) * (MAX_RANK + 1)
+_TOO_MANY_AXES: Slices = ((0, 0),) * (MAX_RANK + 1)
 """What the core gets to refuse instead of more slices than a tensor can have axes."""
+_WHOLE: Sequence[Slices] = ()
 
 
 def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
@@ -40,11 +43,14 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
         core.reject(stream, error)
         return
     charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
-    used = named = 0
+    used = named = cut = 0
     for command in commands:
         kind = command.kind
         if kind == _INFER:
             first, used = used, used + command.tensors
+            sources, slices = command.sources, _WHOLE
+            if sources and command.slices:
+                slices, cut = _source_slices(command, cut)
             core.infer(
                 stream,
                 command.tag,
@@ -52,25 +58,22 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
                 tensors[first:used],
                 charge,
                 now,
-                sources=command.sources,
+                sources=sources,
+                slices=slices,
                 timeout=command.timeout_us * 1e-6,
                 priority=command.priority,
             )
         elif kind == _DEFINE:
             define = command.define
-            named += len(define.inputs) + len(define.outputs) + len(define.keep)
+            named += len(define.inputs) + len(define.outputs) + len(define.keep) + len(define.keep_inputs)
             core.define(stream, command.call, to_call(define, named), define.ByteSize())
         elif kind == _FETCH:
             fetch = command.fetch
-            count = len(fetch.slices)
-            named += min(count, MAX_RANK)
+            named += min(len(fetch.slices), MAX_RANK)
             if named > MAX_FRAME_NAMES:
                 core.reject(stream, InvalidArgument(_too_many_in_frame(named)))
                 continue
-            slices = (
-                tuple([(part.start, part.stop) for part in fetch.slices]) if count <= MAX_RANK else _TOO_MANY_SLICES
-            )
-            core.fetch(stream, command.tag, fetch.source, fetch.output, slices, now)
+            core.fetch(stream, command.tag, fetch.source, fetch.output, _to_slices(fetch.slices), now)
         elif kind == _RELEASE:
             outputs = command.release.outputs
             named += len(outputs)
@@ -88,6 +91,28 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
         core.reject(stream, InvalidArgument(f"the frame has {len(tensors) - used} tensors that no Infer uses"))
 
 
+def _source_slices(command: pb.Command, cut: int) -> tuple[Sequence[Slices], int]:
+    """The slices of the sources of an Infer, unless there are too many, and how many the frame has up to here.
+
+    `cut` is how many it has before it.
+    """
+    cut += len(command.slices)
+    if cut > MAX_SOURCE_SLICES:
+        return TOO_MANY_SLICES, cut
+    parts: list[Slices] = []
+    for source in command.slices:
+        count = len(source.slices)
+        cut += min(count, MAX_RANK)
+        if cut > MAX_SOURCE_SLICES:
+            return TOO_MANY_SLICES, cut
+        parts.append(_to_slices(source.slices))
+    return parts, cut
+
+
+def _to_slices(slices: Sequence[pb.Slice]) -> Slices:
+    return tuple([(part.start, part.stop) for part in slices]) if len(slices) <= MAX_RANK else _TOO_MANY_AXES
+
+
 def to_call(call: pb.Call, named: int = 0) -> Call:
     """The description of a call, converted unless there is too much of it.
 
@@ -98,12 +123,26 @@ def to_call(call: pb.Call, named: int = 0) -> Call:
         _check_counts(call, named)
         inputs = tuple([_to_input(each) for each in call.inputs])
     except InvalidArgument as error:
-        return Call(call.model, call.version, (), (), False, (), error.message)
-    return Call(call.model, call.version, inputs, tuple(call.outputs), call.all_outputs, tuple(call.keep))
+        return Call(call.model, call.version, (), (), False, (), refusal=error.message)
+    return Call(
+        call.model,
+        call.version,
+        inputs,
+        tuple(call.outputs),
+        call.all_outputs,
+        tuple(call.keep),
+        tuple(call.keep_inputs),
+    )
 
 
 def _check_counts(call: pb.Call, named: int) -> None:
-    for what, items in (("inputs", call.inputs), ("outputs", call.outputs), ("keep", call.keep)):
+    listed = (
+        ("inputs", call.inputs),
+        ("outputs", call.outputs),
+        ("keep", call.keep),
+        ("kept inputs", call.keep_inputs),
+    )
+    for what, items in listed:
         if len(items) > MAX_PORTS:
             raise InvalidArgument(too_many(what, len(items)))
     if named > MAX_FRAME_NAMES:

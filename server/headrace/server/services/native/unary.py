@@ -29,7 +29,7 @@ class UnaryRpcs:
         """Run one inference."""
         request, tensors = parse_frame(message, pb.InferRequest())
         core_call = to_call(request.call)
-        if core_call.keep or any(isinstance(source, Reference) for source in core_call.inputs):
+        if core_call.keep or core_call.keep_inputs or any(isinstance(source, Reference) for source in core_call.inputs):
             raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
         defined, timeout = DefinedCall(core_call, 0), min(timeouts, default=0.0)
