@@ -14,7 +14,7 @@ X = np.arange(4, dtype=np.float32)
 
 
 def key_of(inputs: Inputs, model: str = "m") -> Key:
-    return signature((model, None, ("y",), ()), inputs)[0]
+    return signature((model, None, ("y",), (), ()), inputs)[0]
 
 
 def define(cache: CallCache, inputs: Inputs, model: str = "m") -> tuple[Call, list[pb.Command]]:

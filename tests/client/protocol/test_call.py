@@ -53,7 +53,7 @@ def test_a_filled_template_is_the_command(
     arrays = [np.full(size, ord("%"), np.uint16) for size in shapes]
     values: list[Any] = [*references, *arrays, zeros(3)]
     inputs = {f"input {at}": values[at] for at in data.draw(st.permutations(range(len(values))))}
-    key, inline, referred = signature(("m", None, (), ()), inputs)
+    key, inline, referred = signature(("m", None, (), (), ()), inputs)
     call = Call(number, key, pb.Call(model="m"), inputs)
     call.set_options(None if timeout is None else timeout / 1e6, priority)
     expected = pb.Command(
@@ -118,6 +118,7 @@ INPUTS: Inputs = {"x": X, "u": Reference(STREAM, 3, "z", take=True), "h": zeros(
         {"u": Reference(STREAM, 3, "z")},
         {"u": Reference(STREAM, 3, "w", take=True)},
         {"u": Reference(object(), 3, "z", take=True)},
+        {"u": Reference(STREAM, 3, "z", take=True)[1:2]},
         {"u": X},
         {"h": zeros((1, 2), np.int8)},
         {"h": zeros((2, 1), np.uint8)},

@@ -11,12 +11,13 @@ from tests.client.protocol.made_calls import X, key_of
 
 def test_a_description_has_every_field() -> None:
     inputs: Inputs = {"x": X, "u": Reference(None, 3, "z", take=True), "h": zeros((2, 1), np.int8)}
-    call = describe("m", "2", inputs, None, ["z"])
+    call = describe("m", "2", inputs, None, ["z"], ["x"])
     assert call == pb.Call(
         model="m",
         version="2",
         all_outputs=True,
         keep=["z"],
+        keep_inputs=["x"],
         inputs=[
             pb.Input(name="x", inline=pb.Inline(datatype=pb.FP32, shape=[4])),
             pb.Input(name="u", reference=pb.Reference(output="z", take=True)),
@@ -29,6 +30,18 @@ def test_a_description_has_every_field() -> None:
 def test_a_name_instead_of_a_list_of_names_is_refused() -> None:
     with pytest.raises(TypeError, match=r"outputs takes a list of names.*\['prob'\]"):
         describe("m", None, {}, "prob")
+    with pytest.raises(TypeError, match=r"keep_inputs takes a list of names.*\['x'\]"):
+        describe("m", None, {}, [], [], "x")
+
+
+def test_a_name_to_keep_as_output_and_as_input_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"keep and keep_inputs both have 'x', so ticket\['x'\] would be an output as"):
+        describe("m", None, {"x": X}, [], ["x"], ["x"])
+
+
+def test_parts_of_a_reference_are_the_same_call() -> None:
+    z = Reference(None, 3, "z")
+    assert key_of({"x": z[0:1]}) == key_of({"x": z[4:9, 2:3]}) == key_of({"x": z})
 
 
 @pytest.mark.parametrize(

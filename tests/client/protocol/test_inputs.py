@@ -24,4 +24,4 @@ def test_a_dtype_without_a_datatype_is_named_with_its_input() -> None:
 
 
 def test_the_repr_of_a_reference_shows_what_it_refers_to() -> None:
-    assert repr(Reference(object(), 7, "z")) == "Reference(tag=7, output='z', take=False)"
+    assert repr(Reference(object(), 7, "z")) == "Reference(tag=7, output='z', take=False, slices=())"

@@ -31,29 +31,41 @@ class Streams(RuleBasedStateMachine):
         self.tickets: list[TicketState] = []
         self.sums: dict[int, npt.NDArray[Any]] = {}
         """The sum of each ticket's inputs."""
-        self.fetched: dict[int, npt.NDArray[Any]] = {}
+        self.by_tag: dict[int, TicketState] = {}
+        self.kept: dict[tuple[int, str], npt.NDArray[Any]] = {}
+        """What each ticket keeps, or has kept, by name."""
+        self.fetched: dict[int, tuple[str, npt.NDArray[Any]]] = {}
         self.to_client: list[bytes] = []
         self.ended: list[TicketState] = []
 
     @precondition(lambda self: self.stream.free_window > 0)
     @rule(data=st.data(), model=st.sampled_from(MODELS), size=st.sampled_from([0, 1, 5, 17_000]))
     def submit(self, data: st.DataObject, model: str, size: int) -> None:
-        keepers = [ticket for ticket in self.tickets if "z" in ticket.keep]
         value = np.full(size, len(self.tickets), np.float32)
         inputs: dict[str, Any] = {"x": value, "h": Zeros((size,), np.dtype(np.float32))}
-        total = value
+        given: dict[str, npt.NDArray[Any]] = {"x": value, "h": 0 * value}
+        long_enough = [key for key, array in self.kept.items() if len(array) >= size]
         chained = data.draw(st.booleans())
-        if keepers and chained:
-            source: TicketState = data.draw(st.sampled_from(keepers))
-            if self.sums[source.tag].shape == value.shape:
-                take = data.draw(st.booleans())
-                inputs["u"] = Reference(self.stream, source.tag, "z", take)
-                total = total + 2 * self.sums[source.tag]
+        if long_enough and chained:
+            tag, name = data.draw(st.sampled_from(long_enough))
+            whole = self.kept[tag, name]
+            first = data.draw(st.integers(0, len(whole) - size))
+            source = self.by_tag[tag]
+            inputs["u"] = Reference(self.stream, tag, name, data.draw(st.booleans()), source)
+            if len(whole) > size or data.draw(st.booleans()):
+                open_end = source.kept_shape(name) is not None and first + size == len(whole)
+                inputs["u"] = inputs["u"][first : None if open_end and data.draw(st.booleans()) else first + size]
+            given["u"] = whole[first : first + size]
         keep = ["z"] if data.draw(st.booleans()) else []
+        keep_inputs = data.draw(st.lists(st.sampled_from(sorted(given)), unique=True, max_size=2))
         outputs = data.draw(st.sampled_from([None, ["y"], []]))
         ticket = TicketState(None)
-        self._submit(ticket, model, inputs, outputs, keep)
-        self.sums[ticket.tag] = total
+        self._submit(ticket, model, inputs, outputs, keep, keep_inputs)
+        self.by_tag[ticket.tag] = ticket
+        total: npt.NDArray[Any] = np.asarray(sum(given.values()))
+        self.sums[ticket.tag], given["z"] = total, 2 * total
+        for name in (*keep, *keep_inputs):
+            self.kept[ticket.tag, name] = given[name]
 
     def _submit(
         self,
@@ -62,22 +74,21 @@ class Streams(RuleBasedStateMachine):
         inputs: Inputs,
         outputs: list[str] | None,
         keep: list[str],
+        keep_inputs: list[str],
     ) -> None:
-        self.stream.submit(ticket, model, None, inputs, outputs, keep, None, 0)
+        self.stream.submit(ticket, model, None, inputs, outputs, keep, None, 0, keep_inputs)
         self.tickets.append(ticket)
 
-    @precondition(lambda self: self.stream.free_window > 0 and self.tickets)
+    @precondition(lambda self: self.stream.free_window > 0 and self.kept)
     @rule(data=st.data())
     def fetch(self, data: st.DataObject) -> None:
-        source = data.draw(st.sampled_from(self.tickets))
-        if "z" not in source.keep:
-            return
-        whole = 2 * self.sums[source.tag]
+        tag, name = data.draw(st.sampled_from([*self.kept]))
+        whole = self.kept[tag, name]
         slices: Slices = ((0, len(whole) // 2),) if data.draw(st.booleans()) else ()
         ticket = TicketState(None)
-        self.stream.fetch(ticket, source, "z", slices)
+        self.stream.fetch(ticket, self.by_tag[tag], name, slices)
         self.tickets.append(ticket)
-        self.fetched[ticket.tag] = whole[: len(whole) // 2] if slices else whole
+        self.fetched[ticket.tag] = name, whole[: len(whole) // 2] if slices else whole
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data())
@@ -135,7 +146,8 @@ class Streams(RuleBasedStateMachine):
             return
         outputs = ticket.outputs()
         if ticket.tag in self.fetched:
-            np.testing.assert_array_equal(outputs["z"], self.fetched[ticket.tag])
+            name, expected_part = self.fetched[ticket.tag]
+            np.testing.assert_array_equal(outputs[name], expected_part)
         else:
             expected = {"y": self.sums[ticket.tag] + 1, "z": 2 * self.sums[ticket.tag]}
             for name, array in outputs.items():

@@ -1,6 +1,7 @@
 """A small, pure server side of a stream: checks the client's commands, and runs tickets when a test says so.
 
-Every model has the outputs y = sum of the inputs + 1 (also named why) and z = 2 * sum of the inputs.
+Every model has the outputs y = sum of the inputs + 1 (also named why) and z = 2 * sum of the inputs. The inputs are
+named x, h and u.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from headrace.wire.errors import Code
 from headrace.wire.frames import FRAME_BYTES, frame_items, parse_frame
 from headrace.wire.tensors import Buffer, byte_count, from_wire, to_wire
 
-NAMES = {"y": "y", "why": "y", "z": "z"}
+NAMES = {"y": "y", "why": "y", "z": "z", "x": "x", "h": "h", "u": "u"}
 Array = npt.NDArray[Any]
 
 
@@ -30,6 +31,8 @@ class Work:
     call: pb.Call = field(default_factory=pb.Call)
     inline: list[Array] = field(default_factory=list)
     sources: list[tuple[Work, str]] = field(default_factory=list)
+    slices: list[tuple[slice, ...]] = field(default_factory=list)
+    """The part of each source."""
     results: dict[str, Array] | None = None
     failed: bool = False
 
@@ -138,9 +141,13 @@ class TinyServer:
                 takes += [key] if source.reference.take else []
         assert not data
         assert not tags
+        assert len(command.slices) in (0, len(command.sources))
+        assert not command.slices or any(part.slices for part in command.slices)
+        for part in command.slices:
+            work.slices.append(tuple(slice(each.start, each.stop) for each in part.slices))
         for key in takes:
             self.kept.pop(key, None)
-        for name in call.keep:
+        for name in (*call.keep, *call.keep_inputs):
             self.kept[command.tag, NAMES[name]] = work
 
     def _fetch(self, command: pb.Command) -> None:
@@ -170,16 +177,26 @@ class TinyServer:
             self.fail(tag, code, "the source has failed")
             return
         inputs = [source.results[name] for source, name in work.sources if source.results]
+        if not work.is_fetch:
+            parts = zip(inputs, work.slices or [()] * len(inputs), strict=True)
+            inputs = [array[part] for array, part in parts]
         if work.is_fetch:
             slices = [slice(part.start, part.stop) for part in work.command.fetch.slices]
             sent, kept = {work.command.fetch.output: inputs[0][tuple(slices)]}, {}
         else:
             total = sum(work.inline + inputs)
             work.results = {"y": np.asarray(total + 1), "z": np.asarray(2 * total)}
+            work.results |= self._given(work, inputs)
             names = ["y", "z"] if work.call.all_outputs else work.call.outputs
             sent = {NAMES[name]: work.results[NAMES[name]] for name in names}
-            kept = {NAMES[name]: work.results[NAMES[name]] for name in work.call.keep}
+            keeps = (*work.call.keep, *work.call.keep_inputs)
+            kept = {NAMES[name]: work.results[NAMES[name]] for name in keeps}
         self._done(tag, work, sent, kept)
+
+    def _given(self, work: Work, referred: Sequence[Array]) -> dict[str, Array]:
+        """The inputs by name."""
+        inline, others = iter(work.inline), iter(referred)
+        return {each.name: next(others if each.HasField("reference") else inline) for each in work.call.inputs}
 
     def _done(self, tag: int, work: Work, sent: dict[str, Array], kept: dict[str, Array]) -> None:
         kind = pb.Event.FETCHED if work.is_fetch else pb.Event.DONE

@@ -51,6 +51,7 @@ class Stream:
         *,
         outputs: Sequence[str] | None = None,
         keep: Sequence[str] = (),
+        keep_inputs: Sequence[str] = (),
         version: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
@@ -63,10 +64,13 @@ class Stream:
         `inputs`: a value for every input of the model, by any of its names. The value is an array of the input's shape
         and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), or anything that `np.asarray` converts to
         one. It is copied before this returns. Or it is `zeros(shape, dtype)`. Or it is `ticket["z"]` or
-        `ticket.take("z")`, a kept output of an earlier ticket of this stream, which need not have run.
+        `ticket.take("z")`, a kept output of an earlier ticket of this stream, which need not have run; or a part of it,
+        as in `ticket["z"][2:3]`.
 
         `outputs`: the outputs to return, in this order; None returns all, `[]` none.
         `keep`: the outputs that stay on the server, for `ticket.fetch` and as inputs of later tickets.
+        `keep_inputs`: the inputs that stay there. Once the ticket is done, each is a kept output like any other, so
+        that it is sent once for several models. Not a name that is in `keep`.
         `version`: None selects the newest version at this moment.
         `timeout`: seconds, from the arrival at the server, after which the ticket ends with DeadlineExceeded. Waiting
         and queueing count. A timeout of 0 or less has already passed; the ticket is submitted and ends so.
@@ -74,7 +78,8 @@ class Stream:
 
         Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
         ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
-        ValueError (a ticket of another stream). Awaiting the ticket raises the errors of the server.
+        ValueError (a ticket of another stream, or a name to keep twice). Awaiting the ticket raises the errors of the
+        server.
         """
         transport = self._transport or self._opened()
         protocol = transport.protocol
@@ -82,7 +87,7 @@ class Stream:
             await transport.window_queue.wait_turn()
         ticket = Ticket(transport)
         try:
-            protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority)
+            protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
         except BaseException:
             transport.window_queue.admit()
             raise

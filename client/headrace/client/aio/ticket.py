@@ -30,10 +30,12 @@ class Ticket(AwaitableTicket):
     def __getitem__(self, name: str) -> Reference:
         """A kept output as an input of a later ticket of this stream. It need not exist yet.
 
-        Raises KeyError for an output that is not in `keep`, or was released.
+        `ticket["z"][2:3]` is a part of it: see `Reference`.
+
+        Raises KeyError for an output that is not in `keep` (or an input in `keep_inputs`), or was released.
         """
         self.check_kept(name)
-        return Reference(self.owner.protocol, self.tag, name)
+        return Reference(self.owner.protocol, self.tag, name, False, self)
 
     def take(self, name: str) -> Reference:
         """Like `ticket[name]`, but the output lives only until the run that uses it has ended.
@@ -44,7 +46,7 @@ class Ticket(AwaitableTicket):
         Raises KeyError for an output that is not in `keep`, or was released.
         """
         self.check_kept(name)
-        return Reference(self.owner.protocol, self.tag, name, take=True)
+        return Reference(self.owner.protocol, self.tag, name, True, self)
 
     async def fetch(self, name: str, slice: SliceLike | None = None) -> npt.NDArray[Any]:
         """A kept output, or a slice of it, as a read-only array. The output stays on the server.

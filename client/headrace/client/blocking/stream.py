@@ -37,6 +37,7 @@ class Stream:
         *,
         outputs: Sequence[str] | None = None,
         keep: Sequence[str] = (),
+        keep_inputs: Sequence[str] = (),
         version: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
@@ -46,7 +47,14 @@ class Stream:
         Arguments and errors are those of `headrace.client.Stream.submit`.
         """
         submitted = self._stream.submit(
-            model, inputs, outputs=outputs, keep=keep, version=version, timeout=timeout, priority=priority
+            model,
+            inputs,
+            outputs=outputs,
+            keep=keep,
+            keep_inputs=keep_inputs,
+            version=version,
+            timeout=timeout,
+            priority=priority,
         )
         return Ticket(wait(submitted))
 

@@ -12,7 +12,8 @@ from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zer
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import timeout_us
 from headrace.wire.errors import quote
-from headrace.wire.frames import join_frame, tensor_header
+from headrace.wire.frames import FRAME_BYTES, join_frame, tensor_header
+from headrace.wire.limits import MAX_SOURCE_SLICES
 from headrace.wire.tensors import to_wire
 
 SMALL_BYTES = 16 << 10
@@ -22,6 +23,9 @@ TENSOR_COST = 64
 
 More than its header takes, so that a frame closed at FRAME_BYTES never holds more than MAX_TENSORS.
 """
+
+SLICE_COST = FRAME_BYTES // MAX_SOURCE_SLICES
+"""Bytes that a slice of a source counts in a frame, and a source once more: as many as a frame may have fill it."""
 
 _HOLE = b"the hole"
 """Eight bytes that mark where a template is filled in."""
@@ -60,7 +64,8 @@ class Call:
         self.key = key
         self.model = description.model
         self.outputs = None if description.all_outputs else tuple(description.outputs)
-        self.keep = tuple(description.keep)
+        self.keep = (*description.keep, *description.keep_inputs)
+        """What is kept: outputs, and then inputs."""
         self._sources: list[tuple[str, str, bool]] = []
         self._inline: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
         self._zeros: list[tuple[str, Zeros]] = []
@@ -85,14 +90,8 @@ class Call:
 
         Raises ValueError for a value outside the contract.
         """
-        command = pb.Command(
-            tag=int.from_bytes(_HOLE, "little"),
-            call=self.number,
-            tensors=self.tensors,
-            timeout_us=timeout_us(timeout),
-            priority=priority,
-            sources=[int.from_bytes(_HOLE, "little")] * len(self._sources),
-        )
+        hole = int.from_bytes(_HOLE, "little")
+        command = self._command(hole, [hole] * len(self._sources), timeout, priority)
         item = pb.ClientFrame(commands=[command]).SerializeToString()
         self.options = timeout, priority
         self.cost = len(item) + sum(TENSOR_COST + (size or 0) for size in self._sizes)
@@ -115,7 +114,7 @@ class Call:
             value = inputs.get(name)
             if type(value) is not Reference or value.stream is not stream:
                 return None
-            if value.output != output or value.take is not take:
+            if value.output != output or value.take is not take or value.slices:
                 return None
             holes.append(value.tag.to_bytes(8, "little"))
         for name, dtype, shape in self._inline:
@@ -137,12 +136,39 @@ class Call:
         """
         filling: tuple[bytes, ...] = (tag.to_bytes(8, "little"),)
         if references:
+            for reference in references:
+                if reference.slices:
+                    return self._fill_sliced(tag, arrays, references)
             filling += tuple([reference.tag.to_bytes(8, "little") for reference in references])
         if self._small:
             return self._template % (*filling, *map(_to_bytes, arrays)), self.cost
         tensors = [to_wire(array)[2] for array in arrays]
         item = join_frame(self._template % filling, tensors)
         return item, self.cost + (0 if self._fixed else sum(map(len, tensors)))
+
+    def _fill_sliced(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
+        """The same where parts of sources are used: the template has no place for slices."""
+        timeout, priority = self.options
+        command = self._command(tag, [reference.tag for reference in references], timeout, priority)
+        count = len(references)
+        for reference in references:
+            slices = command.slices.add().slices
+            count += len(reference.slices)
+            for start, stop in reference.slices:
+                slices.add(start=start, stop=stop)
+        tensors = [to_wire(array)[2] for array in arrays]
+        item = join_frame(pb.ClientFrame(commands=[command]).SerializeToString(), tensors)
+        return item, len(item) + TENSOR_COST * len(tensors) + SLICE_COST * count
+
+    def _command(self, tag: int, sources: Sequence[int], timeout: float | None, priority: int) -> pb.Command:
+        return pb.Command(
+            tag=tag,
+            call=self.number,
+            tensors=self.tensors,
+            timeout_us=timeout_us(timeout),
+            priority=priority,
+            sources=sources,
+        )
 
     def __repr__(self) -> str:
         return f"<Call {self.number} of model {quote(self.model)}>"

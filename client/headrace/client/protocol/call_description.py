@@ -13,10 +13,13 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import datatype_of
 
 Arrays = list[npt.NDArray[Any]]
-Names = tuple[str, str | None, tuple[str, ...] | None, tuple[str, ...]]
-"""Model, version, outputs, keep."""
+Names = tuple[str, str | None, tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]
+"""Model, version, outputs, keep, keep_inputs."""
 Key = tuple[Names, tuple[object, ...]]
-"""Two inferences with equal keys use the same call. Its parts are cheap to build and to compare."""
+"""Two inferences with equal keys use the same call. Its parts are cheap to build and to compare.
+
+Which parts of its references are used is not in it, so that any number of them needs one call.
+"""
 
 
 def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference]]:
@@ -46,15 +49,22 @@ def describe(
     inputs: Inputs,
     outputs: Sequence[str] | None,
     keep: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
 ) -> pb.Call:
     """The description that the server gets. `inputs` are normalized.
 
-    Raises TypeError if `outputs` or `keep` is a string instead of a list of strings.
+    Raises TypeError if `outputs`, `keep` or `keep_inputs` is a string instead of a list of strings, and ValueError for
+    a name that is in both `keep` and `keep_inputs`.
     """
-    for argument, names in (("outputs", outputs), ("keep", keep)):
+    for argument, names in (("outputs", outputs), ("keep", keep), ("keep_inputs", keep_inputs)):
         if isinstance(names, str):
             raise TypeError(f"{argument} takes a list of names, not a single name: write [{names!r}]")
-    call = pb.Call(model=model, version=version or "", keep=keep)
+    for name in keep_inputs:
+        if name in keep:
+            raise ValueError(
+                f"keep and keep_inputs both have {name!r}, so ticket[{name!r}] would be an output as well as an input"
+            )
+    call = pb.Call(model=model, version=version or "", keep=keep, keep_inputs=keep_inputs)
     if outputs is None:
         call.all_outputs = True
     else:

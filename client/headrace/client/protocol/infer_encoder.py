@@ -37,6 +37,7 @@ class InferEncoder:
         inputs: Inputs,
         outputs: Sequence[str] | None,
         keep: Sequence[str],
+        keep_inputs: Sequence[str],
         timeout: float | None,
         priority: int,
     ) -> tuple[Call, bytes, int]:
@@ -48,7 +49,7 @@ class InferEncoder:
         key, arrays, references = signature(names, inputs)
         call = self.calls.get(key)
         if call is None:
-            call, arrays = self._define(names, inputs, outputs, keep)
+            call, arrays = self._define(names, inputs, outputs, keep, keep_inputs)
         for reference in references:
             if reference.stream is not self._stream:
                 raise ValueError(f"{reference} belongs to another stream")
@@ -57,8 +58,8 @@ class InferEncoder:
         if call.cost > self.max_item_bytes:
             raise _too_large(call, inputs, call.cost, self.max_item_bytes)
         item, cost = call.fill(tag, arrays, references)
-        if cost > self.max_item_bytes:
-            raise _too_large(call, inputs, cost, self.max_item_bytes)
+        if len(item) > self.max_item_bytes:
+            raise _too_large(call, inputs, len(item), self.max_item_bytes)
         return call, item, cost
 
     def _define(
@@ -67,13 +68,14 @@ class InferEncoder:
         inputs: Inputs,
         outputs: Sequence[str] | None,
         keep: Sequence[str],
+        keep_inputs: Sequence[str],
     ) -> tuple[Call, Arrays]:
         inputs = normalize(inputs)
         key, arrays, _ = signature(names, inputs)
         call = self.calls.get(key)
         if call is None:
             model, version, *_ = names
-            call, items = self.calls.define(key, describe(model, version, inputs, outputs, keep), inputs)
+            call, items = self.calls.define(key, describe(model, version, inputs, outputs, keep, keep_inputs), inputs)
             for item in items:
                 self._send(item)
         return call, arrays

@@ -4,23 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.client.protocol.indexing import slices_of
+from headrace.client.protocol.slices import Slices, compose
 from headrace.wire.dtypes import datatype_of, numpy_dtype
 from headrace.wire.errors import InvalidArgument, quote
 
 
+class Source(Protocol):
+    """The ticket that a reference refers to."""
+
+    def kept_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a kept output; None until the ticket is done."""
+
+
 @dataclass(slots=True, eq=False)
 class Reference:
-    """A kept output as an input of a later ticket; made by `ticket["z"]` or `ticket.take("z")`."""
+    """A kept output (or input) as an input of a later ticket; made by `ticket["z"]` or `ticket.take("z")`.
+
+    `reference[2:3]` is a part of it, as in NumPy: rows 2 to 3 of its first axis; `reference[:, 1:4]` cuts the second
+    one. All axes stay, and the part must be what the input takes. It is no copy where it is contiguous.
+    """
 
     stream: object = field(repr=False)
     tag: int
     output: str
     take: bool = False
+    source: Source | None = field(default=None, repr=False)
+    slices: Slices = ()
+    """Along the leading axes of the output."""
+
+    def __getitem__(self, index: slice | tuple[slice, ...]) -> Reference:
+        """A part of this output, or of this part of it: a slice for each leading axis, with step 1.
+
+        A start or stop that is left out, as well as a negative one, needs the size of its axis. That is known once the
+        ticket has ended, or if the axis was cut before. A part of what is taken releases the whole output.
+
+        Raises TypeError for an index that is no slice, ValueError for a step or for an axis of unknown size, and
+        InvalidArgument for a slice that does not lie inside the output, as far as that is known. What is not known is
+        checked by the server when the output is there.
+        """
+        whole = None if self.source is None else self.source.kept_shape(self.output)
+        cut = [stop - start for start, stop in self.slices]
+        sizes = [*cut, *(whole or ())[len(cut) :]]
+        inner = slices_of(index, sizes, None if whole is None else len(whole))
+        slices = compose(self.slices, inner)
+        return Reference(self.stream, self.tag, self.output, self.take, self.source, slices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class StreamProtocol:
         keep: Sequence[str],
         timeout: float | None,
         priority: int,
+        keep_inputs: Sequence[str] = (),
     ) -> None:
         """Queue an Infer. Requires `free_window`. Has no effect if it raises.
 
@@ -84,7 +85,7 @@ class StreamProtocol:
         if self.closed is not None:
             raise copy_error(self.closed)
         tag = self._last_tag + 1
-        names = model, version, None if outputs is None else tuple(outputs), tuple(keep)
+        names = model, version, None if outputs is None else tuple(outputs), tuple(keep), tuple(keep_inputs)
         call = self._calls.latest.get(names)
         if (
             call is None
@@ -92,7 +93,7 @@ class StreamProtocol:
             or call.cost > self._encoder.max_item_bytes
             or (item := call.match_and_fill(tag, inputs, self)) is None
         ):
-            call, item, cost = self._encoder.encode(tag, names, inputs, outputs, keep, timeout, priority)
+            call, item, cost = self._encoder.encode(tag, names, inputs, outputs, keep, keep_inputs, timeout, priority)
         else:
             cost = call.cost
             self._calls.touch(call.number)

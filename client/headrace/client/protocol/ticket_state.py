@@ -92,6 +92,11 @@ class TicketState:
         """The spec of a kept output; None until the ticket is done."""
         return None if self.layout is None else self.layout.kept_spec(name, self.keep)
 
+    def kept_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a kept output; None until the ticket is done, or if it was released by then."""
+        spec = self.kept_spec(name)
+        return None if spec is None else spec.shape
+
     def __repr__(self) -> str:
         what = f"of model {quote(self.call.model)}" if self.call else "(fetch)"
         return f"<{type(self).__name__} {self.tag} {what}: {self._progress()}>"
