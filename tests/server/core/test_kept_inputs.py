@@ -177,5 +177,5 @@ def test_what_cannot_be_kept_is_refused() -> None:
     assert [str(client.errors[tag]) for tag in (1, 2, 3)] == [
         "model 'step' has no input 'none'; it has 'x'",
         "input 'x' is named twice in keep_inputs",
-        "the call names 1025 kept inputs; the limit is 1024",
+        "the call names 1025 keep_inputs; the limit is 1024",
     ]

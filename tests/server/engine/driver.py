@@ -171,6 +171,7 @@ def plan(
     inputs: Inputs,
     outputs: Sequence[str] | None = None,
     keep: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
 ) -> Plan:
     """The plan of a call with such inputs. Without `outputs` it requests all of them."""
     call = Call(
@@ -180,6 +181,7 @@ def plan(
         outputs=tuple(outputs or ()),
         all_outputs=outputs is None,
         keep=tuple(keep),
+        keep_inputs=tuple(keep_inputs),
     )
     return bind(call, spec)
 
@@ -198,14 +200,15 @@ def piece(
     inputs: Inputs,
     outputs: Sequence[str] | None = None,
     keep: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
 ) -> Piece:
-    """A part of arrays (inline) and tensors (references) that keeps all outputs in `keep`."""
+    """A part of arrays (inline) and tensors (references) that keeps all outputs in `keep`, and then the inputs."""
     shapes = [value.shape for value in inputs.values()]
     return Piece(
-        plan(spec, inputs, outputs, keep),
+        plan(spec, inputs, outputs, keep, keep_inputs),
         [bytes(to_wire(value)[2]) for value in inputs.values() if isinstance(value, np.ndarray)],
         [value for value in inputs.values() if not isinstance(value, np.ndarray | Zeros)],
-        tuple(range(len(keep))),
+        tuple(range(len(keep) + len(keep_inputs))),
         shapes[0][0] if shapes[0] else 0,
     )
 

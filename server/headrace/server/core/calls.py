@@ -207,7 +207,7 @@ def _check_zeros(zeros: Sequence[BoundInline]) -> None:
 
 
 def _kept_inputs(names: Sequence[str], spec: ModelSpec) -> tuple[Port, ...]:
-    _bounded("kept inputs", names)
+    _bounded("keep_inputs", names)
     ports: dict[int, Port] = {}
     for name in names:
         port = spec.input(name)

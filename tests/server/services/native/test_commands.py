@@ -16,8 +16,8 @@ from headrace.server.services.native import commands
 from headrace.server.services.native.commands import apply_commands, to_call
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
-from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS, MAX_STRING_BYTES, MAX_STRINGS
-from tests.server.core.model_specs import model, port, step
+from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS, MAX_SOURCE_SLICES, MAX_STRING_BYTES, MAX_STRINGS
+from tests.server.core.model_specs import grow, model, port, step
 
 T = TypeVar("T")
 Command = pb.Command
@@ -64,7 +64,7 @@ def run(tag: int, number: int, tensors: int = 1) -> pb.Command:
     return Command(tag=tag, call=number, tensors=tensors)
 
 
-@pytest.mark.parametrize("field", ["inputs", "outputs", "keep"])
+@pytest.mark.parametrize("field", ["inputs", "outputs", "keep", "keep_inputs"])
 def test_a_description_that_is_too_large_replaces_the_one_before_and_fails_when_it_is_used(
     core: Core, stream: Stream, field: str
 ) -> None:
@@ -143,3 +143,27 @@ def test_a_call_that_does_not_fit_its_model_is_checked_once(
     core.models.add(step())
     failures(core, stream, run(11, 1, 0))
     assert len(checked) == 2, "another model may take it"
+
+
+def test_the_slices_of_a_frames_infers_are_bounded_together(core: Core, stream: Stream) -> None:
+    core.models.add(grow())
+    source = define(1, inputs=[X], keep=["z"])
+    taking = pb.Call(model="grow", inputs=[pb.Input(name="x", reference=pb.Reference(output="z"))])
+    define_taking = Command(kind=Command.DEFINE, call=2, define=taking)
+
+    def take(tag: int, *counts: int) -> pb.Command:
+        slices = [pb.SourceSlices(slices=[pb.Slice(stop=1)] * count) for count in counts]
+        return Command(tag=tag, call=2, sources=[1], slices=slices)
+
+    assert failures(core, stream, source, define_taking, run(1, 1), tensors=[bytes(16)]) == []
+    bounded = f"the Infers of the message have more than {MAX_SOURCE_SLICES} slices of sources; send them in several"
+    failed = dict(failures(core, stream, take(2, 1), take(3, 2), take(4, 100_000), take(5, 1, 1), take(6, *[0] * 5000)))
+    assert failed == {
+        3: "input 'x' takes the part [0:1, 0:1] of output 'z' of ticket 1: 2 slices for a tensor of 1 dimensions",
+        4: "the Infer has more than 32 slices of a source, which is more than it has axes",
+        5: "the Infer has 1 sources, but slices for 2",
+        6: f"{bounded} messages",
+    }
+    frames = [take(tag, *[40] * 124) for tag in range(10, 12)]
+    assert [message.startswith(bounded) for _, message in failures(core, stream, *frames)] == [False, True]
+    assert failures(core, stream, take(20, 1)) == [], "they do not count for the next frame"

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.server.core.calls import Call, Inline, bind
-from headrace.server.core.events import Done
+from headrace.server.core.events import Done, Outline
 from headrace.server.core.quotas import Quota
 from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.native.encoder import Encoder
 from headrace.server.services.native.layouts import Layouts
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
-from tests.server.core.model_specs import grow
+from tests.server.core.model_specs import grow, step
 
 PLAN = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), ("y",), False, ()), grow())
 NO_OUTPUTS = bind(Call("grow", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ()), grow())
@@ -70,3 +70,14 @@ def test_a_layout_is_sent_once() -> None:
     assert [event.kind for event in first.events] == [pb.Event.LAYOUT, pb.Event.DONE]
     assert [event.kind for event in second.events] == [pb.Event.DONE]
     assert second.events[0].layout == first.events[0].layout
+
+
+def test_a_kept_input_and_a_kept_output_of_one_shape_have_layouts_of_their_own() -> None:
+    call = Call("step", "", (Inline("x", Datatype.FP32, (4,)),), (), False, ("y",), ("x",))
+    plan = bind(call, step())
+    encoder = Encoder(Layouts(Quota(32 << 20)))
+    output, given = [(port, Outline(Datatype.FP32, (4,))) for port in plan.keep]
+    for kept in ([output, given], [output], [given], []):
+        frame = pb.ServerFrame.FromString(encoder.encode([Done(1, plan, [], kept, 0, 0, 0, 0, 0)]))
+        described = [tensor.name for event in frame.events for tensor in event.define.kept]
+        assert described == [port.name for port, _ in kept]

@@ -140,7 +140,7 @@ def _check_counts(call: pb.Call, named: int) -> None:
         ("inputs", call.inputs),
         ("outputs", call.outputs),
         ("keep", call.keep),
-        ("kept inputs", call.keep_inputs),
+        ("keep_inputs", call.keep_inputs),
     )
     for what, items in listed:
         if len(items) > MAX_PORTS:
