@@ -100,10 +100,11 @@ def client_frames() -> Sequence[pb.ClientFrame]:
 
     inline = source(inline=pb.Inline(datatype=pb.FP32, shape=[16]))
     zeros = source(zeros=pb.Zeros(datatype=pb.FP32, shape=[16]))
-    both = pb.Call(model="scale", inputs=[inline], outputs=["y"], keep=["y"])
+    both = pb.Call(model="scale", inputs=[inline], outputs=["y"], keep=["y"], keep_inputs=["x"])
     define = Command(kind=Command.DEFINE, call=1, define=both)
     opened = Command(kind=Command.OPEN, open=pb.Open(max_message_bytes=1 << 20))
     chain = pb.Call(model="scale", inputs=[source(reference=pb.Reference(output="y", take=True))], all_outputs=True)
+    cut = pb.Call(model="scale", inputs=[source(reference=pb.Reference(output="x"))], keep_inputs=["x"])
     run = Command(tag=1, call=1, tensors=1, timeout_us=1_000_000, priority=2)
     fetch = pb.Fetch(source=1, output="y", slices=[pb.Slice(start=1, stop=3)])
     strings = source(inline=pb.Inline(datatype=pb.BYTES, shape=[2]))
@@ -116,6 +117,8 @@ def client_frames() -> Sequence[pb.ClientFrame]:
                 run,
                 Command(kind=Command.FETCH, tag=2, fetch=fetch),
                 Command(tag=3, call=2, sources=[1]),
+                Command(kind=Command.DEFINE, call=5, define=cut),
+                Command(tag=7, call=5, sources=[1], slices=[pb.SourceSlices(slices=[pb.Slice(start=1, stop=3)])]),
                 Command(kind=Command.RELEASE, tag=1, release=pb.Release(outputs=["y"])),
                 Command(kind=Command.CANCEL, tag=3),
             ],

@@ -220,12 +220,14 @@ def _shared_memory() -> Iterator[tuple[str, Costly]]:
 
 def _frames() -> Iterator[tuple[str, Costly]]:
     x, dimensions = field(3, b"\x0a\1x"), field(2, b"\1" * 1_000_000)
+    source = b"\x11" + bytes(7) + b"\1" + field(7, bytes(8))
     for name, raw in {
         "DEFINE of 500,000 empty inputs": define(b"\x1a\0" * 500_000),
         "DEFINE of 120,000 empty inputs": define(b"\x1a\0" * 120_000),
         "DEFINE of 250,000 inline inputs": define(b"\x1a\2\x12\0" * 250_000),
         "DEFINE of 500,000 outputs": define(b"\x0a\5scale" + x + b"\x22\0" * 500_000),
         "DEFINE of 500,000 kept outputs": define(b"\x0a\5scale" + x + b"\x32\0" * 500_000),
+        "DEFINE of 500,000 kept inputs": define(b"\x0a\5scale" + x + b"\x3a\0" * 500_000),
         "DEFINE of 1 M dimensions": define(b"\x0a\5scale" + field(3, b"\x0a\1x" + field(2, dimensions))),
         "500 DEFINEs of 900 inputs": define(b"\x1a\0" * 900) * 500,
         "Fetch of 500,000 slices": field(1, b"\x08\2\x11" + bytes(7) + b"\1" + field(9, b"\x1a\0" * 500_000)),
@@ -236,6 +238,9 @@ def _frames() -> Iterator[tuple[str, Costly]]:
         "120,000 empty tensors": b"\x12\0" * 120_000,
         "30 M empty tensors": b"\x12\0" * 30_000_000,
         "Infer of 120,000 sources": field(1, b"\x11" + bytes(7) + b"\1" + field(7, bytes(8 * 120_000))),
+        "Infer of 500,000 slices of a source": field(1, source + field(16, b"\x0a\0" * 500_000)),
+        "Infer of slices of 300,000 sources": field(1, source + field(16, b"") * 300_000),
+        "1,000 Infers of 300 slices of a source": field(1, source + field(16, b"\x0a\0" * 300)) * 1000,
         "60 MB of unknown fields in a frame": b"\x78\1" * 30_000_000,
     }.items():
         yield name, stream(frame(raw=raw))

@@ -42,6 +42,15 @@ def graph_address(serve: Serve, tmp_path: Path) -> str:
     return serve(str(tmp_path / "models" / "scale.xml"), str(tmp_path / "models" / "join.xml")).address
 
 
+def test_the_crops_example_runs(serve: Serve, tmp_path: Path) -> None:
+    run("crops.py", "--models", str(tmp_path))
+    served = serve(*(str(tmp_path / f"{name}.xml") for name in ("detect", "crop", "classify")))
+    printed = run("crops.py", served.address)
+    assert printed.count("stripes\n") == 8
+    assert "wrong" not in printed
+    assert "1,228,800 bytes of picture were sent once, for 9 runs that used them" in printed
+
+
 def test_the_graph_example_runs(graph_address: str) -> None:
     printed = run("graph.py", graph_address)
     assert "the sum is that of NumPy: True" in printed
