@@ -96,7 +96,10 @@ def test_infer_keep_chain_and_fetch_may_share_one_frame(stream: StubStream) -> N
     assert (first.kind, first.tag) == (Event.DONE, 7)
     np.testing.assert_array_equal(outputs["sum"], X + 2)
     assert list(outputs) == ["sum"]
-    assert [kept.name for kept in stream.layouts[first.layout].kept] == []  # taken before it was done
+    layout = stream.layouts[first.layout]
+    assert [kept.name for kept in layout.kept] == []  # taken before it was done
+    assert layout.version == "1"
+    assert layout.fingerprint  # of the model's files
     second, outputs = stream.receive()
     assert (second.kind, second.tag) == (Event.DONE, 8)
     assert list(outputs) == ["product", "sum"]

@@ -722,6 +722,13 @@ class Layout(message.Message):
 
     SENT_FIELD_NUMBER: builtins.int
     KEPT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """Of a Done: the version of the model that has run, and a number that depends on the contents of its files. Two
+    servers whose numbers are equal and not 0 serve the same model under this name and version.
+    """
+    fingerprint: builtins.int
     @builtins.property
     def sent(self) -> containers.RepeatedCompositeFieldContainer[Tensor]:
         """The tensors that are sent with the event, in the order of ServerFrame.tensors."""
@@ -737,10 +744,12 @@ class Layout(message.Message):
         *,
         sent: abc.Iterable[Tensor] | None = ...,
         kept: abc.Iterable[Tensor] | None = ...,
+        version: builtins.str = ...,
+        fingerprint: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["kept", b"kept", "sent", b"sent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["fingerprint", b"fingerprint", "kept", b"kept", "sent", b"sent", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

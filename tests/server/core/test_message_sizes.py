@@ -190,8 +190,9 @@ class TestFrames:
         assert isinstance(fetched, Fetched)
         tensor = pb.Tensor(name=f"{name}0", datatype=pb.FP32, shape=rank)
         second = 2**63
+        layout = pb.Layout(sent=[tensor] * 3, kept=[tensor], version=spec.version, fingerprint=2**64 - 1)
         frame = pb.ServerFrame()
-        frame.events.add(kind=pb.Event.LAYOUT, layout=1024, define=pb.Layout(sent=[tensor] * 3, kept=[tensor]))
+        frame.events.add(kind=pb.Event.LAYOUT, layout=1024, define=layout)
         frame.events.add(tag=1, layout=1024, waiting_us=second, queued_us=second, running_us=second)
         header = 1 + len(_varint(math.prod(rank)))
         assert frame.ByteSize() + 3 * header <= done.overhead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import threading
 import time
@@ -239,8 +240,8 @@ def test_a_model_whose_files_change_meanwhile_is_not_loaded(tmp_path: Path, monk
     assert [each.name for each in (tmp_path / "cache").iterdir()] == ["lock"]
     load = house.engine.load
 
-    def touch_after(*arguments: object) -> ModelSpec:
-        spec = load(*arguments)  # type: ignore[arg-type]
+    def touch_after(*arguments: object, **options: object) -> ModelSpec:
+        spec = load(*arguments, **options)  # type: ignore[arg-type]
         path.touch()
         return spec
 
@@ -301,3 +302,20 @@ def test_closing_ends_the_trial_and_those_that_wait(tmp_path: Path, monkeypatch:
                 load.result(20)
     assert house.trials == 1
     assert repr(house.loader) == "<Loader closed>"
+
+
+def test_the_fingerprint_is_that_of_the_contents_wherever_the_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache or without one: clients compare what two servers say."""
+    folders = [tmp_path / name for name in ("here", "other")]
+    for folder in folders:
+        folder.mkdir()
+    house, cached = House(monkeypatch), House(monkeypatch, tmp_path / "cache")
+    here = house.load(models.plus(folders[0], 1))
+    there = cached.load(shutil.copytree(folders[0], tmp_path / "there") / "model.xml")
+    other = house.load(models.plus(folders[1], 2))
+    assert here.fingerprint == there.fingerprint != other.fingerprint
+    assert 0 not in (here.fingerprint, other.fingerprint)
+    for each in (house, cached):
+        each.engine.close()

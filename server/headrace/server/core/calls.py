@@ -13,7 +13,7 @@ from headrace.wire.tensors import byte_count
 
 MAX_ZERO_BYTES = 64 << 20
 """Inputs of zeros of one call: they occupy memory while they run, though no client has sent them."""
-_EVENT_BYTES = 64
+_EVENT_BYTES = 80
 _TENSOR_BYTES = 48
 _CALL_BYTES, _INPUT_BYTES, _NAME_BYTES, _SIZE_BYTES = 512, 160, 64, 40
 """Memory of a call and its plan: of the call itself, and of each input, name, and size in a shape."""
@@ -168,7 +168,9 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         tuple(bound.nbytes for bound in inline),
         None if None in sizes else sum(size or 0 for size in sizes),
         tuple(_kept_bytes(port, (*inline, *zeros)) for port in keep),
-        _EVENT_BYTES + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
+        _EVENT_BYTES
+        + len(spec.version.encode())
+        + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
         _rows([shape[0] for _, shape in shapes]) if spec.batch > 1 else None,
         _by_name(keep),
         bool(kept_inputs),

@@ -108,6 +108,7 @@ class ModelSpec:
     those of the highest `priority` come first, and of these each gets a part in proportion to its `weight`.
 
     `weights_bytes` is the size of its constants in its file, `memory_bytes` what loading it has added to the process.
+    `fingerprint` is 64 bits of a hash of its files, 0 if that is not known.
     """
 
     name: str
@@ -133,6 +134,7 @@ class ModelSpec:
     priority: int = 0
     weights_bytes: int = field(default=0, repr=False, compare=False)
     memory_bytes: int = field(default=0, repr=False, compare=False)
+    fingerprint: int = field(default=0, repr=False, compare=False)
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False)
 

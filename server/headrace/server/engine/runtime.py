@@ -86,11 +86,13 @@ class OpenVinoEngine:
         labels: Sequence[str] = (),
         findings: Findings | None = None,
         blobs: Blobs | None = None,
+        fingerprint: int = 0,
     ) -> ModelSpec:
         """Read and compile a model, and make its slots. Runs refer to it by the very spec that is returned.
 
         Without the `findings` of a trial it is measured here, in this process, which a bad model may end. With `blobs`,
-        which must be those of the very files and `compilation`, what is in them is not compiled again.
+        which must be those of the very files and `compilation`, what is in them is not compiled again. Clients learn
+        the `fingerprint` of the files.
 
         Takes seconds for a large model, and may be called on another thread while runs of other models are in progress.
         Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served.
@@ -104,7 +106,8 @@ class OpenVinoEngine:
                 _warm_up(model, slots, compilation)
             made.pop_all()
         # Other threads may allocate and free meanwhile, so this is not exact while the server is busy.
-        model = replace(model, spec=replace(model.spec, memory_bytes=max(0, used_bytes() - before)))
+        added = max(0, used_bytes() - before)
+        model = replace(model, spec=replace(model.spec, memory_bytes=added, fingerprint=fingerprint))
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec
 

@@ -42,6 +42,7 @@ class LoadingEngine(Protocol):
         labels: Sequence[str] = (),
         findings: Findings | None = None,
         blobs: Blobs | None = None,
+        fingerprint: int = 0,
     ) -> ModelSpec: ...
     def unload(self, spec: ModelSpec) -> None: ...
 
@@ -89,7 +90,8 @@ class Loader:
         try:
             files = [*model_files(model.path), *extension_libraries(model.compilation.extensions)]
             before = stamp(files)
-            key = self._key(model, files)
+            contents = digest(files)
+            key = self._key(model, contents)
         except ValueError as error:
             raise FailedPrecondition(f"model {quote(model.name)} cannot be read: {error}") from error
         except FileNotFoundError as error:
@@ -116,7 +118,14 @@ class Loader:
                     raise _stopping(model)
                 labels = _labels(model)
                 spec = self._engine.load(
-                    model.name, model.version, model.path, model.compilation, labels, findings, blobs
+                    model.name,
+                    model.version,
+                    model.path,
+                    model.compilation,
+                    labels,
+                    findings,
+                    blobs,
+                    fingerprint=_fingerprint(contents),
                 )
             if not _unchanged(files, before):
                 self._engine.unload(spec)
@@ -147,10 +156,10 @@ class Loader:
             if self._trial is not None:
                 self._trial.kill()
 
-    def _key(self, model: NamedModel, files: Sequence[Path]) -> str:
+    def _key(self, model: NamedModel, contents: str) -> str:
         if self._cache is None:
             return ""
-        return identity(digest(files), model.compilation, self._engine.runtime_version)
+        return identity(contents, model.compilation, self._engine.runtime_version)
 
     def _try(self, model: NamedModel, key: str, files: Sequence[Path], before: Stamp) -> Findings:
         cache = self._cache
@@ -196,6 +205,11 @@ def _labels(model: NamedModel) -> tuple[str, ...]:
         why = error.strerror if isinstance(error, OSError) else error
         reason = f"model {quote(model.name)}: labels cannot be read from {quote(file, 1000)}: {why}"
         raise FailedPrecondition(reason) from error
+
+
+def _fingerprint(contents: str) -> int:
+    """64 bits of a digest, as hexadecimal digits; never 0."""
+    return int(contents[:16], 16) or 1
 
 
 def _unchanged(files: Sequence[Path], before: Stamp) -> bool:

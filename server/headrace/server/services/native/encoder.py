@@ -105,6 +105,8 @@ class Encoder:
                 for port, tensor in zip(plan.outputs, done.sent, strict=True)
             ],
             kept=[to_tensor(port, tensor.datatype, tensor.shape) for port, tensor in done.kept],
+            version=plan.spec.version,
+            fingerprint=plan.spec.fingerprint,
         )
         items.append(_item(kind=_LAYOUT, layout=number, define=layout))
         return number
