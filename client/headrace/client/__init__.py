@@ -17,6 +17,7 @@ from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
 from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
+from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
     Code,
@@ -51,6 +52,7 @@ __all__ = [
     "Port",
     "Reference",
     "ResourceExhausted",
+    "Resumed",
     "Server",
     "ServerStatus",
     "Stream",

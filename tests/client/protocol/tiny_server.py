@@ -53,6 +53,10 @@ class TinyServer:
         self.calls: dict[int, pb.Call] = {}
         self.commands: list[pb.Command] = []
         self.ordered = False
+        self.draining = False
+        self.version, self.fingerprint = "1", 0
+        self.any_version = True
+        """Whether it serves whichever version is named."""
         self._tags: set[int] = set()
         self._layouts: dict[bytes, int] = {}
         self._max_layouts = layouts
@@ -121,6 +125,12 @@ class TinyServer:
         call = self.calls[command.call]
         work = Work(command, call)
         self._admit(work)
+        if self.draining:
+            self.fail(command.tag, Code.UNAVAILABLE, "the server is draining", retryable=True)
+            return
+        if not self.any_version and call.version not in ("", self.version):
+            self.fail(command.tag, Code.NOT_FOUND, f"model {call.model!r} has no version {call.version!r}")
+            return
         data, tags = list(tensors), list(command.sources)
         takes: list[tuple[int, str]] = []
         for source in call.inputs:
@@ -216,6 +226,8 @@ class TinyServer:
 
     def _layout(self, sent: dict[str, Array], kept: dict[str, Array]) -> tuple[int, list[pb.Event]]:
         layout = pb.Layout(sent=described(sent), kept=described(kept))
+        if sent or kept:
+            layout.version, layout.fingerprint = self.version, self.fingerprint
         key = layout.SerializeToString(deterministic=True)
         if not key:
             return 0, []
@@ -232,6 +244,11 @@ class TinyServer:
         for key in [key for key, kept in self.kept.items() if kept is work]:
             del self.kept[key]
         self._frames.append(message(failed(tag, code, text, retryable=retryable)))
+
+    def drain(self) -> None:
+        """Refuse new Infers from now on, and say so."""
+        self.draining = True
+        self._frames.append(message(pb.Event(kind=pb.Event.DRAINING, grace_us=1)))
 
     def frames(self) -> list[bytes]:
         """The messages to send, in order."""

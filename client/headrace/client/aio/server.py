@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import grpc
@@ -16,7 +16,9 @@ from headrace.client.protocol.models import Model, ModelState, model_from, state
 from headrace.client.protocol.status import ServerStatus, status_from
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.unary_infer import infer_request, infer_result
+from headrace.client.resuming.resumable_protocol import ResumableProtocol
 from headrace.client.transport.channel import open_channel, path, wait_connected
+from headrace.client.transport.resuming_transport import PATIENCE, Resumed, ResumingTransport
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
@@ -134,22 +136,46 @@ class Server:
         request = infer_request(model, version, inputs, outputs, timeout, priority)
         return infer_result(await self._call("Infer", request, timeout), outputs).outputs
 
-    def stream(self, *, ordered: bool = False) -> Stream:
+    def stream(
+        self,
+        *,
+        ordered: bool = False,
+        resume: bool = False,
+        patience: float = PATIENCE,
+        on_resume: Callable[[Resumed], object] | None = None,
+    ) -> Stream:
         """A stream, to use in `async with`.
 
         Entering it raises Unavailable if the server cannot be reached.
 
         `ordered`: tickets end in the order in which they were submitted, failures included. Fetches and refusals do not
         wait for their turn.
+        `resume`: the stream outlives its connection. When it breaks or the server stops, it is opened again, at this
+        server or another one of the target, and the unfinished tickets are sent again, with the kept outputs that they
+        need. A ticket may then run twice; it ends once. Submitting waits meanwhile. An inference that was in flight at
+        three breaks fails with Internal, because it may be what ends the servers. Costs the memory of the inputs in
+        flight, and of those from which kept outputs can be made again.
+        `patience`: after so many seconds without a connection, a stream with `resume` ends with Unavailable.
+        `on_resume`: called with a `Resumed` after each break of a stream with `resume`. It must not block.
         """
 
-        async def open_transport() -> StreamTransport:
-            channel = await self._connected(self._connect_timeout)
+        async def greeted(timeout: float) -> StreamTransport:
+            if self._closed:
+                raise Cancelled("the connection was closed")
+            channel = await self._connected(timeout)
             start: StreamMethod = channel.stream_stream(path("Stream"))
             protocol = StreamProtocol(self._max_message_bytes, ordered=ordered)
             transport = StreamTransport(start(), protocol, self.target)
-            await transport.open(self._connect_timeout)
+            await transport.greet(timeout)
             return transport
+
+        async def open_transport() -> StreamTransport:
+            transport = await greeted(self._connect_timeout)
+            if not resume:
+                transport.start()
+                return transport
+            protocol = ResumableProtocol(self._max_message_bytes, asyncio.get_running_loop().time, ordered=ordered)
+            return ResumingTransport(transport, protocol, self.target, greeted, patience, on_resume)
 
         return Stream(self.target, open_transport)
 

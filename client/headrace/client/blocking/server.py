@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from headrace.client.aio import server as async_server
@@ -13,6 +13,7 @@ from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState
 from headrace.client.protocol.status import ServerStatus
+from headrace.client.transport.resuming_transport import PATIENCE, Resumed
 
 
 def connect(
@@ -89,9 +90,19 @@ class Server:
             self._server.infer(model, inputs, outputs=outputs, version=version, timeout=timeout, priority=priority)
         )
 
-    def stream(self, *, ordered: bool = False) -> Stream:
-        """A stream, to use in `with`. Entering it raises Unavailable if the server cannot be reached."""
-        return Stream(self._server.stream(ordered=ordered))
+    def stream(
+        self,
+        *,
+        ordered: bool = False,
+        resume: bool = False,
+        patience: float = PATIENCE,
+        on_resume: Callable[[Resumed], object] | None = None,
+    ) -> Stream:
+        """A stream, to use in `with`. Entering it raises Unavailable if the server cannot be reached.
+
+        Arguments are those of `headrace.client.Server.stream`; `on_resume` is called on the background thread.
+        """
+        return Stream(self._server.stream(ordered=ordered, resume=resume, patience=patience, on_resume=on_resume))
 
     def __repr__(self) -> str:
         return repr(self._server)

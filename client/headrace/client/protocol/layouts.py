@@ -54,12 +54,28 @@ class TensorSpec:
 class Layout:
     """The tensors that an event brings (`sent`) and those that stay on the server (`kept`)."""
 
-    __slots__ = ("count", "kept", "sent")
+    __slots__ = ("count", "fingerprint", "kept", "sent", "version")
 
-    def __init__(self, sent: Iterable[pb.Tensor] = (), kept: Iterable[pb.Tensor] = ()) -> None:
+    def __init__(
+        self,
+        sent: Iterable[pb.Tensor] = (),
+        kept: Iterable[pb.Tensor] = (),
+        version: str = "",
+        fingerprint: int = 0,
+    ) -> None:
         self.sent = tuple(map(TensorSpec, sent))
         self.kept = tuple(map(TensorSpec, kept))
         self.count = len(self.sent)
+        self.version = version
+        """The version of the model that has run; empty if there is none."""
+        self.fingerprint = fingerprint
+        """It depends on the files of the model; 0 if it is not known."""
+
+    def first(self, count: int) -> Layout:
+        """The same layout with only the first tensors that are sent."""
+        layout = Layout(version=self.version, fingerprint=self.fingerprint)
+        layout.sent, layout.kept, layout.count = self.sent[:count], self.kept, count
+        return layout
 
     def arrays(self, names: Sequence[str] | None, tensors: Sequence[Buffer]) -> Outputs:
         """The tensors by name.

@@ -53,7 +53,8 @@ class StreamProtocol:
         self._encoder = InferEncoder(self, self._send)
         self._calls = self._encoder.calls
         self._layouts = {0: EMPTY}
-        self._last_tag = 0
+        self.last_tag = 0
+        """The next ticket gets the tag after it. Whoever sets it makes sure that tags are unique."""
 
     # For the application
 
@@ -84,7 +85,7 @@ class StreamProtocol:
         """
         if self.closed is not None:
             raise copy_error(self.closed)
-        tag = self._last_tag + 1
+        tag = self.last_tag + 1
         names = model, version, None if outputs is None else tuple(outputs), tuple(keep), tuple(keep_inputs)
         call = self._calls.latest.get(names)
         if (
@@ -97,7 +98,7 @@ class StreamProtocol:
         else:
             cost = call.cost
             self._calls.touch(call.number)
-        self._last_tag = tag
+        self.last_tag = tag
         self._outbox.add(item, cost)
         ticket.tag = tag
         ticket.call = call
@@ -107,13 +108,13 @@ class StreamProtocol:
         """Queue a Fetch. Requires `free_window`. Raises Unavailable on a closed stream."""
         if self.closed is not None:
             raise copy_error(self.closed)
-        command = pb.Command(kind=pb.Command.FETCH, tag=self._last_tag + 1)
+        command = pb.Command(kind=pb.Command.FETCH, tag=self.last_tag + 1)
         command.fetch.source = source.tag
         command.fetch.output = output
         for start, stop in slices:
             command.fetch.slices.add(start=start, stop=stop)
         self._command(command)
-        self._last_tag = ticket.tag = command.tag
+        self.last_tag = ticket.tag = command.tag
         self.in_flight[command.tag] = ticket
 
     def release(self, source: TicketState, names: Sequence[str]) -> None:
@@ -140,9 +141,14 @@ class StreamProtocol:
         return self._outbox.next_message()
 
     @property
+    def unsent(self) -> int:
+        """Bytes that wait for the writer."""
+        return self._outbox.unsent
+
+    @property
     def finished(self) -> bool:
         """Whether the stream is closed, and nothing is in flight or unsent."""
-        return self.closed is not None and not self.in_flight and not self._outbox.unsent
+        return self.closed is not None and not self.in_flight and not self.unsent
 
     def receive(self, message: bytes) -> list[TicketState]:
         """Process a frame. Returns the tickets that it ends: all of them if it ends the stream."""
@@ -220,7 +226,7 @@ class StreamProtocol:
     def _define_layout(self, number: int, layout: pb.Layout) -> None:
         if not 1 <= number <= MAX_LAYOUTS:
             raise InvalidArgument(f"layout {number} is not between 1 and {MAX_LAYOUTS}")
-        self._layouts[number] = Layout(layout.sent, layout.kept)
+        self._layouts[number] = Layout(layout.sent, layout.kept, layout.version, layout.fingerprint)
 
     def _open(self, message: pb.Hello) -> None:
         if self.hello is not None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from headrace.client.protocol.call import Call
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.layouts import Layout, Outputs, TensorSpec
 from headrace.wire.errors import HeadraceError, quote
 from headrace.wire.tensors import Buffer
+
+
+class Asked(Protocol):
+    """What an Infer asks for: its call, for instance."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def outputs(self) -> tuple[str, ...] | None: ...
+    @property
+    def keep(self) -> tuple[str, ...]: ...
 
 
 class TicketState:
@@ -37,7 +47,7 @@ class TicketState:
         self.owner = owner
         self.waiters: list[Any] | None = None
         self.tag = 0
-        self.call: Call | None = None
+        self.call: Asked | None = None
         self.layout: Layout | None = None
         self.tensors: Sequence[Buffer] = ()
         self.times: tuple[int, int, int] | None = None
@@ -62,6 +72,10 @@ class TicketState:
             self._outputs = self.layout.arrays(names, self.tensors)
             self.tensors = ()
         return self._outputs
+
+    def set_outputs(self, outputs: Outputs) -> None:
+        """Set the result of a ticket that has ended, instead of tensors."""
+        self._outputs = outputs
 
     @property
     def keep(self) -> tuple[str, ...]:

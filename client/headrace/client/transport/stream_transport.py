@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.stream_state import StreamState
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.transport.channel import StreamCall
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
@@ -26,19 +26,19 @@ class StreamTransport:
     Only the reader decides how the stream ended: it gets the status, whichever task notices the end first.
     """
 
-    def __init__(self, call: StreamCall, protocol: StreamProtocol, target: str) -> None:
-        self.protocol = protocol
+    def __init__(self, call: StreamCall, protocol: StreamState, target: str) -> None:
+        self.protocol: StreamState = protocol
         self.window_queue = WindowQueue(lambda: protocol.free_window)
         self.loop = asyncio.get_running_loop()
         self.waker = Waker(self.loop)
-        self._call = call
+        self.call = call
         self._target = target
         self._idle_writer: Waiter | None = None
         """What the writer awaits while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
 
-    async def open(self, timeout: float) -> None:
-        """Wait for Hello and start the two tasks. Raises Unavailable after `timeout` seconds."""
+    async def greet(self, timeout: float) -> None:
+        """Wait for Hello. Raises Unavailable after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 error = await self._receive()
@@ -47,8 +47,11 @@ class StreamTransport:
         if error is None and self.protocol.hello is None:
             error = Internal(f"{self._target} did not begin with Hello")
         if error is not None:
-            self._call.cancel()
+            self.call.cancel()
             raise error
+
+    def start(self) -> None:
+        """Start the two tasks, after Hello."""
         self._task = asyncio.create_task(self._run(), name=f"headrace stream to {self._target}")
 
     # For tickets and streams
@@ -92,7 +95,7 @@ class StreamTransport:
     async def abort(self, error: HeadraceError) -> None:
         """End the stream at once. Tickets in flight fail with this error."""
         self._deliver(self.protocol.end(error))
-        self._call.cancel()
+        self.call.cancel()
         await self._ended()
 
     async def _ended(self) -> None:
@@ -104,30 +107,38 @@ class StreamTransport:
     async def _run(self) -> None:
         error: HeadraceError = Internal("the client failed while it worked on the stream")
         try:
-            async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write())
-                error = await self._read()
-                writer.cancel()
+            error = await self._exchange()
         except asyncio.CancelledError:
             error = Cancelled("the stream was cancelled before it had ended")
             raise
         finally:
-            self._call.cancel()
+            self.call.cancel()
             self._deliver(self.protocol.end(error))
+
+    async def _exchange(self) -> HeadraceError:
+        """Read and write until the call has ended. Returns how it ended."""
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write())
+            error = await self._read()
+            writer.cancel()
+        return error
+
+    def _next_message(self) -> bytes | None:
+        return self.protocol.next_message()
 
     async def _write(self) -> None:
         try:
             while True:
-                while (message := self.protocol.next_message()) is not None:
+                while (message := self._next_message()) is not None:
                     self.window_queue.admit()
                     if len(message) > SCAN_FROM:
                         keep_freed_memory()
-                    await self._call.write(message)
+                    await self.call.write(message)
                 if self.protocol.finished:
                     break
                 self._idle_writer = self.waker.waiter()
                 await self._idle_writer
-            await self._call.done_writing()
+            await self.call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
             # The call has ended.
             return
@@ -140,7 +151,7 @@ class StreamTransport:
     async def _receive(self) -> HeadraceError | None:
         """Process one message. Returns an error if no other message can follow."""
         try:
-            message = await self._call.read()
+            message = await self.call.read()
         except grpc.aio.AioRpcError as error:
             return error_of(error, self._target)
         except asyncio.CancelledError:

@@ -1,0 +1,234 @@
+"""Putting entries on a connection, in order: new ones, and those that are sent again. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from headrace.client.protocol.inputs import Inputs, Reference, Zeros
+from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.resuming import errors
+from headrace.client.resuming.endings import Endings, extra_outputs
+from headrace.client.resuming.entry import Attempt, Entry, Link
+from headrace.client.resuming.journal import Journal
+from headrace.wire.errors import HeadraceError, InvalidArgument
+
+BREAKS_ALONE = 2
+"""An entry that was in flight at this many breaks is sent with nothing else in flight."""
+MAX_BREAKS = 3
+"""And at this many it fails: it may be what ends the servers."""
+
+
+class Placement:
+    """`connection` is the protocol of the connection of now, if there is one, and `number` counts connections."""
+
+    def __init__(self, journal: Journal, endings: Endings, clock: Callable[[], float]) -> None:
+        self.connection: StreamProtocol | None = None
+        self.number = 0
+        self.pending: deque[tuple[Entry, tuple[Link, ...]]] = deque()
+        """What will be sent as soon as the window allows, in order, with its sources."""
+        self._pending_set: set[Entry] = set()
+        self._alone: Entry | None = None
+        """What must be the only ticket in flight."""
+        self._journal = journal
+        self._endings = endings
+        self._clock = clock
+
+    @property
+    def free_window(self) -> int:
+        """How many new entries the connection takes now."""
+        connection = self.connection
+        if connection is None or connection.draining or self.pending or self._is_alone:
+            return 0
+        return connection.free_window
+
+    @property
+    def _is_alone(self) -> bool:
+        if self._alone is not None and (self._alone.attempt is None or self._alone.attempt.ended):
+            self._alone = None
+        return self._alone is not None
+
+    def connect(self, connection: StreamProtocol) -> None:
+        """Send everything that is unfinished again, on a new connection."""
+        self.connection = connection
+        self.number += 1
+        self.enqueue(self._journal.unfinished.values())
+
+    def disconnect(self) -> None:
+        """The connection is lost, and with it all that the server kept."""
+        connection, self.connection = self.connection, None
+        if connection is not None and not connection.draining:
+            for ticket in connection.in_flight.values():
+                assert isinstance(ticket, Attempt)
+                if ticket.entry.attempt is ticket:
+                    ticket.entry.breaks += 1
+        self.pending.clear()
+        self._pending_set.clear()
+        self._alone = None
+        for entry in [*self._journal.entries.values()]:
+            entry.attempt = None
+            entry.awaited = {}
+            if entry.ended and entry.breaks >= MAX_BREAKS and entry.lost is None:
+                self._endings.lose(entry, errors.poisonous(entry.breaks))
+        for entry in [*self._journal.unfinished.values()]:
+            assert entry.ticket is not None
+            if entry.ended:
+                continue
+            if entry.ticket.cancelling:
+                self._endings.fail(entry, errors.cancelled())
+            elif entry.breaks >= MAX_BREAKS:
+                self._endings.fail(entry, errors.poisonous(entry.breaks))
+
+    def is_ready(self, entry: Entry) -> bool:
+        """Whether the entry can be sent at once: nothing must be sent before it."""
+        if self.free_window <= 0:
+            return False
+        return all(source.attempt is not None or source.checkpoint is not None for source, _ in entry.sources)
+
+    def source_failure(self, entry: Entry) -> HeadraceError | None:
+        """Why the entry fails, if one of its sources has failed or is lost."""
+        for source, reference in entry.sources:
+            if source.error is not None or source.lost is not None:
+                return errors.source_failed(source, reference.output, fetch=entry.fetch is not None)
+        return None
+
+    def enqueue(self, wanted: Iterable[Entry]) -> None:
+        """Send these entries, and before them what must be sent again for them.
+
+        Without a connection that takes them they stay unfinished, and are sent on the next one.
+        """
+        if self.connection is None or self.connection.draining:
+            return
+        for entry in self._journal.closure(wanted):
+            if entry not in self._pending_set:
+                self.pending.append((entry, entry.sources))
+                self._pending_set.add(entry)
+                for source, reference in entry.sources:
+                    source.awaited[reference.output] = source.awaited.get(reference.output, 0) + 1
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what is pending, as far as the window allows."""
+        connection = self.connection
+        while self.pending and connection is not None and not connection.draining:
+            entry, sources = self.pending[0]
+            if entry.error is None:
+                if self._is_alone or connection.free_window <= 0:
+                    return
+                alone = entry.breaks >= BREAKS_ALONE
+                if alone and connection.in_flight:
+                    return
+                self._alone = entry if alone else None
+            self.pending.popleft()
+            self._pending_set.discard(entry)
+            self._place_pending(entry, sources)
+
+    def place(self, entry: Entry) -> None:
+        """Send an entry. Raises what the client can see by itself, without effect."""
+        connection = self.connection
+        assert connection is not None
+        connection.last_tag = entry.tag - 1
+        if entry.fetch is not None:
+            self._place_fetch(connection, entry, *entry.fetch)
+            return
+        asked = entry.asked
+        outputs, keep = asked.outputs, asked.keep
+        extra: tuple[str, ...] = ()
+        timeout = None
+        if entry.ended:
+            outputs, keep = (), tuple([name for name in keep if name in entry.held or entry.awaited.get(name)])
+        else:
+            timeout = None if entry.deadline is None else max(0.0, entry.deadline - self._clock())
+            if entry.checkpointing:
+                extra = extra_outputs(asked)
+                outputs = None if outputs is None else (*outputs, *extra)
+        attempt = Attempt(connection, entry, extra)
+        inputs = self._inputs(connection, entry)
+        connection.submit(attempt, asked.model, self._version(entry), inputs, outputs, keep, timeout, entry.priority)
+        entry.attempt = attempt
+
+    def release(self, entry: Entry, names: Iterable[str]) -> None:
+        """Release outputs on the server that nothing else will refer to."""
+        attempt = entry.attempt
+        if attempt is not None:
+            names = [name for name in names if name in attempt.keep and not entry.awaited.get(name)]
+            if names:
+                attempt.owner.release(attempt, names)
+
+    # Internal
+
+    def _place_pending(self, entry: Entry, sources: Iterable[Link]) -> None:
+        failure: HeadraceError | None = None
+        if entry.error is None:
+            failure = self.source_failure(entry)
+            if failure is None:
+                try:
+                    self.place(entry)
+                except HeadraceError as error:
+                    failure = error
+                except (TypeError, ValueError) as error:
+                    failure = InvalidArgument(str(error))
+        if failure is not None:
+            self._endings.lose(entry, failure)
+        for source, reference in sources:
+            self._no_longer_awaited(source, reference.output, taken=reference.take and entry.attempt is not None)
+        if not entry.ended:
+            # What the application has released meanwhile was sent with the others.
+            self.release(entry, [name for name in entry.asked.keep if name not in entry.held])
+
+    def _no_longer_awaited(self, source: Entry, output: str, *, taken: bool) -> None:
+        left = source.awaited.get(output, 0) - 1
+        if left > 0:
+            source.awaited[output] = left
+        else:
+            source.awaited.pop(output, None)
+            if output not in source.held and not taken:
+                self.release(source, (output,))
+
+    def _place_fetch(
+        self, connection: StreamProtocol, entry: Entry, name: str, slices: Sequence[tuple[int, int]]
+    ) -> None:
+        ((source, _),) = entry.sources
+        if source.attempt is not None:
+            attempt = Attempt(connection, entry)
+            connection.fetch(attempt, source.attempt, name, tuple(slices))
+            entry.attempt = attempt
+            return
+        assert source.checkpoint is not None
+        array = source.checkpoint[name]
+        if len(slices) > array.ndim or any(
+            not 0 <= start <= stop <= size for (start, stop), size in zip(slices, array.shape, strict=False)
+        ):
+            raise InvalidArgument(f"slices {slices} are outside of output {name!r}, whose shape is {array.shape}")
+        part = array[tuple([slice(start, stop) for start, stop in slices])]
+        part.flags.writeable = False
+        self._endings.fetched(entry, {name: part})
+
+    def _inputs(self, connection: StreamProtocol, entry: Entry) -> Inputs:
+        """The inputs for this connection: what a checkpoint has is sent inline."""
+        inputs: dict[str, npt.NDArray[Any] | Zeros | Reference] = {}
+        for name, value in entry.inputs.items():
+            if not isinstance(value, Link):
+                inputs[name] = value
+                continue
+            source, reference = value
+            if source.attempt is not None:
+                inputs[name] = replace(reference, stream=connection)
+            else:
+                assert source.checkpoint is not None
+                inputs[name] = source.checkpoint[reference.output]
+        return inputs
+
+    def _version(self, entry: Entry) -> str | None:
+        """A chain that goes on at another server goes on with the version that it has."""
+        if entry.asked.version or self.number == 1:
+            return entry.asked.version
+        if not entry.bound:
+            for source, _ in entry.sources:
+                if source.bound and source.asked.model == entry.asked.model:
+                    entry.bound, entry.pinned = source.bound, True
+        return entry.bound or None

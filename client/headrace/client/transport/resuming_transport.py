@@ -1,0 +1,209 @@
+"""A stream that outlives its connections: it is opened again when it breaks, and what is unfinished is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.resuming.resumable_protocol import ResumableProtocol
+from headrace.client.transport.stream_transport import StreamTransport
+from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
+
+logger = logging.getLogger("headrace.client")
+
+PATIENCE = 30.0
+"""The default of how many seconds the stream tries to come back."""
+HELLO_SECONDS = 1.0
+"""How long the first attempt waits for a server. Each further one waits twice as long as the one before."""
+DRAIN_SECONDS = 2.0
+"""How long tickets in flight may end at a server that stops. Then they are sent to another one."""
+SETTLED_SECONDS = 1.0
+"""A connection that breaks sooner belongs to the same outage as the break before."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+OpenTransport = Callable[[float], Awaitable[StreamTransport]]
+"""Opens a stream and waits for its Hello, each for so many seconds at most. Raises HeadraceError."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A stream was resumed: what had ended its connection, for how many seconds it had none, and how many tickets in
+    flight were sent again."""
+
+    target: str
+    error: HeadraceError
+    seconds: float
+    tickets: int
+
+
+class ResumingTransport(StreamTransport):
+    """To the stream one transport, to the servers one after another."""
+
+    protocol: ResumableProtocol
+
+    def __init__(
+        self,
+        first: StreamTransport,
+        protocol: ResumableProtocol,
+        target: str,
+        open_transport: OpenTransport,
+        patience: float,
+        on_resume: Callable[[Resumed], object] | None,
+    ) -> None:
+        super().__init__(first.call, protocol, target)
+        self._open_transport = open_transport
+        self._patience = patience
+        self._on_resume = on_resume
+        self._reopening: asyncio.Task[StreamTransport] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        """Set while the server drains: ends the call when its time is over."""
+        self._attempts = 0
+        """To open the stream since the outage began."""
+        self._patience_ends = 0.0
+        self._adopt(first)
+        self.start()
+
+    def cancel(self, ticket: TicketState) -> None:
+        super().cancel(ticket)
+        self._deliver(self.protocol.take_ended())
+
+    async def finish(self) -> None:
+        self.protocol.close()
+        if self.protocol.finished and self._reopening is not None:
+            self._reopening.cancel()  # for nothing
+        await super().finish()
+
+    async def abort(self, error: HeadraceError) -> None:
+        self._deliver(self.protocol.end(error))
+        if self._reopening is not None:
+            self._reopening.cancel()
+        await super().abort(error)
+
+    # Internal
+
+    async def _run(self) -> None:
+        error: HeadraceError = Internal("the client failed while it worked on the stream")
+        try:
+            while True:
+                error = await self._exchange()
+                is_final = self._is_final(error)
+                self.call.cancel()
+                if is_final:
+                    break
+                self.protocol.disconnected()
+                self._deliver(self.protocol.take_ended())
+                if self.protocol.finished:
+                    break
+                await self._resume(error)
+        except HeadraceError as final:
+            error = final
+        except asyncio.CancelledError:
+            error = Cancelled("the stream was cancelled before it had ended")
+            raise
+        finally:
+            self.call.cancel()
+            self._deliver(self.protocol.end(error))
+
+    async def _read(self) -> HeadraceError:
+        while (error := await self._receive()) is None:
+            if self.protocol.draining:
+                if self.protocol.idle:
+                    return Unavailable(f"{self._target}: the server is stopping")
+                if self._leaving is None:
+                    self._leaving = self.loop.call_later(DRAIN_SECONDS, self.call.cancel)
+        return error
+
+    def _next_message(self) -> bytes | None:
+        message = self.protocol.next_message()
+        self._deliver(self.protocol.take_ended())
+        return message
+
+    def _is_final(self, error: HeadraceError) -> bool:
+        """Whether the end of a call ends the stream."""
+        is_leaving, self._leaving = self._leaving, None
+        if is_leaving is not None:
+            is_leaving.cancel()
+        return self.protocol.error is not None or (is_leaving is None and not _is_break(error))
+
+    async def _resume(self, cause: HeadraceError) -> None:
+        """Open the stream again. Raises Unavailable when patience is over, and any error that no attempt mends."""
+        began = self.loop.time()
+        if not self._patience_ends or began - self._opened >= SETTLED_SECONDS:
+            self._patience_ends, self._attempts = began + self._patience, 0
+        logger.warning("the stream to %s broke and is opened again: %s", self._target, cause.message)
+        expiring = asyncio.create_task(self._expire())
+        self._reopening = asyncio.create_task(self._reopen(cause))
+        try:
+            await asyncio.wait((self._reopening,))
+        finally:
+            self._reopening.cancel()
+            expiring.cancel()
+        reopening, self._reopening = self._reopening, None
+        if reopening.cancelled():
+            raise Cancelled("the stream was left while it had no connection")
+        fresh = reopening.result()
+        count = self._adopt(fresh)
+        resumed = Resumed(self._target, cause, self.loop.time() - began, count)
+        logger.warning(
+            "the stream to %s goes on after %.3f s; %d tickets are sent again", self._target, resumed.seconds, count
+        )
+        self._deliver(self.protocol.take_ended())
+        if self._on_resume is not None:
+            try:
+                self._on_resume(resumed)
+            except Exception:
+                logger.exception("on_resume has failed")
+
+    def _adopt(self, fresh: StreamTransport) -> int:
+        assert isinstance(fresh.protocol, StreamProtocol)
+        self.call = fresh.call
+        self._opened = self.loop.time()
+        return self.protocol.connected(fresh.protocol)
+
+    async def _reopen(self, error: HeadraceError) -> StreamTransport:
+        while True:
+            await asyncio.sleep(_pause(self._attempts))
+            left = self._patience_ends - self.loop.time()
+            if left <= 0:
+                raise Unavailable(
+                    f"{self._target}: the stream broke, and could not be resumed within {self._patience:g} s: "
+                    f"{error.message}"
+                )
+            timeout = min(left, HELLO_SECONDS * 2 ** min(self._attempts, 5))
+            self._attempts += 1
+            try:
+                fresh = await self._open_transport(timeout)
+            except HeadraceError as failure:
+                if not _is_break(failure):
+                    raise
+                error = failure
+                continue
+            if not fresh.protocol.draining:
+                return fresh
+            fresh.call.cancel()
+            error = Unavailable(f"{self._target}: the server is stopping")
+
+    async def _expire(self) -> None:
+        """End the tickets whose timeout passes while there is no connection."""
+        while (deadline := self.protocol.next_deadline()) is not None:
+            await asyncio.sleep(deadline - self.loop.time())
+            self.protocol.expire()
+            self._deliver(self.protocol.take_ended())
+
+
+def _is_break(error: HeadraceError) -> bool:
+    """Whether another connection may help: the server, or what is between, has ended the call, and not the client."""
+    return error.retryable or isinstance(error, Internal)
+
+
+def _pause(attempts: int) -> float:
+    """Seconds before an attempt: none before the first. Random, so that many streams do not come all at once."""
+    if not attempts:
+        return 0.0
+    longest: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts - 1, 10))
+    return random.uniform(0.5, 1.0) * longest

@@ -1,0 +1,105 @@
+"""Servers, one after another, and a stream that outlives its connections to them. Pure: a test moves the clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.client.protocol.inputs import Inputs, Reference
+from headrace.client.protocol.slices import Slices
+from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.resuming.resumable_protocol import ResumableProtocol
+from tests.client.protocol.tiny_server import TinyServer
+
+
+class House:
+    """`connect` and `lose` the connection; `run` carries everything to and fro until nothing moves."""
+
+    def __init__(self, *, window: int = 16, ordered: bool = False, max_message_bytes: int = 1 << 20) -> None:
+        self.now = 0.0
+        self.window = window
+        self.max_message_bytes = max_message_bytes
+        self.ordered = ordered
+        self.stream = ResumableProtocol(4 << 20, lambda: self.now, ordered=ordered)
+        self.servers: list[TinyServer] = []
+        self.connected = False
+        self.to_client: list[bytes] = []
+        self.ended: list[TicketState] = []
+        self.version, self.fingerprint = "1", 7
+
+    @property
+    def server(self) -> TinyServer:
+        return self.servers[-1]
+
+    def connect(self) -> TinyServer:
+        server = TinyServer(self.window, self.max_message_bytes)
+        server.any_version = False
+        server.version, server.fingerprint = self.version, self.fingerprint
+        self.servers.append(server)
+        connection = StreamProtocol(4 << 20, ordered=self.ordered)
+        connection.receive(server.hello())
+        self.connected = True
+        self.stream.connected(connection)
+        self.ended += self.stream.take_ended()
+        return server
+
+    def lose(self) -> None:
+        """The connection breaks, and what was under way is lost with it."""
+        self.connected = False
+        self.to_client.clear()
+        self.stream.disconnected()
+        self.ended += self.stream.take_ended()
+
+    def resume(self) -> TinyServer:
+        self.lose()
+        return self.connect()
+
+    def submit(self, inputs: Inputs, keep: tuple[str, ...] = (), **options: Any) -> TicketState:
+        ticket = TicketState(None)
+        given = {"model": "m", "version": None, "outputs": ["y"], "timeout": None, "priority": 0, **options}
+        self.stream.submit(ticket, inputs=inputs, keep=keep, **given)
+        return ticket
+
+    def refer(self, ticket: TicketState, output: str = "z", *, take: bool = False) -> Reference:
+        ticket.check_kept(output)
+        return Reference(self.stream, ticket.tag, output, take)
+
+    def fetch(self, source: TicketState, output: str = "z", slices: Slices = ()) -> TicketState:
+        ticket = TicketState(None)
+        self.stream.fetch(ticket, source, output, slices)
+        return ticket
+
+    def write(self) -> bool:
+        message = self.stream.next_message()
+        if message is not None:
+            self.server.receive(message)
+        return message is not None
+
+    def read(self) -> bool:
+        self.to_client += self.server.frames()
+        if self.to_client:
+            self.ended += self.stream.receive(self.to_client.pop(0))
+            return True
+        return False
+
+    def run(self) -> None:
+        moved, rounds = True, 0
+        while moved:
+            rounds += 1
+            assert rounds < 10_000, self.stream
+            moved = self.write() or self.read()
+            while self.server.ready:
+                self.server.finish(self.server.ready[0])
+                moved = True
+        self.ended += self.stream.take_ended()
+
+    def tags(self, server: TinyServer | None = None) -> list[int]:
+        """The Infers that a server has received, in order."""
+        return [command.tag for command in (server or self.server).commands if command.kind == 0]
+
+
+def x(value: float = 1.0, size: int = 1) -> npt.NDArray[np.float32]:
+    return np.full(size, value, np.float32)

@@ -1,0 +1,211 @@
+"""However often connections break: each ticket ends once, rightly, and nothing is sent again that nobody needs."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.resuming import journal
+from headrace.wire.errors import Cancelled, Code, FailedPrecondition, Internal, NotFound
+from tests.client.resuming.house import House
+
+WINDOW = 12
+
+
+class Streams(RuleBasedStateMachine):
+    """The model is the sum of each ticket's inputs, and which tickets may fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tickets: list[TicketState] = []
+        self.sums: dict[int, npt.NDArray[Any]] = {}
+        self.sources: dict[int, list[int]] = {}
+        self.slices: dict[int, slice] = {}
+        self.spoiled: set[int] = set()
+        """Tickets that a server has failed, that were cancelled, or that refer to an output which another one took."""
+        self.taken: set[int] = set()
+        self.cancelled_early: dict[int, int] = {}
+        """Tickets that were cancelled, and how many servers there were."""
+
+    @initialize(ordered=st.booleans())
+    def open(self, ordered: bool) -> None:
+        self.house = House(window=WINDOW, ordered=ordered, max_message_bytes=70_000)
+        self.stream = self.house.stream
+        self.house.connect()
+
+    @precondition(lambda self: self.stream.free_window > 0)
+    @rule(data=st.data(), size=st.sampled_from([0, 1, 5, 5_000]))
+    def submit(self, data: st.DataObject, size: int) -> None:
+        value = np.full(size, len(self.tickets), np.float32)
+        inputs: dict[str, Any] = {"x": value}
+        total, sources, doubtful = value, [], False
+        keepers = [t for t in self.tickets if t.call and self._may_refer(t) and self.sums[t.tag].shape == value.shape]
+        for name in data.draw(st.sampled_from([(), ("u",), ("u",), ("u", "v")])):
+            if not keepers:
+                break
+            source: TicketState = data.draw(st.sampled_from(keepers))
+            take = data.draw(st.booleans())
+            inputs[name] = self.house.refer(source, take=take)
+            total = total + 2 * self.sums[source.tag]
+            sources.append(source.tag)
+            doubtful |= source.tag in self.taken
+            if take:
+                self.taken.add(source.tag)
+        keep = ("z",) if data.draw(st.booleans()) else ()
+        outputs = data.draw(st.sampled_from([None, ["y"], []]))
+        ticket = self.house.submit(inputs, keep, outputs=outputs)
+        self.tickets.append(ticket)
+        self.sums[ticket.tag], self.sources[ticket.tag] = total, sources
+        if doubtful:
+            self.spoiled.add(ticket.tag)
+
+    def _may_refer(self, ticket: TicketState) -> bool:
+        return "z" in ticket.keep and not (ticket._released and "z" in ticket._released)
+
+    @precondition(lambda self: self.stream.free_window > 0)
+    @rule(data=st.data())
+    def fetch(self, data: st.DataObject) -> None:
+        keepers = [ticket for ticket in self.tickets if ticket.call and self._may_refer(ticket)]
+        if not keepers:
+            return
+        source = data.draw(st.sampled_from(keepers))
+        half = len(self.sums[source.tag]) // 2
+        slices = ((0, half),) if data.draw(st.booleans()) else ()
+        ticket = self.house.fetch(source, slices=slices)
+        self.tickets.append(ticket)
+        self.sums[ticket.tag], self.sources[ticket.tag] = self.sums[source.tag], [source.tag]
+        self.slices[ticket.tag] = slice(0, half) if slices else slice(None)
+        if source.tag in self.taken:
+            self.spoiled.add(ticket.tag)
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        self.stream.release(data.draw(st.sampled_from(self.tickets)), ())
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        if not ticket.ended:
+            self.spoiled.add(ticket.tag)
+            self.cancelled_early.setdefault(ticket.tag, len(self.house.servers))
+        self.stream.cancel(ticket)
+        self.house.ended += self.stream.take_ended()
+
+    @precondition(lambda self: self.house.connected)
+    @rule()
+    def write(self) -> None:
+        self.house.write()
+
+    @precondition(lambda self: self.house.connected and self.house.server.ready)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        server = self.house.server
+        ready = server.ready[:1] if self.house.ordered else server.ready
+        if not self.house.ordered or ready[0] == next(iter(server.in_flight)):
+            server.finish(data.draw(st.sampled_from(ready)))
+
+    @precondition(lambda self: self.house.connected and self.house.server.in_flight and not self.house.ordered)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        tag = data.draw(st.sampled_from(sorted(self.house.server.in_flight)))
+        self.house.server.fail(tag, Code.INTERNAL, "failed")
+        self.spoiled.add(tag)
+
+    @precondition(lambda self: self.house.connected)
+    @rule()
+    def read(self) -> None:
+        self.house.read()
+
+    @precondition(lambda self: self.house.connected and len(self.house.servers) < 12)
+    @rule()
+    def lose(self) -> None:
+        self.house.lose()
+
+    @precondition(lambda self: self.house.connected and not self.house.server.draining)
+    @rule()
+    def drain(self) -> None:
+        self.house.server.drain()
+
+    @precondition(lambda self: not self.house.connected)
+    @rule()
+    def connect(self) -> None:
+        self.house.connect()
+
+    @invariant()
+    def nothing_is_lost_or_ends_twice(self) -> None:
+        if not hasattr(self, "house"):
+            return
+        assert self.stream.error is None
+        ended = self.house.ended
+        assert len({id(ticket) for ticket in ended}) == len(ended)
+        for ticket in ended:
+            assert ticket.ended
+        assert len(self.stream.in_flight) <= WINDOW
+        held = sum(bool(entry.held) for entry in self.stream.journal.entries.values())
+        assert len(self.stream.journal.entries) <= (held + WINDOW) * (journal.MAX_LINKS + WINDOW)
+        for server in self.house.servers:
+            tags = self.house.tags(server)
+            assert len(set(tags)) == len(tags)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "house"):
+            return
+        house = self.house
+        for _ in range(30):
+            if not house.connected or house.server.draining:
+                house.resume()
+            house.run()
+        assert not self.stream.in_flight, self.stream
+        assert {id(ticket) for ticket in house.ended} == {id(ticket) for ticket in self.tickets}
+        for ticket in sorted(self.tickets, key=lambda each: each.tag):
+            self._check(ticket)
+        if house.ordered:
+            tags = [ticket.tag for ticket in house.ended if ticket.call]
+            assert tags == sorted(tags)
+        self._check_commands()
+        for ticket in self.tickets:
+            self.stream.release(ticket, ())
+        assert not self.stream.journal.entries
+        assert not self.stream.journal.bytes
+        assert not self.stream.journal._used
+
+    def _check(self, ticket: TicketState) -> None:
+        if any(source in self.spoiled for source in self.sources[ticket.tag]):
+            self.spoiled.add(ticket.tag)
+        if ticket.error is not None:
+            # Three breaks in a row while it was in flight fail a ticket, whatever it does.
+            poisoned = isinstance(ticket.error, Internal) and "the stream broke 3 times" in ticket.error.message
+            if poisoned:
+                self.spoiled.add(ticket.tag)
+            assert ticket.tag in self.spoiled, ticket
+            assert isinstance(ticket.error, Cancelled | FailedPrecondition | NotFound | Internal)
+            return
+        outputs = ticket.outputs()
+        total = self.sums[ticket.tag]
+        if ticket.call is None:
+            np.testing.assert_array_equal(outputs["z"], 2 * total[self.slices[ticket.tag]])
+            return
+        wanted = ticket.call.outputs
+        assert list(outputs) == list(("y", "z") if wanted is None else wanted)
+        for name, array in outputs.items():
+            np.testing.assert_array_equal(array, {"y": total + 1, "z": 2 * total}[name])
+
+    def _check_commands(self) -> None:
+        for at, server in enumerate(self.house.servers):
+            infers = [command for command in server.commands if command.kind == 0]
+            for command in infers:
+                # What was cancelled before this server was there is not sent to it.
+                assert self.cancelled_early.get(command.tag, at + 1) > at or server.calls[command.call].keep
+
+
+TestStreams = Streams.TestCase
+TestStreams.settings = settings(
+    max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "80")), stateful_step_count=60, deadline=None
+)
