@@ -19,7 +19,7 @@ def key_of(inputs: Inputs, model: str = "m") -> Key:
 
 def define(cache: CallCache, inputs: Inputs, model: str = "m") -> tuple[Call, list[pb.Command]]:
     """The call of these inputs, and the commands that define it."""
-    description = describe(model, None, inputs, ["y"])
+    description = describe((model, None, ("y",), (), ()), inputs)
     call, items = cache.define(key_of(inputs, model), description, normalize(inputs))
     return call, [pb.ClientFrame.FromString(item).commands[0] for item in items]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import grpc
 import grpc.aio
 
 from headrace.client.aio.stream import Stream
+from headrace.client.protocol.call_description import as_version, names_of
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState, model_from, state_from
@@ -87,9 +88,9 @@ class Server:
         response = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
         return [model_from(model) for model in pb.ListModelsResponse.FromString(response).models]
 
-    async def model(self, name: str, version: str | None = None) -> Model:
+    async def model(self, name: str, version: str | int | None = None) -> Model:
         """One model, by default its newest version. Raises NotFound, Unavailable."""
-        request = pb.DescribeModelRequest(name=name, version=version or "")
+        request = pb.DescribeModelRequest(name=name, version=as_version(version) or "")
         response = await self._call("DescribeModel", request.SerializeToString())
         return model_from(pb.ModelDescription.FromString(response))
 
@@ -123,8 +124,8 @@ class Server:
         model: str,
         inputs: Inputs,
         *,
-        outputs: Sequence[str] | None = None,
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
     ) -> Outputs:
@@ -133,8 +134,9 @@ class Server:
         The arguments are those of `Stream.submit`. References and `keep` need a stream, and a stream is faster.
         `timeout` counts from this call. Raises any HeadraceError.
         """
-        request = infer_request(model, version, inputs, outputs, timeout, priority)
-        return infer_result(await self._call("Infer", request, timeout), outputs).outputs
+        names = names_of(model, version, outputs, ())
+        request = infer_request(names, inputs, timeout, priority)
+        return infer_result(await self._call("Infer", request, timeout), names[2]).outputs
 
     def stream(
         self,

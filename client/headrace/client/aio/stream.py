@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from types import TracebackType
+from typing import Any, Literal, overload
 
-from headrace.client.aio.ordered_map import AHEAD, Source, map_in_order
+from headrace.client.aio.ordered_map import AHEAD, Errors, Item, Source, check_map, map_in_order
 from headrace.client.aio.ticket import Ticket
+from headrace.client.protocol.call_description import as_names
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
@@ -49,10 +51,10 @@ class Stream:
         model: str,
         inputs: Inputs,
         *,
-        outputs: Sequence[str] | None = None,
-        keep: Sequence[str] = (),
-        keep_inputs: Sequence[str] = (),
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        keep: Iterable[str] = (),
+        keep_inputs: Iterable[str] = (),
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
     ) -> Ticket:
@@ -94,29 +96,117 @@ class Stream:
         transport.wake_writer()
         return ticket
 
+    @overload
     def map(
         self,
         model: str,
-        inputs: Source,
+        inputs: Source[Item],
         *,
-        outputs: Sequence[str] | None = None,
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
         ahead: int = AHEAD,
-    ) -> AsyncGenerator[Outputs, None]:
+        errors: Literal["raise"] = "raise",
+        with_items: Literal[False] = False,
+    ) -> AsyncGenerator[Outputs, None]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Source[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["return"],
+        with_items: Literal[False] = False,
+    ) -> AsyncGenerator[Outputs | Exception, None]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Source[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["raise"] = "raise",
+        with_items: Literal[True],
+    ) -> AsyncGenerator[tuple[Item, Outputs], None]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Source[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["return"],
+        with_items: Literal[True],
+    ) -> AsyncGenerator[tuple[Item, Outputs | Exception], None]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Source[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Errors = "raise",
+        with_items: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+
+    def map(
+        self,
+        model: str,
+        inputs: Source[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Errors = "raise",
+        with_items: bool = False,
+    ) -> AsyncGenerator[Any, None]:
         """Run one inference for each item of an iterable or async iterable, and yield the outputs in its order.
 
         Items are inputs as `submit` takes them. At most `ahead` of them are read beyond the results that were taken, so
-        an endless source is read at the pace at which results are taken. A slow async source does not hold back results
-        that are ready. The first error is raised in its turn. Leaving early, because of an error or not, cancels the
-        tickets in flight.
+        an endless source is read at the pace at which results are taken. Each item is sent as soon as it is there, and
+        each result comes as soon as it is there: neither a slow source nor a slow consumer holds the other back. For
+        this an iterable other than a list, tuple, set or deque is read in a thread of its own.
+
+        `errors`: with "raise" the first error is raised in its turn. With "return" the error of an item comes in place
+        of its outputs, and only the end of the stream or an error of the source itself is raised.
+        `with_items`: yield pairs of the item, as it came, and its outputs.
+
+        Leaving early, because of an error or not, cancels the tickets in flight.
         """
+        check_map(inputs, ahead, errors)
+        names = None if outputs is None else as_names("outputs", outputs)
 
-        def submit(item: Inputs) -> Awaitable[Ticket]:
-            return self.submit(model, item, outputs=outputs, version=version, timeout=timeout, priority=priority)
+        def submit(item: Item) -> Awaitable[Ticket]:
+            return self.submit(model, item, outputs=names, version=version, timeout=timeout, priority=priority)
 
-        return map_in_order(submit, inputs, ahead)
+        def is_closed() -> bool:
+            return self._opened().protocol.closed is not None
+
+        return map_in_order(submit, inputs, ahead, errors, with_items, is_closed)
 
     @property
     def hello(self) -> Hello:

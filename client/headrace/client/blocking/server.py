@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from headrace.client.aio import server as async_server
@@ -48,7 +48,7 @@ class Server:
         """The models that are served, sorted by name. Raises Unavailable."""
         return wait(self._server.models())
 
-    def model(self, name: str, version: str | None = None) -> Model:
+    def model(self, name: str, version: str | int | None = None) -> Model:
         """One model, by default its newest version. Raises NotFound, Unavailable."""
         return wait(self._server.model(name, version))
 
@@ -80,8 +80,8 @@ class Server:
         model: str,
         inputs: Inputs,
         *,
-        outputs: Sequence[str] | None = None,
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
     ) -> Outputs:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
 
 from headrace.client.aio import stream as async_stream
-from headrace.client.aio.ordered_map import AHEAD, check_ahead
+from headrace.client.aio.ordered_map import AHEAD, Errors, Item
 from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
+
+T = TypeVar("T")
 
 
 class Stream:
@@ -35,10 +37,10 @@ class Stream:
         model: str,
         inputs: Inputs,
         *,
-        outputs: Sequence[str] | None = None,
-        keep: Sequence[str] = (),
-        keep_inputs: Sequence[str] = (),
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        keep: Iterable[str] = (),
+        keep_inputs: Iterable[str] = (),
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
     ) -> Ticket:
@@ -58,38 +60,111 @@ class Stream:
         )
         return Ticket(wait(submitted))
 
+    @overload
     def map(
         self,
         model: str,
-        inputs: Iterable[Inputs],
+        inputs: Iterable[Item],
         *,
-        outputs: Sequence[str] | None = None,
-        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
         timeout: float | None = None,
         priority: int = 0,
         ahead: int = AHEAD,
-    ) -> Iterator[Outputs]:
+        errors: Literal["raise"] = "raise",
+        with_items: Literal[False] = False,
+    ) -> Iterator[Outputs]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["return"],
+        with_items: Literal[False] = False,
+    ) -> Iterator[Outputs | Exception]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["raise"] = "raise",
+        with_items: Literal[True],
+    ) -> Iterator[tuple[Item, Outputs]]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Literal["return"],
+        with_items: Literal[True],
+    ) -> Iterator[tuple[Item, Outputs | Exception]]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Errors = "raise",
+        with_items: bool = False,
+    ) -> Iterator[Any]: ...
+
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Item],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        ahead: int = AHEAD,
+        errors: Errors = "raise",
+        with_items: bool = False,
+    ) -> Iterator[Any]:
         """Run one inference for each item of `inputs`, and yield the outputs in order.
 
-        At most `ahead` items are read beyond the results that were taken. The first error is raised in its turn.
-        Leaving early, because of an error or not, cancels the tickets in flight.
+        Arguments and errors are those of `headrace.client.Stream.map`. An iterable other than a list, tuple, set or
+        deque is read in a thread of its own.
         """
-        check_ahead(ahead)
-        in_flight: deque[Ticket] = deque()
-        try:
-            for item in inputs:
-                in_flight.append(
-                    self.submit(model, item, outputs=outputs, version=version, timeout=timeout, priority=priority)
-                )
-                if len(in_flight) == ahead:
-                    yield in_flight[0].result()
-                    in_flight.popleft()
-            while in_flight:
-                yield in_flight[0].result()
-                in_flight.popleft()
-        finally:
-            for ticket in in_flight:
-                ticket.cancel()
+        results = self._stream.map(
+            model,
+            inputs,
+            outputs=outputs,
+            version=version,
+            timeout=timeout,
+            priority=priority,
+            ahead=ahead,
+            errors=errors,
+            with_items=with_items,
+        )
+        return _pulled(results)
 
     @property
     def hello(self) -> Hello:
@@ -108,3 +183,15 @@ class Stream:
 
     def __repr__(self) -> str:
         return repr(self._stream)
+
+
+def _pulled(results: AsyncGenerator[T, None]) -> Iterator[T]:
+    try:
+        while True:
+            try:
+                result = wait(anext(results))
+            except StopAsyncIteration:
+                return
+            yield result
+    finally:
+        wait(results.aclose())

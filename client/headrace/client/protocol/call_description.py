@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -43,27 +44,53 @@ def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference
     return (names, tuple(key)), arrays, references
 
 
-def describe(
-    model: str,
-    version: str | None,
-    inputs: Inputs,
-    outputs: Sequence[str] | None,
-    keep: Sequence[str] = (),
-    keep_inputs: Sequence[str] = (),
-) -> pb.Call:
-    """The description that the server gets. `inputs` are normalized.
+def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The names in any iterable, such as a list, a set or an iterator.
 
-    Raises TypeError if `outputs`, `keep` or `keep_inputs` is a string instead of a list of strings, and ValueError for
-    a name that is in both `keep` and `keep_inputs`.
+    Raises TypeError for a single name, and for what is not a name.
     """
-    for argument, names in (("outputs", outputs), ("keep", keep), ("keep_inputs", keep_inputs)):
-        if isinstance(names, str):
-            raise TypeError(f"{argument} takes a list of names, not a single name: write [{names!r}]")
-    for name in keep_inputs:
-        if name in keep:
+    if isinstance(names, str):
+        raise TypeError(f"{argument} takes a list of names, not a single name: write [{names!r}]")
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} takes names, which {name!r} is not")
+    return found
+
+
+def as_version(version: str | int | None) -> str | None:
+    """A version as the contract has it. Raises TypeError for what is neither text nor an integer."""
+    if version is None or isinstance(version, str):
+        return version
+    if isinstance(version, bool) or not isinstance(version, SupportsIndex):
+        raise TypeError(f"version takes a string or an integer, not {version!r}")
+    return str(index(version))
+
+
+def names_of(
+    model: str,
+    version: str | int | None,
+    outputs: Iterable[str] | None,
+    keep: Iterable[str] = (),
+    keep_inputs: Iterable[str] = (),
+) -> Names:
+    """What a caller has named, in the types of the key of a call.
+
+    Raises the errors of `as_names` and `as_version`, and ValueError for a name in both `keep` and `keep_inputs`.
+    """
+    kept, kept_inputs = as_names("keep", keep), as_names("keep_inputs", keep_inputs)
+    for name in kept_inputs:
+        if name in kept:
             raise ValueError(
                 f"keep and keep_inputs both have {name!r}, so ticket[{name!r}] would be an output as well as an input"
             )
+    named_outputs = None if outputs is None else as_names("outputs", outputs)
+    return model, as_version(version), named_outputs, kept, kept_inputs
+
+
+def describe(names: Names, inputs: Inputs) -> pb.Call:
+    """The description that the server gets. `inputs` are normalized."""
+    model, version, outputs, keep, keep_inputs = names
     call = pb.Call(model=model, version=version or "", keep=keep, keep_inputs=keep_inputs)
     if outputs is None:
         call.all_outputs = True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from headrace.client.protocol.call import Call
 from headrace.client.protocol.call_cache import CallCache
-from headrace.client.protocol.call_description import Arrays, Names, describe, signature
+from headrace.client.protocol.call_description import Arrays, Names, describe, names_of, signature
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
 from headrace.wire.errors import ResourceExhausted, quote
 
@@ -35,9 +35,6 @@ class InferEncoder:
         tag: int,
         names: Names,
         inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
-        keep_inputs: Sequence[str],
         timeout: float | None,
         priority: int,
     ) -> tuple[Call, bytes, int]:
@@ -49,7 +46,7 @@ class InferEncoder:
         key, arrays, references = signature(names, inputs)
         call = self.calls.get(key)
         if call is None:
-            call, arrays = self._define(names, inputs, outputs, keep, keep_inputs)
+            call, arrays = self._define(names, inputs)
         for reference in references:
             if reference.stream is not self._stream:
                 raise ValueError(f"{reference} belongs to another stream")
@@ -62,20 +59,13 @@ class InferEncoder:
             raise _too_large(call, inputs, len(item), self.max_item_bytes)
         return call, item, cost
 
-    def _define(
-        self,
-        names: Names,
-        inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
-        keep_inputs: Sequence[str],
-    ) -> tuple[Call, Arrays]:
+    def _define(self, names: Names, inputs: Inputs) -> tuple[Call, Arrays]:
+        names = names_of(*names)
         inputs = normalize(inputs)
         key, arrays, _ = signature(names, inputs)
         call = self.calls.get(key)
         if call is None:
-            model, version, *_ = names
-            call, items = self.calls.define(key, describe(model, version, inputs, outputs, keep, keep_inputs), inputs)
+            call, items = self.calls.define(key, describe(names, inputs), inputs)
             for item in items:
                 self._send(item)
         return call, arrays

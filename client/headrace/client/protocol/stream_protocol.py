@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from headrace.client.protocol.call_description import Names, names_of
 from headrace.client.protocol.errors import broken_contract, copy_error
 from headrace.client.protocol.hello import Hello, hello_from
 from headrace.client.protocol.infer_encoder import InferEncoder
@@ -71,22 +72,31 @@ class StreamProtocol:
         self,
         ticket: TicketState,
         model: str,
-        version: str | None,
+        version: str | int | None,
         inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
+        outputs: Iterable[str] | None,
+        keep: Iterable[str],
         timeout: float | None,
         priority: int,
-        keep_inputs: Sequence[str] = (),
+        keep_inputs: Iterable[str] = (),
     ) -> None:
         """Queue an Infer. Requires `free_window`. Has no effect if it raises.
 
-        Raises Unavailable on a closed stream, and the errors of `InferEncoder.encode`.
+        Raises Unavailable on a closed stream, and the errors of `names_of` and `InferEncoder.encode`.
         """
         if self.closed is not None:
             raise copy_error(self.closed)
         tag = self.last_tag + 1
-        names = model, version, None if outputs is None else tuple(outputs), tuple(keep), tuple(keep_inputs)
+        names: Names
+        if (
+            (version is None or type(version) is str)
+            and type(outputs) is not str
+            and type(keep) is not str
+            and type(keep_inputs) is not str
+        ):
+            names = model, version, None if outputs is None else tuple(outputs), tuple(keep), tuple(keep_inputs)
+        else:
+            names = names_of(model, version, outputs, keep, keep_inputs)
         call = self._calls.latest.get(names)
         if (
             call is None
@@ -94,7 +104,7 @@ class StreamProtocol:
             or call.cost > self._encoder.max_item_bytes
             or (item := call.match_and_fill(tag, inputs, self)) is None
         ):
-            call, item, cost = self._encoder.encode(tag, names, inputs, outputs, keep, keep_inputs, timeout, priority)
+            call, item, cost = self._encoder.encode(tag, names, inputs, timeout, priority)
         else:
             cost = call.cost
             self._calls.touch(call.number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from headrace.client.protocol.hello import Hello
@@ -36,12 +36,13 @@ class StreamState(Protocol):
         self,
         ticket: TicketState,
         model: str,
-        version: str | None,
+        version: str | int | None,
         inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
+        outputs: Iterable[str] | None,
+        keep: Iterable[str],
         timeout: float | None,
         priority: int,
+        keep_inputs: Iterable[str] = (),
     ) -> None: ...
     def fetch(self, ticket: TicketState, source: TicketState, output: str, slices: Slices) -> None: ...
     def release(self, source: TicketState, names: Sequence[str]) -> None: ...

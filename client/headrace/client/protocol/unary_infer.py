@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.client.protocol.call_description import describe
+from headrace.client.protocol.call_description import Names, describe
 from headrace.client.protocol.errors import broken_contract
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
 from headrace.client.protocol.layouts import Layout, Outputs
@@ -30,21 +30,14 @@ class InferResult(NamedTuple):
     running_us: int
 
 
-def infer_request(
-    model: str,
-    version: str | None,
-    inputs: Inputs,
-    outputs: Sequence[str] | None,
-    timeout: float | None,
-    priority: int,
-) -> bytes:
+def infer_request(names: Names, inputs: Inputs, timeout: float | None, priority: int) -> bytes:
     """The message. Raises InvalidArgument for a dtype or element without a datatype, and for a reference."""
     arrays = normalize(inputs)
     for name, value in arrays.items():
         if isinstance(value, Reference):
             raise InvalidArgument(f"input {quote(name)} is a reference; only streams take references")
     request = pb.InferRequest(
-        call=describe(model, version, arrays, outputs),
+        call=describe(names, arrays),
         timeout_us=timeout_us(timeout),
         priority=priority,
     )

@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     version: str | None
     outputs: tuple[str, ...] | None
     keep: tuple[str, ...]
+    keep_inputs: tuple[str, ...]
 
 
 class Link(NamedTuple):

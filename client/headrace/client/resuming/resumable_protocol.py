@@ -9,10 +9,11 @@ Tickets of the application keep their tags. Each connection has a StreamProtocol
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from headrace.client.protocol.call_description import names_of
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
@@ -27,7 +28,7 @@ from headrace.client.resuming.placement import Placement
 from headrace.wire.durations import timeout_us
 from headrace.wire.errors import Code, HeadraceError, Unavailable
 
-_FETCH = Asked("", None, (), ())
+_FETCH = Asked("", None, (), (), ())
 
 
 class ResumableProtocol:
@@ -69,21 +70,19 @@ class ResumableProtocol:
         self,
         ticket: TicketState,
         model: str,
-        version: str | None,
+        version: str | int | None,
         inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
+        outputs: Iterable[str] | None,
+        keep: Iterable[str],
         timeout: float | None,
         priority: int,
+        keep_inputs: Iterable[str] = (),
     ) -> None:
         """As in StreamProtocol. The ticket may have ended already: if it refers to an output that is lost."""
         if self.closed is not None:
             raise copy_error(self.closed)
-        for argument, names in (("outputs", outputs), ("keep", keep)):
-            if isinstance(names, str):
-                raise TypeError(f"{argument} takes a list of names, not a single name: write [{names!r}]")
         timeout_us(timeout)
-        asked = Asked(model, version, None if outputs is None else tuple(outputs), tuple(keep))
+        asked = Asked(*names_of(model, version, outputs, keep, keep_inputs))
         values, lost = self._values(inputs)
         tag = self._last_tag + 1
         entry = Entry(ticket, tag, asked, values)

@@ -8,13 +8,16 @@ from headrace.client.load.callers.caller import Inputs, Request
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.callers.unary import UnaryCaller
 from headrace.client.load.record.samples import ServerTimes
+from headrace.client.protocol.call_description import names_of
 from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.transport.channel import path
 
 
 def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:
+    names = names_of(request.model, request.version, request.outputs, ())
+
     def encode(inputs: Inputs) -> bytes:
-        return infer_request(request.model, request.version, inputs, request.outputs, request.timeout, request.priority)
+        return infer_request(names, inputs, request.timeout, request.priority)
 
     def read(answer: bytes) -> ServerTimes:
         inferred = infer_result(answer, request.outputs)
