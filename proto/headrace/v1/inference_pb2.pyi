@@ -811,6 +811,7 @@ class Hello(message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
     KEEP_BYTES_FIELD_NUMBER: builtins.int
     KEEP_US_FIELD_NUMBER: builtins.int
+    QUEUE_BYTES_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The version of the server."""
     window: builtins.int
@@ -827,6 +828,11 @@ class Hello(message.Message):
     """How long an output is kept after its ticket has ended or after its last use, in microseconds. The largest number
     means forever.
     """
+    queue_bytes: builtins.int
+    """The number of bytes of inputs, as sent, below which the tickets in flight of this stream should stay together. It is
+    a part of what the server has for all streams. A stream with more is refused (RESOURCE_EXHAUSTED) only when it has
+    as much as is left for all others. A single Infer may exceed it.
+    """
     def __init__(
         self,
         *,
@@ -835,10 +841,11 @@ class Hello(message.Message):
         max_message_bytes: builtins.int = ...,
         keep_bytes: builtins.int = ...,
         keep_us: builtins.int = ...,
+        queue_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "queue_bytes", b"queue_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,9 +5,9 @@ import pytest
 
 from headrace.client.protocol import stream_protocol
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import ResourceExhausted
+from headrace.wire.errors import ResourceExhausted, Unavailable
 from headrace.wire.frames import SCAN_FROM
-from tests.client.protocol.pure_streams import X, layout_event, opened, run, submit
+from tests.client.protocol.pure_streams import X, layout_event, opened, run, send, submit
 from tests.client.protocol.tiny_server import message
 
 
@@ -19,6 +19,36 @@ def test_the_window_is_full_while_many_bytes_are_unsent(monkeypatch: pytest.Monk
     while stream.next_message() is not None:
         pass
     assert stream.free_window == 15
+
+
+def test_the_window_is_full_while_the_server_has_as_many_inputs_as_it_wants() -> None:
+    stream, server = opened(queue_bytes=1000)
+    large = {"x": np.zeros(600, np.uint8)}
+    submit(stream, large)
+    assert stream.free_window > 0
+    cancelled = submit(stream, large)
+    assert stream.free_window == 0
+    send(stream, server)
+    assert stream.free_window == 0
+    stream.cancel(cancelled)
+    send(stream, server)
+    for frame in server.frames():
+        stream.receive(frame)
+    assert stream.free_window > 0
+    assert 600 < stream.input_bytes < 1000
+    run(stream, server)
+    assert stream.input_bytes == 0
+    submit(stream, {"x": np.zeros(5000, np.uint8)})  # one always fits
+    assert stream.free_window == 0
+    stream.end(Unavailable("gone"))
+    assert stream.input_bytes == 0
+
+
+def test_a_server_that_does_not_say_so_takes_any_number_of_inputs() -> None:
+    stream, _ = opened(max_message_bytes=8 << 20)
+    for _ in range(8):
+        submit(stream, {"x": np.zeros(7 << 20, np.uint8)})
+    assert stream.free_window == 8
 
 
 def test_an_input_over_the_servers_largest_message_is_refused_by_the_client() -> None:

@@ -16,6 +16,7 @@ from headrace.client.protocol.ticket_state import TicketState
 from headrace.wire.errors import Code
 from tests.client.protocol.tiny_server import TinyServer
 
+QUEUE_BYTES = 150_000
 MODELS = ["m", "n", "a model with a longer name"]
 
 
@@ -24,7 +25,7 @@ class Streams(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = TinyServer(window=24, max_message_bytes=70_000, layouts=3)
+        self.server = TinyServer(window=24, max_message_bytes=70_000, layouts=3, queue_bytes=QUEUE_BYTES)
         self.stream = StreamProtocol(4 << 20)
         self.stream._encoder.calls = self.stream._calls = CallCache(max_calls=4, max_bytes=400)
         self.stream.receive(self.server.hello())
@@ -129,6 +130,9 @@ class Streams(RuleBasedStateMachine):
         assert len(self.ended) + len(in_flight) == len(self.tickets)
         assert {id(ticket) for ticket in self.ended + in_flight} == set(map(id, self.tickets))
         assert len(in_flight) <= 24
+        assert self.stream.input_bytes == sum(ticket.input_bytes for ticket in in_flight)
+        largest = max((ticket.input_bytes for ticket in in_flight), default=0)
+        assert self.stream.input_bytes < QUEUE_BYTES + largest
 
     def teardown(self) -> None:
         for _ in range(3 * len(self.tickets) + len(self.to_client)):
@@ -137,6 +141,7 @@ class Streams(RuleBasedStateMachine):
                 self.server.finish(self.server.ready[0])
             self.read()
         assert not self.stream.in_flight
+        assert self.stream.input_bytes == 0
         assert sum(command.kind == 0 for command in self.server.commands) == len(self.sums)
         for ticket in self.ended:
             self._check(ticket)

@@ -44,9 +44,12 @@ class Work:
 class TinyServer:
     """`receive` commands, `finish` or `fail` tickets that are `ready`, and send the `frames`."""
 
-    def __init__(self, window: int = 16, max_message_bytes: int = 1 << 20, layouts: int = 1024):
+    def __init__(
+        self, window: int = 16, max_message_bytes: int = 1 << 20, layouts: int = 1024, queue_bytes: int = 0
+    ) -> None:
         self.window = window
         self.max_message_bytes = max_message_bytes
+        self.queue_bytes = queue_bytes
         self.client_max_bytes = 4 << 20
         self.in_flight: dict[int, Work] = {}
         self.kept: dict[tuple[int, str], Work] = {}
@@ -69,6 +72,7 @@ class TinyServer:
             max_message_bytes=self.max_message_bytes,
             keep_bytes=1 << 28,
             keep_us=300_000_000,
+            queue_bytes=self.queue_bytes,
         )
         return message(pb.Event(kind=pb.Event.HELLO, hello=hello))
 

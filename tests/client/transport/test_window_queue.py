@@ -11,9 +11,10 @@ class Places:
         self.free = free
         self.queue = WindowQueue(lambda: self.free)
 
-    async def take(self) -> None:
+    async def take(self, places: int = 1) -> None:
         await self.queue.wait_turn()
-        self.free -= 1
+        assert self.free > 0
+        self.free -= places
 
     def give_back(self, count: int) -> None:
         self.free += count
@@ -83,3 +84,26 @@ async def test_a_newcomer_gets_a_place_that_is_left_after_admissions() -> None:
     second = asyncio.create_task(places.take())
     await asyncio.gather(first, second)
     assert places.free == 0
+
+
+async def test_a_task_that_takes_several_places_keeps_others_from_theirs() -> None:
+    places, order = Places(0), list[int]()
+
+    async def enter(number: int) -> None:
+        await places.take(2)
+        order.append(number)
+
+    tasks = [asyncio.create_task(enter(number)) for number in range(6)]
+    await turns()
+    places.give_back(3)  # admits three, of which the first two take four
+    newcomer = asyncio.create_task(enter(6))
+    await turns()
+    assert order == [0, 1]
+    tasks[2].cancel()
+    for _ in range(5):
+        places.give_back(2)
+        await turns()
+    await asyncio.gather(*tasks[3:], newcomer)
+    assert order == [0, 1, 3, 4, 5, 6]
+    assert not places.queue.contended
+    assert len(places.queue) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import EVENT_BYTES, TICKET_BYTES, Quota, Share
@@ -273,6 +275,21 @@ class TestInputs:
         assert isinstance(flood.errors[4], ResourceExhausted)
         assert flood.errors[4].retryable
         assert world.runs() == [1, 11, 2, 3]
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_streams_that_keep_to_their_part_are_not_refused(self, count: int) -> None:
+        spec = model("take", [port(0, "x", None)], [port(0, "y", 4)])
+        world = Scenario(spec, limits=Limits(queue_bytes=4000))
+        clients = [world.client() for _ in range(count)]
+        part = world.core.accounts.queue_bytes
+        assert part == 800
+        sizes = [16] * (part // 64 - 1) + [50]  # elements of four bytes: almost to the border, and another one
+        for tag, size in enumerate(sizes, 1):
+            for client in clients:
+                client.infer(tag, "take", x=(size,))
+        world.runs()
+        for client in clients:
+            assert client.receives() == [f"done {tag}" for tag in range(1, len(sizes) + 1)]
 
     def test_a_message_that_is_larger_than_the_budget_is_not_to_be_sent_again(self) -> None:
         world = Scenario(limits=Limits(memory=64 << 10, queue_bytes=1 << 20))

@@ -60,8 +60,8 @@ class Stream:
     ) -> Ticket:
         """Queue one inference and return its ticket; `await` the ticket for the outputs.
 
-        Waits while the window is full, that is, while `hello.window` tickets are in flight (awaited or not) or 64 MiB
-        wait to be sent. Never waits for the inference. Cancelling the task while it waits here submits nothing.
+        Waits while the window is full, that is, while `hello.window` tickets are in flight (awaited or not), their inputs
+        take `hello.queue_bytes`, or 64 MiB wait to be sent. Never waits for the inference. Cancelling the task while it waits here submits nothing.
 
         `inputs`: a value for every input of the model, by any of its names. The value is an array of the input's shape
         and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), or anything that `np.asarray` converts to

@@ -11,13 +11,17 @@ from headrace.wire.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The server's version and limits. `window` counts tickets; `keep_seconds` is infinite if outputs do not expire."""
+    """The server's version and limits. `window` counts tickets; `keep_seconds` is infinite if outputs do not expire.
+
+    `queue_bytes`: how many bytes of inputs of a stream may be in flight before `submit` waits; 0 for any number.
+    """
 
     version: str
     window: int
     max_message_bytes: int
     keep_bytes: int
     keep_seconds: float
+    queue_bytes: int = 0
 
 
 def hello_from(message: pb.Hello) -> Hello:
@@ -25,5 +29,10 @@ def hello_from(message: pb.Hello) -> Hello:
     if not message.window or not message.max_message_bytes:
         raise InvalidArgument("Hello lacks the window or the largest message")
     return Hello(
-        message.version, message.window, message.max_message_bytes, message.keep_bytes, seconds_of(message.keep_us)
+        message.version,
+        message.window,
+        message.max_message_bytes,
+        message.keep_bytes,
+        seconds_of(message.keep_us),
+        message.queue_bytes,
     )

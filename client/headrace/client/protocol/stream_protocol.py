@@ -45,6 +45,9 @@ class StreamProtocol:
         self.hello: Hello | None = None
         self.window = 0
         self.in_flight: dict[int, TicketState] = {}
+        self.input_bytes = 0
+        """The bytes of the inputs of the tickets in flight."""
+        self._max_input_bytes = sys.maxsize
         self.draining = False
         self.closed: Unavailable | None = None
         """Set when nothing more can be submitted: the error that `submit` raises."""
@@ -61,10 +64,14 @@ class StreamProtocol:
 
     @property
     def free_window(self) -> int:
-        """How many tickets may be submitted now. Unlimited on a closed stream, where `submit` raises."""
+        """How many tickets may be submitted now if they are small. Unlimited on a closed stream, where `submit` raises.
+
+        There is a place as long as the inputs in flight take less than the server has for this stream, so that one
+        ticket can always be submitted.
+        """
         if self.closed is not None:
             return sys.maxsize
-        if self._outbox.unsent >= MAX_UNSENT_BYTES:
+        if self._outbox.unsent >= MAX_UNSENT_BYTES or self.input_bytes >= self._max_input_bytes:
             return 0
         return self.window - len(self.in_flight)
 
@@ -112,6 +119,8 @@ class StreamProtocol:
         self._outbox.add(item, cost)
         ticket.tag = tag
         ticket.call = call
+        ticket.input_bytes = cost
+        self.input_bytes += cost
         self.in_flight[tag] = ticket
 
     def fetch(self, ticket: TicketState, source: TicketState, output: str, slices: Slices) -> None:
@@ -182,6 +191,7 @@ class StreamProtocol:
             self.closed = Unavailable(f"the stream has ended: {error.message}")
         tickets = list(self.in_flight.values())
         self.in_flight.clear()
+        self.input_bytes = 0
         self._outbox.clear()
         for ticket in tickets:
             ticket.error = error
@@ -205,6 +215,7 @@ class StreamProtocol:
                 layout = layouts.get(event.layout)
                 if ticket is None or layout is None:
                     raise InvalidArgument(f"tag {event.tag} or layout {event.layout} is unknown")
+                self.input_bytes -= ticket.input_bytes
                 stop = at + layout.count
                 ticket.tensors = tensors[at:stop]
                 ticket.layout = layout
@@ -230,6 +241,7 @@ class StreamProtocol:
         ticket = self.in_flight.pop(tag, None)
         if ticket is None:
             raise InvalidArgument(f"tag {tag} is unknown")
+        self.input_bytes -= ticket.input_bytes
         ticket.error = error
         return [ticket]
 
@@ -243,6 +255,7 @@ class StreamProtocol:
             raise InvalidArgument("Hello came a second time")
         self.hello = hello = hello_from(message)
         self.window = hello.window
+        self._max_input_bytes = hello.queue_bytes or sys.maxsize
         self._encoder.set_max_message_bytes(hello.max_message_bytes)
         self._outbox.set_limits(frame_items(hello.window), min(FRAME_BYTES, hello.max_message_bytes))
         opening = pb.Open(ordered=self.ordered, max_message_bytes=self.max_message_bytes)

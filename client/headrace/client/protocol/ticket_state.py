@@ -35,6 +35,7 @@ class TicketState:
         "call",
         "cancelling",
         "error",
+        "input_bytes",
         "layout",
         "owner",
         "tag",
@@ -48,6 +49,8 @@ class TicketState:
         self.waiters: list[Any] | None = None
         self.tag = 0
         self.call: Asked | None = None
+        self.input_bytes = 0
+        """What the Infer takes in a message."""
         self.layout: Layout | None = None
         self.tensors: Sequence[Buffer] = ()
         self.times: tuple[int, int, int] | None = None

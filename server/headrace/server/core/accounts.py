@@ -9,6 +9,9 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.quotas import Quota, Share
 
 MAX_CACHE_BYTES = 48 << 20
+PACED_PARTS = 5
+"""Streams are asked to stay below this part of `queue`, plus one Infer. A share ends where a stream has as much as is
+left (`Share`), so up to three of them are paced then, and none is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Accounts:
         self.sequences = Quota(min(limits.sequence_bytes, memory // 2), self.memory)
         self.keep_bytes = min(limits.keep_bytes, self.keep.limit)
         """The quota of a stream for kept outputs."""
+        self.queue_bytes = max(1, self.queue.most // PACED_PARTS)
+        """The bytes of inputs that a stream is asked to keep below."""
         self._unary = self._shares()
 
     def shares(self, *, single: bool) -> Shares:

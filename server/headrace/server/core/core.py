@@ -161,7 +161,13 @@ class Core:
         stream.single = single
         self._completion.streams[stream] = None
         if not unary:
-            hello = Hello(limits.window, limits.max_message_bytes, self.accounts.keep_bytes, limits.keep_seconds)
+            hello = Hello(
+                limits.window,
+                limits.max_message_bytes,
+                self.accounts.keep_bytes,
+                limits.keep_seconds,
+                self.accounts.queue_bytes,
+            )
             self._completion.put(stream, hello)
         if self.draining and not stream.single:
             self._drain(stream)

@@ -93,6 +93,7 @@ class Hello:
     max_message_bytes: int
     keep_bytes: int
     keep_seconds: float
+    queue_bytes: int
     tag = 0
     admitted = False
     nbytes = 0

@@ -145,4 +145,5 @@ def _hello(hello: Hello) -> pb.Hello:
         max_message_bytes=hello.max_message_bytes,
         keep_bytes=hello.keep_bytes,
         keep_us=microseconds(hello.keep_seconds),
+        queue_bytes=hello.queue_bytes,
     )
