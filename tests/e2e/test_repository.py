@@ -13,6 +13,7 @@ import pytest
 
 import headrace.client as hc
 from headrace.oip import open_inference_pb2 as oip
+from headrace.wire.errors import quote
 from tests import models
 from tests.e2e.conftest import F32
 from tests.e2e.live import Live, X, version
@@ -151,7 +152,8 @@ def test_models_are_controlled_from_the_command_line(live: Callable[..., Live], 
     assert house.ask("new") == ("3", 3)
     with pytest.raises(hc.Unavailable, match="model 'm' version 1 has been unloaded"):
         house.client.infer("m", {"x": X}, version="1")
-    assert headrace("--load", "nope") == "headrace: NOT_FOUND: there is no model 'nope'\n"
-    assert headrace("--load", f"{repository}/m") == f"headrace: NOT_FOUND: there is no model '{repository}/m'\n"
+    for name in ("nope", f"{repository}/m"):
+        there = "there are 'm', 'new'"
+        assert headrace("--load", name) == f"headrace: NOT_FOUND: there is no model {quote(name)}; {there}\n"
     headrace("--load", "m")
     assert house.ask("m") == ("1", 1)

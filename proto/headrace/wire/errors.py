@@ -20,7 +20,9 @@ never holds a path or the text of another exception.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
+from itertools import islice
 from typing import ClassVar
 
 
@@ -130,3 +132,12 @@ def quote(name: object, most: int = 80) -> str:
     """
     text = repr(name[: most + 1] if isinstance(name, str) else name)
     return text if len(text) <= most else text[: most - 4] + "..." + text[0]
+
+
+MAX_LISTED = 8
+
+
+def listed(names: Iterable[str], count: int) -> str:
+    """The first of `count` names, as `quote` shows them, and how many more there are. Bounded, as a message must be."""
+    text = ", ".join(quote(name, 40) for name in islice(names, MAX_LISTED))
+    return text + (f" and {count - MAX_LISTED} more" if count > MAX_LISTED else "")

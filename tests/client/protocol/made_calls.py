@@ -6,8 +6,8 @@ import numpy as np
 
 from headrace.client.protocol.call import Call
 from headrace.client.protocol.call_cache import CallCache
-from headrace.client.protocol.call_description import Key, describe, signature
-from headrace.client.protocol.inputs import Inputs, normalize
+from headrace.client.protocol.call_description import Key, describe, normalize, signature
+from headrace.client.protocol.inputs import Inputs
 from headrace.v1 import inference_pb2 as pb
 
 X = np.arange(4, dtype=np.float32)
@@ -19,8 +19,10 @@ def key_of(inputs: Inputs, model: str = "m") -> Key:
 
 def define(cache: CallCache, inputs: Inputs, model: str = "m") -> tuple[Call, list[pb.Command]]:
     """The call of these inputs, and the commands that define it."""
-    description = describe((model, None, ("y",), (), ()), inputs)
-    call, items = cache.define(key_of(inputs, model), description, normalize(inputs))
+    names = model, None, ("y",), (), ()
+    key, arrays, *_ = signature(names, inputs)
+    normal = normalize(inputs, arrays)
+    call, items = cache.define(key, describe(names, normal), normal)
     return call, [pb.ClientFrame.FromString(item).commands[0] for item in items]
 
 

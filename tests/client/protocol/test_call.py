@@ -53,7 +53,7 @@ def test_a_filled_template_is_the_command(
     arrays = [np.full(size, ord("%"), np.uint16) for size in shapes]
     values: list[Any] = [*references, *arrays, zeros(3)]
     inputs = {f"input {at}": values[at] for at in data.draw(st.permutations(range(len(values))))}
-    key, inline, referred = signature(("m", None, (), (), ()), inputs)
+    key, inline, referred, _ = signature(("m", None, (), (), ()), inputs)
     call = Call(number, key, pb.Call(model="m"), inputs)
     call.set_options(None if timeout is None else timeout / 1e6, priority)
     expected = pb.Command(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from headrace.client.protocol.call_description import describe, names_of
-from headrace.client.protocol.inputs import Inputs, Reference, zeros
+from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, zeros
 from headrace.v1 import inference_pb2 as pb
 from tests.client.protocol.made_calls import X, key_of
 
 
 def test_a_description_has_every_field() -> None:
-    inputs: Inputs = {"x": X, "u": Reference(None, 3, "z", take=True), "h": zeros((2, 1), np.int8)}
+    inputs: NormalInputs = {"x": X, "u": Reference(None, 3, "z", take=True), "h": zeros((2, 1), np.int8)}
     call = describe(("m", "2", None, ("z",), ("x",)), inputs)
     assert call == pb.Call(
         model="m",

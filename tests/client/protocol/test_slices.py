@@ -1,13 +1,15 @@
 """Slices as applications write them, and tensors divided into pieces."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.client.protocol.slices import SliceLike, Slices, as_slices, compose, pieces
+from headrace.client.protocol.slices import SliceLike, Slices, as_slices, compose, pieces, resolve
+from headrace.wire.tensors import sliced_shape
 
 
 def index(slices: Slices) -> tuple[slice, ...]:
@@ -33,6 +35,51 @@ def test_a_slice_is_one_pair_or_several(given: SliceLike | None, slices: Slices)
 def test_a_malformed_slice_is_refused(given: SliceLike) -> None:
     with pytest.raises((TypeError, ValueError)):
         as_slices(given)
+
+
+INDICES = st.one_of(
+    st.integers(-4, 3),
+    st.just(...),
+    st.builds(slice, st.none() | st.integers(-7, 7), st.none() | st.integers(-7, 7), st.sampled_from([None, 1])),
+)
+
+
+@given(st.lists(st.integers(0, 4), max_size=4), st.lists(INDICES, min_size=1, max_size=5), st.booleans())
+def test_an_index_means_what_it_means_to_numpy(shape: list[int], parts: list[Any], alone: bool) -> None:
+    array = np.arange(math.prod(shape)).reshape(shape)
+    asked = parts[0] if alone else (*parts, slice(None))
+    if isinstance(asked, tuple) and asked.count(...) > 1:
+        with pytest.raises(ValueError, match="at most one ellipsis"):
+            as_slices(asked)
+        return
+    assert as_slices(asked) is None
+    try:
+        expected = array[asked]
+    except IndexError:
+        with pytest.raises(IndexError):
+            resolve(asked, shape)
+        return
+    slices, dropped = resolve(asked, shape)
+    assert sliced_shape(shape, slices) == array[index(slices)].shape
+    found = array[index(slices)]
+    np.testing.assert_array_equal(np.squeeze(found, dropped), expected)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (np.s_[::2], ValueError),
+        (np.s_[:, ::-1], ValueError),
+        (np.s_[:, None], TypeError),
+        (np.s_[:, [1, 2]], TypeError),
+        (True, TypeError),
+        ("ab", TypeError),
+        (1.5, TypeError),
+    ],
+)
+def test_other_indices_are_refused(asked: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        as_slices(asked)
 
 
 @given(st.data(), st.lists(st.integers(1, 5), max_size=4), st.integers(8, 400))

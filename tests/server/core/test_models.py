@@ -19,6 +19,19 @@ def test_a_name_that_was_never_served_is_not_found() -> None:
             models.find("step", version)
 
 
+def test_an_unknown_name_is_told_with_the_known_ones_and_their_number() -> None:
+    models = Models()
+    with pytest.raises(NotFound, match=r"^there is no model 'x'$"):
+        models.find("x")
+    for number in range(100):
+        models.add(replace(add(), name=f"a{number:02}" + "b" * 100))
+    with pytest.raises(
+        NotFound, match=r"^there is no model 'x'; there are 'a00b.*', .*'a07b.*' and 92 more$"
+    ) as unknown:
+        models.find("x")
+    assert len(unknown.value.message) < 500
+
+
 def test_a_known_name_without_a_version_is_unavailable() -> None:
     models = Models()
     models.withhold("step", "is loading")

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from headrace.client.aio.awaitable_ticket import AwaitableTicket
 from headrace.client.protocol.layouts import TensorSpec
-from headrace.client.protocol.slices import Slices, compose, pieces
+from headrace.client.protocol.slices import SliceLike, Slices, as_slices, compose, pieces, resolve
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import ResourceExhausted
 from headrace.wire.tensors import sliced_shape
+
+Array = npt.NDArray[Any]
 
 MAX_PIECE_BYTES = 8 << 20
 """The size of a piece: large enough to cost little, small enough to let other messages through."""
@@ -23,8 +25,23 @@ MAX_EVENT_BYTES = 4 << 10
 """The most bytes of a message with one tensor that are not the tensor's."""
 
 
-async def fetch(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> npt.NDArray[Any]:
-    """A kept output, or a slice of it, in as many messages as it takes."""
+async def fetch(transport: StreamTransport, source: AwaitableTicket, name: str, index: SliceLike | None) -> Array:
+    """A kept output, or a part of it, in as many messages as it takes."""
+    slices = as_slices(index)
+    if slices is not None:
+        return await _fetch(transport, source, name, slices)
+    assert index is not None
+    # An index of NumPy depends on the shape, which is known once the source has ended.
+    await source.wait_ended()
+    spec = source.kept_spec(name)
+    if spec is None:
+        return await _fetch(transport, source, name, ())  # raises what the server says about it
+    slices, dropped = resolve(index, spec.shape)
+    array = await _fetch(transport, source, name, slices)
+    return array[tuple(0 if axis in dropped else slice(None) for axis in range(array.ndim))] if dropped else array
+
+
+async def _fetch(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> Array:
     max_bytes = transport.protocol.max_message_bytes - MAX_EVENT_BYTES
     if not _is_larger(source.kept_spec(name), slices, max_bytes):
         try:
@@ -48,7 +65,7 @@ def _is_larger(spec: TensorSpec | None, slices: Slices, max_bytes: int) -> bool:
     return math.prod(sliced_shape(spec.shape, slices)) * spec.dtype.itemsize > max_bytes
 
 
-async def _whole(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> npt.NDArray[Any]:
+async def _whole(transport: StreamTransport, source: AwaitableTicket, name: str, slices: Slices) -> Array:
     ticket = AwaitableTicket(transport)
     await transport.fetch(ticket, source, name, slices)
     try:
@@ -66,7 +83,7 @@ async def _in_pieces(
     slices: Slices,
     spec: TensorSpec,
     max_bytes: int,
-) -> npt.NDArray[Any]:
+) -> Array:
     shape = sliced_shape(spec.shape, slices)
     whole = np.empty(shape, spec.dtype)
     in_flight: deque[tuple[Slices, AwaitableTicket]] = deque()

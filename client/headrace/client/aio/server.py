@@ -9,9 +9,11 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
+from headrace.client.aio.descriptions import Descriptions
 from headrace.client.aio.stream import Stream
-from headrace.client.protocol.call_description import as_version, names_of
+from headrace.client.protocol.call_description import as_version, names_of, normalize, signature
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.known_models import AsGiven, DescriptionNeeded, key_of
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState, model_from, state_from
 from headrace.client.protocol.status import ServerStatus, status_from
@@ -23,7 +25,7 @@ from headrace.client.transport.resuming_transport import PATIENCE, Resumed, Resu
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import Cancelled
+from headrace.wire.errors import Cancelled, InvalidArgument, NotFound
 
 MAX_MESSAGE_BYTES = 64 << 20
 """The default of the largest message that the client takes."""
@@ -65,6 +67,7 @@ class Server:
         self._connect_timeout = connect_timeout
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
+        self._descriptions = Descriptions(self.model)
 
     async def __aenter__(self) -> Server:
         return self
@@ -80,6 +83,7 @@ class Server:
     async def close(self) -> None:
         """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
         self._closed = True
+        await self._descriptions.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -135,8 +139,22 @@ class Server:
         `timeout` counts from this call. Raises any HeadraceError.
         """
         names = names_of(model, version, outputs, ())
-        request = infer_request(names, inputs, timeout, priority)
-        return infer_result(await self._call("Infer", request, timeout), names[2]).outputs
+        _, arrays, _, plain = signature(names, inputs)
+        given = normalize(inputs, arrays)
+        try:
+            fitted = self._descriptions.known.fit(names, given, plain)
+        except DescriptionNeeded:
+            started = asyncio.get_running_loop().time()
+            fitted = await self._descriptions.fit(names, given, plain, timeout)
+            if timeout is not None:
+                timeout -= asyncio.get_running_loop().time() - started
+        request = infer_request(names, fitted, timeout, priority)
+        try:
+            response = await self._call("Infer", request, timeout)
+        except (InvalidArgument, NotFound):
+            self._descriptions.known.forget(key_of(names))
+            raise
+        return infer_result(response, names[2]).outputs
 
     def stream(
         self,
@@ -166,7 +184,8 @@ class Server:
                 raise Cancelled("the connection was closed")
             channel = await self._connected(timeout)
             start: StreamMethod = channel.stream_stream(path("Stream"))
-            protocol = StreamProtocol(self._max_message_bytes, ordered=ordered)
+            models = AsGiven() if resume else self._descriptions.known
+            protocol = StreamProtocol(self._max_message_bytes, ordered=ordered, models=models)
             transport = StreamTransport(start(), protocol, self.target)
             await transport.greet(timeout)
             return transport
@@ -176,10 +195,11 @@ class Server:
             if not resume:
                 transport.start()
                 return transport
-            protocol = ResumableProtocol(self._max_message_bytes, asyncio.get_running_loop().time, ordered=ordered)
+            clock, models = asyncio.get_running_loop().time, self._descriptions.known
+            protocol = ResumableProtocol(self._max_message_bytes, clock, ordered=ordered, models=models)
             return ResumingTransport(transport, protocol, self.target, greeted, patience, on_resume)
 
-        return Stream(self.target, open_transport)
+        return Stream(self.target, open_transport, self._descriptions)
 
     async def _call(self, method: str, request: bytes, timeout: float | None = None) -> bytes:
         connect_timeout = self._connect_timeout if timeout is None else min(timeout, self._connect_timeout)

@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, overload
 
+from headrace.client.aio.descriptions import MAX_REFRESHES, Descriptions, changes_too_often
 from headrace.client.aio.ordered_map import AHEAD, Errors, Item, Source, check_map, map_in_order
 from headrace.client.aio.ticket import Ticket
-from headrace.client.protocol.call_description import as_names
+from headrace.client.protocol.call_description import Names, as_names
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.known_models import DescriptionNeeded, key_of
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled
@@ -24,8 +26,11 @@ class Stream:
     outlive the stream; kept outputs do not.
     """
 
-    def __init__(self, target: str, open_transport: Callable[[], Awaitable[StreamTransport]]) -> None:
+    def __init__(
+        self, target: str, open_transport: Callable[[], Awaitable[StreamTransport]], descriptions: Descriptions
+    ) -> None:
         self._target = target
+        self._descriptions = descriptions
         self._open = open_transport
         self._transport: StreamTransport | None = None
 
@@ -60,14 +65,17 @@ class Stream:
     ) -> Ticket:
         """Queue one inference and return its ticket; `await` the ticket for the outputs.
 
-        Waits while the window is full, that is, while `hello.window` tickets are in flight (awaited or not), their inputs
-        take `hello.queue_bytes`, or 64 MiB wait to be sent. Never waits for the inference. Cancelling the task while it waits here submits nothing.
+        Waits while the window is full, that is, while `hello.window` tickets are in flight (awaited or not), their
+        inputs take `hello.queue_bytes`, or 64 MiB wait to be sent. Never waits for the inference. Cancelling the task
+        while it waits here submits nothing.
 
         `inputs`: a value for every input of the model, by any of its names. The value is an array of the input's shape
         and dtype (`ml_dtypes.bfloat16` for BF16; str or bytes for BYTES), or anything that `np.asarray` converts to
-        one. It is copied before this returns. Or it is `zeros(shape, dtype)`. Or it is `ticket["z"]` or
-        `ticket.take("z")`, a kept output of an earlier ticket of this stream, which need not have run; or a part of it,
-        as in `ticket["z"][2:3]`.
+        one, or a tensor of PyTorch or with DLPack. It is copied before this returns. Or it is `zeros(shape, dtype)`. Or
+        it is `ticket["z"]` or `ticket.take("z")`, a kept output of an earlier ticket of this stream, which need not
+        have run; or a part of it, as in `ticket["z"][2:3]`. Python numbers, lists of them, and float64 arrays are
+        converted to the input's datatype if no value changes by it, except that a Python float is rounded. The first
+        time, this waits for the model's description.
 
         `outputs`: the outputs to return, in this order; None returns all, `[]` none.
         `keep`: the outputs that stay on the server, for `ticket.fetch` and as inputs of later tickets.
@@ -80,8 +88,10 @@ class Stream:
 
         Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
         ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
-        ValueError (a ticket of another stream, or a name to keep twice). Awaiting the ticket raises the errors of the
-        server.
+        ValueError (a ticket of another stream, or a name to keep twice), TypeError (a ticket as an input). Once it
+        knows the model's description, for which it asks in the background, also InvalidArgument for inputs that the
+        model does not take, and NotFound for outputs that it does not have. Awaiting the ticket raises the errors of
+        the server.
         """
         transport = self._transport or self._opened()
         protocol = transport.protocol
@@ -90,11 +100,36 @@ class Stream:
         ticket = Ticket(transport)
         try:
             protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
+        except DescriptionNeeded as needed:
+            transport.window_queue.admit()
+            await self._submit_described(needed.names, ticket, inputs, timeout, priority)
         except BaseException:
             transport.window_queue.admit()
             raise
         transport.wake_writer()
         return ticket
+
+    async def _submit_described(
+        self, names: Names, ticket: Ticket, inputs: Inputs, timeout: float | None, priority: int
+    ) -> None:
+        """Submit what depends on a fresh description of the model. Raises what is wrong according to that."""
+        model, version, outputs, keep, keep_inputs = names
+        transport = self._opened()
+        for _ in range(MAX_REFRESHES):
+            await self._descriptions.refresh(key_of(names))
+            if transport.window_queue.contended or transport.protocol.free_window <= 0:
+                await transport.window_queue.wait_turn()
+            try:
+                transport.protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
+                return
+            except DescriptionNeeded as needed:
+                transport.window_queue.admit()
+                if needed.error is not None:
+                    raise needed.error from None
+            except BaseException:
+                transport.window_queue.admit()
+                raise
+        raise changes_too_often(names)
 
     @overload
     def map(

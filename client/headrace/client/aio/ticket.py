@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from headrace.client.aio.awaitable_ticket import AwaitableTicket
 from headrace.client.aio.fetching import fetch
 from headrace.client.protocol.inputs import Reference
 from headrace.client.protocol.layouts import Outputs
-from headrace.client.protocol.slices import SliceLike, as_slices
+from headrace.client.protocol.slices import SliceLike
 
 
 class Ticket(AwaitableTicket):
@@ -37,6 +38,14 @@ class Ticket(AwaitableTicket):
         self.check_kept(name)
         return Reference(self.owner.protocol, self.tag, name, False, self)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether an output is kept: it is in `keep`, was not released, and the ticket has not failed."""
+        return name in self.kept
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the kept outputs."""
+        return iter(self.kept)
+
     def take(self, name: str) -> Reference:
         """Like `ticket[name]`, but the output lives only until the run that uses it has ended.
 
@@ -49,18 +58,19 @@ class Ticket(AwaitableTicket):
         return Reference(self.owner.protocol, self.tag, name, True, self)
 
     async def fetch(self, name: str, slice: SliceLike | None = None) -> npt.NDArray[Any]:
-        """A kept output, or a slice of it, as a read-only array. The output stays on the server.
+        """A kept output, or a part of it, as a read-only array. The output stays on the server.
 
         `slice` is one `(start, stop)`, or a sequence with one for each leading axis; without it the whole output is
-        fetched. Waits for a place in the window and for the end of this ticket. An output larger than a message comes
-        in several pieces, and needs memory for itself and for about 32 MiB more.
+        fetched. Or it is an index of NumPy without steps, which means what it means there: `np.s_[0:10, :5]`,
+        `np.s_[-1]`, `np.s_[..., :5]`. Waits for a place in the window and for the end of this ticket. An output larger
+        than a message comes in several pieces, and needs memory for itself and for about 32 MiB more.
 
-        Raises KeyError for an output that is not in `keep`, or was released; InvalidArgument for a slice outside the
-        output; NotFound if the server no longer has the output (it was taken, its keep time has passed, or the ticket
-        failed); Unavailable if the stream has ended.
+        Raises KeyError for an output that is not in `keep`, or was released; InvalidArgument for a `(start, stop)`
+        outside the output, and IndexError for an integer outside its axis; NotFound if the server no longer has the
+        output (it was taken, its keep time has passed, or the ticket failed); Unavailable if the stream has ended.
         """
         self.check_kept(name)
-        return await fetch(self.owner, self, name, as_slices(slice))
+        return await fetch(self.owner, self, name, slice)
 
     def release(self, *names: str) -> None:
         """Release kept outputs, or all of them if no name is given. Tickets that already refer to them still get them.

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from headrace.client.aio import completed as async_completed
 from headrace.client.aio import ticket as async_ticket
 from headrace.client.blocking.background_loop import call, wait
-from headrace.client.protocol.inputs import Reference
+from headrace.client.protocol.inputs import KeepsOutputs, Reference
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.slices import SliceLike
 
 
-class Ticket:
+class Ticket(KeepsOutputs):
     """One inference on a stream, in flight or ended; made by `Stream.submit`."""
 
     def __init__(self, ticket: async_ticket.Ticket) -> None:
@@ -38,6 +38,19 @@ class Ticket:
     def __getitem__(self, name: str) -> Reference:
         """A kept output as an input of a later ticket. Raises KeyError."""
         return self._ticket[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an output is kept: it is in `keep`, was not released, and the ticket has not failed."""
+        return name in self._ticket
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the kept outputs."""
+        return iter(self._ticket)
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The outputs that were submitted to be kept."""
+        return self._ticket.keep
 
     def take(self, name: str) -> Reference:
         """Like `ticket[name]`, but the output lives only until the run that uses it has ended. Raises KeyError."""

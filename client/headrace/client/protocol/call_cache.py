@@ -79,9 +79,14 @@ class CallCache:
         else:
             self._last_number = number
 
+    def discard(self, call: Call) -> None:
+        """Use this call no more. Its number is defined again once it is the least recently used one."""
+        self._forget(call)
+
     def _forget(self, call: Call) -> None:
-        """Remove an evicted call from the indexes. What was already sent is not affected."""
-        del self._by_key[call.key]
+        """Remove a call from the indexes. What was already sent is not affected."""
+        if self._by_key.get(call.key) is call:
+            del self._by_key[call.key]
         if self.latest.get(call.key[0]) is call:
             del self.latest[call.key[0]]
 

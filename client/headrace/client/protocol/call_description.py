@@ -9,7 +9,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.protocol.inputs import Inputs, Reference, Zeros
+from headrace.client.protocol.arrays import as_array
+from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros, normal
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import datatype_of
 
@@ -23,11 +24,17 @@ Which parts of its references are used is not in it, so that any number of them 
 """
 
 
-def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference]]:
-    """The key of an inference, its inline inputs and its references, in the order of `inputs`."""
+def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference], tuple[str, ...]]:
+    """The key of an inference, its inline inputs and its references, in the order of `inputs`.
+
+    And the names of the inputs that are plain Python numbers. With such inputs no call has this key.
+
+    Raises the errors of `as_array`.
+    """
     key: list[object] = []
     arrays: Arrays = []
     references: list[Reference] = []
+    plain: tuple[str, ...] = ()
     for name, value in inputs.items():
         if type(value) is np.ndarray:
             key += (name, value.dtype, value.shape)
@@ -38,10 +45,24 @@ def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference
         elif type(value) is Zeros:
             key += (name, value)
         else:
-            array = np.asarray(value)
-            key += (name, array.dtype, array.shape)
+            array, numbers = as_array(name, value)
+            if numbers:
+                plain += (name,)
+            key += (name, None if numbers else array.dtype, array.shape)
             arrays.append(array)
-    return (names, tuple(key)), arrays, references
+    return (names, tuple(key)), arrays, references, plain
+
+
+def normalize(inputs: Inputs, arrays: Arrays) -> NormalInputs:
+    """The inputs with the arrays that `signature` has made of them, in the dtypes of the wire.
+
+    Raises InvalidArgument, naming the input, for a dtype without a datatype.
+    """
+    inline = iter(arrays)
+    return {
+        name: value if isinstance(value, Reference | Zeros) else normal(name, next(inline))
+        for name, value in inputs.items()
+    }
 
 
 def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -88,8 +109,8 @@ def names_of(
     return model, as_version(version), named_outputs, kept, kept_inputs
 
 
-def describe(names: Names, inputs: Inputs) -> pb.Call:
-    """The description that the server gets. `inputs` are normalized."""
+def describe(names: Names, inputs: NormalInputs) -> pb.Call:
+    """The description that the server gets."""
     model, version, outputs, keep, keep_inputs = names
     call = pb.Call(model=model, version=version or "", keep=keep, keep_inputs=keep_inputs)
     if outputs is None:
@@ -104,8 +125,7 @@ def describe(names: Names, inputs: Inputs) -> pb.Call:
             zeros = pb.Zeros(datatype=_datatype(value.dtype), shape=value.shape)
             call.inputs.add(name=name, zeros=zeros)
         else:
-            array = np.asarray(value)
-            inline = pb.Inline(datatype=_datatype(array.dtype), shape=array.shape)
+            inline = pb.Inline(datatype=_datatype(value.dtype), shape=value.shape)
             call.inputs.add(name=name, inline=inline)
     return call
 

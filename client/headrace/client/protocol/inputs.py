@@ -73,26 +73,34 @@ def zeros(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Zero
     return Zeros((shape,) if isinstance(shape, int) else tuple(shape), wire_dtype)
 
 
-Inputs = Mapping[str, npt.ArrayLike | Reference | Zeros]
-"""The input for each name: an array (or anything that `np.asarray` converts), a reference, or zeros."""
+class KeepsOutputs:
+    """Marks tickets: one of its kept outputs can be an input, but not the ticket itself."""
+
+    __slots__ = ()
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The outputs that stay on the server, as the call names them."""
+        raise NotImplementedError
+
+
+class SupportsDLPack(Protocol):
+    """An array of another library, such as a tensor of PyTorch or JAX."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any: ...
+
+
+Input = npt.ArrayLike | SupportsDLPack | Reference | Zeros
+Inputs = Mapping[str, Input]
+"""The input for each name: an array (or anything that `as_array` converts), a reference, or zeros."""
 
 
 NormalInputs = dict[str, npt.NDArray[Any] | Reference | Zeros]
 """Inputs whose arrays have the dtypes of the wire: little-endian numbers, and strings as objects."""
 
 
-def normalize(inputs: Inputs) -> NormalInputs:
-    """The same inputs, with arrays converted to the dtypes of the wire.
-
-    Raises InvalidArgument, naming the input, for a dtype without a datatype.
-    """
-    return {
-        name: value if isinstance(value, Reference | Zeros) else _normalize(name, np.asarray(value))
-        for name, value in inputs.items()
-    }
-
-
-def _normalize(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def normal(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same array with a dtype of the wire. Raises InvalidArgument for a dtype without a datatype."""
     try:
         datatype = datatype_of(array.dtype)
     except InvalidArgument as error:

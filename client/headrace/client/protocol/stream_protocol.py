@@ -12,17 +12,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from headrace.client.protocol.call import Call
 from headrace.client.protocol.call_description import Names, names_of
 from headrace.client.protocol.errors import broken_contract, copy_error
 from headrace.client.protocol.hello import Hello, hello_from
 from headrace.client.protocol.infer_encoder import InferEncoder
 from headrace.client.protocol.inputs import Inputs
+from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.layouts import EMPTY, Layout
 from headrace.client.protocol.outbox import Outbox
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import HeadraceError, InvalidArgument, Unavailable, rebuild
+from headrace.wire.errors import Code, HeadraceError, InvalidArgument, Unavailable, rebuild
 from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
 from headrace.wire.limits import MAX_LAYOUTS
 from headrace.wire.tensors import Buffer
@@ -32,13 +34,14 @@ MAX_UNSENT_BYTES = 64 << 20
 MAX_PINNED_RATIO = 4
 """A result keeps a message alive only if the message is at most this many times larger than the result."""
 
+FAULTS_OF_CALLS = (Code.INVALID_ARGUMENT, Code.NOT_FOUND)
 _WITH_RESULT = (pb.Event.DONE, pb.Event.FETCHED)
 
 
 class StreamProtocol:
     """The state of a stream. The caller makes the tickets, of TicketState or a subclass."""
 
-    def __init__(self, max_message_bytes: int, *, ordered: bool = False) -> None:
+    def __init__(self, max_message_bytes: int, *, ordered: bool = False, models: KnownModels | None = None) -> None:
         self.max_message_bytes = max_message_bytes
         """The largest message that this side takes."""
         self.ordered = ordered
@@ -54,7 +57,7 @@ class StreamProtocol:
         self.error: HeadraceError | None = None
         """Set when the stream has ended: nothing is in flight, nothing is sent or received."""
         self._outbox = Outbox()
-        self._encoder = InferEncoder(self, self._send)
+        self._encoder = InferEncoder(self, self._send, models or KnownModels())
         self._calls = self._encoder.calls
         self._layouts = {0: EMPTY}
         self.last_tag = 0
@@ -243,6 +246,8 @@ class StreamProtocol:
             raise InvalidArgument(f"tag {tag} is unknown")
         self.input_bytes -= ticket.input_bytes
         ticket.error = error
+        if isinstance(ticket.call, Call) and error.code in FAULTS_OF_CALLS:
+            self._encoder.doubt(ticket.call)
         return [ticket]
 
     def _define_layout(self, number: int, layout: pb.Layout) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from headrace.client.protocol.errors import copy_error
+from headrace.client.protocol.inputs import KeepsOutputs
 from headrace.client.protocol.layouts import Layout, Outputs, TensorSpec
 from headrace.wire.errors import HeadraceError, quote
 from headrace.wire.tensors import Buffer
@@ -22,7 +23,7 @@ class Asked(Protocol):
     def keep(self) -> tuple[str, ...]: ...
 
 
-class TicketState:
+class TicketState(KeepsOutputs):
     """An Infer (with a call) or a Fetch (without one), from when it is queued until it is dropped.
 
     It ends with a layout and its tensors, or with an error. The arrays of the result are made from the bytes when they
@@ -84,6 +85,13 @@ class TicketState:
     def keep(self) -> tuple[str, ...]:
         return () if self.call is None else self.call.keep
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The outputs in `keep` that were not released; none once the ticket has failed."""
+        if self.error is not None:
+            return ()
+        return tuple(name for name in self.keep if name not in (self._released or ()))
+
     def check_kept(self, name: str) -> None:
         """Raise KeyError for an output that is not in `keep`, or was released."""
         if name not in self.keep:
@@ -124,5 +132,4 @@ class TicketState:
         if self.layout is None:
             return "in flight"
         took = f" in {sum(self.times) / 1000:.3g} ms" if self.times else ""
-        kept = [name for name in self.keep if name not in (self._released or ())]
-        return f"done{took}" + (f", keeps {', '.join(map(quote, kept))}" if kept else "")
+        return f"done{took}" + (f", keeps {', '.join(map(quote, self.kept))}" if self.kept else "")

@@ -13,7 +13,7 @@ import numpy as np
 
 from headrace.client.protocol.call_description import Names, describe
 from headrace.client.protocol.errors import broken_contract
-from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
+from headrace.client.protocol.inputs import NormalInputs, Reference, Zeros
 from headrace.client.protocol.layouts import Layout, Outputs
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import timeout_us
@@ -30,18 +30,17 @@ class InferResult(NamedTuple):
     running_us: int
 
 
-def infer_request(names: Names, inputs: Inputs, timeout: float | None, priority: int) -> bytes:
-    """The message. Raises InvalidArgument for a dtype or element without a datatype, and for a reference."""
-    arrays = normalize(inputs)
-    for name, value in arrays.items():
+def infer_request(names: Names, inputs: NormalInputs, timeout: float | None, priority: int) -> bytes:
+    """The message. Raises InvalidArgument for an element without a datatype, and for a reference."""
+    for name, value in inputs.items():
         if isinstance(value, Reference):
             raise InvalidArgument(f"input {quote(name)} is a reference; only streams take references")
     request = pb.InferRequest(
-        call=describe(names, arrays),
+        call=describe(names, inputs),
         timeout_us=timeout_us(timeout),
         priority=priority,
     )
-    inline = [np.asarray(value) for value in arrays.values() if not isinstance(value, Zeros)]
+    inline = [np.asarray(value) for value in inputs.values() if not isinstance(value, Zeros)]
     tensors = [to_wire(array)[2] for array in inline]
     return join_frame(request.SerializeToString(), tensors)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from headrace.client.protocol.inputs import Zeros
 from headrace.client.protocol.layouts import EMPTY, Outputs
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming import errors
@@ -183,7 +186,7 @@ def extra_outputs(asked: Asked) -> tuple[str, ...]:
     """The kept outputs that do not come with Done anyway."""
     if asked.outputs is None:
         return ()
-    return tuple([name for name in asked.keep if name not in asked.outputs])
+    return tuple([name for name in asked.keep if name not in asked.outputs and name not in asked.keep_inputs])
 
 
 def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
@@ -191,8 +194,11 @@ def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
     layout = attempt.layout
     assert layout is not None
     names = [spec.name for spec in layout.sent]
-    checkpoint = {}
+    checkpoint: dict[str, npt.NDArray[Any]] = {}
     for at, name in enumerate(entry.asked.keep):
+        if name in entry.asked.keep_inputs:
+            checkpoint[name] = _sent(entry, name)
+            continue
         if name in attempt.extra:
             index = layout.count - len(attempt.extra) + attempt.extra.index(name)
         elif entry.asked.outputs is not None:
@@ -211,3 +217,13 @@ def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
         why = f"{total} bytes; the server takes messages of at most {hello.max_message_bytes}"
         raise errors.not_checkpointed(entry, why)
     entry.checkpoint = checkpoint
+
+
+def _sent(entry: Entry, name: str) -> npt.NDArray[Any]:
+    """A kept input. Raises FailedPrecondition if it was given by another name."""
+    value = entry.inputs.get(name)
+    if isinstance(value, Zeros):
+        return np.zeros(value.shape, value.dtype)
+    if not isinstance(value, np.ndarray):
+        raise errors.named_otherwise(entry)
+    return value

@@ -15,7 +15,7 @@ from headrace.wire.errors import HeadraceError, quote
 
 
 class Asked(NamedTuple):
-    """What an Infer asks for, apart from its inputs."""
+    """What an Infer asks for, apart from its inputs. `keep` has the names of what it keeps, `keep_inputs` included."""
 
     model: str
     version: str | None

@@ -86,6 +86,6 @@ def not_checkpointed(entry: Entry, why: str) -> FailedPrecondition:
 def named_otherwise(entry: Entry) -> FailedPrecondition:
     names = ", ".join(map(quote, entry.asked.keep))
     return FailedPrecondition(
-        f"outputs and keep ({names}) give different names to one output, so that a stream with resume=True cannot take "
-        "a checkpoint of it; give both the same name, the one that the model shows"
+        f"what is kept ({names}) has another name among the outputs or the inputs, so that a stream with resume=True "
+        "cannot take a checkpoint of it; give both the same name, the one that the model shows"
     )

@@ -15,7 +15,7 @@ from headrace.client.resuming import errors
 from headrace.client.resuming.endings import Endings, extra_outputs
 from headrace.client.resuming.entry import Attempt, Entry, Link
 from headrace.client.resuming.journal import Journal
-from headrace.wire.errors import HeadraceError, InvalidArgument
+from headrace.wire.errors import HeadraceError, InvalidArgument, quote
 
 BREAKS_ALONE = 2
 """An entry that was in flight at this many breaks is sent with nothing else in flight."""
@@ -136,19 +136,21 @@ class Placement:
             self._place_fetch(connection, entry, *entry.fetch)
             return
         asked = entry.asked
-        outputs, keep = asked.outputs, asked.keep
+        outputs, kept = asked.outputs, asked.keep
         extra: tuple[str, ...] = ()
         timeout = None
         if entry.ended:
-            outputs, keep = (), tuple([name for name in keep if name in entry.held or entry.awaited.get(name)])
+            outputs, kept = (), tuple([name for name in kept if name in entry.held or entry.awaited.get(name)])
         else:
             timeout = None if entry.deadline is None else max(0.0, entry.deadline - self._clock())
             if entry.checkpointing:
                 extra = extra_outputs(asked)
                 outputs = None if outputs is None else (*outputs, *extra)
         attempt = Attempt(connection, entry, extra)
-        inputs = self._inputs(connection, entry)
-        connection.submit(attempt, asked.model, self._version(entry), inputs, outputs, keep, timeout, entry.priority)
+        inputs, version = self._inputs(connection, entry), self._version(entry)
+        keep = [name for name in kept if name not in asked.keep_inputs]
+        keep_inputs = [name for name in kept if name in asked.keep_inputs]
+        connection.submit(attempt, asked.model, version, inputs, outputs, keep, timeout, entry.priority, keep_inputs)
         entry.attempt = attempt
 
     def release(self, entry: Entry, names: Iterable[str]) -> None:
@@ -199,12 +201,7 @@ class Placement:
             entry.attempt = attempt
             return
         assert source.checkpoint is not None
-        array = source.checkpoint[name]
-        if len(slices) > array.ndim or any(
-            not 0 <= start <= stop <= size for (start, stop), size in zip(slices, array.shape, strict=False)
-        ):
-            raise InvalidArgument(f"slices {slices} are outside of output {name!r}, whose shape is {array.shape}")
-        part = array[tuple([slice(start, stop) for start, stop in slices])]
+        part = _part(source.checkpoint[name], name, slices)
         part.flags.writeable = False
         self._endings.fetched(entry, {name: part})
 
@@ -220,7 +217,7 @@ class Placement:
                 inputs[name] = replace(reference, stream=connection)
             else:
                 assert source.checkpoint is not None
-                inputs[name] = source.checkpoint[reference.output]
+                inputs[name] = _part(source.checkpoint[reference.output], reference.output, reference.slices)
         return inputs
 
     def _version(self, entry: Entry) -> str | None:
@@ -232,3 +229,12 @@ class Placement:
                 if source.bound and source.asked.model == entry.asked.model:
                     entry.bound, entry.pinned = source.bound, True
         return entry.bound or None
+
+
+def _part(array: npt.NDArray[Any], name: str, slices: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
+    """A view of a part of an output. Raises InvalidArgument for slices that do not lie inside it."""
+    if len(slices) > array.ndim or any(
+        not 0 <= start <= stop <= size for (start, stop), size in zip(slices, array.shape, strict=False)
+    ):
+        raise InvalidArgument(f"slices {slices} are outside of output {quote(name)}, whose shape is {array.shape}")
+    return array[tuple([slice(start, stop) for start, stop in slices])]

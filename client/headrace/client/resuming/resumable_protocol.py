@@ -9,16 +9,17 @@ Tickets of the application keep their tags. Each connection has a StreamProtocol
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from headrace.client.protocol.call_description import names_of
+from headrace.client.protocol.call_description import names_of, normalize, signature
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.hello import Hello
-from headrace.client.protocol.inputs import Inputs, Reference, Zeros, normalize
+from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros
+from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.stream_protocol import FAULTS_OF_CALLS, StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming import errors
 from headrace.client.resuming.endings import Endings
@@ -26,7 +27,7 @@ from headrace.client.resuming.entry import Asked, Attempt, Entry, Link, Value
 from headrace.client.resuming.journal import Journal
 from headrace.client.resuming.placement import Placement
 from headrace.wire.durations import timeout_us
-from headrace.wire.errors import Code, HeadraceError, Unavailable
+from headrace.wire.errors import Code, HeadraceError, InvalidArgument, Unavailable, quote
 
 _FETCH = Asked("", None, (), (), ())
 
@@ -34,11 +35,20 @@ _FETCH = Asked("", None, (), (), ())
 class ResumableProtocol:
     """The state of the stream. It begins without a connection."""
 
-    def __init__(self, max_message_bytes: int, clock: Callable[[], float], *, ordered: bool = False) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        clock: Callable[[], float],
+        *,
+        ordered: bool = False,
+        models: KnownModels | None = None,
+    ) -> None:
+        """The protocols of connections must take inputs as they are given: `models` are those that know more."""
         self.max_message_bytes = max_message_bytes
         self.closed: Unavailable | None = None
         self.journal = Journal()
         self._clock = clock
+        self._models = models or KnownModels()
         self._error: HeadraceError | None = None
         self._hello: Hello | None = None
         self._endings = Endings(self.journal, clock, ordered=ordered)
@@ -82,8 +92,11 @@ class ResumableProtocol:
         if self.closed is not None:
             raise copy_error(self.closed)
         timeout_us(timeout)
-        asked = Asked(*names_of(model, version, outputs, keep, keep_inputs))
-        values, lost = self._values(inputs)
+        names = names_of(model, version, outputs, keep, keep_inputs)
+        _, arrays, _, plain = signature(names, inputs)
+        values, lost = self._values(self._models.fit(names, normalize(inputs, arrays), plain))
+        asked = Asked(*names[:3], (*names[3], *names[4]), names[4])
+        _check_kept_inputs(asked, values)
         tag = self._last_tag + 1
         entry = Entry(ticket, tag, asked, values)
         entry.priority = priority
@@ -168,6 +181,8 @@ class ResumableProtocol:
         assert connection is not None
         for attempt in connection.receive(message):
             assert isinstance(attempt, Attempt)
+            if attempt.error is not None and attempt.error.code in FAULTS_OF_CALLS:
+                self._models.forget((attempt.entry.asked.model, attempt.entry.asked.version or ""))
             if self._is_sent_again(connection, attempt):
                 attempt.entry.attempt = None
                 if attempt.entry.ticket is not None and attempt.entry.ticket.cancelling:
@@ -247,11 +262,11 @@ class ResumableProtocol:
             raise
         self._last_tag = ticket.tag = entry.tag
 
-    def _values(self, inputs: Inputs) -> tuple[dict[str, Value], HeadraceError | None]:
+    def _values(self, inputs: NormalInputs) -> tuple[dict[str, Value], HeadraceError | None]:
         """Copies of the inputs, and an error if one of them is a lost output."""
         values: dict[str, Value] = {}
         lost: HeadraceError | None = None
-        for name, value in normalize(inputs).items():
+        for name, value in inputs.items():
             if isinstance(value, Reference):
                 if value.stream is not self:
                     raise ValueError(f"{value} belongs to another stream")
@@ -282,6 +297,16 @@ class ResumableProtocol:
             return True
         passed_on = error.code in (Code.FAILED_PRECONDITION, Code.NOT_FOUND)
         return passed_on and any(_is_missing(source) for source, _ in entry.sources)
+
+
+def _check_kept_inputs(asked: Asked, values: Mapping[str, Value]) -> None:
+    """Raises InvalidArgument for what cannot be sent again by itself."""
+    for name in asked.keep_inputs:
+        if isinstance(values.get(name), Link):
+            raise InvalidArgument(
+                f"input {quote(name)} is a kept output already: a stream with resume=True keeps only inputs that it "
+                "sends; use the output itself again"
+            )
 
 
 def _is_missing(source: Entry) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from heapq import nsmallest
 
 from headrace.server.core.calls import Plan, bind
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, Ticket
-from headrace.wire.errors import HeadraceError, NotFound, Unavailable, quote
+from headrace.wire.errors import MAX_LISTED, HeadraceError, NotFound, Unavailable, listed, quote
 
 
 class Models:
@@ -83,11 +84,11 @@ class Models:
         if [*withheld] == [""]:  # which versions there are is not known
             raise Unavailable(f"model {quote(name)} {withheld['']}")
         if versions:
-            known = ", ".join(quote(each, 40) for each in sorted(versions, key=_age, reverse=True)[:8])
+            known = listed(sorted(versions, key=_age, reverse=True), len(versions))
             raise NotFound(f"model {quote(name)} has no version {quote(version)}; the newest are {known}")
         if withheld:
             raise NotFound(f"model {quote(name)} has no version {quote(version)}")
-        raise NotFound(f"there is no model {quote(name)}")
+        raise NotFound(no_model(name, self._models))
 
     def bind(self, defined: DefinedCall) -> tuple[ModelQueue[Ticket], Plan]:
         """The model of a call and its plan, which are remembered, as is an error of the call itself.
@@ -117,6 +118,12 @@ class Models:
 
     def __repr__(self) -> str:
         return f"<Models {list(self)}, {len(self.retired)} retired>"
+
+
+def no_model(name: str, known: Collection[str]) -> str:
+    """What to say of an unknown name: the names of models are no secret, since `ListModels` lists them."""
+    there = listed(nsmallest(MAX_LISTED, known), len(known))
+    return f"there is no model {quote(name)}; there are {there}" if there else f"there is no model {quote(name)}"
 
 
 def _age(version: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headrace.wire.dtypes import Datatype
-from headrace.wire.errors import InvalidArgument, NotFound, quote
+from headrace.wire.errors import InvalidArgument, NotFound, listed, quote
 
 MAX_BATCH = 64
 """Rows. At 64 the cost that rows share is a few per cent of a row's, or the batch takes as long as it may; and each
@@ -177,6 +177,5 @@ class ModelSpec:
         return self.output_labels.get(output.index, self.labels)
 
 
-def _listed(ports: tuple[Port, ...], most: int = 8) -> str:
-    names = ", ".join(quote(port.name, 40) for port in ports[:most])
-    return names + (f" and {len(ports) - most} more" if len(ports) > most else "")
+def _listed(ports: tuple[Port, ...]) -> str:
+    return listed([port.name for port in ports], len(ports))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from headrace.server.core.core import Core
+from headrace.server.core.models import no_model
 from headrace.server.core.specs import ModelSpec
 from headrace.server.lifecycle.managed import Failure, ManagedModel, ManagedVersion
 from headrace.server.lifecycle.threads import Worker
@@ -145,7 +146,7 @@ class Lifecycle:
         found, known = scan.models.get(name), self._models.get(name)
         if found is None:
             if known is None:
-                raise NotFound(f"there is no model {quote(name)}")
+                raise NotFound(no_model(name, self._models))
             gone = MissingError(f"model {name!r}: its folder does not exist any more")
             found = FoundModel(name, known.found.policy, problem=gone)
         model = self._model(found)
@@ -161,7 +162,7 @@ class Lifecycle:
         self._check_allowed()
         model = self._models.get(name)
         if model is None:
-            raise NotFound(f"there is no model {quote(name)}")
+            raise NotFound(no_model(name, self._models))
         async with model.lock:
             if self._models.get(name) is not model:  # it was removed meanwhile, and may have come back
                 await self.unload(name)
