@@ -7,7 +7,11 @@ async with hc.connect("127.0.0.1:8001") as server:
         a = await stream.submit("m", {"x": array}, outputs=["y"], keep=["z"])
         b = await stream.submit("n", {"u": a["z"]}, outputs=["v"])  # before a has run
         y = (await a)["y"]
+
+What happens to connections is logged under "headrace.client".
 """
+
+import logging
 
 from headrace.client.aio.completed import completed
 from headrace.client.aio.server import Server, connect
@@ -33,6 +37,9 @@ from headrace.wire.errors import (
     Unavailable,
     Unimplemented,
 )
+
+# A library is silent unless the program says where its log goes.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "Account",

@@ -11,7 +11,8 @@ import grpc.aio
 
 from headrace.client.aio.descriptions import Descriptions
 from headrace.client.aio.stream import Stream
-from headrace.client.protocol.call_description import as_version, names_of, normalize, signature
+from headrace.client.protocol.call_description import as_version, names_of, normalized
+from headrace.client.protocol.health import CHECK, check_request, is_serving
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.known_models import AsGiven, DescriptionNeeded, key_of
 from headrace.client.protocol.layouts import Outputs
@@ -25,11 +26,13 @@ from headrace.client.transport.resuming_transport import PATIENCE, Resumed, Resu
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import Cancelled, InvalidArgument, NotFound
+from headrace.wire.errors import Cancelled, DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
 MAX_MESSAGE_BYTES = 64 << 20
 """The default of the largest message that the client takes."""
 CONNECT_TIMEOUT = 5.0
+"""In seconds."""
+READY_TIMEOUT = 5.0
 """In seconds."""
 _MIN_MESSAGE_BYTES = 64 << 10
 
@@ -123,6 +126,28 @@ class Server:
         response = await self._call("ServerStatus", pb.ServerStatusRequest().SerializeToString())
         return status_from(pb.ServerStatusResponse.FromString(response))
 
+    async def is_ready(self, *, timeout: float = READY_TIMEOUT) -> bool:
+        """Whether the server wants work: all its models have been loaded, and it is not about to stop.
+
+        A server that is not reached, or does not answer within `timeout` seconds, is not ready.
+        """
+        return await self._is_serving("", timeout)
+
+    async def model_is_ready(
+        self, name: str, version: str | int | None = None, *, timeout: float = READY_TIMEOUT
+    ) -> bool:
+        """Whether a model, or a version of it, can be used. One that does not exist is not ready; nor is any model of a
+        server that is about to stop, is not reached, or does not answer within `timeout` seconds.
+        """
+        number = as_version(version)
+        return await self._is_serving(f"{name}/{number}" if number else name, timeout)
+
+    async def _is_serving(self, service: str, timeout: float) -> bool:
+        try:
+            return is_serving(await self._call(CHECK, check_request(service), timeout))
+        except (Unavailable, DeadlineExceeded, NotFound):
+            return False
+
     async def infer(
         self,
         model: str,
@@ -139,8 +164,7 @@ class Server:
         `timeout` counts from this call. Raises any HeadraceError.
         """
         names = names_of(model, version, outputs, ())
-        _, arrays, _, plain = signature(names, inputs)
-        given = normalize(inputs, arrays)
+        given, plain = normalized(inputs)
         try:
             fitted = self._descriptions.known.fit(names, given, plain)
         except DescriptionNeeded:

@@ -7,13 +7,60 @@
             a = stream.submit("m", {"x": array}, outputs=["y"], keep=["z"])
             y = a.result(timeout=5)["y"]
 
-Names, arguments and errors are those of `headrace.client`; `ticket.result()` replaces `await ticket`. Objects may be
-used from several threads. A single background thread serves the whole process.
+It has every name of `headrace.client`, with the same arguments and errors; `ticket.result()` replaces `await ticket`.
+Objects may be used from several threads. A single background thread serves the whole process.
 """
 
 from headrace.client.blocking.server import Server, connect
 from headrace.client.blocking.stream import Stream
 from headrace.client.blocking.ticket import Ticket, completed
-from headrace.client.protocol.inputs import zeros
+from headrace.client.protocol.hello import Hello
+from headrace.client.protocol.inputs import Reference, Zeros, zeros
+from headrace.client.protocol.models import Model, ModelState, Port
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
+from headrace.wire.errors import (
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    FailedPrecondition,
+    HeadraceError,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
 
-__all__ = ["Server", "Stream", "Ticket", "completed", "connect", "zeros"]
+__all__ = [
+    "Account",
+    "Cancelled",
+    "Code",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "HeadraceError",
+    "Hello",
+    "Internal",
+    "InvalidArgument",
+    "Model",
+    "ModelState",
+    "ModelStatus",
+    "NotFound",
+    "PermissionDenied",
+    "Port",
+    "Reference",
+    "ResourceExhausted",
+    "Server",
+    "ServerStatus",
+    "Stream",
+    "Ticket",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Zeros",
+    "completed",
+    "connect",
+    "zeros",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from headrace.client.aio import server as async_server
-from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
+from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES, READY_TIMEOUT
 from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.stream import Stream
 from headrace.client.protocol.inputs import Inputs
@@ -31,6 +31,11 @@ class Server:
 
     def __init__(self, server: async_server.Server) -> None:
         self._server = server
+
+    @property
+    def target(self) -> str:
+        """The address that `connect` was given."""
+        return self._server.target
 
     def __enter__(self) -> Server:
         return self
@@ -74,6 +79,17 @@ class Server:
     def status(self) -> ServerStatus:
         """The load of the server at this moment. Raises Unavailable."""
         return wait(self._server.status())
+
+    def is_ready(self, *, timeout: float = READY_TIMEOUT) -> bool:
+        """Whether the server wants work: all its models have been loaded, and it is not about to stop.
+
+        A server that is not reached, or does not answer within `timeout` seconds, is not ready.
+        """
+        return wait(self._server.is_ready(timeout=timeout))
+
+    def model_is_ready(self, name: str, version: str | int | None = None, *, timeout: float = READY_TIMEOUT) -> bool:
+        """Whether a model, or a version of it, can be used. Arguments are those of `headrace.client.Server`."""
+        return wait(self._server.model_is_ready(name, version, timeout=timeout))
 
     def infer(
         self,

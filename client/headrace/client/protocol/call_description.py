@@ -65,6 +65,15 @@ def normalize(inputs: Inputs, arrays: Arrays) -> NormalInputs:
     }
 
 
+def normalized(inputs: Inputs) -> tuple[NormalInputs, tuple[str, ...]]:
+    """The inputs in the dtypes of the wire, and the names of those that are plain Python numbers.
+
+    Raises the errors of `signature` and `normalize`.
+    """
+    _, arrays, _, plain = signature(("", None, None, (), ()), inputs)
+    return normalize(inputs, arrays), plain
+
+
 def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     """The names in any iterable, such as a list, a set or an iterator.
 

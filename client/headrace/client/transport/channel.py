@@ -42,8 +42,8 @@ def open_channel(target: str, max_message_bytes: int) -> grpc.aio.Channel:
 
 
 def path(method: str) -> str:
-    """The path of a method of the service `headrace.v1.Inference`."""
-    return f"/{SERVICE}/{method}"
+    """The path of a method of the service `headrace.v1.Inference`. That of another service is a path already."""
+    return method if method.startswith("/") else f"/{SERVICE}/{method}"
 
 
 async def wait_connected(channel: grpc.aio.Channel, target: str, timeout: float) -> None:

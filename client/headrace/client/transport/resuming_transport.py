@@ -14,7 +14,7 @@ from headrace.client.resuming.resumable_protocol import ResumableProtocol
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
 
-logger = logging.getLogger("headrace.client")
+logger = logging.getLogger(__name__)
 
 PATIENCE = 30.0
 """The default of how many seconds the stream tries to come back."""
@@ -107,7 +107,7 @@ class ResumingTransport(StreamTransport):
             raise
         finally:
             self.call.cancel()
-            self._deliver(self.protocol.end(error))
+            self._end(error)
 
     async def _read(self) -> HeadraceError:
         while (error := await self._receive()) is None:

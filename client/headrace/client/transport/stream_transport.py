@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 
 import grpc
@@ -18,6 +19,8 @@ from headrace.client.transport.window_queue import WindowQueue
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
 from headrace.wire.frames import SCAN_FROM
 from headrace.wire.memory import keep_freed_memory
+
+logger = logging.getLogger(__name__)
 
 
 class StreamTransport:
@@ -36,6 +39,7 @@ class StreamTransport:
         self._idle_writer: Waiter | None = None
         """What the writer awaits while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
+        self._closing = self._was_draining = False
 
     async def greet(self, timeout: float) -> None:
         """Wait for Hello. Raises Unavailable after `timeout` seconds."""
@@ -49,6 +53,7 @@ class StreamTransport:
         if error is not None:
             self.call.cancel()
             raise error
+        logger.debug("the stream to %s is open: %s", self._target, self.protocol.hello)
 
     def start(self) -> None:
         """Start the two tasks, after Hello."""
@@ -87,6 +92,7 @@ class StreamTransport:
 
         The stream is half-closed only when nothing is in flight, so that tickets can be cancelled until then.
         """
+        self._closing = True
         self.protocol.close()
         self.window_queue.admit()
         self.wake_writer()
@@ -94,6 +100,7 @@ class StreamTransport:
 
     async def abort(self, error: HeadraceError) -> None:
         """End the stream at once. Tickets in flight fail with this error."""
+        self._closing = True
         self._deliver(self.protocol.end(error))
         self.call.cancel()
         await self._ended()
@@ -113,7 +120,16 @@ class StreamTransport:
             raise
         finally:
             self.call.cancel()
-            self._deliver(self.protocol.end(error))
+            self._end(error)
+
+    def _end(self, error: HeadraceError) -> None:
+        """What is in flight ends, and the log says so."""
+        failed = self.protocol.end(error)
+        if self._closing and not failed:
+            logger.debug("the stream to %s is closed", self._target)
+        else:
+            logger.warning("the stream to %s has ended: %s: %s", self._target, error.code.name, error.message)
+        self._deliver(failed)
 
     async def _exchange(self) -> HeadraceError:
         """Read and write until the call has ended. Returns how it ended."""
@@ -162,6 +178,9 @@ class StreamTransport:
             if len(message) > SCAN_FROM:
                 keep_freed_memory()
             self._deliver(self.protocol.receive(message))
+            if self.protocol.draining and not self._was_draining:
+                self._was_draining = True
+                logger.info("%s is stopping, and takes no more inferences", self._target)
             return self.protocol.error
         return Unavailable(f"{self._target} has ended the stream")
 

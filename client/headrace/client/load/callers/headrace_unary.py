@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from headrace.client.load.callers.caller import Inputs, Request
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.callers.unary import UnaryCaller
 from headrace.client.load.record.samples import ServerTimes
-from headrace.client.protocol.call_description import names_of, normalize
+from headrace.client.protocol.call_description import names_of, normalized
 from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.transport.channel import path
 
@@ -19,8 +17,7 @@ def callers(target: str, request: Request, streams: int, window: int, max_messag
     names = names_of(request.model, request.version, request.outputs, ())
 
     def encode(inputs: Inputs) -> bytes:
-        arrays = [np.asarray(value) for value in inputs.values()]
-        return infer_request(names, normalize(inputs, arrays), request.timeout, request.priority)
+        return infer_request(names, normalized(inputs)[0], request.timeout, request.priority)
 
     def read(answer: bytes) -> ServerTimes:
         inferred = infer_result(answer, request.outputs)
