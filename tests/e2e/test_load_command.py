@@ -177,8 +177,8 @@ async def test_the_self_test_measures_every_way() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "TARGET and --model are required"),
-        (("127.0.0.1:1",), "TARGET and --model are required"),
+        ((), "TARGET and MODEL are required"),
+        (("127.0.0.1:1",), "TARGET and MODEL are required"),
         (("127.0.0.1:1", "--model", "m", "--rate", "fast"), '"fast" is not a rate'),
         (("127.0.0.1:1", "--model", "m", "--rate", "1/s", "--sweep", "1,2"), "--rate and --sweep cannot be combined"),
         (

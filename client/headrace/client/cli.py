@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -42,7 +42,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=False),
 )
-app.register_install_completion_command(help="Install shell completion for this command.")
 
 
 def check_target(_type: Any, target: str) -> None:
@@ -113,7 +112,8 @@ async def infer(
         ),
     ] = (),
     outputs: Annotated[
-        tuple[str, ...], Parameter(name="--output", help="Output to return; default: all. Repeatable.")
+        tuple[str, ...],
+        Parameter(name=["--outputs", "--output"], consume_multiple=True, help="Outputs to return; default: all."),
     ] = (),
     shapes: Annotated[
         tuple[str, ...],
@@ -144,10 +144,39 @@ async def infer(
         print(f"saved {printable(name)} in {file}")
 
 
+@app.command(help_epilogue="Example: headrace completion bash > ~/.local/share/bash-completion/completions/headrace")
+def completion(
+    shell: Annotated[Literal["bash", "fish", "zsh"], Parameter(name="SHELL", help="bash, fish or zsh.")],
+    /,
+    *,
+    install: Annotated[bool, Parameter(help="Put it where the shell finds it, after asking.")] = False,
+) -> None:
+    """Print the script that completes this command in a shell."""
+    if not install:
+        print(app.generate_completion(shell=shell))
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "--install asks before it changes files, which takes a terminal; without it the script is printed"
+        )
+    question = (
+        f"Write the script into your home folder, and a line that loads it into the startup file of {shell}? [y/N] "
+    )
+    try:
+        answer = input(question)
+    except EOFError:
+        answer = ""
+        print()
+    if answer.strip().lower() not in ("y", "yes"):
+        print("nothing was changed")
+        return
+    print(f"written to {app.install_completion(shell=shell)}")
+
+
 app.command(
     load,
-    help_epilogue="Examples: headrace load 127.0.0.1:8001 --model resnet50 --rate 50..500/s --record run.jsonl; "
-    "headrace load 127.0.0.1:8001 --model resnet50 --sweep 1,2,4,8",
+    help_epilogue="Examples: headrace load 127.0.0.1:8001 resnet50 --rate 50..500/s --record run.jsonl; "
+    "headrace load 127.0.0.1:8001 resnet50 --sweep 1,2,4,8",
 )
 app.command(report, help_epilogue="Example: headrace report run.jsonl --html run.html")
 

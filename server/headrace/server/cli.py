@@ -6,9 +6,7 @@ Its imports stay within the base install, so that without the extra it can say w
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter, config
 
+from headrace.server.environment import PREFIX, ignore_service_links, unknown_variables
 from headrace.server.repository.scan import Disk, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
 from headrace.server.settings import Settings
@@ -25,6 +24,7 @@ USAGE_EXIT_CODE = 2
 """The command cannot run as it was called, configured or installed."""
 MODEL_EXIT_CODE = 3
 """An argument names no model, or a model cannot be served."""
+INTERRUPTED_EXIT_CODE = 130
 
 app = App(
     name="headrace-server",
@@ -55,22 +55,6 @@ class Call:
     check: bool = False
     json: bool = False
     origins: dict[str, str] = field(default_factory=dict)
-
-
-def ignore_service_links(environment: MutableMapping[str, str]) -> None:
-    """Remove HEADRACE_PORT if it is an address, and say so.
-
-    Kubernetes sets it like that in every pod beside a service that is called headrace. The port of the service need not
-    be that of the server.
-    """
-    name = "HEADRACE_PORT"
-    if re.match(r"(tcp|udp|sctp)://", environment.get(name, "")):
-        address = environment.pop(name)
-        print(
-            f"headrace-server: {name}={address} is ignored: Kubernetes sets it for the service headrace. "
-            "Use --port, or set enableServiceLinks to false in the pod.",
-            file=sys.stderr,
-        )
 
 
 @app.default
@@ -115,6 +99,8 @@ def configured(
     ] = False,
 ) -> int:
     ignore_service_links(os.environ)
+    for name in unknown_variables(os.environ):
+        print(f"headrace-server: there is no option of the variable {name}; it is ignored", file=sys.stderr)
     origins: dict[str, str] = {}
 
     def note_origins(_app: App, _commands: tuple[str, ...], arguments: Any) -> None:
@@ -124,7 +110,7 @@ def configured(
                 token = argument.tokens[0]
                 origins[option] = token.keyword if token.source == "env" else argument.name
 
-    app.config = (config.Env("HEADRACE_", command=False), note_origins)
+    app.config = (config.Env(PREFIX, command=False), note_origins)
     call = app(tokens)
     if not isinstance(call, Call):
         return int(call or 0)
@@ -192,7 +178,10 @@ def _check(disk: Disk, settings: Settings, *, as_json: bool) -> int:
 
 
 def main() -> None:
-    if find_spec("openvino") is None:
-        print("headrace-server needs its extra. Install it with: pip install 'headrace[server]'", file=sys.stderr)
-        sys.exit(USAGE_EXIT_CODE)
-    sys.exit(app.meta())
+    try:
+        if find_spec("openvino") is None:
+            print("headrace-server needs its extra. Install it with: pip install 'headrace[server]'", file=sys.stderr)
+            sys.exit(USAGE_EXIT_CODE)
+        sys.exit(app.meta())
+    except KeyboardInterrupt:  # before the server takes signals, while the runtime is imported
+        sys.exit(INTERRUPTED_EXIT_CODE)

@@ -37,8 +37,8 @@ Names = tuple[str, ...]
 async def load(
     target: Annotated[str | None, Parameter(name="TARGET", help="The server, for example 127.0.0.1:8001.")] = None,
     /,
-    *,
     model: Annotated[str | None, Parameter(help="Name of the model.")] = None,
+    *,
     model_version: Annotated[str, Parameter(help="Version of the model; by default the newest.")] = "",
     rate: Annotated[
         str | None, Parameter(help="Open loop: requests per second, as 200/s, or 50..500/s for a ramp.")
@@ -80,9 +80,16 @@ async def load(
         Path | None, Parameter(name="--input-lines", help="JSON Lines file of {NAME: value} objects.")
     ] = None,
     outputs: Annotated[
-        Names | None, Parameter(name=["--outputs", "--output"], help="Outputs to return; by default all; '' for none.")
+        Names | None,
+        Parameter(
+            name=["--outputs", "--output"],
+            consume_multiple=True,
+            help="Outputs to return; by default all; '' for none.",
+        ),
     ] = None,
-    keep: Annotated[Names, Parameter(help="Outputs to keep on the server and then release.")] = (),
+    keep: Annotated[
+        Names, Parameter(consume_multiple=True, help="Outputs to keep on the server and then release.")
+    ] = (),
     timeout: Annotated[Seconds | None, Parameter(help="Seconds a request may take.")] = None,
     priority: Annotated[
         int, Parameter(validator=validators.Number(gte=0, lte=9), help="Priority of the requests, from 0 to 9.")
@@ -103,7 +110,7 @@ async def load(
         print_costs(measure_costs())
         return 0
     if target is None or model is None:
-        raise UsageError("TARGET and --model are required, as in: headrace load 127.0.0.1:8001 --model resnet50")
+        raise UsageError("TARGET and MODEL are required, as in: headrace load 127.0.0.1:8001 resnet50")
     conditions = [parse_condition(text) for text in fail_if]
     phases = choose_phases(rate, arrivals, concurrency, sweep, warmup, duration, count)
     streams = choose_streams(streams, processes)
