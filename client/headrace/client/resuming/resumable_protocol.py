@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from headrace.client.protocol.call_description import names_of, normalize, signature
+from headrace.client.protocol.call_description import names_of, normalized
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros
@@ -93,8 +93,7 @@ class ResumableProtocol:
             raise copy_error(self.closed)
         timeout_us(timeout)
         names = names_of(model, version, outputs, keep, keep_inputs)
-        _, arrays, _, plain = signature(names, inputs)
-        values, lost = self._values(self._models.fit(names, normalize(inputs, arrays), plain))
+        values, lost = self._values(self._models.fit(names, *normalized(inputs)))
         asked = Asked(*names[:3], (*names[3], *names[4]), names[4])
         _check_kept_inputs(asked, values)
         tag = self._last_tag + 1
