@@ -189,6 +189,6 @@ def test_the_core_and_its_parts_show_their_load() -> None:
     )
     assert world.starts() == [2]
     assert repr(world.core) == (
-        "<Core 1 streams, <Execution 1>, <Accounts 5072 of 4294967296 bytes: "
-        "queue 0, unsent 32, keep 1024, tickets 2048, definitions 1968, caches 0, sequences 0>>"
+        "<Core 1 streams, <Execution 1>, <Accounts 5136 of 4294967296 bytes: "
+        "queue 0, unsent 32, keep 1024, tickets 2048, definitions 2032, caches 0, sequences 0>>"
     )

@@ -69,7 +69,8 @@ class Call:
 
         That is up to 36 times as much as those: a number of one byte becomes a Python object of 28 and a pointer to it.
         """
-        names = len(self.outputs) + len(self.keep) + len(self.keep_inputs) + 2 * len(self.inputs)
+        # Outputs that are kept are also found by name, and inputs that are kept are ports of their own.
+        names = len(self.outputs) + 2 * len(self.keep) + 4 * len(self.keep_inputs) + 2 * len(self.inputs)
         sizes = sum([len(each.shape) for each in self.inputs if not isinstance(each, Reference)])
         return _CALL_BYTES + _NAME_BYTES * names + _INPUT_BYTES * len(self.inputs) + _SIZE_BYTES * sizes
 
