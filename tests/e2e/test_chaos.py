@@ -26,7 +26,8 @@ class Wild:
     def __init__(self, seed: int, stream: hc.Stream) -> None:
         self.random = random.Random(seed)
         self.stream = stream
-        self.tickets: list[tuple[hc.Ticket, float]] = []
+        self.kept: list[tuple[hc.Ticket, str, int, float]] = []
+        """What tickets keep, or have kept: its name, its size, and the value of all its elements."""
         self.right = 0
 
     async def act(self) -> None:
@@ -39,17 +40,21 @@ class Wild:
         value = float(np.float32(self.random.random()))
         x = np.full(self.random.choice([1, 7, 30_000]), value, np.float32)
         timeout = self.random.choice([None, None, 0.001])
-        await self.submit("scale", x, 2 * value + 1, timeout)
+        await self.submit("scale", x, x.size, value, 2 * value + 1, timeout)
 
     async def chain(self) -> None:
-        if self.tickets:
-            ticket, value = self.random.choice(self.tickets)
+        """From a kept output or input, or from a part of it."""
+        if self.kept:
+            ticket, name, size, value = self.random.choice(self.kept)
             with suppress(KeyError):
-                source = ticket.take("y") if self.random.random() < 0.3 else ticket["y"]
-                await self.submit("scale", source, 2 * value + 1, None)
+                source = ticket.take(name) if self.random.random() < 0.3 else ticket[name]
+                if self.random.random() < 0.5:
+                    start = self.random.randrange(size)
+                    source, size = source[start:size], size - start
+                await self.submit("scale", source, size, value, 2 * value + 1, None)
 
     async def slow(self) -> None:
-        await self.submit("slow", np.full(1, 3.0, np.float32), 3.0, self.random.choice([None, 0.01]))
+        await self.submit("slow", np.full(1, 3.0, np.float32), 1, 3.0, 3.0, self.random.choice([None, 0.01]))
 
     async def bad(self) -> None:
         square, double = np.zeros((2, 2), np.float32), np.zeros(3)
@@ -66,25 +71,32 @@ class Wild:
             await ticket
 
     async def fetch(self) -> None:
-        if self.tickets:
-            ticket, value = self.random.choice(self.tickets)
+        if self.kept:
+            ticket, name, _, value = self.random.choice(self.kept)
             with suppress(KeyError, hc.NotFound):
-                fetched = await ticket.fetch("y", slice=(0, 1))
+                fetched = await ticket.fetch(name, slice=(0, 1))
                 self.check(fetched, value)
 
     async def release(self) -> None:
-        if self.tickets:
-            self.random.choice(self.tickets)[0].release()
+        if self.kept:
+            ticket, name, *_ = self.random.choice(self.kept)
+            ticket.release(*[name] * self.random.randrange(2))
 
     async def cancel(self) -> None:
-        if self.tickets:
-            self.random.choice(self.tickets)[0].cancel()
+        if self.kept:
+            self.random.choice(self.kept)[0].cancel()
 
-    async def submit(self, model: str, x: npt.ArrayLike | hc.Reference, value: float, timeout: float | None) -> None:
+    async def submit(
+        self, model: str, x: npt.ArrayLike | hc.Reference, size: int, given: float, value: float, timeout: float | None
+    ) -> None:
+        """Infer from `size` elements of which each is `given`; each of the result is `value`."""
         outputs = self.random.choice([["y"], [], None])
         inputs: dict[str, npt.ArrayLike | hc.Reference] = {"x": x}
-        ticket = await self.stream.submit(model, inputs, outputs=outputs, keep=["y"], timeout=timeout)
-        self.tickets = [*self.tickets[-20:], (ticket, value)]
+        keep_inputs = self.random.choice([["x"], []])
+        ticket = await self.stream.submit(
+            model, inputs, outputs=outputs, keep=["y"], keep_inputs=keep_inputs, timeout=timeout
+        )
+        self.kept = [*self.kept[-30:], (ticket, "y", size, value), *[(ticket, "x", size, given)] * len(keep_inputs)]
         if self.random.random() < 0.3:
             with suppress(hc.Cancelled, hc.DeadlineExceeded, hc.FailedPrecondition, hc.ResourceExhausted):
                 result = await ticket
