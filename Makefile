@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-pure test-page test-trust test-reloads fuzz bench bench-costs demo docs serve clean \
+.PHONY: help install proto check check-proto format test test-pure test-page test-trust test-reloads test-resume fuzz bench bench-costs demo docs serve clean \
 	same-python
 
 help: ## Show this list
@@ -56,6 +56,9 @@ test-trust: $(VENV)/.installed ## Prove for long that no answer is another clien
 
 test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (minutes)
 	HEADRACE_RELOADS=300 $(VENV)/bin/pytest -s tests/e2e/test_reloads.py
+
+test-resume: $(VENV)/.model ## Kill and stop servers under load for two minutes: no ticket is lost, and chains stay bit-identical
+	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py
 
 fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
 	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated

@@ -63,6 +63,7 @@ class Endings:
     def take(self, attempt: Attempt, connection: int) -> None:
         """Process the end of an attempt on the connection with this number."""
         entry = attempt.entry
+        del attempt.entry  # they would refer to each other, and wait for the garbage collector
         if entry.attempt is not attempt:
             return  # it ended otherwise meanwhile
         if entry.ended:

@@ -1,0 +1,176 @@
+"""Streams that outlive their connections: servers are killed and stopped under load, and no ticket is lost or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import headrace.client as hc
+from tests import models
+from tests.e2e.serving import Served
+
+SECONDS = float(os.environ.get("HEADRACE_RESUME_SECONDS", "9"))
+"""How long servers die under load; `make test-resume` takes 60."""
+EVERY = 5.0 if SECONDS >= 30 else 3.0
+"""Seconds between two ends of servers."""
+RATE, STREAMS, CHAINS = 500, 6, 32 if SECONDS >= 30 else 12
+STEP = 0.2
+"""Seconds between the steps of a chain."""
+SILERO = importlib.util.find_spec("silero_vad")
+STATE = (2, 1, 128)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Pair:
+    """Two servers of the same models, each at a port of its own, which it gets back when it is started again."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        self._folder = folder
+        self._arguments = [*arguments, "--property=INFERENCE_PRECISION_HINT=f32"]
+        self._numbers = itertools.count()
+        self.ports = [free_port(), free_port()]
+        self.servers = [self._start(port) for port in self.ports]
+        self.target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def _start(self, port: int) -> Served:
+        log = self._folder / f"server-{next(self._numbers)}.log"
+        return Served([*self._arguments, f"--port={port}"], log)
+
+    async def ready(self) -> None:
+        for served in self.servers:
+            await asyncio.to_thread(served.ready)
+
+    def end(self, index: int, number: int) -> None:
+        self.servers[index].process.send_signal(number)
+
+    async def start_again(self, index: int) -> None:
+        await asyncio.to_thread(self.servers[index].process.wait, 20)
+        self.servers[index].__exit__(None, None, None)
+        self.servers[index] = self._start(self.ports[index])
+        await asyncio.to_thread(self.servers[index].ready)
+
+    def close(self) -> None:
+        for served in self.servers:
+            served.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def pair(folder: Path, *arguments: str) -> AsyncIterator[Pair]:
+    servers = Pair(folder, arguments)
+    try:
+        await servers.ready()
+        yield servers
+    finally:
+        servers.close()
+
+
+def chunk(chain: int, step: int) -> npt.NDArray[np.float32]:
+    """f32[1,576], noise that is the same each time."""
+    return np.random.default_rng((chain, step)).normal(0, 0.1, (1, 576)).astype(np.float32)
+
+
+async def speech(stream: hc.Stream, chain: int, steps: int, pause: float) -> list[bytes]:
+    """The probabilities of a chain of Silero's model, two steps of which are in flight."""
+    tickets: list[hc.Ticket] = []
+    found = []
+    for step in range(steps):
+        state = tickets[-1].take("stateN") if tickets else hc.zeros(STATE)
+        inputs = {"input": chunk(chain, step), "state": state}
+        tickets.append(await stream.submit("speech", inputs, outputs=["output"], keep=["stateN"]))
+        if step:
+            found.append((await tickets[-2])["output"].tobytes())
+        await asyncio.sleep(pause)
+    return [*found, (await tickets[-1])["output"].tobytes()]
+
+
+class Load:
+    """Numbers sent at a rate over several streams. Each answer says which number it belongs to."""
+
+    def __init__(self) -> None:
+        self.latencies: list[float] = []
+        self.answers: list[int] = []
+        self.sent = 0
+
+    async def send(self, streams: Sequence[hc.Stream], seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            while (due := self.sent / RATE) < seconds:
+                await asyncio.sleep(began + due - loop.time())
+                tasks.create_task(self._one(streams[self.sent % len(streams)], self.sent, began + due))
+                self.sent += 1
+
+    async def _one(self, stream: hc.Stream, number: int, due: float) -> None:
+        ticket = await stream.submit("scale", {"x": np.full(4, number, np.float32)})
+        y = (await ticket)["y"]
+        assert (y == y[0]).all()
+        self.answers.append(round((float(y[0]) - 1) / 2))
+        self.latencies.append(asyncio.get_running_loop().time() - due)
+
+
+@pytest.mark.skipif(SILERO is None, reason="the model is not installed: make .venv/.model")
+@pytest.mark.timeout(90 + 3 * SECONDS)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_nothing_is_lost_or_wrong_while_servers_end_and_start_again(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    assert SILERO is not None
+    assert SILERO.submodule_search_locations
+    silero = Path(SILERO.submodule_search_locations[0]) / "data" / "silero_vad_openvino_16k.onnx"
+    breaks: list[hc.Resumed] = []
+    steps = int(SECONDS / STEP)
+    async with pair(tmp_path, f"scale={models.scale(tmp_path)}", f"speech={silero}") as servers:
+        async with hc.connect(servers.target) as server, server.stream() as stream:
+            chains = [speech(stream, chain, steps, 0.0) for chain in range(CHAINS)]
+            expected = await asyncio.gather(*chains)
+        load, ended = Load(), 0
+        async with hc.connect(servers.target) as server, asyncio.TaskGroup() as tasks:
+            streams = [server.stream(resume=True, on_resume=breaks.append) for _ in range(STREAMS)]
+            for each in streams:
+                await each.__aenter__()
+            sending = tasks.create_task(load.send(streams, SECONDS))
+            talking = [
+                tasks.create_task(speech(streams[chain % STREAMS], chain, steps, STEP)) for chain in range(CHAINS)
+            ]
+            while not sending.done():
+                await asyncio.wait((sending,), timeout=EVERY)
+                if sending.done():
+                    break
+                servers.end(ended % 2, number)
+                tasks.create_task(servers.start_again(ended % 2))
+                ended += 1
+            found = await asyncio.gather(*talking)
+            for each in streams:
+                await each.__aexit__(None, None, None)
+    assert sorted(load.answers) == list(range(load.sent))  # none is lost, none is given twice
+    assert found == expected
+    assert ended >= 2
+    assert len(breaks) >= STREAMS
+    stalls, late = sorted(each.seconds for each in breaks), sorted(load.latencies)
+    print(
+        f"\n{number.name}: {ended} servers ended, {len(breaks)} breaks, {sum(each.tickets for each in breaks)} tickets "
+        f"sent again; without a connection: median {at(stalls, 0.5)}, p99 {at(stalls, 0.99)}, longest {at(stalls, 1)}; "
+        f"{load.sent} answers: p99 {at(late, 0.99)}, slowest {at(late, 1)}"
+    )
+
+
+def at(values: Sequence[float], part: float) -> str:
+    """A quantile of sorted seconds."""
+    return f"{values[min(len(values) - 1, int(len(values) * part))] * 1000:.0f} ms"
