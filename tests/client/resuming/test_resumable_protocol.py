@@ -325,7 +325,7 @@ def test_a_chain_of_any_length_takes_the_memory_of_a_few_steps() -> None:
     ticket, state, sent = TicketState(None), Zeros((1,), np.dtype(np.int64)), np.zeros(16, np.float32)
     inputs: dict[str, Any] = {"state": state, "x": sent}
     most = most_bytes = objects = 0
-    for step in range(120_000):
+    for step in range(105_000):
         stream.submit(ticket, "m", None, inputs, [], ["z"], None, 0)
         assert stream.receive(b"") == [ticket]
         inputs["state"] = Reference(stream, ticket.tag, "z", take=True)

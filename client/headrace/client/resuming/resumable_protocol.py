@@ -205,11 +205,15 @@ class ResumableProtocol:
         return connection is None or not connection.in_flight
 
     @property
+    def unsent(self) -> int:
+        """Bytes that wait for the writer."""
+        connection = self._placement.connection
+        return 0 if connection is None else connection.unsent
+
+    @property
     def finished(self) -> bool:
         """Whether the stream is closed, and nothing is in flight or unsent."""
-        connection = self._placement.connection
-        unsent = connection is not None and connection.unsent
-        return self.closed is not None and not self.journal.unfinished and not unsent
+        return self.closed is not None and not self.journal.unfinished and not self.unsent
 
     @property
     def error(self) -> HeadraceError | None:

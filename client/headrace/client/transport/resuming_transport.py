@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from headrace.client.protocol.stream_protocol import StreamProtocol
@@ -122,6 +122,11 @@ class ResumingTransport(StreamTransport):
         message = self.protocol.next_message()
         self._deliver(self.protocol.take_ended())
         return message
+
+    def _deliver(self, tickets: Iterable[TicketState]) -> None:
+        super()._deliver(tickets)
+        if self.protocol.unsent:
+            self.wake_writer()  # what had to wait may have been sent now
 
     def _is_final(self, error: HeadraceError) -> bool:
         """Whether the end of a call ends the stream."""
