@@ -149,19 +149,19 @@ async def test_nothing_is_lost_or_wrong_while_servers_end_and_start_again(
             talking = [
                 tasks.create_task(speech(streams[chain % STREAMS], chain, steps, STEP)) for chain in range(CHAINS)
             ]
-            while not sending.done():
+            while True:
                 await asyncio.wait((sending,), timeout=EVERY)
                 if sending.done():
                     break
                 servers.end(ended % 2, number)
-                tasks.create_task(servers.start_again(ended % 2))
+                await servers.start_again(ended % 2)
                 ended += 1
             found = await asyncio.gather(*talking)
             for each in streams:
                 await each.__aexit__(None, None, None)
     assert sorted(load.answers) == list(range(load.sent))  # none is lost, none is given twice
     assert found == expected
-    assert ended >= 2
+    assert ended
     assert len(breaks) >= STREAMS
     stalls, late = sorted(each.seconds for each in breaks), sorted(load.latencies)
     print(

@@ -46,15 +46,15 @@ class House:
         self.ended += self.stream.take_ended()
         return server
 
-    def lose(self) -> None:
+    def lose(self, *, crashed: bool = False) -> None:
         """The connection breaks, and what was under way is lost with it."""
         self.connected = False
         self.to_client.clear()
-        self.stream.disconnected()
+        self.stream.disconnected(crashed=crashed)
         self.ended += self.stream.take_ended()
 
-    def resume(self) -> TinyServer:
-        self.lose()
+    def resume(self, *, crashed: bool = False) -> TinyServer:
+        self.lose(crashed=crashed)
         return self.connect()
 
     def submit(self, inputs: Inputs, keep: tuple[str, ...] = (), **options: Any) -> TicketState:

@@ -124,9 +124,9 @@ class Streams(RuleBasedStateMachine):
         self.house.read()
 
     @precondition(lambda self: self.house.connected and len(self.house.servers) < 12)
-    @rule()
-    def lose(self) -> None:
-        self.house.lose()
+    @rule(crashed=st.booleans())
+    def lose(self, crashed: bool) -> None:
+        self.house.lose(crashed=crashed)
 
     @precondition(lambda self: self.house.connected and not self.house.server.draining)
     @rule()
@@ -180,9 +180,8 @@ class Streams(RuleBasedStateMachine):
         if any(source in self.spoiled for source in self.sources[ticket.tag]):
             self.spoiled.add(ticket.tag)
         if ticket.error is not None:
-            # Three breaks in a row while it was in flight fail a ticket, whatever it does.
-            poisoned = isinstance(ticket.error, Internal) and "the stream broke 3 times" in ticket.error.message
-            if poisoned:
+            # Several breaks in a row while it was in flight fail a ticket, whatever it does.
+            if isinstance(ticket.error, Internal) and "while this was in flight" in ticket.error.message:
                 self.spoiled.add(ticket.tag)
             assert ticket.tag in self.spoiled, ticket
             assert isinstance(ticket.error, Cancelled | FailedPrecondition | NotFound | Internal)

@@ -126,7 +126,7 @@ class Endings:
 
     def _done(self, entry: Entry, attempt: Attempt) -> None:
         entry.outcome = attempt
-        entry.breaks = 0
+        entry.breaks, entry.is_suspect = 0, False
         self._end(entry)
 
     def _made_again(self, entry: Entry, attempt: Attempt, connection: int) -> None:
@@ -138,7 +138,7 @@ class Endings:
             self.lose(entry, errors.other_model(entry, layout.fingerprint))
         else:
             entry.made_on = connection
-            entry.breaks = 0
+            entry.breaks, entry.is_suspect = 0, False
             self._journal.use(entry, self._clock())
 
     def _end(self, entry: Entry) -> None:

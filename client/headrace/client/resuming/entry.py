@@ -54,6 +54,8 @@ class Entry:
         "fingerprint",
         "held",
         "inputs",
+        "is_poison",
+        "is_suspect",
         "links",
         "lost",
         "made_on",
@@ -95,6 +97,10 @@ class Entry:
         """For each output, how many entries will refer to it that are yet to be sent again."""
         self.breaks = 0
         """How many connections broke while it was in flight."""
+        self.is_suspect = False
+        """Whether it may end servers, so that it is sent with nothing else in flight."""
+        self.is_poison = False
+        """Whether it seems to, so that it is not sent again."""
         self.bound = ""
         """The version that has run, or has to."""
         self.pinned = False

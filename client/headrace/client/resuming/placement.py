@@ -21,6 +21,12 @@ BREAKS_ALONE = 2
 """An entry that was in flight at this many breaks is sent with nothing else in flight."""
 MAX_BREAKS = 3
 """And at this many it fails: it may be what ends the servers."""
+MAX_SUSPECTS = 32
+"""If a server crashes and no more Infers than these were in flight, each is sent alone at once.
+
+A second crash then has one that may have caused it: an Infer that ends its server ends two of them. If there were more,
+each is sent alone after the second break.
+"""
 
 
 class Placement:
@@ -58,30 +64,39 @@ class Placement:
         self.number += 1
         self.enqueue(self._journal.unfinished.values())
 
-    def disconnect(self) -> None:
+    def disconnect(self, *, crashed: bool) -> None:
         """The connection is lost, and with it all that the server kept."""
         connection, self.connection = self.connection, None
         if connection is not None and not connection.draining:
-            for ticket in connection.in_flight.values():
-                assert isinstance(ticket, Attempt)
-                if ticket.entry.attempt is ticket:
-                    ticket.entry.breaks += 1
+            self._count_break([each for each in connection.in_flight.values() if isinstance(each, Attempt)], crashed)
         self.pending.clear()
         self._pending_set.clear()
         self._alone = None
         for entry in [*self._journal.entries.values()]:
             entry.attempt = None
             entry.awaited = {}
-            if entry.ended and entry.breaks >= MAX_BREAKS and entry.lost is None:
+            if entry.is_poison and entry.ended and entry.lost is None:
                 self._endings.lose(entry, errors.poisonous(entry.breaks))
         for entry in [*self._journal.unfinished.values()]:
-            assert entry.ticket is not None
             if entry.ended:
                 continue
-            if entry.ticket.cancelling:
+            if entry.ticket is not None and entry.ticket.cancelling:
                 self._endings.fail(entry, errors.cancelled())
-            elif entry.breaks >= MAX_BREAKS:
+            elif entry.is_poison:
                 self._endings.fail(entry, errors.poisonous(entry.breaks))
+
+    def _count_break(self, attempts: Sequence[Attempt], crashed: bool) -> None:
+        entries = [each.entry for each in attempts if each.entry.attempt is each]
+        infers = [entry for entry in entries if entry.fetch is None]
+        for entry in entries:
+            entry.breaks += 1
+            entry.is_suspect |= entry.breaks >= BREAKS_ALONE
+            entry.is_poison = entry.breaks >= MAX_BREAKS
+        if crashed and self._is_alone and self._alone in infers:
+            self._alone.is_poison = True
+        elif crashed and len(infers) <= MAX_SUSPECTS:
+            for entry in infers:
+                entry.is_suspect = True
 
     def is_ready(self, entry: Entry) -> bool:
         """Whether the entry can be sent at once: nothing must be sent before it."""
@@ -119,10 +134,9 @@ class Placement:
             if entry.error is None:
                 if self._is_alone or connection.free_window <= 0:
                     return
-                alone = entry.breaks >= BREAKS_ALONE
-                if alone and connection.in_flight:
+                if entry.is_suspect and connection.in_flight:
                     return
-                self._alone = entry if alone else None
+                self._alone = entry if entry.is_suspect else None
             self.pending.popleft()
             self._pending_set.discard(entry)
             self._place_pending(entry, sources)

@@ -151,9 +151,12 @@ class ResumableProtocol:
         self._placement.connect(connection)
         return count
 
-    def disconnected(self) -> None:
-        """The connection has ended, and with it the tickets that were cancelled, or may have ended the server."""
-        self._placement.disconnect()
+    def disconnected(self, *, crashed: bool = False) -> None:
+        """The connection has ended, and with it the tickets that were cancelled, or may have ended the server.
+
+        `crashed`: the server has gone without a word, as when its process dies.
+        """
+        self._placement.disconnect(crashed=crashed)
 
     def expire(self) -> None:
         """End the tickets whose timeout has passed while they were not on a connection."""

@@ -95,7 +95,7 @@ class ResumingTransport(StreamTransport):
                 self.call.cancel()
                 if is_final:
                     break
-                self.protocol.disconnected()
+                self.protocol.disconnected(crashed=self.peer_has_vanished)
                 self._deliver(self.protocol.take_ended())
                 if self.protocol.finished:
                     break
@@ -166,7 +166,7 @@ class ResumingTransport(StreamTransport):
 
     def _adopt(self, fresh: StreamTransport) -> int:
         assert isinstance(fresh.protocol, StreamProtocol)
-        self.call = fresh.call
+        self.call, self.peer_has_vanished = fresh.call, False
         self._opened = self.loop.time()
         return self.protocol.connected(fresh.protocol)
 

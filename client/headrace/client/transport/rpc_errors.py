@@ -14,6 +14,16 @@ _LOST = ("RST_STREAM", "Internal error from Core")
 """Signs of a lost connection in the details of INTERNAL: from behind a proxy, and when a write is the first to fail."""
 
 
+_VANISHED = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "recvmsg", "sendmsg", _LOST[1])
+"""Signs in the details that the other side has gone without a status, as when its process has died."""
+
+
+def has_vanished(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the call ended because the connection did, and no server or proxy has said anything about it."""
+    code = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
+    return code and any(sign in (error.details() or "") for sign in _VANISHED)
+
+
 def status_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
     """The status code and details of a call. INTERNAL becomes UNAVAILABLE if it stands for a lost connection."""
     code, details = error.code(), error.details() or "no details"

@@ -13,7 +13,7 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_state import StreamState
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.transport.channel import StreamCall
-from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
+from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of, has_vanished
 from headrace.client.transport.waker import Waiter, Waker
 from headrace.client.transport.window_queue import WindowQueue
 from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
@@ -35,6 +35,8 @@ class StreamTransport:
         self.loop = asyncio.get_running_loop()
         self.waker = Waker(self.loop)
         self.call = call
+        self.peer_has_vanished = False
+        """Whether the connection was lost without a status."""
         self._target = target
         self._idle_writer: Waiter | None = None
         """What the writer awaits while there is nothing to write."""
@@ -169,6 +171,7 @@ class StreamTransport:
         try:
             message = await self.call.read()
         except grpc.aio.AioRpcError as error:
+            self.peer_has_vanished = has_vanished(error)
             return error_of(error, self._target)
         except asyncio.CancelledError:
             if cancelled_from_outside():
