@@ -18,6 +18,7 @@ import pytest
 
 import headrace.client as hc
 from tests import models
+from tests.e2e.crashing import DEADLY
 from tests.e2e.serving import Served
 
 SECONDS = float(os.environ.get("HEADRACE_RESUME_SECONDS", "9"))
@@ -29,6 +30,7 @@ STEP = 0.2
 """Seconds between the steps of a chain."""
 SILERO = importlib.util.find_spec("silero_vad")
 STATE = (2, 1, 128)
+CRASHED = 9
 
 
 def free_port() -> int:
@@ -41,8 +43,9 @@ def free_port() -> int:
 class Pair:
     """Two servers of the same models, each at a port of its own, which it gets back when it is started again."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, folder: Path, arguments: Sequence[str], module: str) -> None:
         self._folder = folder
+        self._module = module
         self._arguments = [*arguments, "--property=INFERENCE_PRECISION_HINT=f32"]
         self._numbers = itertools.count()
         self.ports = [free_port(), free_port()]
@@ -51,7 +54,7 @@ class Pair:
 
     def _start(self, port: int) -> Served:
         log = self._folder / f"server-{next(self._numbers)}.log"
-        return Served([*self._arguments, f"--port={port}"], log)
+        return Served([*self._arguments, f"--port={port}"], log, module=self._module)
 
     async def ready(self) -> None:
         for served in self.servers:
@@ -72,8 +75,8 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(folder: Path, *arguments: str) -> AsyncIterator[Pair]:
-    servers = Pair(folder, arguments)
+async def pair(folder: Path, *arguments: str, module: str = "headrace.server") -> AsyncIterator[Pair]:
+    servers = Pair(folder, arguments, module)
     try:
         await servers.ready()
         yield servers
@@ -174,3 +177,37 @@ async def test_nothing_is_lost_or_wrong_while_servers_end_and_start_again(
 def at(values: Sequence[float], part: float) -> str:
     """A quantile of sorted seconds."""
     return f"{values[min(len(values) - 1, int(len(values) * part))] * 1000:.0f} ms"
+
+
+@pytest.mark.timeout(120)
+async def test_a_request_that_ends_its_server_ends_two(tmp_path: Path) -> None:
+    """Whoever else is served by them gets every answer, from the servers that are started again."""
+    ended = 0
+    async with pair(tmp_path, f"scale={models.scale(tmp_path)}", module="tests.e2e.crashing") as servers:
+
+        async def restart(index: int) -> None:
+            nonlocal ended
+            while True:
+                code = await asyncio.to_thread(servers.servers[index].process.wait)
+                if code != CRASHED:
+                    return
+                ended += 1
+                await servers.start_again(index)
+
+        restarting = [asyncio.create_task(restart(index)) for index in range(2)]
+        async with hc.connect(servers.target) as server, server.stream(resume=True, patience=60) as stream:
+            tickets = [await stream.submit("scale", {"x": np.full(3, value, np.float32)}) for value in range(5)]
+            deadly = await stream.submit("scale", {"x": np.full(3, DEADLY)}, keep=["y"])
+            behind = await stream.submit("scale", {"x": deadly["y"]})
+            tickets += [await stream.submit("scale", {"x": np.full(3, value, np.float32)}) for value in range(5, 10)]
+            with pytest.raises(hc.Internal, match="may be what ends the server"):
+                await deadly
+            with pytest.raises(hc.FailedPrecondition, match="INTERNAL"):
+                await behind
+            for value, ticket in enumerate(tickets):
+                assert (await ticket)["y"].tolist() == [2 * value + 1] * 3
+            assert (await (await stream.submit("scale", {"x": np.zeros(1, np.float32)})))["y"].tolist() == [1]
+        assert ended == 2
+        for served in servers.servers:
+            served.process.kill()
+        await asyncio.gather(*restarting)
