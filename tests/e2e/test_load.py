@@ -13,6 +13,7 @@ import pytest
 import headrace.client as hc
 from headrace.client.load.callers.caller import Answer, Inputs, Request
 from headrace.client.load.callers.connect import connect_callers, describe_model
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.run import Mode, Outcome, Protocol
 from headrace.client.load.workers.messages import Job
@@ -55,7 +56,7 @@ async def answers(
 ) -> Sequence[Answer]:
     """The outputs of `count` calls at once, on two callers."""
     async with connect_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
-        return await asyncio.gather(*(callers[number % 2].call(inputs) for number in range(count)))
+        return await asyncio.gather(*(callers[number % 2].call(inputs, Departure()) for number in range(count)))
 
 
 def job_for(served: Served, protocol: Protocol, mode: Mode, *phases: Phase) -> Job:
@@ -98,7 +99,7 @@ async def test_kept_outputs_are_released(serve: Serve, tmp_path: Path) -> None:
     # Less than fifty of them would keep.
     async with connect_callers(served.address, "headrace", "stream", 1, 8, request, MAX_MESSAGE_BYTES) as (caller,):
         for _ in range(50):
-            assert (await caller.call(INPUTS)).message == ""
+            assert (await caller.call(INPUTS, Departure())).message == ""
 
 
 @ways

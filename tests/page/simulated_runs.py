@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
-from headrace.client.load.record.run import Outcome, Run
-from headrace.client.load.record.samples import NO_ANSWER, Sample, SampleCollector, Samples, ServerTimes
+from headrace.client.load.record.run import Outcome, Run, Tail
+from headrace.client.load.record.samples import NO_ANSWER, Sample, SampleCollector, Samples, ServerTimes, Waits
 from tests.client.load import synthetic_runs
 
 SETTINGS = replace(
@@ -53,19 +53,19 @@ def open_loop(
     """An open loop. Between the two seconds `failing`, one request in five fails."""
     collector = SampleCollector()
     in_flight: list[float] = []
-    at, planned, unsent, no_room = 0.0, 0, 0, 0
+    at, planned, unsent, first_unsent = 0.0, 0, 0, seconds
     while at < seconds:
         planned += 1
         full = len(in_flight) >= window
         sent = max(at + 0.00002, in_flight[0]) if full else at + 0.00002
-        no_room += sent > at + 0.00002
         if sent > seconds:
             unsent += 1
+            first_unsent = min(first_unsent, at)
         else:
             if full:
                 heapq.heappop(in_flight)
             code = UNAVAILABLE if failing[0] <= at < failing[1] and planned % 5 == 0 else 0
-            sample = queue.answer(at, sent, code)
+            sample = queue.answer(at, sent, code)._replace(waits=Waits(window=sent - at - 0.00002))
             collector.add(sample)
             heapq.heappush(in_flight, sample.ended)
         at += 1 / (rate + (last - rate) * at / seconds)
@@ -73,7 +73,8 @@ def open_loop(
     messages = {UNAVAILABLE: "the server is draining"} if failing[1] else {}
     elapsed = max(seconds, float(samples.ended.max()))
     phase = Phase(OpenLoop(rate, last), 1.0, seconds)
-    return Outcome(phase, planned, unsent, elapsed, samples, messages, no_room=no_room)
+    tails = (Tail(0, 0, 1, first_unsent, seconds, window=1.0, connection=0.0),) if unsent else ()
+    return Outcome(phase, planned, unsent, elapsed, samples, messages, tails=tails)
 
 
 def closed_loop(concurrency: int, seconds: float, queue: Queue) -> Outcome:
@@ -118,7 +119,7 @@ def failed() -> Run:
     nothing = np.full(count, np.nan)
     code = np.where(np.arange(count) % 2, UNAVAILABLE, NO_ANSWER).astype(np.int16)
     ended = np.where(code == NO_ANSWER, 5.0, intended + 0.001)
-    samples = Samples(intended, intended, ended, code, nothing, nothing, nothing)
+    samples = Samples(intended, intended, ended, code, nothing, nothing, nothing, *np.zeros((3, count)))
     outcome = Outcome(Phase(OpenLoop(100, 100), 0.0, 4.0), count, 0, 5.0, samples, {UNAVAILABLE: "connection refused"})
     return Run(SETTINGS, [outcome], "failed.jsonl")
 

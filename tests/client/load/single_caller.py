@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.client.load.callers.caller import Answer, Caller, Request
 from headrace.client.load.callers.connect import connect_callers
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.record.run import Mode, Protocol
 
 INPUTS = {"x": np.arange(32, dtype=np.float32).reshape(2, 16)}
@@ -27,4 +28,4 @@ async def single_caller(
 
 async def answers(caller: Caller, count: int) -> Sequence[Answer]:
     """The answers to `count` simultaneous calls."""
-    return await asyncio.gather(*(caller.call(INPUTS) for _ in range(count)))
+    return await asyncio.gather(*(caller.call(INPUTS, Departure()) for _ in range(count)))

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.client.load.planning.phases import ClosedLoop, Load, OpenLoop, Phase
-from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans
-from headrace.client.load.record.samples import Sample, SampleCollector, Samples, ServerTimes
+from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans, Tail
+from headrace.client.load.record.samples import NEVER_SENT, Sample, SampleCollector, Samples, ServerTimes
 
 SETTINGS = RunSettings(
     target="127.0.0.1:8001",
@@ -40,16 +40,24 @@ def samples(
     latency: npt.ArrayLike,
     *,
     wait: npt.ArrayLike = 0.0,
+    window: npt.ArrayLike = 0.0,
+    connection: npt.ArrayLike = 0.0,
+    network: npt.ArrayLike = 0.0,
     code: npt.ArrayLike = 0,
     times: Sequence[float] = (np.nan, np.nan, np.nan),
 ) -> Samples:
-    """Requests with a latency that includes `wait` in the client. A single number applies to all."""
+    """Requests with a latency that includes `wait` in the client, and of that `window` for room in the window.
+
+    A single number applies to all. With a `wait` of infinity, a request is never sent.
+    """
     due = np.asarray(intended, np.float64)
 
     def column(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return np.array(np.broadcast_to(np.asarray(value, np.float64), due.shape))
 
-    return Samples(due, due + column(wait), due + column(latency), column(code).astype(np.int16), *map(column, times))
+    sent = due + np.where(np.isinf(column(wait)), NEVER_SENT, column(wait))
+    waits = map(column, (window, connection, network))
+    return Samples(due, sent, due + column(latency), column(code).astype(np.int16), *map(column, times), *waits)
 
 
 def ended_samples(*latencies: float, code: int = 0) -> Samples:
@@ -73,13 +81,15 @@ def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: flo
     """
     intended = np.arange(len(services)) / load.first
     sent, ended = np.empty(len(services)), np.empty(len(services))
-    free, no_room = 0.0, 0
+    free = 0.0
     for at, service in enumerate(services):
         sent[at] = max(intended[at], ended[at - window]) if at >= window else intended[at]
-        no_room += bool(intended[at] < sent[at] < until)
         free = ended[at] = max(sent[at], free) + service
-    measured = samples(intended, ended - intended, wait=sent - intended).select(sent < until)
-    return outcome(load, measured, planned=len(services), unsent=len(services) - measured.count, no_room=no_room)
+    wait = sent - intended
+    measured = samples(intended, ended - intended, wait=wait, window=wait).select(sent < until)
+    unsent = intended[sent >= until]
+    tails = (Tail(0, 0, 1, unsent[0], until, window=1.0, connection=0.0),) if len(unsent) else ()
+    return outcome(load, measured, planned=len(services), unsent=len(unsent), tails=tails)
 
 
 def stalled() -> Outcome:

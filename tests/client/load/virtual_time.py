@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when there is nothing else to do, and fake callers for it."""
+"""An event loop whose time passes only when there is nothing else to do, or in `burn`, and fake callers for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from headrace.client.load.callers.caller import Answer, Caller, Inputs
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.planning.schedule import WHOLE, Share
 from headrace.client.load.record.samples import SampleCollector, Samples, ServerTimes
@@ -21,16 +22,19 @@ T = TypeVar("T")
 
 TURN_SECONDS = 1e-6
 """How long a turn of the loop takes."""
+START = 1.0
+"""When a phase without a warm-up begins, on the clock of the loop."""
 
 
 class VirtualSelector(selectors.SelectSelector):
-    passed = 0.0
+    passed = idle = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
             assert timeout is not None, "the loop would wait forever"
             self.passed += max(timeout, TURN_SECONDS)
+            self.idle += max(timeout, TURN_SECONDS)
         return ready
 
 
@@ -52,17 +56,54 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class FakeCaller:
-    """Answers each request after a time and with a code that `script` gives for its number."""
+def idle() -> float:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop.selector.idle
 
-    def __init__(self, script: Callable[[int], tuple[float, int]] = lambda number: (0.0, 0)) -> None:
+
+def burn(seconds: float) -> None:
+    """Take this much of the processor's time: nothing else happens meanwhile."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.selector.passed += seconds
+
+
+class FakeCaller:
+    """Answers each request after a time and with a code that `script` gives for its number.
+
+    Sending one takes `work` seconds of the processor. Between the moments `down` (on the clock of the phase) there is
+    no connection, and what is to be sent waits for one.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[int], tuple[float, int]] = lambda number: (0.0, 0),
+        *,
+        work: float = 0.0,
+        down: tuple[float, float] = (math.inf, math.inf),
+    ) -> None:
+        self.work = work
+        self.down = down
         self.script = script
         self.calls: list[Inputs] = []
         self.in_flight = self.most_in_flight = 0
 
-    async def call(self, inputs: Inputs) -> Answer:
-        sent, number = now(), len(self.calls)
+    @property
+    def outage_seconds(self) -> float:
+        begin, end = self.down
+        return min(max(now() - START - begin, 0.0), end - begin) if begin < math.inf else 0.0
+
+    async def call(self, inputs: Inputs, departure: Departure) -> Answer:
+        number = len(self.calls)
         self.calls.append(inputs)
+        begin, end = self.down
+        if begin <= now() - START < end:
+            departure.begin_wait("connection", now())
+            await asyncio.sleep(START + end - now())
+            departure.end_wait(now())
+        burn(self.work)
+        departure.sent = now()
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         seconds, code = self.script(number)
@@ -71,7 +112,7 @@ class FakeCaller:
         finally:
             self.in_flight -= 1
         message = f"number {number} failed" if code else ""
-        return Answer(sent, now(), code, message, ServerTimes(queued=0.25, running=0.5))
+        return Answer(departure.sent, now(), code, message, ServerTimes(queued=0.25, running=0.5))
 
 
 def caller_taking(seconds: float) -> FakeCaller:
@@ -110,7 +151,7 @@ async def run_virtual_phase(
 
     draining = None if drained is None else asyncio.create_task(drain(drained))
     result = await run_phase(
-        phase, share, 1, start, callers, window, numbered_inputs(), collector, patience, stop, now=now
+        phase, share, 1, start, callers, window, numbered_inputs(), collector, patience, stop, now=now, idle=idle
     )
     if draining:
         draining.cancel()

@@ -256,6 +256,12 @@ class Stream:
         return len(self._opened().protocol.in_flight)
 
     @property
+    def full(self) -> bool:
+        """Whether `submit` would wait now: for the window, or because too many bytes wait to be sent."""
+        transport = self._opened()
+        return transport.window_queue.contended or transport.protocol.free_window <= 0
+
+    @property
     def draining(self) -> bool:
         """Whether the server is stopping. It then refuses new inferences (Unavailable); everything else goes on."""
         return self._opened().protocol.draining

@@ -177,6 +177,11 @@ class Stream:
         return self._stream.in_flight
 
     @property
+    def full(self) -> bool:
+        """Whether `submit` would wait now: for the window, or because too many bytes wait to be sent."""
+        return self._stream.full
+
+    @property
     def draining(self) -> bool:
         """Whether the server is stopping. It then refuses new inferences (Unavailable); everything else goes on."""
         return self._stream.draining

@@ -11,6 +11,7 @@ import pytest
 
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.connect import describe_model
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.record.run import Mode, Protocol
 from headrace.v1 import inference_pb2 as v1
 from headrace.wire.errors import Code, Unavailable
@@ -32,7 +33,7 @@ async def test_a_stream_request_carries_all_options_and_reports_the_server_times
         assert before < first.sent < first.ended < time.perf_counter()
         assert first.times == pytest.approx((1e-6, 2e-6, 3e-6))
         # A Release has no answer, but the next request does.
-        await caller.call(INPUTS)
+        await caller.call(INPUTS, Departure())
     (call,) = server.tiny.calls.values()
     assert (call.model, call.version, [*call.outputs], [*call.keep]) == ("m", "3", ["y"], ["z"])
     infers = [command for command in server.tiny.commands if command.kind == v1.Command.INFER]
@@ -67,7 +68,7 @@ async def test_a_malformed_unary_answer_is_an_internal_error(server: ScriptedSer
 
     server.unary["Infer"] = infer
     async with single_caller(server.target, "headrace", "unary") as caller:
-        answer = await caller.call(INPUTS)
+        answer = await caller.call(INPUTS, Departure())
         assert answer.code == Code.INTERNAL
         assert "the server broke the protocol" in answer.message
         assert np.isnan(answer.times).all()
@@ -75,14 +76,14 @@ async def test_a_malformed_unary_answer_is_an_internal_error(server: ScriptedSer
 
 async def test_the_next_call_opens_a_new_stream_after_one_has_ended(server: ScriptedServer) -> None:
     async with single_caller(server.target, "headrace", "stream") as caller:
-        pending = [asyncio.create_task(caller.call(INPUTS)) for _ in range(3)]
+        pending = [asyncio.create_task(caller.call(INPUTS, Departure())) for _ in range(3)]
         peer = await server.accept()
         assert len(await peer.commands(3)) == 3
         await peer.end(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")
         for lost in await asyncio.gather(*pending):
             assert (lost.code, lost.message) == (Code.RESOURCE_EXHAUSTED, "enough")
             assert lost.sent < lost.ended
-        pending = [asyncio.create_task(caller.call(INPUTS)) for _ in range(3)]
+        pending = [asyncio.create_task(caller.call(INPUTS, Departure())) for _ in range(3)]
         peer = await server.accept()
         await peer.done(*(command.tag for command in await peer.commands(3)))
         assert [answer.code for answer in await asyncio.gather(*pending)] == [0] * 3
@@ -90,7 +91,7 @@ async def test_the_next_call_opens_a_new_stream_after_one_has_ended(server: Scri
 
 async def test_cancelling_a_call_cancels_it_on_the_server(server: ScriptedServer) -> None:
     async with single_caller(server.target, "headrace", "stream") as caller:
-        forgotten = asyncio.create_task(caller.call(INPUTS))
+        forgotten = asyncio.create_task(caller.call(INPUTS, Departure()))
         peer = await server.accept()
         (infer,) = await peer.commands(1)
         forgotten.cancel()
@@ -100,7 +101,7 @@ async def test_cancelling_a_call_cancels_it_on_the_server(server: ScriptedServer
 
 async def test_closing_a_caller_does_not_wait_for_answers(server: ScriptedServer) -> None:
     async with single_caller(server.target, "headrace", "stream") as caller:
-        pending = asyncio.create_task(caller.call(INPUTS))
+        pending = asyncio.create_task(caller.call(INPUTS, Departure()))
         peer = await server.accept()
         await peer.commands(1)
     assert (await pending).code == Code.CANCELLED
@@ -108,7 +109,7 @@ async def test_closing_a_caller_does_not_wait_for_answers(server: ScriptedServer
 
 async def test_the_window_of_the_caller_applies_if_it_is_smaller_than_the_servers(server: ScriptedServer) -> None:
     async with single_caller(server.target, "headrace", "stream", window=2) as caller:
-        pending = [asyncio.create_task(caller.call(INPUTS)) for _ in range(3)]
+        pending = [asyncio.create_task(caller.call(INPUTS, Departure())) for _ in range(3)]
         peer = await server.accept()
         first, second = await peer.commands(2)
         await peer.done(second.tag)

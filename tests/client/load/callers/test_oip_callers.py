@@ -12,6 +12,7 @@ import pytest
 
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.connect import connect_callers, connect_totals, describe_model
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.model_totals import ModelTotals
 from headrace.client.load.record.run import Mode, ServerMeans
 from headrace.client.protocol.models import Model, Port
@@ -42,7 +43,7 @@ class TestCalls:
             single_caller(server.target, "oip", mode, request) as caller,
         ):
             before = time.perf_counter()
-            answer = await caller.call(INPUTS)
+            answer = await caller.call(INPUTS, Departure())
             assert answer.code == 0, answer.message
             assert before <= answer.sent < answer.ended <= time.perf_counter()
             assert np.isnan(answer.times).all()
@@ -104,10 +105,10 @@ class TestCalls:
         server = ScriptedOipServer(lambda n: 0 if n else 3600)
         request = Request("echo", "", timeout=0.25)
         async with scripted_oip_server(server), single_caller(server.target, "oip", mode, request, window=1) as caller:
-            late = await caller.call(INPUTS)
+            late = await caller.call(INPUTS, Departure())
             assert late.code == Code.DEADLINE_EXCEEDED
             assert late.ended - late.sent == pytest.approx(0.25, abs=0.1)
-            assert (await caller.call(INPUTS)).code == 0
+            assert (await caller.call(INPUTS, Departure())).code == 0
 
     @modes
     async def test_calls_beyond_the_window_wait_before_they_are_sent(self, mode: Mode) -> None:
@@ -123,15 +124,15 @@ class TestCalls:
             scripted_oip_server(ScriptedOipServer(instant)) as server,
             connect_callers(server.target, "oip", mode, 3, 8, ECHO, MAX_MESSAGE_BYTES) as callers,
         ):
-            assert [(await caller.call(INPUTS)).code for caller in callers] == [0, 0, 0]
+            assert [(await caller.call(INPUTS, Departure())).code for caller in callers] == [0, 0, 0]
         assert len(server.peers) == 3
 
     @modes
     async def test_cancelling_a_call_does_not_affect_the_others(self, mode: Mode) -> None:
         server = ScriptedOipServer(lambda n: 0.2 if n else 3600)
         async with scripted_oip_server(server), single_caller(server.target, "oip", mode, window=2) as caller:
-            forgotten = asyncio.create_task(caller.call(INPUTS))
-            other = asyncio.create_task(caller.call(INPUTS))
+            forgotten = asyncio.create_task(caller.call(INPUTS, Departure()))
+            other = asyncio.create_task(caller.call(INPUTS, Departure()))
             await server.arrived(2)
             forgotten.cancel()
             assert (await other).code == 0
@@ -144,23 +145,23 @@ class TestCalls:
             async with scripted_oip_server(server):
                 address = server.target
                 caller = await stack.enter_async_context(single_caller(address, "oip", mode))
-                pending = asyncio.create_task(caller.call(INPUTS))
+                pending = asyncio.create_task(caller.call(INPUTS, Departure()))
                 await server.arrived(1)
             lost = await pending
             assert lost.code in (Code.UNAVAILABLE, Code.CANCELLED)
             assert lost.message
-            gone = await caller.call(INPUTS)
+            gone = await caller.call(INPUTS, Departure())
             assert gone.code == Code.UNAVAILABLE
-            assert gone.sent <= gone.ended
+            assert np.isnan(gone.sent)  # it never left
             async with scripted_oip_server(ScriptedOipServer(instant), address):
-                while (await caller.call(INPUTS)).code:
+                while (await caller.call(INPUTS, Departure())).code:
                     pass
 
     @modes
     async def test_closing_a_caller_does_not_wait_for_answers(self, mode: Mode) -> None:
         async with scripted_oip_server(ScriptedOipServer(never)) as server:
             async with single_caller(server.target, "oip", mode) as caller:
-                pending = asyncio.create_task(caller.call(INPUTS))
+                pending = asyncio.create_task(caller.call(INPUTS, Departure()))
                 await server.arrived(1)
             assert (await pending).code == Code.CANCELLED
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.record_file import MAX_LINE_BYTES, RecordWriter, read_record
-from headrace.client.load.record.run import Outcome, Run, ServerMeans
+from headrace.client.load.record.run import Outcome, Run, ServerMeans, Tail
 from headrace.client.load.record.samples import COLUMNS, NO_SAMPLES, Samples
 from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.synthetic_runs import SETTINGS, outcome, run, samples, steady, sweep
@@ -24,7 +24,7 @@ from tests.client.load.synthetic_runs import SETTINGS, outcome, run, samples, st
 MICROSECONDS = st.integers(0, 10**12)
 MAYBE = st.none() | MICROSECONDS
 SAMPLES_PER_LINE = st.lists(
-    st.tuples(MICROSECONDS, MICROSECONDS, MICROSECONDS, st.integers(-1, 16), MAYBE, MAYBE, MAYBE), max_size=30
+    st.tuples(MICROSECONDS, MAYBE, MICROSECONDS, st.integers(-1, 16), *[MAYBE] * 3, *[MICROSECONDS] * 3), max_size=30
 )
 LOADS = st.builds(ClosedLoop, st.integers(1, 10**6)) | st.builds(
     OpenLoop,
@@ -34,7 +34,11 @@ LOADS = st.builds(ClosedLoop, st.integers(1, 10**6)) | st.builds(
 )
 SERVERS = st.none() | st.builds(ServerMeans, st.integers(0, 10**9), st.floats(0, 1e6), st.floats(0, 1e6))
 MESSAGES = st.dictionaries(st.integers(-1, 16), st.text(max_size=20), max_size=3)
-OVERS = st.tuples(st.integers(0), st.integers(0), st.floats(0, 1e9), MESSAGES, SERVERS, st.booleans())
+TAILS = st.builds(
+    Tail, *[st.integers(0, 99)] * 3, st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 1)
+)
+TAIL_TUPLES = st.lists(TAILS, max_size=2).map(tuple)
+OVERS = st.tuples(st.integers(0), st.integers(0), st.floats(0, 1e9), MESSAGES, SERVERS, st.booleans(), TAIL_TUPLES)
 
 
 def columns(rows: list[tuple[int | None, ...]]) -> Samples:
@@ -42,7 +46,7 @@ def columns(rows: list[tuple[int | None, ...]]) -> Samples:
     if not rows:
         return NO_SAMPLES
     array = np.array(rows, np.float64).T
-    return Samples(*(array[at].astype(np.int16) if at == 3 else array[at] / 1e6 for at in range(7)))
+    return Samples(*(array[at].astype(np.int16) if at == 3 else array[at] / 1e6 for at in range(len(COLUMNS))))
 
 
 def text_of(whole: Run) -> str:
@@ -76,9 +80,9 @@ def assert_same(found: Run, whole: Run) -> None:
 @given(st.lists(st.tuples(LOADS, SAMPLES_PER_LINE, OVERS), min_size=1, max_size=3))
 def test_a_record_reads_back_as_it_was_written(tmp_path_factory: Any, phases: list[Any]) -> None:
     outcomes = []
-    for load, rows, (planned, unsent, elapsed, messages, server, interrupted) in phases:
+    for load, rows, (planned, unsent, elapsed, messages, server, interrupted, tails) in phases:
         phase = Phase(load, 0.5, None, 100) if isinstance(load, ClosedLoop) else Phase(load, 0.0, 2.5)
-        outcomes.append(Outcome(phase, planned, unsent, elapsed, columns(rows), messages, server, interrupted))
+        outcomes.append(Outcome(phase, planned, unsent, elapsed, columns(rows), messages, server, interrupted, tails))
     whole = Run(SETTINGS, outcomes)
     assert_same(read_text(tmp_path_factory.getbasetemp(), text_of(whole)), whole)
 
@@ -202,7 +206,7 @@ BROKEN = {
     "another phase": (changed(2, lambda line: line.update(phase=1)), "line 3: this line is out of place"),
     "not a line": (changed(2, lambda line: line.clear()), "line 3: this is not a line of a record"),
     "ragged": (changed(2, lambda line: line["ended"].pop()), "line 3: ended is not a list as long as intended"),
-    "a column less": (changed(2, lambda line: line.pop("sent")), "line 3: sent is not a list as long as intended"),
+    "a column less": (changed(2, lambda line: line.pop("sent")), "line 3: sent is missing"),
     "a column more": (changed(2, lambda line: line.update(size=[1, 2])), "line 3: 'size' is not a known column"),
     "no columns": (changed(2, lambda line: line.pop("intended")), "line 3: intended is not a list"),
     "unknown ends": (

@@ -74,7 +74,16 @@ def test_the_document_of_a_run_has_settings_and_figures() -> None:
     assert (phase["planned"], phase["sent"], phase["plan_kept_percent"]) == (2000, 2000, 100)
     assert set(phase["latency"].values()) == {4.0}
     assert set(phase["service"].values()) == {3.9}
-    assert phase["where"] == pytest.approx({"client_ms": 0.1, "network_ms": 0.9, "queue_ms": 1, "inference_ms": 2})
+    assert phase["where"] == pytest.approx(
+        {
+            "window_ms": 0,
+            "connection_ms": 0,
+            "client_ms": 0.1,
+            "network_ms": 0.9,
+            "queue_ms": 1,
+            "inference_ms": 2,
+        }
+    )
     assert phase["growth"] == {"first_ms": 4, "last_ms": 4, "grew": False}
     assert phase["warnings"] == []
 
@@ -83,6 +92,8 @@ def test_the_document_of_a_stall_has_corrected_latencies() -> None:
     (phase,) = checked(run(stalled()))["runs"][0]["phases"]
     assert (phase["latency"]["p99_ms"], phase["service"]["p99_ms"]) == (1311, 1)
     assert (phase["late"], phase["plan_kept_percent"]) == (155, 84.5)
+    assert phase["delays"]["window"] == {"requests": 155, "total_ms": pytest.approx(108_190)}
+    assert phase["delays"]["processor"] == {"requests": 0, "total_ms": 0}
     assert (phase["where"]["queue_ms"], phase["where_slowest"]["inference_ms"]) == (None, None)
 
 

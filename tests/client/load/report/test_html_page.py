@@ -52,7 +52,7 @@ def open_loop(
         codes[at] = each
     ended = intended + np.array(latency)
     part = (np.array(latency) - wait) / 4
-    samples = Samples(intended, intended + wait, ended, codes, part * 0, part, part * 2)
+    samples = Samples(intended, intended + wait, ended, codes, part * 0, part, part * 2, *np.zeros((3, len(latency))))
     seconds = len(latency) / rate
     return Outcome(Phase(OpenLoop(rate, rate), 0.0, seconds), len(latency), 0, seconds, samples)
 
@@ -288,7 +288,7 @@ def test_a_server_that_reports_no_times_is_a_single_bar() -> None:
 
 def test_findings_describe_a_stall() -> None:
     content = page_content([simulated_runs.stalled()])
-    assert findings.headline(content).startswith("The plan of 200/s was not kept: ")
+    assert findings.headline(content).startswith("The plan of 200/s was not kept, as the window was full: ")
     assert re.fullmatch(r"p99 is 1,2\d\d ms; service time would show [23]\d(\.\d)? ms", findings.percentiles(content))
     assert re.fullmatch(
         r"The slowest request took 1,4\d\d ms, 7\.\d+ s into the run; 40 requests failed", findings.latency(content)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from headrace.client.load.callers.caller import Answer
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.planning.phases import ClosedLoop, Phase
 from headrace.client.load.planning.schedule import Share
 from headrace.client.load.record.samples import NO_ANSWER, ServerTimes
@@ -88,7 +89,7 @@ def test_unanswered_requests_are_recorded_when_patience_runs_out() -> None:
 
 def test_a_caller_that_never_suspends_does_not_block_the_event_loop() -> None:
     class Immediate(FakeCaller):
-        async def call(self, inputs: object) -> Answer:
+        async def call(self, inputs: object, departure: Departure) -> Answer:
             self.calls.append({})
             return Answer(now(), now(), 0, "", ServerTimes())
 

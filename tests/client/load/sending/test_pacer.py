@@ -10,7 +10,7 @@ from headrace.client.load.sending.pacer import (
     MIN_SPIN_SECONDS,
     YIELD_EVERY,
     Pacer,
-    precise_event_loop,
+    PreciseEventLoop,
 )
 
 TURN_SECONDS = 2e-6
@@ -122,5 +122,5 @@ def test_the_precise_loop_sleeps_for_less_than_a_millisecond() -> None:
             times.append(loop.time() - begin)
         return min(times)
 
-    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
+    with asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
         assert 0.0002 <= runner.run(shortest_sleep()) < 0.001

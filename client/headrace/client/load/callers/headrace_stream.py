@@ -11,6 +11,7 @@ import headrace.client as hc
 from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
 from headrace.client.load.callers.caller import Answer, Inputs, Request
+from headrace.client.load.callers.departure import Departure, Outage
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
@@ -33,6 +34,7 @@ class HeadraceStream:
         self._window = asyncio.Semaphore(window)
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._outage = Outage()
 
     async def __aenter__(self) -> HeadraceStream:
         await self._open()
@@ -48,16 +50,15 @@ class HeadraceStream:
             await self._stream.__aexit__(Cancelled, STREAM_CLOSED, None)
         await self._server.close()
 
-    async def call(self, inputs: Inputs) -> Answer:
+    async def call(self, inputs: Inputs, departure: Departure) -> Answer:
         async with self._window:
-            sent, ticket = 0.0, None
+            ticket = None
             try:
-                ticket = await self._submit(inputs)
-                sent = time.perf_counter()
+                ticket = await self._submit(inputs, departure)
+                departure.sent = time.perf_counter()
                 await ticket
             except HeadraceError as error:
-                ended = time.perf_counter()
-                return Answer(sent or ended, ended, int(error.code), error.message, UNKNOWN_TIMES)
+                return Answer(departure.sent, time.perf_counter(), int(error.code), error.message, UNKNOWN_TIMES)
             except asyncio.CancelledError:
                 if ticket is not None:
                     ticket.cancel()
@@ -65,17 +66,30 @@ class HeadraceStream:
             ended = time.perf_counter()
             if ticket.keep:
                 ticket.release()
-            return Answer(sent, ended, 0, "", _times(ticket))
+            return Answer(departure.sent, ended, 0, "", _times(ticket))
 
-    async def _submit(self, inputs: Inputs) -> Ticket:
+    @property
+    def outage_seconds(self) -> float:
+        return self._outage.seconds
+
+    async def _submit(self, inputs: Inputs, departure: Departure) -> Ticket:
         stream = self._stream
         assert stream is not None
         try:
-            return await self._submit_to(stream, inputs)
+            return await self._submit_to(stream, inputs, departure)
         except Unavailable:
-            return await self._submit_to(await self._reopen(stream), inputs)
+            with departure.waiting_for("connection"), self._outage:
+                stream = await self._reopen(stream)
+            return await self._submit_to(stream, inputs, departure)
 
-    async def _submit_to(self, stream: Stream, inputs: Inputs) -> Ticket:
+    async def _submit_to(self, stream: Stream, inputs: Inputs, departure: Departure) -> Ticket:
+        if not stream.full:
+            return await self._submit_now(stream, inputs)
+        # The server's window may be smaller than ours. Otherwise too many bytes wait to be written.
+        with departure.waiting_for("window" if stream.in_flight >= stream.hello.window else "network"):
+            return await self._submit_now(stream, inputs)
+
+    async def _submit_now(self, stream: Stream, inputs: Inputs) -> Ticket:
         request = self._request
         return await stream.submit(
             request.model,

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from headrace.client.load.callers.departure import Departure
 from headrace.client.transport.channel import StreamCall
 from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.oip import open_inference_pb2 as pb
@@ -22,19 +23,26 @@ STREAM_ERROR_CODE = grpc.StatusCode.UNKNOWN.value[0]
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request without an answer. `end` gives a gRPC code and a message; `sent` is 0 until the request is written."""
+    """A request without an answer. `end` gives a gRPC code and a message."""
 
     id: str
     message: bytes
     end: asyncio.Future[tuple[int, str]]
-    sent: float = 0.0
+    departure: Departure
+    taken: bool = False
+    """Whether it has been taken to be written."""
 
 
 class OipExchange:
-    """What it holds is bounded by its callers: each waits for the end of its request, or abandons it."""
+    """What it holds is bounded by its callers: each waits for the end of its request, or abandons it.
 
-    def __init__(self, call: StreamCall, target: str) -> None:
+    `connected`: whether the call has a connection, so that what is written leaves this client.
+    """
+
+    def __init__(self, call: StreamCall, target: str, *, connected: bool) -> None:
         self.ended = False
+        self._connected = connected
+        self._writing = False
         self._call = call
         self._target = target
         self._asked: dict[str, PendingRequest] = {}
@@ -43,15 +51,17 @@ class OipExchange:
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
 
-    def send(self, request_id: str, message: bytes) -> PendingRequest:
-        pending = self._asked[request_id] = PendingRequest(request_id, message, self._loop.create_future())
+    def send(self, request_id: str, message: bytes, departure: Departure) -> PendingRequest:
+        pending = self._asked[request_id] = PendingRequest(request_id, message, self._loop.create_future(), departure)
         self._unsent.append(pending)
+        if self._writing:
+            departure.begin_wait("network" if self._connected else "connection", time.perf_counter())
         self._has_unsent.set()
         return pending
 
     def abandon(self, pending: PendingRequest) -> None:
         """Stop tracking a request. If it has not been written, it will not be."""
-        if self._asked.pop(pending.id, None) is not None and not pending.sent:
+        if self._asked.pop(pending.id, None) is not None and not pending.taken:
             self._unsent.remove(pending)
 
     async def close(self) -> None:
@@ -64,14 +74,25 @@ class OipExchange:
         try:
             while True:
                 while self._unsent:
-                    pending = self._unsent.popleft()
-                    pending.sent = time.perf_counter()
-                    await self._call.write(pending.message)
+                    await self._write_one(self._unsent.popleft())
                 self._has_unsent.clear()
                 await self._has_unsent.wait()
         except (grpc.RpcError, asyncio.InvalidStateError):
             # The call has ended; the reader learns why.
             return
+
+    async def _write_one(self, pending: PendingRequest) -> None:
+        now, departure = time.perf_counter(), pending.departure
+        pending.taken = self._writing = True
+        departure.end_wait(now)
+        if self._connected:
+            departure.sent = now
+            await self._call.write(pending.message)
+        else:
+            with departure.waiting_for("connection"):
+                await self._call.write(pending.message)
+            departure.sent, self._connected = now, True
+        self._writing = False
 
     async def _read(self) -> None:
         code, why = int(Code.CANCELLED), "the stream was closed"

@@ -10,14 +10,14 @@ from types import TracebackType
 
 import grpc.aio
 
-from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.callers.caller import Answer, Inputs, Request
+from headrace.client.load.callers.connection import Connection
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.oip_exchange import OipExchange, PendingRequest
 from headrace.client.load.callers.oip_requests import oip_path, request_cache, with_id
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES
-from headrace.client.transport.channel import open_channel, wait_connected
-from headrace.wire.errors import Code
+from headrace.wire.errors import Code, HeadraceError
 
 
 def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[OipStream]:
@@ -36,14 +36,14 @@ class OipStream:
         self._requests = requests
         self._window = asyncio.Semaphore(window)
         self._ids = itertools.count(1)
-        self._channel = open_channel(target, max_message_bytes)
-        self._start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(
+        self._connection = Connection(target, max_message_bytes)
+        self._start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._connection.channel.stream_stream(
             oip_path("ModelStreamInfer")
         )
         self._exchange: OipExchange | None = None
 
     async def __aenter__(self) -> OipStream:
-        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
+        await self._connection.open()
         return self
 
     async def __aexit__(
@@ -51,27 +51,42 @@ class OipStream:
     ) -> None:
         if self._exchange is not None:
             await self._exchange.close()
-        await self._channel.close()
+        await self._connection.close()
 
-    async def call(self, inputs: Inputs) -> Answer:
+    async def call(self, inputs: Inputs, departure: Departure) -> Answer:
         async with self._window:
-            if self._exchange is None or self._exchange.ended:
-                self._exchange = OipExchange(self._start(), self._target)
-            request_id = str(next(self._ids))
-            pending = self._exchange.send(request_id, with_id(request_id, self._requests.get(inputs)))
+            begun = time.perf_counter()
             try:
-                code, why = await self._wait_for(pending)
+                exchange = await self._open_exchange(departure)
+            except HeadraceError as error:
+                return Answer(departure.sent, time.perf_counter(), int(error.code), error.message, UNKNOWN_TIMES)
+            request_id = str(next(self._ids))
+            pending = exchange.send(request_id, with_id(request_id, self._requests.get(inputs)), departure)
+            try:
+                code, why = await self._end_of(pending, begun)
             finally:
-                self._exchange.abandon(pending)
-            ended = time.perf_counter()
-            return Answer(pending.sent or ended, ended, code, why, UNKNOWN_TIMES)
+                exchange.abandon(pending)
+            return Answer(departure.sent, time.perf_counter(), code, why, UNKNOWN_TIMES)
 
-    async def _wait_for(self, pending: PendingRequest) -> tuple[int, str]:
+    @property
+    def outage_seconds(self) -> float:
+        return self._connection.outage.seconds
+
+    async def _open_exchange(self, departure: Departure) -> OipExchange:
+        """The current exchange, or a new one if it has ended. Raises HeadraceError."""
+        if self._exchange is None or self._exchange.ended:
+            connected = await self._connection.connected(departure, self._timeout)
+            # Another call may have opened one meanwhile.
+            if self._exchange is None or self._exchange.ended:
+                self._exchange = OipExchange(self._start(), self._target, connected=connected)
+        return self._exchange
+
+    async def _end_of(self, pending: PendingRequest, begun: float) -> tuple[int, str]:
         if self._timeout is None:
             return await pending.end
         # Not every server enforces a timeout, and an error within a stream has no code to tell a timeout by.
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(begun + self._timeout - time.perf_counter()):
                 return await pending.end
         except TimeoutError:
             return int(Code.DEADLINE_EXCEEDED), f"no answer within {self._timeout:g} s"

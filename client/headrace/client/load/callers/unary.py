@@ -10,11 +10,11 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
-from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.callers.caller import Answer, Inputs
+from headrace.client.load.callers.connection import Connection
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
-from headrace.client.transport.channel import open_channel, wait_connected
 from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.wire.errors import Code, HeadraceError
 
@@ -35,30 +35,28 @@ class UnaryCaller:
         window: int,
         max_message_bytes: int,
     ) -> None:
-        self._target = target
         self._requests = requests
         self._read = read
         self._timeout = timeout
         self._window = asyncio.Semaphore(window)
-        self._channel = open_channel(target, max_message_bytes)
-        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+        self._connection = Connection(target, max_message_bytes)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._connection.channel.unary_unary(method)
 
     async def __aenter__(self) -> UnaryCaller:
-        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
+        await self._connection.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        await self._connection.close()
 
-    async def call(self, inputs: Inputs) -> Answer:
+    async def call(self, inputs: Inputs, departure: Departure) -> Answer:
         async with self._window:
             message = self._requests.get(inputs)
-            sent = time.perf_counter()
             times, code, why = UNKNOWN_TIMES, 0, ""
             try:
-                times = self._read(await self._call(message, timeout=self._timeout))
+                times = self._read(await self._answer(message, departure))
             except grpc.aio.AioRpcError as error:
                 status, why = status_of(error)
                 code = status.value[0]
@@ -68,4 +66,28 @@ class UnaryCaller:
                 if cancelled_from_outside():
                     raise
                 code, why = int(Code.CANCELLED), "the connection was closed"
-            return Answer(sent, time.perf_counter(), code, why, times)
+            return Answer(departure.sent, time.perf_counter(), code, why, times)
+
+    @property
+    def outage_seconds(self) -> float:
+        return self._connection.outage.seconds
+
+    async def _answer(self, message: bytes, departure: Departure) -> bytes:
+        """Raises HeadraceError, and AioRpcError."""
+        begun = time.perf_counter()
+        connected = await self._connection.connected(departure, self._timeout)
+        now = time.perf_counter()
+        left = None if self._timeout is None else max(begun + self._timeout - now, 0.0)
+        if connected:
+            departure.sent = now
+            return await self._call(message, timeout=left)
+        try:
+            with departure.waiting_for("connection"):
+                answer = await self._call(message, timeout=left)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                departure.sent = now
+            raise
+        # There was a connection after all.
+        departure.sent = now
+        return answer

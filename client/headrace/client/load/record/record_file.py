@@ -2,12 +2,13 @@
 
     {"headrace-load": 1, "settings": {...}}                   the first line; the number is the version of the format
     {"phase": 0, "begin": {"load": {...}, "warmup": 1.0, "duration": 10.0, "count": null}}
-    {"phase": 0, "intended": [0, 5000], "sent": [12, 5011], "ended": [4100, 9006], "code": [0, 8],
-     "waiting": null, "queued": [90, null], "running": [900, null]}                    any number of these
+    {"phase": 0, "intended": [0, 5000], "sent": [12, null], "ended": [4100, 9006], "code": [0, 14],
+     "waiting": null, "queued": [90, null], "running": [900, null], "connection": [0, 4006]}   any number of these
     {"phase": 0, "over": {"planned": 2, "unsent": 0, "elapsed": 10.0, "messages": {"8": "..."}, ...}}
 
 Columns hold integer microseconds and up to 1,000 samples. An unknown time is null, and so is a column of unknown times.
-If `code` is missing, all requests succeeded. All other times are in seconds.
+A request that was never sent has `sent` null. If `code` is missing, all requests succeeded; if `window`, `connection`
+or `network` is, none of them waited for that. All other times are in seconds.
 
 Why JSON Lines: any program that reads JSON can read it, a person can check its numbers, and a truncated file is still a
 record. One object per request would repeat the same seven names, at nearly three times the size and six times the
@@ -26,8 +27,17 @@ import numpy as np
 
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.decoding import decode
-from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans
-from headrace.client.load.record.samples import COLUMNS, NO_ANSWER, NO_SAMPLES, Floats, Integers, Samples, concatenated
+from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans, Tail
+from headrace.client.load.record.samples import (
+    COLUMNS,
+    NO_ANSWER,
+    NO_SAMPLES,
+    Floats,
+    Integers,
+    Samples,
+    Waits,
+    concatenated,
+)
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
@@ -41,8 +51,9 @@ MAX_TIME_US = 1 << 53
 """Above this, a float does not represent every whole microsecond."""
 MAX_CODE = 1_000
 """gRPC has 17 status codes."""
-REQUIRED_TIMES = ("intended", "sent", "ended")
-TIME_COLUMNS = tuple(name for name in COLUMNS if name != "code")
+KNOWN_TIMES = ("intended", "ended")
+WAIT_COLUMNS = Waits._fields
+TIME_COLUMNS = tuple(name for name in COLUMNS if name not in ("code", *WAIT_COLUMNS))
 
 
 class RecordWriter:
@@ -66,12 +77,13 @@ class RecordWriter:
             columns: dict[str, Any] = {name: _microseconds(getattr(rows, name)) for name in TIME_COLUMNS}
             if rows.code.any():
                 columns["code"] = rows.code.tolist()
+            columns |= {name: _microseconds(waits) for name in WAIT_COLUMNS if (waits := getattr(rows, name)).any()}
             self._write({"phase": number, **columns})
 
     def end_phase(self, number: int, outcome: Outcome) -> None:
         """Write everything about the outcome but its samples, which `add` has written."""
-        totals = {name: getattr(outcome, name) for name in _TOTALS if name != "server"}
-        self._write({"phase": number, "over": totals | {"server": outcome.server and asdict(outcome.server)}})
+        named = {name: getattr(outcome, name) for name in _TOTALS}
+        self._write({"phase": number, "over": asdict(_PhaseTotals(**named))})
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
@@ -146,7 +158,7 @@ class _PhaseTotals:
     messages: dict[int, str]
     server: ServerMeans | None
     interrupted: bool
-    no_room: int
+    tails: tuple[Tail, ...]
 
 
 _TOTALS = tuple(field.name for field in fields(_PhaseTotals))
@@ -177,11 +189,11 @@ class _RecordReader:
         if self._phase is not None:
             samples = concatenated(self._parts)
             elapsed = float(samples.ended.max(initial=0.0))
-            self._end_phase(_PhaseTotals(samples.count, 0, elapsed, {}, None, interrupted=True, no_room=0))
+            self._end_phase(_PhaseTotals(samples.count, 0, elapsed, {}, None, interrupted=True, tails=()))
         return Run(self._settings, self._outcomes, name)
 
     def _end_phase(self, totals: _PhaseTotals) -> None:
-        if self._phase is None or min(totals.planned, totals.unsent, totals.elapsed, totals.no_room) < 0:
+        if self._phase is None or min(totals.planned, totals.unsent, totals.elapsed) < 0:
             raise ValueError("a count is negative")
         named = {name: getattr(totals, name) for name in _TOTALS}
         self._outcomes.append(Outcome(self._phase, samples=concatenated(self._parts), **named))
@@ -205,14 +217,23 @@ def _decode_samples(line: dict[str, Any]) -> Samples:
     intended = line.get("intended")
     if not isinstance(intended, list):
         raise ValueError("intended is not a list")
+    if "sent" not in line:
+        raise ValueError("sent is missing")
     columns = {name: _decode_times(line.get(name), name, len(intended)) for name in TIME_COLUMNS}
+    columns |= {name: _decode_waits(line.get(name), name, len(intended)) for name in WAIT_COLUMNS}
     return Samples(**columns, code=_decode_codes(line.get("code"), len(intended)))
 
 
 def _decode_times(values: object, name: str, count: int) -> Floats:
-    if values is None and name not in REQUIRED_TIMES:
+    if values is None and name not in KNOWN_TIMES:
         return np.full(count, np.nan)
-    return _decode_column(values, name, count, nullable=name not in REQUIRED_TIMES) / MICROSECONDS
+    return _decode_column(values, name, count, nullable=name not in KNOWN_TIMES) / MICROSECONDS
+
+
+def _decode_waits(values: object, name: str, count: int) -> Floats:
+    if values is None:
+        return np.zeros(count)
+    return _decode_column(values, name, count, nullable=False) / MICROSECONDS
 
 
 def _decode_codes(values: object, count: int) -> Integers:

@@ -55,6 +55,25 @@ class ServerMeans:
     """Input, inference and output together."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a process's share of a plan: requests that were due, and not taken up before sending ended.
+
+    Their due times follow from the plan: they are those from `first` to `until`.
+    """
+
+    seed: int
+    process: int
+    processes: int
+    first: float
+    until: float
+    """When sending ended."""
+    window: float
+    """The share of their wait that was for room in the window, from 0 to 1."""
+    connection: float
+    """The share that was for a connection. The rest was for this client's processor."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of a phase."""
@@ -63,7 +82,7 @@ class Outcome:
     planned: int
     """Requests that were due; in a closed loop, which has no plan, the requests that were sent."""
     unsent: int = 0
-    """Requests that were due but not sent before the phase ended."""
+    """Requests that were due but not taken up before the phase ended; those of `tails`."""
     elapsed: float = 0.0
     """Seconds from the beginning of the measured part to the last answer, and at least to the end of the plan."""
     samples: Samples = NO_SAMPLES
@@ -71,8 +90,7 @@ class Outcome:
     """The first error message of each code."""
     server: ServerMeans | None = None
     interrupted: bool = False
-    no_room: int = 0
-    """Requests that waited in the client because the window was full."""
+    tails: tuple[Tail, ...] = ()
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What is known about each request that was sent, in columns. Pure."""
+"""What is known about each request that was taken up, in columns. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int16]
 
 UNKNOWN_TIME = math.nan
+NEVER_SENT = math.nan
+"""The moment of sending of a request that never left this client."""
 NO_ANSWER = -1
 """The code of a request that had no answer when the run ended; it counts as ended at that moment."""
 
@@ -30,18 +32,34 @@ UNKNOWN_TIMES = ServerTimes()
 """The times of a request that failed, or of a server that does not report them."""
 
 
+class Waits(NamedTuple):
+    """Seconds that a request waited in this client for something else than the client's own processor."""
+
+    window: float = 0.0
+    """For room in the window, its own or that of requests ahead of it."""
+    connection: float = 0.0
+    """For a connection to the server."""
+    network: float = 0.0
+    """For a connection that took no more data."""
+
+
+NO_WAITS = Waits()
+
+
 class Sample(NamedTuple):
-    """A request that was sent. Moments are in seconds since the measured part of its phase began."""
+    """A request that was taken up. Moments are in seconds since the measured part of its phase began."""
 
     intended: float
     """When it was due; in a closed loop, which has no plan, when its turn came."""
     sent: float
-    """When it was handed to the transport."""
+    """When it was handed to the transport; NEVER_SENT if it ended before that."""
     ended: float
     """When its answer arrived, or it failed."""
     code: int
     """A gRPC status code, of which 0 is success, or NO_ANSWER."""
     times: ServerTimes
+    waits: Waits = NO_WAITS
+    """What it waited for before it was sent. The rest of that time is the client's own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +73,9 @@ class Samples:
     waiting: Floats
     queued: Floats
     running: Floats
+    window: Floats
+    connection: Floats
+    network: Floats
 
     @property
     def count(self) -> int:
@@ -82,8 +103,8 @@ class SampleCollector:
         self._rows: list[tuple[float, ...]] = []
 
     def add(self, sample: Sample) -> None:
-        intended, sent, ended, code, times = sample
-        self._rows.append((intended, sent, ended, code, *times))
+        intended, sent, ended, code, times, waits = sample
+        self._rows.append((intended, sent, ended, code, *times, *waits))
 
     def take(self) -> Samples:
         """The samples added since the last call."""
@@ -97,8 +118,8 @@ class SampleCollector:
 
 
 def _columns(rows: Floats) -> Samples:
-    intended, sent, ended, code, waiting, queued, running = rows.T
-    return Samples(intended, sent, ended, code.astype(np.int16), waiting, queued, running)
+    intended, sent, ended, code, *others = rows.T
+    return Samples(intended, sent, ended, code.astype(np.int16), *others)
 
 
-NO_SAMPLES = _columns(np.empty((0, 7)))
+NO_SAMPLES = _columns(np.empty((0, len(COLUMNS))))

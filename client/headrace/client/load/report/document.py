@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, Run, RunSettings
+from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.summary import Growth, Summary, TimeBreakdown, code_name, load_text, summarise
@@ -55,7 +56,7 @@ def _phase(outcome: Outcome, summary: Summary) -> Document:
         "sent": summary.sent,
         "unsent": summary.unsent,
         "late": summary.late,
-        "no_room": summary.no_room,
+        "delays": _delays(summary.delays),
         "plan_kept_percent": summary.plan_kept,
         "ok": summary.ok,
         "errors": _errors(outcome, summary),
@@ -78,6 +79,12 @@ def _load(load: Load) -> Document:
         rates = {"first_per_s": load.first, "last_per_s": load.last}
         return {"kind": "open", "text": text, **rates, "arrivals": load.arrivals}
     return {"kind": "closed", "text": text, "concurrency": load.concurrency}
+
+
+def _delays(delays: Delays) -> Document:
+    return {
+        cause: {"requests": delay.requests, "total_ms": _ms(delay.seconds)} for cause, delay in delays._asdict().items()
+    }
 
 
 def _errors(outcome: Outcome, summary: Summary) -> list[Document]:

@@ -9,8 +9,10 @@ import numpy as np
 from headrace.client.load.formatting import counted, duration_text, ms_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, ServerMeans
-from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
+from headrace.client.load.record.samples import NO_ANSWER, Samples
+from headrace.client.load.report.delays import Cause, Delays, delays, waits_before_sending
 from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
+from headrace.client.load.report.rounding import rounded
 from headrace.client.terminal.printing import printable
 from headrace.wire.errors import Code, quote
 
@@ -39,14 +41,24 @@ class TimeBreakdown:
     If the server reports no times, `queue` and `inference` are None and `network` includes the server.
     """
 
+    window: float
+    """Waiting for room in the window, before it was sent."""
+    connection: float
+    """Waiting for a connection, before it was sent."""
     client: float
+    """Waiting for this client's processor, before it was sent."""
     network: float
     queue: float | None
     inference: float | None
 
     @property
     def total(self) -> float:
-        return self.client + self.network + (self.queue or 0.0) + (self.inference or 0.0)
+        return self.waiting + self.client + self.network + (self.queue or 0.0) + (self.inference or 0.0)
+
+    @property
+    def waiting(self) -> float:
+        """Waiting for room or a connection, before it was sent."""
+        return self.window + self.connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +82,13 @@ class Summary:
     elapsed: float
     planned: int
     sent: int
+    """Requests that left this client, whether they were answered or not."""
     unsent: int
+    """Requests that never left this client."""
     late: int
-    no_room: int
-    """Requests that waited in the client because the window was full."""
+    """Requests that were sent late."""
+    delays: Delays
+    """Why requests were late or unsent."""
     plan_kept: float
     """Percentage of the planned requests that were sent on time; 0 if none was planned."""
     ok: int
@@ -99,7 +114,7 @@ class Summary:
 
     @property
     def failed(self) -> int:
-        """Requests that were sent and did not succeed."""
+        """Requests that did not succeed, without those that were never taken up."""
         return sum(self.errors.values()) + self.no_answer
 
 
@@ -107,27 +122,29 @@ def summarise(outcome: Outcome) -> Summary:
     """Compute the figures and the warnings of a phase."""
     samples, load = outcome.samples, outcome.phase.load
     good = samples.select(samples.code == 0)
-    late = int(np.count_nonzero(_seconds(samples.sent - samples.intended) > late_after(load)))
-    latency = percentiles(_seconds(good.ended - good.intended))
+    left = samples.select(np.isfinite(samples.sent))
+    is_late = rounded(samples.sent - samples.intended) > late_after(load)
+    late = int(np.count_nonzero(is_late))
+    latency = percentiles(rounded(good.ended - good.intended))
     span = _span(outcome)
     summary = Summary(
         load=load_text(load),
         interrupted=outcome.interrupted,
         elapsed=outcome.elapsed,
         planned=outcome.planned,
-        sent=samples.count,
-        unsent=outcome.unsent,
+        sent=left.count,
+        unsent=outcome.unsent + samples.count - left.count,
         late=late,
-        no_room=outcome.no_room,
-        plan_kept=min(100.0, 100.0 * (samples.count - late) / outcome.planned) if outcome.planned else 0.0,
+        delays=delays(outcome, is_late),
+        plan_kept=min(100.0, 100.0 * (left.count - late) / outcome.planned) if outcome.planned else 0.0,
         ok=good.count,
         errors=_errors(samples),
         no_answer=int(np.count_nonzero(samples.code == NO_ANSWER)),
         rate_planned=_rate(outcome.planned, span) if isinstance(load, OpenLoop) else None,
-        rate_sent=_rate(samples.count, max(span, float(samples.sent.max(initial=0.0)))),
+        rate_sent=_rate(left.count, max(span, float(left.sent.max(initial=0.0)))),
         throughput=_rate(good.count, outcome.elapsed),
         latency=latency,
-        service=percentiles(_seconds(good.ended - good.sent)),
+        service=percentiles(rounded(good.ended - good.sent)),
         breakdown=_breakdown(good, outcome.server),
         slowest=_breakdown(_slowest(good), None),
         growth=_growth(good),
@@ -140,7 +157,7 @@ def summarise(outcome: Outcome) -> Summary:
 def curve(samples: Samples) -> list[tuple[float, float]]:
     """The latency curve of the successes, in seconds: see `distribution.quantiles`."""
     good = samples.select(samples.code == 0)
-    return quantiles(_seconds(good.ended - good.intended))
+    return quantiles(rounded(good.ended - good.intended))
 
 
 def load_text(load: Load) -> str:
@@ -160,11 +177,6 @@ def late_after(load: Load) -> float:
 def code_name(code: int) -> str:
     """The gRPC name of a code."""
     return CODES.get(code, f"code {code}")
-
-
-def _seconds(durations: Floats) -> Floats:
-    """Durations rounded to nanoseconds, beyond which there is only rounding error of floats."""
-    return np.round(durations, 9)
 
 
 def _rate(count: int, seconds: float) -> float:
@@ -190,20 +202,21 @@ def _breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | Non
     """From the server's times of each request, else from its means, else without them."""
     if not good.count:
         return None
-    client = float((good.sent - good.intended).mean())
+    before = {cause: float(seconds.mean()) for cause, seconds in waits_before_sending(good).items()}
+    window, connection, client = before["window"], before["connection"], before["processor"]
     service = good.ended - good.sent
     # Unary calls do not wait for other tickets and report no such time.
     queue, inference = np.nan_to_num(good.waiting) + good.queued, good.running
     if not np.isfinite(queue + inference).all():
         if server is None or not server.count:
-            return TimeBreakdown(client, float(service.mean()), None, None)
+            network = before["network"] + float(service.mean())
+            return TimeBreakdown(window, connection, client, network, None, None)
         queue, inference, service = (np.array([each]) for each in (server.queue, server.compute, service.mean()))
     # The two clocks may disagree. Clipped to the time they are part of, the parts add up.
     inference = np.minimum(inference, service)
     queue = np.minimum(queue, service - inference)
-    return TimeBreakdown(
-        client, float((service - queue - inference).mean()), float(queue.mean()), float(inference.mean())
-    )
+    network = before["network"] + float((service - queue - inference).mean())
+    return TimeBreakdown(window, connection, client, network, float(queue.mean()), float(inference.mean()))
 
 
 def _slowest(good: Samples) -> Samples:
@@ -214,7 +227,7 @@ def _slowest(good: Samples) -> Samples:
 def _growth(good: Samples) -> Growth | None:
     if good.count < MIN_GROWTH_SAMPLES:
         return None
-    latency = _seconds(good.ended - good.intended)[np.argsort(good.intended, kind="stable")]
+    latency = rounded(good.ended - good.intended)[np.argsort(good.intended, kind="stable")]
     fifth = len(latency) // 5
     return Growth(float(np.median(latency[:fifth])), float(np.median(latency[-fifth:])))
 
@@ -227,8 +240,8 @@ def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
         warnings.append("nothing was measured, as no request was sent")
     warnings += _plan_warnings(summary)
     if summary.errors:
-        failed = sum(summary.errors.values())
-        warnings.append(f"{failed:,} of {counted(summary.sent, 'request')} failed: {_failures(summary, outcome)}")
+        failed, ended = sum(summary.errors.values()), outcome.samples.count
+        warnings.append(f"{failed:,} of {counted(ended, 'request')} failed: {_failures(summary, outcome)}")
     if summary.no_answer:
         warnings.append(f"{counted(summary.no_answer, 'request')} had not been answered when the phase ended")
     if summary.growth and summary.growth.grew:
@@ -249,33 +262,42 @@ def _failures(summary: Summary, outcome: Outcome) -> str:
 
 
 def _plan_warnings(summary: Summary) -> list[str]:
+    if not summary.planned:
+        return []
+    causes = summary.delays.notable()
     warnings = []
-    if summary.rate_planned is None:
-        if summary.sent and summary.plan_kept < PLAN_KEPT_PERCENT:
-            share = share_text(100 * summary.late / summary.sent)
-            warnings.append(f"this client is too slow: it sent {share} % of the requests over 1 ms late")
-        return warnings
-    if summary.planned and summary.plan_kept < PLAN_KEPT_PERCENT:
+    if summary.plan_kept < PLAN_KEPT_PERCENT:
         never = f" and {summary.unsent:,} were never sent" if summary.unsent else ""
         late = f"of {counted(summary.planned, 'request')}, {summary.late:,} were sent late{never}"
-        warnings.append(f"only {share_text(summary.plan_kept)} % of the plan was kept: {late}")
-        warnings.append(_why_late(summary))
+        of_what = "of the requests were sent at once" if summary.rate_planned is None else "of the plan was kept"
+        warnings.append(f"only {share_text(summary.plan_kept)} % {of_what}: {late}")
+        warnings += [_delay_text(cause, summary) for cause in causes]
     elif summary.unsent:
         warnings.append(f"{summary.unsent:,} of {counted(summary.planned, 'planned request')} were never sent")
+    if summary.rate_planned is None:
+        return warnings
     grew = summary.growth is not None and summary.growth.grew
     if summary.throughput < RATE_HELD_SHARE * summary.rate_planned and (summary.unsent or summary.failed or grew):
-        held, planned = rate_text(summary.throughput), rate_text(summary.rate_planned)
-        limit = "this client sent only" if _client_is_slow(summary) else "the server handled only"
-        warnings.append(f"{limit} {held} of the planned {planned}")
+        warnings.append(_rate_text(summary, client_is_slow=causes[:1] == ["processor"]))
     return warnings
 
 
-def _client_is_slow(summary: Summary) -> bool:
-    """Most of the late requests did not wait for room in the window."""
-    return summary.late > 2 * summary.no_room
+def _delay_text(cause: Cause, summary: Summary) -> str:
+    requests, seconds = getattr(summary.delays, cause)
+    who, mean = counted(requests, "request"), duration_text(seconds / requests if requests else 0.0)
+    return {
+        "window": f"{who} had to wait because the window was full, {mean} on average",
+        "connection": f"{who} had no connection to the server, or waited for one, {mean} on average",
+        "network": f"{who} had to wait because the connection took no more data, {mean} on average",
+        "processor": f"this client was too slow: {who} waited for its processor, {mean} on average; "
+        "try more --processes, and see --self-test",
+    }[cause]
 
 
-def _why_late(summary: Summary) -> str:
-    if _client_is_slow(summary):
-        return "this client was too slow: try more --processes, and see --self-test"
-    return f"{counted(summary.no_room, 'request')} had to wait because the window was full"
+def _rate_text(summary: Summary, *, client_is_slow: bool) -> str:
+    planned = f"of the planned {rate_text(summary.rate_planned or 0.0)}"
+    if not client_is_slow:
+        return f"the server handled only {rate_text(summary.throughput)} {planned}"
+    if summary.rate_sent < RATE_HELD_SHARE * (summary.rate_planned or 0.0):
+        return f"this client sent only {rate_text(summary.rate_sent)} {planned}"
+    return f"only {rate_text(summary.throughput)} {planned} were answered, and this client may be the reason"

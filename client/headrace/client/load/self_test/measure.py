@@ -16,12 +16,13 @@ import numpy as np
 
 from headrace.client.load.callers.caller import Answer, Caller, Inputs, Request
 from headrace.client.load.callers.connect import connect_callers
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.planning.phases import ClosedLoop, Phase
 from headrace.client.load.planning.schedule import WHOLE
 from headrace.client.load.record.run import Mode, Protocol
 from headrace.client.load.record.samples import SampleCollector, ServerTimes
 from headrace.client.load.self_test.echo import MAX_MESSAGE_BYTES, serve
-from headrace.client.load.sending.pacer import precise_event_loop
+from headrace.client.load.sending.pacer import PreciseEventLoop
 from headrace.client.load.sending.run_phase import run_phase
 from headrace.wire.errors import Internal
 
@@ -47,10 +48,12 @@ class Cost(NamedTuple):
 class EchoCaller:
     """Answers in the process, after one turn of the event loop."""
 
-    async def call(self, inputs: Inputs) -> Answer:
-        sent = time.perf_counter()
+    outage_seconds = 0.0
+
+    async def call(self, inputs: Inputs, departure: Departure) -> Answer:
+        departure.sent = time.perf_counter()
         await asyncio.sleep(0)
-        return Answer(sent, time.perf_counter(), 0, "", ServerTimes())
+        return Answer(departure.sent, time.perf_counter(), 0, "", ServerTimes())
 
 
 def measure_costs() -> list[Cost]:
@@ -77,7 +80,7 @@ def measure_costs() -> list[Cost]:
 
 
 def _measure(parent: Connection, target: str) -> None:
-    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
+    with asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
         parent.send(runner.run(_costs(target)))
 
 

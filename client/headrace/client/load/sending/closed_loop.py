@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from headrace.client.load.callers.caller import Caller, Inputs
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.sending.pacer import Pacer
 from headrace.client.load.sending.tracker import RequestTracker, current_task
 
@@ -32,10 +33,10 @@ async def send_closed_loop(
     """
 
     async def send_in_turn(caller: Caller) -> None:
-        while not tracker.closed and tracker.sent < count:
-            intended = pacer.now()
-            tracker.begin(current_task(), intended, intended)
-            answer = await caller.call(next(inputs))
+        while not tracker.closed and tracker.begun < count:
+            intended, departure = pacer.now(), Departure()
+            tracker.begin(current_task(), intended, departure)
+            answer = await caller.call(next(inputs), departure)
             tracker.finish(current_task(), answer)
             if answer.code:
                 await pacer.wait_until(intended + FAILURE_INTERVAL_SECONDS)

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Iterator
 
 from headrace.client.load.callers.caller import Inputs
+from headrace.client.load.callers.departure import Departure
+from headrace.client.load.sending.lag import Lag
 from headrace.client.load.sending.pacer import Pacer
 from headrace.client.load.sending.picker import CallerPicker
-from headrace.client.load.sending.tracker import RequestTracker, current_task
+from headrace.client.load.sending.room_wait import RoomWait
+from headrace.client.load.sending.tracker import Overdue, RequestTracker, current_task
 
 
 async def send_open_loop(
@@ -19,19 +22,31 @@ async def send_open_loop(
     pacer: Pacer,
     group: asyncio.TaskGroup,
 ) -> None:
-    """Return when the last request has been sent.
+    """Return when the last request has been sent. If cancelled before, tell the tracker what is overdue.
 
     While the window is full, the next request waits, and so do all behind it; they keep their due times.
     """
 
-    async def request(index: int, content: Inputs) -> None:
-        answer = await picker.callers[index].call(content)
+    async def request(index: int, content: Inputs, departure: Departure) -> None:
+        answer = await picker.callers[index].call(content, departure)
         tracker.finish(current_task(), answer)
         picker.release(index)
 
+    lag = Lag()
     for due in due_times:
-        await pacer.wait_until(due)
-        if picker.full and due >= 0:
-            tracker.no_room += 1
-        index = await picker.acquire()
-        tracker.begin(group.create_task(request(index, next(inputs))), due, pacer.now())
+        wait: RoomWait | None = None
+        try:
+            await pacer.wait_until(due)
+            if picker.full:
+                wait = RoomWait(pacer, picker.callers)
+            index = await picker.acquire()
+        except asyncio.CancelledError:
+            now = pacer.now()
+            tracker.overdue = Overdue(due, now, lag.begin(due, now, *_seconds(wait)))
+            raise
+        departure = Departure(lag.begin(due, pacer.now(), *_seconds(wait)))
+        tracker.begin(group.create_task(request(index, next(inputs), departure)), due, departure)
+
+
+def _seconds(wait: RoomWait | None) -> tuple[float, float]:
+    return (0.0, 0.0) if wait is None else wait.seconds()

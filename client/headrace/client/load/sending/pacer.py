@@ -27,8 +27,12 @@ class Pacer:
     A moment that has passed is returned at once, and none is skipped: the caller sees from the moment how late it is.
     """
 
-    def __init__(self, now: Clock = time.perf_counter, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self, now: Clock = time.perf_counter, sleep: Sleep = asyncio.sleep, idle: Clock = time.perf_counter
+    ) -> None:
         self.now = now
+        self.idle = idle
+        """A clock that runs only while the event loop has nothing to do."""
         self._sleep = sleep
         self._spin = MIN_SPIN_SECONDS
         self._since_yield = 0
@@ -56,10 +60,30 @@ class Pacer:
             await self._sleep(0)
 
 
-def precise_event_loop() -> asyncio.AbstractEventLoop:
+class PreciseEventLoop(asyncio.SelectorEventLoop):
     """An event loop whose sleeps are exact to about 0.1 ms, so that little time is spent spinning.
 
     The default loop rounds every sleep up to a whole millisecond. This one is for few file descriptors: gRPC polls its
     own and shows the loop only one.
     """
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+    def __init__(self) -> None:
+        self._idle_selector = _IdleTimingSelector()
+        super().__init__(self._idle_selector)
+
+    def idle_seconds(self) -> float:
+        """How long it has had nothing to do so far."""
+        return self._idle_selector.seconds
+
+
+class _IdleTimingSelector(selectors.SelectSelector):
+    seconds = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return super().select(timeout)
+        begun = time.perf_counter()
+        try:
+            return super().select(timeout)
+        finally:
+            self.seconds += time.perf_counter() - begun

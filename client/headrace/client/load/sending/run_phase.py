@@ -19,12 +19,13 @@ from headrace.client.load.planning.schedule import (
     split_count,
     split_evenly,
 )
+from headrace.client.load.record.run import Tail
 from headrace.client.load.record.samples import SampleCollector
 from headrace.client.load.sending.closed_loop import send_closed_loop
 from headrace.client.load.sending.open_loop import send_open_loop
 from headrace.client.load.sending.pacer import Clock, Pacer, Sleep
 from headrace.client.load.sending.picker import CallerPicker
-from headrace.client.load.sending.tracker import RequestTracker, Task
+from headrace.client.load.sending.tracker import Overdue, RequestTracker, Task
 
 SEND_GRACE_SECONDS = 0.001
 """After the duration, requests that were due at its very end may still be sent for this long."""
@@ -41,7 +42,7 @@ class ShareResult(NamedTuple):
     messages: dict[int, str]
     warmup_failures: int
     """Requests of the warm-up that failed; they are not recorded anywhere else."""
-    no_room: int = 0
+    tail: Tail | None = None
 
 
 async def run_phase(
@@ -57,15 +58,16 @@ async def run_phase(
     stop: asyncio.Event,
     now: Clock = time.perf_counter,
     sleep: Sleep = asyncio.sleep,
+    idle: Clock = time.perf_counter,
 ) -> ShareResult:
     """Send this process's share of a phase. Samples go to the collector as the answers arrive.
 
     `start` is time 0 of the measured part on the clock `now`, the same in all processes. `window` limits how many
     requests an open loop has in flight per caller. `inputs` is endless. `patience` is how many seconds after the end of
     the plan unanswered requests are given up; an open loop with a count has the same time to send requests that are
-    late. Setting `stop` ends the phase early.
+    late. Setting `stop` ends the phase early. `idle` is a clock that runs only while the event loop has nothing to do.
     """
-    pacer = Pacer(lambda: now() - start, sleep)
+    pacer = Pacer(lambda: now() - start, sleep, idle)
     tracker = RequestTracker(start, collector)
     end = planned_seconds(phase)
     async with asyncio.TaskGroup() as group:
@@ -85,22 +87,29 @@ async def run_phase(
         tracker.closed = True
         stopped_at = pacer.now() if stop.is_set() else math.inf
 
-        idle = group.create_task(tracker.wait_idle())
-        await _wait_for_either(idle, stopping, max(end - pacer.now(), 0) + patience)
+        ended = group.create_task(tracker.wait_idle())
+        await _wait_for_either(ended, stopping, max(end - pacer.now(), 0) + patience)
         if stop.is_set():
             end = min(end, pacer.now())
-            await asyncio.wait({idle}, timeout=min(patience, STOP_PATIENCE_SECONDS))
+            await asyncio.wait({ended}, timeout=min(patience, STOP_PATIENCE_SECONDS))
         for task in (*tracker.give_up(pacer.now()), stopping):
             task.cancel()
 
     if isinstance(phase.load, ClosedLoop):
-        planned = tracker.sent
+        planned = tracker.begun
     else:
         planned = planned_count(phase, seed, share, until=stopped_at)
     elapsed = max(tracker.last_answer, 0 if math.isinf(end) else end)
-    return ShareResult(
-        planned, planned - tracker.sent, elapsed, tracker.messages, tracker.warmup_failures, tracker.no_room
-    )
+    unsent = planned - tracker.begun
+    tail = _tail(tracker.overdue, seed, share, stopped_at) if unsent and tracker.overdue else None
+    return ShareResult(planned, unsent, elapsed, tracker.messages, tracker.warmup_failures, tail)
+
+
+def _tail(overdue: Overdue, seed: int, share: Share, stopped_at: float) -> Tail:
+    waited = overdue.now - overdue.due
+    window, connection = (seconds / waited if waited > 0 else 0.0 for seconds in overdue.waits[:2])
+    until = min(overdue.now, stopped_at)
+    return Tail(seed, share.index, share.processes, max(overdue.due, 0.0), until, window, connection)
 
 
 async def _wait_for_either(work: Task, stopping: Task, seconds: float) -> None:

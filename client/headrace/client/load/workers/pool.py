@@ -184,7 +184,7 @@ def merge_results(
         messages=messages,
         server=next((each.server for each in finished if each.server is not None), None),
         interrupted=interrupted,
-        no_room=sum(result.no_room for result in results),
+        tails=tuple(result.tail for result in results if result.tail is not None),
     )
 
 

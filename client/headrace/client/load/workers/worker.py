@@ -18,7 +18,7 @@ from headrace.client.load.inputs.input_sets import request_inputs
 from headrace.client.load.planning.schedule import Share, split_evenly
 from headrace.client.load.record.run import ServerMeans
 from headrace.client.load.record.samples import SampleCollector
-from headrace.client.load.sending.pacer import precise_event_loop
+from headrace.client.load.sending.pacer import PreciseEventLoop
 from headrace.client.load.sending.run_phase import run_phase
 from headrace.client.load.workers.messages import (
     FromWorker,
@@ -40,7 +40,7 @@ BATCH_INTERVAL_SECONDS = 0.1
 
 def worker_main(job: Job, index: int, pipe: Connection) -> None:
     """The main function of the process. Returns when the other side closes the pipe."""
-    with ThreadPoolExecutor(1) as sender, asyncio.Runner(loop_factory=precise_event_loop) as runner:
+    with ThreadPoolExecutor(1) as sender, asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
         worker = Worker(job, index, pipe, sender)
         try:
             runner.run(worker.run())
@@ -113,7 +113,8 @@ class Worker:
     async def _run_phase(
         self, order: StartPhase, callers: Sequence[Caller], inputs: Iterator[Inputs], read_totals: ReadTotals
     ) -> None:
-        job, collector = self._job, SampleCollector()
+        job, collector, loop = self._job, SampleCollector(), asyncio.get_running_loop()
+        assert isinstance(loop, PreciseEventLoop)
         batches = asyncio.create_task(self._send_batches(order.phase, collector))
         totals_before = asyncio.create_task(_totals_at(order.start, read_totals))
         result = await run_phase(
@@ -127,6 +128,7 @@ class Worker:
             collector,
             job.patience,
             self._stop,
+            idle=loop.idle_seconds,
         )
         batches.cancel()
         await asyncio.wait([batches])

@@ -12,7 +12,7 @@ from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import Summary
 
 PERCENTILES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
-PARTS = ("client", "network", "queue", "inference")
+PARTS = ("window", "connection", "client", "network", "queue", "inference")
 
 
 class Row(NamedTuple):
@@ -60,7 +60,10 @@ def _groups() -> list[Group]:
                 Row("sent", lambda summary: summary.sent, "neither", _count),
                 Row("never sent", lambda summary: summary.unsent, "less", _count),
                 Row("sent late", lambda summary: summary.late, "less", _count),
-                Row("waited for the window", lambda summary: summary.no_room, "less", _count),
+                Row("delayed by the window", lambda summary: summary.delays.window.requests, "less", _count),
+                Row("delayed by the connection", lambda summary: summary.delays.connection.requests, "less", _count),
+                Row("delayed by the network", lambda summary: summary.delays.network.requests, "less", _count),
+                Row("delayed by this client", lambda summary: summary.delays.processor.requests, "less", _count),
                 Row("plan kept, %", lambda summary: summary.plan_kept, "more", share_text),
                 Row("succeeded", lambda summary: summary.ok, "neither", _count),
                 Row("failed", lambda summary: sum(summary.errors.values()), "less", _count),

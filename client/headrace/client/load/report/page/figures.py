@@ -26,7 +26,15 @@ from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import TimeBreakdown, curve
 
 AXIS_PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999", "99.9999")
-PARTS = ("client", "network", "queue", "inference")
+PARTS = {
+    "window": "waiting for the window",
+    "connection": "waiting for a connection",
+    "client": "client",
+    "network": "network",
+    "queue": "queue",
+    "inference": "inference",
+}
+"""The parts of the time, and what they are called."""
 SAME_LINE_RATIO = 1.02
 """Latencies up to this many times the service time look like the same line."""
 MIN_TEXT_SHARE = 0.13
@@ -164,7 +172,8 @@ def _sweep_lines(points: Sequence[Series], x: list[int], colour: str, grouped: b
 
 def _part(bars: Sequence[tuple[Series, TimeBreakdown]], name: str, widest: float) -> Json:
     values = [ms(getattr(parts, name)) or 0.0 for _, parts in bars]
-    label = "network and server" if name == "network" and all(parts.queue is None for _, parts in bars) else name
+    alone = name == "network" and all(parts.queue is None for _, parts in bars)
+    label = "network and server" if alone else PARTS[name]
     return {
         "type": "bar",
         "orientation": "h",

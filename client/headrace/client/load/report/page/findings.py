@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.client.load.formatting import change_text, counted, duration_text, number_text, rate_text, share_text
 from headrace.client.load.report.differences import difference
+from headrace.client.load.report.page.figures import PARTS
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import LATE_SECONDS, PLAN_KEPT_PERCENT, RATE_HELD_SHARE, Summary
 from headrace.client.load.report.timeline import time_buckets
@@ -28,7 +29,8 @@ def headline(content: PageContent) -> str:
         return f"With {best.load}, the server answered {rate_text(summary.throughput)}, {_tail(summary)}."
     planned = rate_text(summary.rate_planned)
     if summary.plan_kept < PLAN_KEPT_PERCENT or summary.throughput < RATE_HELD_SHARE * summary.rate_planned:
-        return f"The plan of {planned} was not kept: {rate_text(summary.throughput)} were answered, {_tail(summary)}."
+        answered = f"{rate_text(summary.throughput)} were answered, {_tail(summary)}"
+        return f"The plan of {planned} was not kept{_why(summary)}: {answered}."
     return f"The plan of {planned} was kept, {_tail(summary)}."
 
 
@@ -112,10 +114,22 @@ def time_breakdown(content: PageContent) -> str:
 def _largest(each: Series) -> tuple[str, float]:
     parts = each.summary.breakdown
     assert parts is not None
-    known = {name: getattr(parts, name) or 0.0 for name in ("client", "network", "queue", "inference")}
+    known = {name: getattr(parts, name) or 0.0 for name in PARTS}
     name = max(known, key=lambda name: known[name])
-    label = "network and server" if name == "network" and parts.queue is None else name
+    label = "network and server" if name == "network" and parts.queue is None else PARTS[name]
     return label, 100 * known[name] / parts.total if parts.total else 0.0
+
+
+def _why(summary: Summary) -> str:
+    """The main reason for which requests were late or unsent, if they were."""
+    reasons = {
+        "window": "the window was full",
+        "connection": "there was no connection",
+        "network": "the connection took no more data",
+        "processor": "this client was too slow",
+    }
+    causes = summary.delays.notable() if summary.plan_kept < PLAN_KEPT_PERCENT else []
+    return f", as {reasons[causes[0]]}" if causes else ""
 
 
 def _tail(summary: Summary) -> str:

@@ -25,19 +25,16 @@ FIGURE_HEADINGS = (
     "MAX\nms",
     "ERRORS",
 )
-BREAKDOWN_HEADINGS = (
-    "WHERE THE TIME WENT\nmean ms",
-    "CLIENT\n░",
-    "NETWORK\n▒",
-    "QUEUE\n▓",
-    "INFERENCE\n█",
-    "LATENCY",
-    "",
-)
+PART_HEADINGS = ("CLIENT\n░", "NETWORK\n▒", "QUEUE\n▓", "INFERENCE\n█", "LATENCY", "")
+BREAKDOWN_HEADINGS = ("WHERE THE TIME WENT\nmean ms", *PART_HEADINGS)
+WAITED_HEADINGS = ("WHERE THE TIME\nWENT, mean ms", "WAITING\n·", *PART_HEADINGS)
+"""If requests waited for room in the window, or for a connection."""
 PERCENTILES = ("p50", "p90", "p99", "p99_9", "max")
-BAR_CHARACTERS = 15
-"""Characters."""
-FILLS = {"░": "yellow", "▒": "blue", "▓": "magenta", "█": "green"}
+BAR_CHARACTERS, WAITED_BAR_CHARACTERS = 15, 11
+"""The second leaves room for the column of the waits."""
+NOTABLE_WAIT_SECONDS = 5e-7
+"""Shorter mean waits would be shown as 0, and have no column."""
+FILLS = {"·": "red", "░": "yellow", "▒": "blue", "▓": "magenta", "█": "green"}
 BAD, GOOD, QUIET = "red", "green", "dim"
 
 
@@ -105,28 +102,33 @@ def _change(percent: float | None, better: int) -> Text:
 
 def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Table:
     """Where the time went, in numbers and as a bar. Without rows if nothing succeeded."""
-    table = _table(BREAKDOWN_HEADINGS)
+    breakdowns = (summary.breakdown for row in together for summary in row.summaries if summary is not None)
+    waited = any(each is not None and each.waiting >= NOTABLE_WAIT_SECONDS for each in breakdowns)
+    table = _table(WAITED_HEADINGS if waited else BREAKDOWN_HEADINGS)
     for row in together:
         for mark, summary in zip(marks, row.summaries, strict=True):
             if summary is None or summary.breakdown is None:
                 continue
             alone = len(together) == 1 and not mark
-            table.add_row("all requests" if alone else f"{mark}{summary.load}", *_breakdown_cells(summary.breakdown))
+            table.add_row(
+                "all requests" if alone else f"{mark}{summary.load}", *_breakdown_cells(summary.breakdown, waited)
+            )
             if len(together) == 1 and summary.slowest and summary.slowest.queue is not None:
-                table.add_row(f"{' ' * len(mark)}slowest 1 %", *_breakdown_cells(summary.slowest))
+                table.add_row(f"{' ' * len(mark)}slowest 1 %", *_breakdown_cells(summary.slowest, waited))
     return table
 
 
-def _breakdown_cells(breakdown: TimeBreakdown) -> list[str | Text]:
-    parts = (breakdown.client, breakdown.network, breakdown.queue, breakdown.inference)
-    return [*map(ms_text, parts), ms_text(breakdown.total), _bar([part or 0.0 for part in parts])]
+def _breakdown_cells(breakdown: TimeBreakdown, waited: bool) -> list[str | Text]:
+    parts = (breakdown.waiting, breakdown.client, breakdown.network, breakdown.queue, breakdown.inference)
+    bar = _bar([part or 0.0 for part in parts], WAITED_BAR_CHARACTERS if waited else BAR_CHARACTERS)
+    return [*map(ms_text, parts if waited else parts[1:]), ms_text(breakdown.total), bar]
 
 
-def _bar(parts: Sequence[float]) -> Text:
+def _bar(parts: Sequence[float], characters: int) -> Text:
     """A bar in which each part has its share of the characters."""
     whole = sum(parts) or 1.0
     # Halves round up whatever the last digits of the floats, so that equal shares always look equal.
-    ends = [int(round(BAR_CHARACTERS * end / whole, 6) + 0.5) for end in accumulate(parts)]
+    ends = [int(round(characters * end / whole, 6) + 0.5) for end in accumulate(parts)]
     bar = Text()
     for (fill, colour), start, end in zip(FILLS.items(), [0, *ends], ends, strict=False):
         bar.append(fill * (end - start), colour)

@@ -1,0 +1,36 @@
+"""A wait for room in the windows of the callers, and what it was for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.client.load.callers.caller import Caller
+from headrace.client.load.sending.pacer import Pacer
+
+IDLE_SHARE = 0.1
+"""A client that is idle for less than this share of a wait may have its room in answers that it has not yet read."""
+CALLERS_WATCHED = 16
+"""Of many callers, only the first ones are asked about their connections."""
+
+
+class RoomWait:
+    """Begins when it is created."""
+
+    def __init__(self, pacer: Pacer, callers: Sequence[Caller]) -> None:
+        self._pacer = pacer
+        self._callers = callers[:CALLERS_WATCHED]
+        self._begun, self._idle, self._outages = pacer.now(), pacer.idle(), self._outage_seconds()
+
+    def seconds(self) -> tuple[float, float]:
+        """The seconds up to now in which the window was full, and those in which requests in it had no connection.
+
+        Both are 0 if this client was too busy to tell.
+        """
+        waited = self._pacer.now() - self._begun
+        if self._pacer.idle() - self._idle < IDLE_SHARE * waited:
+            return 0.0, 0.0
+        connection = min((self._outage_seconds() - self._outages) / len(self._callers), waited)
+        return waited - connection, connection
+
+    def _outage_seconds(self) -> float:
+        return sum(caller.outage_seconds for caller in self._callers)
