@@ -111,6 +111,25 @@ def test_an_unknown_latency_fails_the_condition() -> None:
     ]
 
 
+def test_a_percentile_of_too_few_requests_fails_the_condition() -> None:
+    few = summarise(outcome(ClosedLoop(1), samples(np.zeros(99), 0.001)))
+    assert failed_conditions([parse_condition("p99>20ms"), parse_condition("p95>20ms")], [few]) == [
+        "p99 is unknown because there are too few requests for it, and so counts as > 20 ms (1 in flight)"
+    ]
+
+
+def test_a_lower_bound_below_the_limit_fails_the_condition() -> None:
+    """Of 200 requests, three were lost after 5 ms: p99 may be anything from 5 ms on, p95 is 1 ms."""
+    measured = samples(np.arange(200) / 100, [0.001] * 197 + [0.005] * 3, code=[0] * 197 + [14] * 3)
+    found = summarise(outcome(OpenLoop(100, 100), measured, 2.0))
+    conditions = [parse_condition(text) for text in ("p99>20ms", "p95>20ms", "p99>4ms", "p99<20ms", "service.p99>2ms")]
+    assert failed_conditions(conditions, [found]) == [
+        "p99 is at least 5 ms, as requests have no answer, and so counts as > 20 ms (100/s)",
+        "p99 is 5 ms, which is > 4 ms (100/s)",
+        "p99 is 5 ms, which is < 20 ms (100/s)",
+    ]
+
+
 def test_a_run_without_phases_fails_any_condition() -> None:
     assert failed_conditions([parse_condition("errors>0")], []) == ["nothing was measured"]
     assert failed_conditions([], []) == []
@@ -119,7 +138,7 @@ def test_a_run_without_phases_fails_any_condition() -> None:
 def test_conditions_see_a_stall_and_an_overload() -> None:
     conditions = [parse_condition("p99>20ms"), parse_condition("service.p99>20ms"), parse_condition("throughput<450/s")]
     assert failed_conditions(
-        conditions[:2], [summarise(stalled()), summarise(outcome(ClosedLoop(1), samples([0.0], 0.001)))]
+        conditions[:2], [summarise(stalled()), summarise(outcome(ClosedLoop(1), samples(np.zeros(100), 0.001)))]
     ) == ["p99 is 1,311 ms, which is > 20 ms (phase 1: 100/s)"]
     assert [sentence.split(" is ")[0] for sentence in failed_conditions(conditions, [summarise(overloaded())])] == [
         "p99",

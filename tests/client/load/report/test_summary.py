@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import ClosedLoop, Load, OpenLoop
 from headrace.client.load.record.samples import NO_SAMPLES, Samples, concatenated
-from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
-from headrace.client.load.report.summary import Growth, TimeBreakdown, curve, load_text, summarise
+from headrace.client.load.report.breakdown import TimeBreakdown
+from headrace.client.load.report.distribution import PERCENTILES, SAME_RATIO, Percentiles, percentiles, quantiles
+from headrace.client.load.report.summary import Growth, curve, load_text, summarise
 from tests.client.load.synthetic_runs import failed, outcome, overloaded, samples, stalled, steady, with_statistics
 
 
@@ -28,9 +29,19 @@ def test_percentiles_of_a_known_grid_are_exact() -> None:
 
 @pytest.mark.parametrize(
     ("count", "ranks"),
-    [(1, (1, 1, 1, 1, 1)), (2, (1, 2, 2, 2, 2)), (10, (5, 9, 10, 10, 10)), (1000, (500, 900, 950, 990, 999))],
+    [
+        (1, (None, None, None, None, None)),
+        (2, (1, None, None, None, None)),
+        (9, (5, None, None, None, None)),
+        (10, (5, 9, None, None, None)),
+        (20, (10, 18, 19, None, None)),
+        (99, (50, 90, 95, None, None)),
+        (100, (50, 90, 95, 99, None)),
+        (999, (500, 900, 950, 990, None)),
+        (1000, (500, 900, 950, 990, 999)),
+    ],
 )
-def test_every_percentile_is_a_measured_duration(count: int, ranks: tuple[int, ...]) -> None:
+def test_every_percentile_is_a_measured_duration_if_there_are_enough(count: int, ranks: tuple[int | None, ...]) -> None:
     summary = percentiles(np.arange(1.0, count + 1))
     assert summary is not None
     assert astuple(summary)[:5] == ranks
@@ -41,10 +52,12 @@ def test_every_percentile_is_a_measured_duration(count: int, ranks: tuple[int, .
 def test_percentiles_are_ordered_and_of_nearest_rank(durations: list[float]) -> None:
     summary = percentiles(np.array(durations))
     assert summary is not None
-    p50, p90, p95, p99, p99_9, most, mean, least = astuple(summary)
-    assert least <= p50 <= p90 <= p95 <= p99 <= p99_9 <= most
-    assert least <= mean <= most
-    for thousandths, value in ((500, p50), (900, p90), (950, p95), (990, p99), (999, p99_9)):
+    found = {thousandths: getattr(summary, name) for name, thousandths in PERCENTILES.items()}
+    known = {thousandths: value for thousandths, value in found.items() if value is not None}
+    assert len(known) == sum(len(durations) >= 1000 / (1000 - thousandths) for thousandths in found)
+    assert [summary.min, *known.values(), summary.max] == sorted([summary.min, *known.values(), summary.max])
+    assert summary.min <= summary.mean <= summary.max
+    for thousandths, value in known.items():
         assert 1000 * sum(each <= value for each in durations) >= thousandths * len(durations)
         assert 1000 * sum(each < value for each in durations) < thousandths * len(durations)
 
@@ -122,11 +135,66 @@ def test_a_run_that_sent_nothing_has_rates_of_zero() -> None:
     ]
 
 
-def test_failures_are_counted_but_not_part_of_the_latency() -> None:
+def test_requests_without_an_answer_count_as_at_least_their_wait() -> None:
+    """A quarter of 400 is lost: at 3 s the server is gone, and one request in flight is lost with it after 2 s.
+
+    98 fail at once, as there is no connection, and count until the plan was over. The last one was not answered.
+    """
+    due = np.arange(400) / 100
+    lost = samples(due[300:301], 2.0, code=14)
+    never_sent = samples(due[301:399], 0.0004, wait=np.inf, connection=0.0002, code=14)
+    waiting = samples(due[399:], 10.0, code=-1)
+    measured = concatenated([samples(due[:300], 0.001), lost, never_sent, waiting])
+    summary = summarise(outcome(OpenLoop(100, 100), measured, 4.0))
+    assert (summary.sent, summary.unsent, summary.failed, summary.no_answer) == (302, 98, 100, 1)
+    assert summary.answered == Percentiles(0.001, 0.001, 0.001, 0.001, None, max=0.001, mean=0.001, min=0.001)
+    found = summary.latency
+    assert found is not None
+    assert (found.p50, found.max) == (0.001, 10.0)
+    # Of 400 the 360th: the sixtieth of those not sent, counted from the last one, which was due at 3.98 s.
+    assert found.p90 == pytest.approx(4.0 - 3.98 + 0.59)
+    assert found.at_least == {"p90", "p95", "p99", "max", "mean"}
+    assert summary.delays.connection.requests == 98
+    assert summary.delays.connection.seconds == pytest.approx(sum(4 - due[301:399]), rel=1e-3)
+    assert (0.9, found.p90) in curve(outcome(OpenLoop(100, 100), measured, 4.0))
+
+
+def test_requests_that_were_never_taken_up_count_as_well() -> None:
+    """180/s of 500/s: what was sent took up to 6 s, and the half that was never sent waited for up to 6 s already."""
+    summary = summarise(overloaded())
+    assert summary.answered is not None
+    assert summary.latency is not None
+    assert summary.answered.p50 == pytest.approx(932 / 180 - 931 / 500)
+    assert summary.answered.at_least == frozenset()
+    assert summary.latency.at_least >= {"p50", "p90", "p99"}
+    assert summary.latency.max == summary.answered.max
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=200), st.lists(st.floats(1e-3, 10), max_size=50), st.data())
+def test_a_percentile_is_a_lower_bound_whenever_the_answers_may_come(
+    durations: list[float], waits: list[float], data: st.DataObject
+) -> None:
+    """However much longer requests without an answer take, percentiles do not get lower; those called exact stay."""
+    found = percentiles(np.array(durations), np.array(waits))
+    more = data.draw(st.lists(st.floats(0, 1e4), min_size=len(waits), max_size=len(waits)))
+    final = percentiles(np.array(durations + [wait + late for wait, late in zip(waits, more, strict=True)]))
+    assert found is not None
+    assert final is not None
+    for name in (*PERCENTILES, "max", "mean", "min"):
+        first, last = getattr(found, name), getattr(final, name)
+        assert (first is None) == (last is None)
+        if first is not None:
+            assert first <= last * (1 + 1e-9)
+            if name not in found.at_least and name != "min":
+                assert last <= SAME_RATIO * first
+
+
+def test_failures_are_counted_but_not_answers() -> None:
     measured = concatenated([samples(np.arange(90) / 10, 0.001), samples([9.1, 9.2, 9.3], 5.0, code=[4, 17, 2])])
     summary = summarise(outcome(OpenLoop(10, 10), measured, messages={4: "too late"}))
-    assert summary.latency is not None
-    assert summary.latency.max == 0.001
+    assert summary.answered is not None
+    assert summary.answered.max == 0.001
     assert summary.errors == {"UNKNOWN": 1, "DEADLINE_EXCEEDED": 1, "code 17": 1}
     assert summary.warnings[-1] == ("3 of 93 requests failed: 1 UNKNOWN, 1 DEADLINE_EXCEEDED ('too late'), 1 code 17")
 
@@ -239,7 +307,7 @@ def test_growth_is_measured_in_the_order_of_due_times() -> None:
 
 def test_the_curve_contains_the_percentiles_and_ends_at_the_maximum() -> None:
     measured = samples(np.arange(100_000) / 1e4, np.arange(1, 100_001) / 1e6)
-    summary = curve(measured)
+    summary = curve(outcome(OpenLoop(1e4, 1e4), measured))
     assert 150 < len(summary) <= 200
     assert summary[-1] == (1 - 0.5 / 100_000, 0.1)
     assert (0.99, 0.099) in summary

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.summary import Summary
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
@@ -78,12 +79,16 @@ def _units(figure: str) -> tuple[str, ...]:
 
 
 def _failure(condition: Condition, summary: Summary) -> str:
-    value = _value(condition, summary)
+    value, durations = _value(condition, summary), _durations(condition, summary)
     if value is None:
-        return f"{condition.figure} is unknown because no request succeeded, and so counts as {condition}"
+        why = "no request succeeded" if durations is None else "there are too few requests for it"
+        return f"{condition.figure} is unknown because {why}, and so counts as {condition}"
     limit = condition.limit * UNIT_SECONDS.get(condition.unit, 1)
     if not OPERATORS[condition.operator](value, float(limit)):
-        return ""
+        if durations is None or _field(condition) not in durations.at_least or ">" not in condition.operator:
+            return ""
+        known = f"at least {_text(value, condition.unit)}"
+        return f"{condition.figure} is {known}, as requests have no answer, and so counts as {condition}"
     return f"{condition.figure} is {_text(value, condition.unit)}, which is {condition}"
 
 
@@ -101,8 +106,19 @@ def _value(condition: Condition, summary: Summary) -> float | None:
             "unsent": (summary.unsent, summary.planned),
         }[figure]
         return 100 * count / (whole or 1) if condition.unit == "%" else count
-    durations = summary.service if figure.startswith(SERVICE) else summary.latency
-    return None if durations is None else getattr(durations, DURATIONS[figure.removeprefix(SERVICE)])
+    found: float | None = getattr(_durations(condition, summary), _field(condition), None)
+    return found
+
+
+def _durations(condition: Condition, summary: Summary) -> Percentiles | None:
+    """The durations that the condition is about; None also if it is about something else."""
+    if condition.unit not in UNIT_SECONDS:
+        return None
+    return summary.service if condition.figure.startswith(SERVICE) else summary.latency
+
+
+def _field(condition: Condition) -> str:
+    return DURATIONS.get(condition.figure.removeprefix(SERVICE), "")
 
 
 def _text(value: float, unit: str) -> str:

@@ -1,15 +1,19 @@
-"""Why requests were sent late or never: each is put down to what it waited for longest. Pure."""
+"""Why requests were sent late or never: each is put down to what it waited for longest. Pure.
+
+A request that never left this client counts as waiting until the plan was over, whether it waited or failed at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from headrace.client.load.planning.phases import OpenLoop
 from headrace.client.load.planning.schedule import Share, due_between
 from headrace.client.load.record.run import Outcome
-from headrace.client.load.record.samples import Floats, Samples
+from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
+from headrace.client.load.report.plan_span import plan_span
 from headrace.client.load.report.rounding import rounded
 from headrace.wire.errors import Code
 
@@ -17,8 +21,8 @@ Cause = Literal["window", "connection", "network", "processor"]
 CAUSES: tuple[Cause, ...] = ("window", "connection", "network", "processor")
 NOTABLE_SHARE = 0.1
 """A cause of less than this share of the delayed requests, or of the seconds, is not worth a sentence."""
-CONNECTION_CODES = (Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
-"""A request that never left and ended with one of these had no connection, however soon that was known."""
+UNANSWERED_CODES = (NO_ANSWER, Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
+"""A request that ended with one of these may have no answer yet. Other errors are answers."""
 
 
 class Delay(NamedTuple):
@@ -48,10 +52,10 @@ class Delays(NamedTuple):
         return sum(each.requests for each in self)
 
 
-def waits_before_sending(samples: Samples) -> Mapping[Cause, Floats]:
-    """The seconds that each request waited until it was sent, or ended, by cause."""
+def waits_before_sending(samples: Samples) -> dict[Cause, Floats]:
+    """The seconds that each request waited until it was sent, or failed before that, by cause."""
     left = np.where(np.isfinite(samples.sent), samples.sent, samples.ended)
-    waits = {cause: getattr(samples, cause) for cause in CAUSES if cause != "processor"}
+    waits: dict[Cause, Floats] = {cause: getattr(samples, cause) for cause in CAUSES if cause != "processor"}
     return waits | {"processor": np.maximum(rounded(left - samples.intended) - sum(waits.values()), 0.0)}
 
 
@@ -59,9 +63,9 @@ def delays(outcome: Outcome, late: np.ndarray[tuple[int], np.dtype[np.bool]]) ->
     """Of the `late` requests, those that never left, and those that were never taken up."""
     samples = outcome.samples.select(late | np.isnan(outcome.samples.sent))
     waits = waits_before_sending(samples)
+    unconnected = np.isnan(samples.sent) & np.isin(samples.code, UNANSWERED_CODES)
+    waits["connection"] = waits["connection"] + np.where(unconnected, _until_the_end(outcome, samples), 0.0)
     longest = np.argmax([waits[cause] for cause in CAUSES], axis=0) if samples.count else np.empty(0, int)
-    unconnected = np.isnan(samples.sent) & np.isin(samples.code, CONNECTION_CODES)
-    longest[unconnected] = CAUSES.index("connection")
     counts = np.bincount(longest, minlength=len(CAUSES)).tolist()
     seconds = [float(waits[cause].sum()) for cause in CAUSES]
     for shares, waited in _tails(outcome):
@@ -71,9 +75,18 @@ def delays(outcome: Outcome, late: np.ndarray[tuple[int], np.dtype[np.bool]]) ->
     return Delays(*map(Delay, counts, seconds))
 
 
-def tail_waits(outcome: Outcome) -> Floats:
-    """How long each request that was never taken up had waited when sending ended."""
-    return np.concatenate([np.empty(0), *(waited for _, waited in _tails(outcome))])
+def unanswered_waits(outcome: Outcome) -> Floats:
+    """How long each request without an answer had waited for one: those that were lost, timed out, or never sent."""
+    samples = outcome.samples.select(np.isin(outcome.samples.code, UNANSWERED_CODES))
+    waited = samples.ended - samples.intended
+    waited += np.where(np.isnan(samples.sent), _until_the_end(outcome, samples), 0.0)
+    return rounded(np.concatenate((waited, *(waited for _, waited in _tails(outcome)))))
+
+
+def _until_the_end(outcome: Outcome, samples: Samples) -> Floats:
+    """From the end of each request until the plan was over. A closed loop has no plan."""
+    end = plan_span(outcome) if isinstance(outcome.phase.load, OpenLoop) else 0.0
+    return np.maximum(end - samples.ended, 0.0)
 
 
 def _tails(outcome: Outcome) -> list[tuple[list[float], Floats]]:

@@ -1,8 +1,12 @@
-"""The distribution of durations. Percentiles are exact: each is a measured duration, the one of nearest rank. Pure."""
+"""The distribution of durations. Percentiles are exact: each is a measured duration, the one of nearest rank. Pure.
+
+Of a request without an answer, only the time that it has waited is known: its duration is at least that. Counted so,
+a percentile is a lower bound. It is called exact if it would be the same had these requests taken forever.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -10,22 +14,30 @@ from headrace.client.load.record.samples import Floats
 
 PERCENTILES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p99_9": 999}
 """In thousandths."""
+SAME_RATIO = 1.02
+"""Durations up to this many times another are the same to the reader."""
+NONE: Floats = np.empty(0)
 CURVE_POINTS = 190
 """Points of a curve, besides those of the percentiles above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Percentiles of durations, in seconds."""
+    """Percentiles of durations, in seconds; None for one that needs more durations, as p99 needs a hundred."""
 
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    p99_9: float
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p99_9: float | None
     max: float
     mean: float
     min: float
+    at_least: frozenset[str] = frozenset()
+    """The names of those that are lower bounds, because of requests without an answer."""
+
+
+FIGURES = tuple(field.name for field in fields(Percentiles) if field.name != "at_least")
 
 
 def rank(count: int, thousandths: int) -> int:
@@ -36,15 +48,29 @@ def rank(count: int, thousandths: int) -> int:
     return max(1, -(-count * thousandths // 1000))
 
 
-def percentiles(durations: Floats) -> Percentiles | None:
-    """The percentiles of durations; None if there are none."""
+def enough(count: int, thousandths: int) -> bool:
+    """Whether a percentile of so many durations is not just the largest one."""
+    return count * (1000 - thousandths) >= 1000
+
+
+def percentiles(durations: Floats, unanswered: Floats = NONE) -> Percentiles | None:
+    """The percentiles of durations, and of requests that have waited for an answer so long; None without durations."""
     if not len(durations):
         return None
-    ordered = np.sort(durations)
-    picked = {name: float(ordered[rank(len(ordered), share) - 1]) for name, share in PERCENTILES.items()}
+    ordered = np.sort(np.concatenate((durations, unanswered)))
+    slowest = np.sort(durations)
+    picked: dict[str, float | None] = dict.fromkeys(PERCENTILES)
+    at_least = {"max", "mean"} if len(unanswered) else set[str]()
+    for name, share in PERCENTILES.items():
+        if enough(len(ordered), share):
+            at = rank(len(ordered), share) - 1
+            picked[name] = float(ordered[at])
+            if at >= len(slowest) or slowest[at] > SAME_RATIO * ordered[at]:
+                at_least.add(name)
     # The mean of equal numbers may be the next float above them.
     mean = min(max(float(ordered.mean()), float(ordered[0])), float(ordered[-1]))
-    return Percentiles(**picked, max=float(ordered[-1]), mean=mean, min=float(ordered[0]))
+    p50, p90, p95, p99, p99_9 = picked.values()
+    return Percentiles(p50, p90, p95, p99, p99_9, float(ordered[-1]), mean, float(ordered[0]), frozenset(at_least))
 
 
 def quantiles(durations: Floats) -> list[tuple[float, float]]:

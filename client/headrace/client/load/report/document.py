@@ -6,19 +6,18 @@ Durations are in milliseconds and end in `_ms`, rates end in `_per_s`, shares in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, Run, RunSettings
+from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
-from headrace.client.load.report.distribution import Percentiles
-from headrace.client.load.report.summary import Growth, Summary, TimeBreakdown, code_name, load_text, summarise
+from headrace.client.load.report.distribution import FIGURES, Percentiles
+from headrace.client.load.report.summary import Growth, Summary, code_name, load_text, summarise
 
 VERSION = 1
-DURATIONS = tuple(field.name for field in fields(Percentiles))
-
 Document = dict[str, Any]
 
 
@@ -65,6 +64,7 @@ def _phase(outcome: Outcome, summary: Summary) -> Document:
         "rate_sent_per_s": summary.rate_sent,
         "throughput_per_s": summary.throughput,
         "latency": _percentiles(summary.latency),
+        "answered": _percentiles(summary.answered),
         "service": _percentiles(summary.service),
         "where": _breakdown(summary.breakdown),
         "where_slowest": _breakdown(summary.slowest),
@@ -93,7 +93,10 @@ def _errors(outcome: Outcome, summary: Summary) -> list[Document]:
 
 
 def _percentiles(durations: Percentiles | None) -> Document | None:
-    return None if durations is None else {f"{name}_ms": _ms(getattr(durations, name)) for name in DURATIONS}
+    if durations is None:
+        return None
+    figures = {f"{name}_ms": _ms(getattr(durations, name)) for name in FIGURES}
+    return figures | {"at_least": [f"{name}_ms" for name in FIGURES if name in durations.at_least]}
 
 
 def _breakdown(parts: TimeBreakdown | None) -> Document | None:
@@ -127,7 +130,7 @@ def _difference(first: Summary, other: Summary) -> Document:
 def _percentile_differences(first: Percentiles | None, other: Percentiles | None) -> Document | None:
     if first is None or other is None:
         return None
-    return {f"{name}_percent": difference(getattr(first, name), getattr(other, name)) for name in DURATIONS}
+    return {f"{name}_percent": difference(getattr(first, name), getattr(other, name)) for name in FIGURES}
 
 
 def _ms(seconds: float | None) -> float | None:

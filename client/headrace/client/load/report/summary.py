@@ -8,10 +8,12 @@ import numpy as np
 
 from headrace.client.load.formatting import counted, duration_text, ms_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
-from headrace.client.load.record.run import Outcome, ServerMeans
+from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import NO_ANSWER, Samples
-from headrace.client.load.report.delays import Cause, Delays, delays, waits_before_sending
+from headrace.client.load.report.breakdown import TimeBreakdown, breakdown, slowest
+from headrace.client.load.report.delays import Cause, Delays, delays, unanswered_waits
 from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
+from headrace.client.load.report.plan_span import plan_span
 from headrace.client.load.report.rounding import rounded
 from headrace.client.terminal.printing import printable
 from headrace.wire.errors import Code, quote
@@ -32,33 +34,6 @@ OTHER_CODES = {2: "UNKNOWN", 6: "ALREADY_EXISTS", 10: "ABORTED", 11: "OUT_OF_RAN
 CODES = {code.value: code.name for code in Code} | OTHER_CODES
 MAX_MESSAGE_CHARACTERS = 200
 """How much of a server's message a warning quotes."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeBreakdown:
-    """The mean seconds of a request, part by part; they add up to its mean latency.
-
-    If the server reports no times, `queue` and `inference` are None and `network` includes the server.
-    """
-
-    window: float
-    """Waiting for room in the window, before it was sent."""
-    connection: float
-    """Waiting for a connection, before it was sent."""
-    client: float
-    """Waiting for this client's processor, before it was sent."""
-    network: float
-    queue: float | None
-    inference: float | None
-
-    @property
-    def total(self) -> float:
-        return self.waiting + self.client + self.network + (self.queue or 0.0) + (self.inference or 0.0)
-
-    @property
-    def waiting(self) -> float:
-        """Waiting for room or a connection, before it was sent."""
-        return self.window + self.connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +75,11 @@ class Summary:
     rate_sent: float
     throughput: float
     latency: Percentiles | None
-    """From when a request was due."""
+    """From when a request was due. Requests without an answer count as at least the time that they waited for one."""
+    answered: Percentiles | None
+    """The latency of the successes alone."""
     service: Percentiles | None
-    """From when it was sent."""
+    """From when a request was sent, of the successes."""
     breakdown: TimeBreakdown | None
     """Of all successes."""
     slowest: TimeBreakdown | None
@@ -125,8 +102,8 @@ def summarise(outcome: Outcome) -> Summary:
     left = samples.select(np.isfinite(samples.sent))
     is_late = rounded(samples.sent - samples.intended) > late_after(load)
     late = int(np.count_nonzero(is_late))
-    latency = percentiles(rounded(good.ended - good.intended))
-    span = _span(outcome)
+    answered = rounded(good.ended - good.intended)
+    span = plan_span(outcome)
     summary = Summary(
         load=load_text(load),
         interrupted=outcome.interrupted,
@@ -143,10 +120,11 @@ def summarise(outcome: Outcome) -> Summary:
         rate_planned=_rate(outcome.planned, span) if isinstance(load, OpenLoop) else None,
         rate_sent=_rate(left.count, max(span, float(left.sent.max(initial=0.0)))),
         throughput=_rate(good.count, outcome.elapsed),
-        latency=latency,
+        latency=percentiles(answered, unanswered_waits(outcome)),
+        answered=percentiles(answered),
         service=percentiles(rounded(good.ended - good.sent)),
-        breakdown=_breakdown(good, outcome.server),
-        slowest=_breakdown(_slowest(good), None),
+        breakdown=breakdown(good, outcome.server),
+        slowest=breakdown(slowest(good), None),
         growth=_growth(good),
         warnings=[],
     )
@@ -154,10 +132,12 @@ def summarise(outcome: Outcome) -> Summary:
     return summary
 
 
-def curve(samples: Samples) -> list[tuple[float, float]]:
-    """The latency curve of the successes, in seconds: see `distribution.quantiles`."""
-    good = samples.select(samples.code == 0)
-    return quantiles(rounded(good.ended - good.intended))
+def curve(outcome: Outcome) -> list[tuple[float, float]]:
+    """The latency curve in seconds, of the requests that `Summary.latency` covers: see `distribution.quantiles`."""
+    good = outcome.samples.select(outcome.samples.code == 0)
+    if not good.count:
+        return []
+    return quantiles(np.concatenate((rounded(good.ended - good.intended), unanswered_waits(outcome))))
 
 
 def load_text(load: Load) -> str:
@@ -183,45 +163,9 @@ def _rate(count: int, seconds: float) -> float:
     return count / seconds if seconds > 0 else 0.0
 
 
-def _span(outcome: Outcome) -> float:
-    """The seconds in which requests were due; in a closed loop, the whole phase."""
-    load, phase = outcome.phase.load, outcome.phase
-    if not isinstance(load, OpenLoop):
-        return phase.duration if phase.duration and not outcome.interrupted else outcome.elapsed
-    mean = (load.first + load.last) / 2
-    span = phase.duration if phase.duration is not None else _rate(phase.count or 0, mean)
-    return min(span, outcome.elapsed) if outcome.interrupted else span
-
-
 def _errors(samples: Samples) -> dict[str, int]:
     codes, counts = np.unique(samples.code[samples.code > 0], return_counts=True)
     return {code_name(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
-
-
-def _breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | None:
-    """From the server's times of each request, else from its means, else without them."""
-    if not good.count:
-        return None
-    before = {cause: float(seconds.mean()) for cause, seconds in waits_before_sending(good).items()}
-    window, connection, client = before["window"], before["connection"], before["processor"]
-    service = good.ended - good.sent
-    # Unary calls do not wait for other tickets and report no such time.
-    queue, inference = np.nan_to_num(good.waiting) + good.queued, good.running
-    if not np.isfinite(queue + inference).all():
-        if server is None or not server.count:
-            network = before["network"] + float(service.mean())
-            return TimeBreakdown(window, connection, client, network, None, None)
-        queue, inference, service = (np.array([each]) for each in (server.queue, server.compute, service.mean()))
-    # The two clocks may disagree. Clipped to the time they are part of, the parts add up.
-    inference = np.minimum(inference, service)
-    queue = np.minimum(queue, service - inference)
-    network = before["network"] + float((service - queue - inference).mean())
-    return TimeBreakdown(window, connection, client, network, float(queue.mean()), float(inference.mean()))
-
-
-def _slowest(good: Samples) -> Samples:
-    count = -(-good.count // 100)
-    return good.select(np.argsort(good.ended - good.intended, kind="stable")[good.count - count :])
 
 
 def _growth(good: Samples) -> Growth | None:
@@ -287,7 +231,7 @@ def _delay_text(cause: Cause, summary: Summary) -> str:
     who, mean = counted(requests, "request"), duration_text(seconds / requests if requests else 0.0)
     return {
         "window": f"{who} had to wait because the window was full, {mean} on average",
-        "connection": f"{who} had no connection to the server, or waited for one, {mean} on average",
+        "connection": f"{who} had no connection to the server, for {mean} on average",
         "network": f"{who} had to wait because the connection took no more data, {mean} on average",
         "processor": f"this client was too slow: {who} waited for its processor, {mean} on average; "
         "try more --processes, and see --self-test",

@@ -52,7 +52,10 @@ def _percentile(content: PageContent, each: Series, name: str) -> Value:
     latency, service, base = each.summary.latency, each.summary.service, content.baseline(each)
     if latency is None or service is None:
         return "-", "no request succeeded"
-    number = f"{ms_text(getattr(latency, name))} <small>ms</small>"
+    if getattr(latency, name) is None:
+        return "-", "of too few requests"
+    bound = "≥ " if name in latency.at_least else ""
+    number = f"{bound}{ms_text(getattr(latency, name))} <small>ms</small>"
     if base and base.summary.latency:
         number += f" {change(getattr(base.summary.latency, name), getattr(latency, name), 'less')}"
     at = f"at {text(each.load)}" if content.phased else f"service time {ms_text(getattr(service, name))} ms"

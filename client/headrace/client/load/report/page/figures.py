@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from headrace.client.load.formatting import duration_text, number_text, rate_text
 from headrace.client.load.planning.phases import ClosedLoop
+from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.distribution import Percentiles, quantiles
 from headrace.client.load.report.page.drawing import (
     HOVER_NAME,
@@ -23,7 +24,7 @@ from headrace.client.load.report.page.drawing import (
     title_of,
 )
 from headrace.client.load.report.page.series import PageContent, Series
-from headrace.client.load.report.summary import TimeBreakdown, curve
+from headrace.client.load.report.summary import curve
 
 AXIS_PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999", "99.9999")
 PARTS = {
@@ -52,7 +53,7 @@ def percentiles(content: PageContent) -> Figure | None:
         good = samples.select(samples.code == 0)
         if not each.closed:
             data.append(_percentile_line(each, quantiles(good.ended - good.sent), "service time", "dash"))
-        data.append(_percentile_line(each, curve(samples), "latency", "solid"))
+        data.append(_percentile_line(each, curve(each.outcome), "latency", "solid"))
     data = [line for line in data if line["x"]]
     if not data:
         return None
@@ -132,7 +133,7 @@ def _same(each: Series) -> bool:
     if latency is None or service is None:
         return True
     return all(
-        getattr(latency, name) <= SAME_LINE_RATIO * getattr(service, name)
+        (getattr(latency, name) or 0.0) <= SAME_LINE_RATIO * (getattr(service, name) or 0.0)
         for name in ("p50", "p90", "p99", "p99_9", "max")
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.client.load.formatting import change_text, counted, duration_text, number_text, rate_text, share_text
 from headrace.client.load.report.differences import difference
+from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.page.figures import PARTS
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import LATE_SECONDS, PLAN_KEPT_PERCENT, RATE_HELD_SHARE, Summary
@@ -37,7 +38,7 @@ def headline(content: PageContent) -> str:
 def percentiles(content: PageContent) -> str:
     if len(content.runs) > 1:
         phrases = (
-            f"{duration_text(each.summary.latency.p99)} in {each.label}"
+            f"{_at_least(each.summary.latency, 'p99')} in {each.label}"
             for each in content.best_phases
             if each.summary.latency
         )
@@ -48,11 +49,16 @@ def percentiles(content: PageContent) -> str:
         return "No request succeeded"
     for name in ("p99", "p99_9", "p95", "p90", "p50"):
         latency_value, service = getattr(summary.latency, name), getattr(summary.service, name)
+        if latency_value is None or service is None:
+            continue
         if latency_value > HIDDEN_RATIO * service and latency_value - service > LATE_SECONDS:
             label = name.replace("_", ".")
-            return f"{label} is {duration_text(latency_value)}; service time would show {duration_text(service)}"
+            figure = _at_least(summary.latency, name)
+            return f"{label} is {figure}; service time would show {duration_text(service)}"
     at = f" at {best.load}" if content.phased else ""
-    return f"99 % of the requests took up to {duration_text(summary.latency.p99)}{at}"
+    if summary.latency.p99 is None:
+        return f"All requests took up to {_at_least(summary.latency, 'max')}{at}"
+    return f"99 % of the requests took up to {_at_least(summary.latency, 'p99')}{at}"
 
 
 def latency(content: PageContent) -> str:
@@ -134,11 +140,19 @@ def _why(summary: Summary) -> str:
 
 def _tail(summary: Summary) -> str:
     times = summary.latency
-    return (
-        f"half within {duration_text(times.p50)} and 99 % within {duration_text(times.p99)}"
-        if times
-        else "none successfully"
-    )
+    if times is None:
+        return "none successfully"
+    if times.p50 is None or times.p99 is None:
+        return f"all within {_at_least(times, 'max')}"
+    return f"half within {_at_least(times, 'p50')} and 99 % within {_at_least(times, 'p99')}"
+
+
+def _at_least(times: Percentiles, name: str) -> str:
+    """A figure of latency, which is a lower bound if requests have no answer; `-` if there are too few of them."""
+    seconds: float | None = getattr(times, name)
+    if seconds is None:
+        return "-"
+    return f"{'at least ' if name in times.at_least else ''}{duration_text(seconds)}"
 
 
 def _compared(content: PageContent, each: Series) -> str:

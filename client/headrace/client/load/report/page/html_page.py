@@ -34,7 +34,7 @@ PLOTS = (
         "Latency percentiles",
         figures.percentiles,
         findings.percentiles,
-        "Requests that succeeded. Each step to the right is ten times rarer.",
+        "Each step to the right is ten times rarer. Requests without an answer count as at least their wait.",
     ),
     Plot(
         "Latency over time",

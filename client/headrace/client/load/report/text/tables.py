@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.client.load.formatting import change_text, ms_text, number_text, share_text
+from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.differences import NOTABLE_PERCENT, ComparisonRow, difference
 from headrace.client.load.report.distribution import Percentiles
-from headrace.client.load.report.summary import PLAN_KEPT_PERCENT, Summary, TimeBreakdown
+from headrace.client.load.report.summary import PLAN_KEPT_PERCENT, Summary
 
 FIGURE_HEADINGS = (
     "LOAD",
@@ -60,8 +61,11 @@ def figures_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Ta
                 continue
             table.add_row(f"{mark}{summary.load}", *_phase_cells(summary))
             if len(together) == 1:
-                cells = _percentile_texts(summary.service)
-                table.add_row(f"{' ' * len(mark)}service time", "", "", *cells, "", style=QUIET)
+                rows = {"answered": summary.answered, "service time": summary.service}
+                for name, durations in rows.items():
+                    if name != "answered" or summary.answered != summary.latency:
+                        cells = _percentile_texts(durations)
+                        table.add_row(f"{' ' * len(mark)}{name}", "", "", *cells, "", style=QUIET)
             if base is not None and summary is not base:
                 table.add_row(f"{mark}against {marks[0].strip()}", *_changes(base, summary))
     return table
@@ -78,11 +82,14 @@ def _phase_cells(summary: Summary) -> list[Text]:
 
 
 def _percentile_texts(durations: Percentiles | None) -> list[str]:
-    return [ms_text(_percentile(durations, name)) for name in PERCENTILES]
+    """A lower bound is marked as such."""
+    bounds = frozenset[str]() if durations is None else durations.at_least
+    return [("≥" if name in bounds else "") + ms_text(_percentile(durations, name)) for name in PERCENTILES]
 
 
 def _percentile(durations: Percentiles | None, name: str) -> float | None:
-    return None if durations is None else float(getattr(durations, name))
+    found: float | None = getattr(durations, name, None)
+    return found
 
 
 def _changes(base: Summary, summary: Summary) -> list[Text]:
