@@ -179,6 +179,34 @@ async def test_the_self_test_measures_every_way() -> None:
         assert f"{way} " in ended.out
 
 
+@pytest.mark.parametrize("mode", ["stream", "unary"])
+async def test_a_load_without_any_success_is_no_result(mode: str) -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.001)) as server:
+        failing = ("--protocol", "oip", "--model", "failing", "--warmup", "0", "--mode", mode, "--rate", "50/s")
+        ended = await headrace("load", server.target, *failing, "--count", "20", "--fail-if", "p50>1s")
+    assert ended.code == 1
+    assert "! nothing was measured, as no request succeeded" in ended.out
+    assert ended.err.splitlines()[-1] == "headrace: no request succeeded (50/s)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--outputs", "z"), "--outputs: model 'echo' has no output 'z'; its outputs: y FP32[?,16]"),
+        (("--shape", "x:2,3"), "input 'x' has shape [2,3], but model 'echo' takes x FP32[?,16]"),
+        (("--shape", "x:16"), "input 'x' has shape [16], but model 'echo' takes x FP32[?,16]"),
+        (("--input", "x=[[1, 2]]"), "input 'x' has shape [1,2], but model 'echo' takes x FP32[?,16]"),
+    ],
+)
+async def test_what_the_model_does_not_take_is_refused_before_any_load(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.0)) as server:
+        ended = await headrace("load", server.target, *OIP, *arguments)
+        assert server.count == 0
+    assert ended == (2, "", f"headrace: {sentence}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -35,7 +35,8 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 app = App(
     name="headrace",
     help="Talk to a Headrace server.",
-    help_epilogue="Exit codes: 1 server or connection error, 2 wrong arguments, 3 a --fail-if is true, 130 Ctrl-C.",
+    help_epilogue="Exit codes: 1 server or connection error, or a load without any success, 2 wrong arguments, "
+    "3 a --fail-if is true, 130 Ctrl-C.",
     help_format="plaintext",
     version=lambda: version("headrace"),
     result_action="return_value",

@@ -25,7 +25,7 @@ from headrace.client.load.watching.watched_run import run_watched
 from headrace.client.load.workers.messages import Job
 from headrace.client.terminal.usage_error import UsageError
 
-CONDITION_FAILED, INTERRUPTED = 3, 130
+NOTHING_MEASURED, CONDITION_FAILED, INTERRUPTED = 1, 3, 130
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -134,11 +134,14 @@ async def load(
     if run is None:
         return INTERRUPTED
     _print_runs([run], as_json=as_json)
-    failures = failed_conditions(conditions, [summarise(outcome) for outcome in run.outcomes])
-    for failure in failures:
+    summaries = [summarise(outcome) for outcome in run.outcomes]
+    failures, empty = failed_conditions(conditions, summaries), [summary for summary in summaries if not summary.ok]
+    for failure in (*failures, *(f"no request succeeded ({summary.load})" for summary in empty)):
         print("headrace:", failure, file=sys.stderr)
     if any(outcome.interrupted for outcome in run.outcomes):
         return INTERRUPTED
+    if empty:
+        return NOTHING_MEASURED
     return CONDITION_FAILED if failures else 0
 
 

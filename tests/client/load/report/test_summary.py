@@ -120,6 +120,7 @@ def test_a_run_without_success_has_no_times() -> None:
     assert summary.throughput == 0
     assert summary.rate_sent == 10
     assert summary.warnings == [
+        "nothing was measured, as no request succeeded",
         "the server handled only 0/s of the planned 10/s",
         "99 of 100 requests failed: 99 UNAVAILABLE ('connection refused\\\\x1b[2J')",
         "1 request had not been answered when the phase ended",

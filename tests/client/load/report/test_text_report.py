@@ -111,7 +111,7 @@ def test_a_sweep_is_a_row_for_each_load() -> None:
 
 def test_the_warnings_of_a_sweep_name_the_load() -> None:
     broken = run(steady(ClosedLoop(1)), failed(), steady(ClosedLoop(3)))
-    assert [line.split(": ")[0] for line in printed(broken, width=None) if line.startswith("!")] == ["! 10/s"] * 3
+    assert [line.split(": ")[0] for line in printed(broken, width=None) if line.startswith("!")] == ["! 10/s"] * 4
 
 
 def test_a_note_explains_missing_server_times() -> None:

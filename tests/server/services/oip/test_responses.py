@@ -14,7 +14,7 @@ from headrace.server.engine.tensors import OutputTensor
 from headrace.server.services.oip.descriptions import PLAIN_OUTPUT, OutputOptions
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.wire.dtypes import Datatype
-from headrace.wire.errors import InvalidArgument
+from headrace.wire.errors import Code, InvalidArgument
 from headrace.wire.tensors import decode_bytes
 from tests.server.core.model_specs import grow
 
@@ -45,9 +45,10 @@ def test_a_response_has_model_id_and_outputs(request_id: str, values: list[float
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=200))
-def test_an_error_in_a_stream_has_message_and_id(request_id: str, message: str) -> None:
+def test_an_error_in_a_stream_has_message_code_and_id(request_id: str, message: str) -> None:
     read = pb.ModelStreamInferResponse.FromString(stream_error(InvalidArgument(message), request_id.encode()))
     assert read.error_message == message
+    assert read.infer_response.parameters.pop("grpc_status").int64_param == Code.INVALID_ARGUMENT
     assert read.infer_response == pb.ModelInferResponse(id=request_id)
     assert read.HasField("infer_response")
 

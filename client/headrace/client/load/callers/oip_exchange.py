@@ -12,13 +12,11 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from headrace.client.load.callers.departure import Departure
+from headrace.client.load.callers.oip_stream_errors import error_code
 from headrace.client.transport.channel import StreamCall
 from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Code
-
-STREAM_ERROR_CODE = grpc.StatusCode.UNKNOWN.value[0]
-"""The code of an error within a stream, as the protocol does not give one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +118,8 @@ class OipExchange:
             request_id = next(iter(self._asked))
         pending = self._asked.pop(request_id, None)
         if pending is not None and not pending.end.done():
-            pending.end.set_result((STREAM_ERROR_CODE, response.error_message) if response.error_message else (0, ""))
+            text = response.error_message
+            pending.end.set_result((error_code(response), text) if text else (0, ""))
 
     def _fail_all(self, code: int, why: str) -> None:
         self.ended = True

@@ -180,8 +180,8 @@ def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
     warnings = []
     if summary.interrupted:
         warnings.append(f"interrupted after {duration_text(summary.elapsed)}: the figures cover that part only")
-    if not summary.sent:
-        warnings.append("nothing was measured, as no request was sent")
+    if not summary.ok:
+        warnings.append(f"nothing was measured, as no request {'succeeded' if summary.sent else 'was sent'}")
     warnings += _plan_warnings(summary)
     if summary.errors:
         failed, ended = sum(summary.errors.values()), outcome.samples.count

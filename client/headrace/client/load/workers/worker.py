@@ -15,6 +15,7 @@ from headrace.client.load.callers.caller import Caller, Inputs
 from headrace.client.load.callers.connect import connect_callers, connect_totals, describe_model
 from headrace.client.load.callers.model_totals import ModelTotals, ReadTotals, no_totals
 from headrace.client.load.inputs.input_sets import request_inputs
+from headrace.client.load.inputs.request_check import check_outputs, check_shapes
 from headrace.client.load.planning.schedule import Share, split_evenly
 from headrace.client.load.record.run import ServerMeans
 from headrace.client.load.record.samples import SampleCollector
@@ -79,7 +80,9 @@ class Worker:
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._receive, task)
         job, request = self._job, self._job.request
         model, server = await describe_model(job.target, job.protocol, request.model, request.version)
+        check_outputs(model, request)
         sets, texts = request_inputs(model, job.inputs, job.shapes, job.jsonl, job.seed)
+        check_shapes(model, sets, job.protocol)
         # Together, the processes send one set after the other.
         inputs = itertools.islice(itertools.cycle(sets), self._share.index, None, self._share.processes)
         streams = split_evenly(job.streams, self._share)

@@ -21,6 +21,7 @@ from headrace.server.services.oip.descriptions import MemoryRange, OutputOptions
 from headrace.server.services.oip.region import Region
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, quote
+from headrace.wire.oip_errors import CODE_PARAMETER
 from headrace.wire.tensors import Buffer
 from headrace.wire.varints import varint
 
@@ -118,9 +119,12 @@ def stream_response(response: bytes) -> bytes:
 
 
 def stream_error(error: HeadraceError, request_id: bytes) -> bytes:
-    """Encode an error as a message of a stream."""
+    """Encode an error as a message of a stream. The protocol has a place for its text; a parameter has its code."""
     message = pb.ModelStreamInferResponse(error_message=error.message).SerializeToString()
-    response = _ID + varint(len(request_id)) + request_id if request_id else b""
+    code = pb.InferParameter(int64_param=error.code)
+    response = pb.ModelInferResponse(parameters={CODE_PARAMETER: code}).SerializeToString()
+    if request_id:
+        response += _ID + varint(len(request_id)) + request_id
     return message + _RESPONSE + varint(len(response)) + response
 
 
