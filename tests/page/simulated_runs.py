@@ -73,7 +73,7 @@ def open_loop(
     messages = {UNAVAILABLE: "the server is draining"} if failing[1] else {}
     elapsed = max(seconds, float(samples.ended.max()))
     phase = Phase(OpenLoop(rate, last), 1.0, seconds)
-    tails = (Tail(0, 0, 1, first_unsent, seconds, window=1.0, connection=0.0),) if unsent else ()
+    tails = (Tail(0, 0, 1, first_unsent, seconds, window=1.0, connection=0.0, machine=0.0),) if unsent else ()
     return Outcome(phase, planned, unsent, elapsed, samples, messages, tails=tails)
 
 
@@ -119,7 +119,7 @@ def failed() -> Run:
     nothing = np.full(count, np.nan)
     code = np.where(np.arange(count) % 2, UNAVAILABLE, NO_ANSWER).astype(np.int16)
     ended = np.where(code == NO_ANSWER, 5.0, intended + 0.001)
-    samples = Samples(intended, intended, ended, code, nothing, nothing, nothing, *np.zeros((3, count)))
+    samples = Samples(intended, intended, ended, code, nothing, nothing, nothing, *np.zeros((4, count)))
     outcome = Outcome(Phase(OpenLoop(100, 100), 0.0, 4.0), count, 0, 5.0, samples, {UNAVAILABLE: "connection refused"})
     return Run(SETTINGS, [outcome], "failed.jsonl")
 

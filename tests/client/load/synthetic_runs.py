@@ -43,6 +43,7 @@ def samples(
     window: npt.ArrayLike = 0.0,
     connection: npt.ArrayLike = 0.0,
     network: npt.ArrayLike = 0.0,
+    machine: npt.ArrayLike = 0.0,
     code: npt.ArrayLike = 0,
     times: Sequence[float] = (np.nan, np.nan, np.nan),
 ) -> Samples:
@@ -56,7 +57,7 @@ def samples(
         return np.array(np.broadcast_to(np.asarray(value, np.float64), due.shape))
 
     sent = due + np.where(np.isinf(column(wait)), NEVER_SENT, column(wait))
-    waits = map(column, (window, connection, network))
+    waits = map(column, (window, connection, network, machine))
     return Samples(due, sent, due + column(latency), column(code).astype(np.int16), *map(column, times), *waits)
 
 
@@ -88,7 +89,7 @@ def queue(load: OpenLoop, services: Sequence[float], window: int = 1, until: flo
     wait = sent - intended
     measured = samples(intended, ended - intended, wait=wait, window=wait).select(sent < until)
     unsent = intended[sent >= until]
-    tails = (Tail(0, 0, 1, unsent[0], until, window=1.0, connection=0.0),) if len(unsent) else ()
+    tails = (Tail(0, 0, 1, unsent[0], until, window=1.0, connection=0.0, machine=0.0),) if len(unsent) else ()
     return outcome(load, measured, planned=len(services), unsent=len(unsent), tails=tails)
 
 

@@ -62,6 +62,10 @@ def idle() -> float:
     return loop.selector.idle
 
 
+def used() -> float:
+    return now() - idle()
+
+
 def burn(seconds: float) -> None:
     """Take this much of the processor's time: nothing else happens meanwhile."""
     loop = asyncio.get_running_loop()
@@ -151,7 +155,19 @@ async def run_virtual_phase(
 
     draining = None if drained is None else asyncio.create_task(drain(drained))
     result = await run_phase(
-        phase, share, 1, start, callers, window, numbered_inputs(), collector, patience, stop, now=now, idle=idle
+        phase,
+        share,
+        1,
+        start,
+        callers,
+        window,
+        numbered_inputs(),
+        collector,
+        patience,
+        stop,
+        now=now,
+        idle=idle,
+        used=used,
     )
     if draining:
         draining.cancel()

@@ -24,7 +24,7 @@ from tests.client.load.synthetic_runs import SETTINGS, outcome, run, samples, st
 MICROSECONDS = st.integers(0, 10**12)
 MAYBE = st.none() | MICROSECONDS
 SAMPLES_PER_LINE = st.lists(
-    st.tuples(MICROSECONDS, MAYBE, MICROSECONDS, st.integers(-1, 16), *[MAYBE] * 3, *[MICROSECONDS] * 3), max_size=30
+    st.tuples(MICROSECONDS, MAYBE, MICROSECONDS, st.integers(-1, 16), *[MAYBE] * 3, *[MICROSECONDS] * 4), max_size=30
 )
 LOADS = st.builds(ClosedLoop, st.integers(1, 10**6)) | st.builds(
     OpenLoop,
@@ -34,9 +34,7 @@ LOADS = st.builds(ClosedLoop, st.integers(1, 10**6)) | st.builds(
 )
 SERVERS = st.none() | st.builds(ServerMeans, st.integers(0, 10**9), st.floats(0, 1e6), st.floats(0, 1e6))
 MESSAGES = st.dictionaries(st.integers(-1, 16), st.text(max_size=20), max_size=3)
-TAILS = st.builds(
-    Tail, *[st.integers(0, 99)] * 3, st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 1)
-)
+TAILS = st.builds(Tail, *[st.integers(0, 99)] * 3, *[st.floats(0, 1e6)] * 2, *[st.floats(0, 1)] * 3)
 TAIL_TUPLES = st.lists(TAILS, max_size=2).map(tuple)
 OVERS = st.tuples(st.integers(0), st.integers(0), st.floats(0, 1e9), MESSAGES, SERVERS, st.booleans(), TAIL_TUPLES)
 

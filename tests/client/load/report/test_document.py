@@ -80,6 +80,7 @@ def test_the_document_of_a_run_has_settings_and_figures() -> None:
         {
             "window_ms": 0,
             "connection_ms": 0,
+            "machine_ms": 0,
             "client_ms": 0.1,
             "network_ms": 0.9,
             "queue_ms": 1,

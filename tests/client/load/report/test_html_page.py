@@ -52,7 +52,7 @@ def open_loop(
         codes[at] = each
     ended = intended + np.array(latency)
     part = (np.array(latency) - wait) / 4
-    samples = Samples(intended, intended + wait, ended, codes, part * 0, part, part * 2, *np.zeros((3, len(latency))))
+    samples = Samples(intended, intended + wait, ended, codes, part * 0, part, part * 2, *np.zeros((4, len(latency))))
     seconds = len(latency) / rate
     return Outcome(Phase(OpenLoop(rate, rate), 0.0, seconds), len(latency), 0, seconds, samples)
 

@@ -13,18 +13,33 @@ Cause = Literal["window", "connection", "network"]
 """The fields of `Waits`."""
 
 
+STARVED_AFTER_SECONDS = 5e-4
+"""In less than this, nobody has waited for a processor for long."""
+
+
 class Departure:
     """Of one request. Moments are those of `time.perf_counter()`."""
 
-    __slots__ = ("_cause", "_since", "_waits", "sent")
+    __slots__ = ("_begun", "_cause", "_since", "_used", "_waited", "_waits", "sent")
 
     def __init__(self, waits: Waits = NO_WAITS) -> None:
         """`waits`: what it has waited for already."""
         self.sent = NEVER_SENT
         """When it was handed to the transport."""
-        self._waits = waits
+        self._begun, self._used = time.perf_counter(), time.process_time()
+        self._waits = self._waited = waits
         self._cause: Cause | None = None
         self._since = 0.0
+
+    def leave(self, now: float) -> None:
+        """It is handed to the transport. What it took to get here without using a processor was a wait for one."""
+        self.end_wait(now)
+        self.sent = now
+        took = now - self._begun
+        if took > STARVED_AFTER_SECONDS:
+            waited = sum(self._waits) - sum(self._waited)
+            starved = max(took - waited - (time.process_time() - self._used), 0.0)
+            self._waits = self._waits._replace(machine=self._waits.machine + starved)
 
     @contextmanager
     def waiting_for(self, cause: Cause) -> Iterator[None]:

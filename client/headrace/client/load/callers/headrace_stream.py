@@ -11,7 +11,7 @@ import headrace.client as hc
 from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
 from headrace.client.load.callers.caller import Answer, Inputs, Request
-from headrace.client.load.callers.departure import Departure, Outage
+from headrace.client.load.callers.departure import Cause, Departure, Outage
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
@@ -35,6 +35,9 @@ class HeadraceStream:
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
         self._outage = Outage()
+        self._held = 0
+        """Requests that wait for the stream to take them."""
+        self._held_by: Cause = "window"
 
     async def __aenter__(self) -> HeadraceStream:
         await self._open()
@@ -55,7 +58,7 @@ class HeadraceStream:
             ticket = None
             try:
                 ticket = await self._submit(inputs, departure)
-                departure.sent = time.perf_counter()
+                departure.leave(time.perf_counter())
                 await ticket
             except HeadraceError as error:
                 return Answer(departure.sent, time.perf_counter(), int(error.code), error.message, UNKNOWN_TIMES)
@@ -85,9 +88,16 @@ class HeadraceStream:
     async def _submit_to(self, stream: Stream, inputs: Inputs, departure: Departure) -> Ticket:
         if not stream.full:
             return await self._submit_now(stream, inputs)
-        # The server's window may be smaller than ours. Otherwise too many bytes wait to be written.
-        with departure.waiting_for("window" if stream.in_flight >= stream.hello.window else "network"):
-            return await self._submit_now(stream, inputs)
+        if stream.in_flight >= stream.hello.window:
+            self._held_by = "window"  # the server's, which may be smaller than ours
+        elif not self._held:
+            self._held_by = "network"  # too many bytes wait to be written
+        self._held += 1
+        try:
+            with departure.waiting_for(self._held_by):
+                return await self._submit_now(stream, inputs)
+        finally:
+            self._held -= 1
 
     async def _submit_now(self, stream: Stream, inputs: Inputs) -> Ticket:
         request = self._request

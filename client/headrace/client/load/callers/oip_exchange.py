@@ -82,11 +82,11 @@ class OipExchange:
     async def _write_one(self, pending: PendingRequest) -> None:
         now, departure = time.perf_counter(), pending.departure
         pending.taken = self._writing = True
-        departure.end_wait(now)
         if self._connected:
-            departure.sent = now
+            departure.leave(now)
             await self._call.write(pending.message)
         else:
+            departure.end_wait(now)
             with departure.waiting_for("connection"):
                 await self._call.write(pending.message)
             departure.sent, self._connected = now, True

@@ -79,7 +79,7 @@ class UnaryCaller:
         now = time.perf_counter()
         left = None if self._timeout is None else max(begun + self._timeout - now, 0.0)
         if connected:
-            departure.sent = now
+            departure.leave(now)
             return await self._call(message, timeout=left)
         try:
             with departure.waiting_for("connection"):

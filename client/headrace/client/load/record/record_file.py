@@ -7,8 +7,8 @@
     {"phase": 0, "over": {"planned": 2, "unsent": 0, "elapsed": 10.0, "messages": {"8": "..."}, ...}}
 
 Columns hold integer microseconds and up to 1,000 samples. An unknown time is null, and so is a column of unknown times.
-A request that was never sent has `sent` null. If `code` is missing, all requests succeeded; if `window`, `connection`
-or `network` is, none of them waited for that. All other times are in seconds.
+A request that was never sent has `sent` null. If `code` is missing, all requests succeeded; if `window`,
+`connection`, `network` or `machine` is, none of them waited for that. All other times are in seconds.
 
 Why JSON Lines: any program that reads JSON can read it, a person can check its numbers, and a truncated file is still a
 record. One object per request would repeat the same seven names, at nearly three times the size and six times the

@@ -71,7 +71,9 @@ class Tail:
     window: float
     """The share of their wait that was for room in the window, from 0 to 1."""
     connection: float
-    """The share that was for a connection. The rest was for this client's processor."""
+    """The share that was for a connection."""
+    machine: float
+    """The share that was for a processor of the machine. The rest was for this client to do its work."""
 
 
 @dataclass(slots=True)

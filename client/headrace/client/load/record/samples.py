@@ -33,7 +33,7 @@ UNKNOWN_TIMES = ServerTimes()
 
 
 class Waits(NamedTuple):
-    """Seconds that a request waited in this client for something else than the client's own processor."""
+    """Seconds that a request waited in this client, other than for the client to do its own work."""
 
     window: float = 0.0
     """For room in the window, its own or that of requests ahead of it."""
@@ -41,6 +41,8 @@ class Waits(NamedTuple):
     """For a connection to the server."""
     network: float = 0.0
     """For a connection that took no more data."""
+    machine: float = 0.0
+    """For a processor of this machine, while others used them."""
 
 
 NO_WAITS = Waits()
@@ -76,6 +78,7 @@ class Samples:
     window: Floats
     connection: Floats
     network: Floats
+    machine: Floats
 
     @property
     def count(self) -> int:

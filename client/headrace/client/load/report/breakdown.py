@@ -22,8 +22,10 @@ class TimeBreakdown:
     """Waiting for room in the window, before it was sent."""
     connection: float
     """Waiting for a connection, before it was sent."""
+    machine: float
+    """Waiting for a processor of the client's machine that others used, before it was sent."""
     client: float
-    """Waiting for this client's processor, before it was sent."""
+    """Waiting for this client to do its own work, before it was sent."""
     network: float
     queue: float | None
     inference: float | None
@@ -34,8 +36,8 @@ class TimeBreakdown:
 
     @property
     def waiting(self) -> float:
-        """Waiting for room or a connection, before it was sent."""
-        return self.window + self.connection
+        """Waiting for room, a connection or the machine, before it was sent."""
+        return self.window + self.connection + self.machine
 
 
 def breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | None:
@@ -43,20 +45,21 @@ def breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | None
     if not good.count:
         return None
     before = {cause: float(seconds.mean()) for cause, seconds in waits_before_sending(good).items()}
-    window, connection, client = before["window"], before["connection"], before["processor"]
+    window, connection, machine = before["window"], before["connection"], before["machine"]
+    client = before["processor"]
     service = good.ended - good.sent
     # Unary calls do not wait for other tickets and report no such time.
     queue, inference = np.nan_to_num(good.waiting) + good.queued, good.running
     if not np.isfinite(queue + inference).all():
         if server is None or not server.count:
             network = before["network"] + float(service.mean())
-            return TimeBreakdown(window, connection, client, network, None, None)
+            return TimeBreakdown(window, connection, machine, client, network, None, None)
         queue, inference, service = (np.array([each]) for each in (server.queue, server.compute, service.mean()))
     # The two clocks may disagree. Clipped to the time they are part of, the parts add up.
     inference = np.minimum(inference, service)
     queue = np.minimum(queue, service - inference)
     network = before["network"] + float((service - queue - inference).mean())
-    return TimeBreakdown(window, connection, client, network, float(queue.mean()), float(inference.mean()))
+    return TimeBreakdown(window, connection, machine, client, network, float(queue.mean()), float(inference.mean()))
 
 
 def slowest(good: Samples) -> Samples:

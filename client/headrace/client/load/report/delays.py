@@ -17,8 +17,8 @@ from headrace.client.load.report.plan_span import plan_span
 from headrace.client.load.report.rounding import rounded
 from headrace.wire.errors import Code
 
-Cause = Literal["window", "connection", "network", "processor"]
-CAUSES: tuple[Cause, ...] = ("window", "connection", "network", "processor")
+Cause = Literal["window", "connection", "network", "machine", "processor"]
+CAUSES: tuple[Cause, ...] = ("window", "connection", "network", "machine", "processor")
 NOTABLE_SHARE = 0.1
 """A cause of less than this share of the delayed requests, or of the seconds, is not worth a sentence."""
 UNANSWERED_CODES = (NO_ANSWER, Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
@@ -38,6 +38,7 @@ class Delays(NamedTuple):
     window: Delay
     connection: Delay
     network: Delay
+    machine: Delay
     processor: Delay
 
     def notable(self) -> list[Cause]:
@@ -95,8 +96,8 @@ def _tails(outcome: Outcome) -> list[tuple[list[float], Floats]]:
     for tail in outcome.tails:
         share = Share(tail.process, tail.processes)
         due = due_between(outcome.phase, tail.seed, share, tail.first, tail.until)
-        shares = [tail.window, tail.connection, 0.0, max(1.0 - tail.window - tail.connection, 0.0)]
-        found.append((shares, tail.until - due))
+        shares = [tail.window, tail.connection, 0.0, tail.machine]
+        found.append(([*shares, max(1.0 - sum(shares), 0.0)], tail.until - due))
     return found
 
 

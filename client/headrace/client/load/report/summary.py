@@ -233,7 +233,8 @@ def _delay_text(cause: Cause, summary: Summary) -> str:
         "window": f"{who} had to wait because the window was full, {mean} on average",
         "connection": f"{who} had no connection to the server, for {mean} on average",
         "network": f"{who} had to wait because the connection took no more data, {mean} on average",
-        "processor": f"this client was too slow: {who} waited for its processor, {mean} on average; "
+        "machine": f"this machine was too busy with other work: {who} waited for a processor, {mean} on average",
+        "processor": f"this client was too slow: {who} waited for it, {mean} on average; "
         "try more --processes, and see --self-test",
     }[cause]
 

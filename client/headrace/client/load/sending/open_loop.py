@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from headrace.client.load.callers.caller import Inputs
 from headrace.client.load.callers.departure import Departure
+from headrace.client.load.record.samples import NO_WAITS, Waits
 from headrace.client.load.sending.lag import Lag
 from headrace.client.load.sending.pacer import Pacer
 from headrace.client.load.sending.picker import CallerPicker
@@ -34,19 +35,23 @@ async def send_open_loop(
 
     lag = Lag()
     for due in due_times:
-        wait: RoomWait | None = None
+        room: RoomWait | None = None
         try:
             await pacer.wait_until(due)
             if picker.full:
-                wait = RoomWait(pacer, picker.callers)
+                room = RoomWait(pacer, picker.callers)
             index = await picker.acquire()
         except asyncio.CancelledError:
             now = pacer.now()
-            tracker.overdue = Overdue(due, now, lag.begin(due, now, *_seconds(wait)))
+            tracker.overdue = Overdue(due, now, lag.begin(due, now, *_waits(room, pacer)))
             raise
-        departure = Departure(lag.begin(due, pacer.now(), *_seconds(wait)))
+        departure = Departure(lag.begin(due, pacer.now(), *_waits(room, pacer)))
+        pacer.mark()
         tracker.begin(group.create_task(request(index, next(inputs), departure)), due, departure)
 
 
-def _seconds(wait: RoomWait | None) -> tuple[float, float]:
-    return (0.0, 0.0) if wait is None else wait.seconds()
+def _waits(room: RoomWait | None, pacer: Pacer) -> tuple[Waits, float]:
+    """What a request waited for, and the seconds of a processor used in the rest of the time since it was due."""
+    if room is None or (waits := room.waits()) is None:
+        return NO_WAITS, pacer.used_since_mark()
+    return waits, room.used_before

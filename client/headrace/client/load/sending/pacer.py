@@ -28,11 +28,18 @@ class Pacer:
     """
 
     def __init__(
-        self, now: Clock = time.perf_counter, sleep: Sleep = asyncio.sleep, idle: Clock = time.perf_counter
+        self,
+        now: Clock = time.perf_counter,
+        sleep: Sleep = asyncio.sleep,
+        idle: Clock = time.perf_counter,
+        used: Clock = time.process_time,
     ) -> None:
         self.now = now
         self.idle = idle
         """A clock that runs only while the event loop has nothing to do."""
+        self.used = used
+        """A clock that runs only while this process has a processor."""
+        self._mark = used()
         self._sleep = sleep
         self._spin = MIN_SPIN_SECONDS
         self._since_yield = 0
@@ -50,7 +57,16 @@ class Pacer:
             overslept = self._spin - (moment - self.now())
             self._spin = min(max(overslept, self._spin * SPIN_DECAY, MIN_SPIN_SECONDS), MAX_SPIN_SECONDS)
         while self.now() < moment:
+            self.mark()
             await self._sleep(0)
+
+    def mark(self) -> None:
+        """Begin to measure what `used_since_mark` gives. Waiting until a moment moves the mark towards it."""
+        self._mark = self.used()
+
+    def used_since_mark(self) -> float:
+        """How many seconds of a processor this process has used."""
+        return self.used() - self._mark
 
     async def maybe_yield(self) -> None:
         """Yield to the event loop every few calls. A loop that never waits otherwise must call this often."""

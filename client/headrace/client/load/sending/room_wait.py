@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.client.load.callers.caller import Caller
+from headrace.client.load.record.samples import Waits
 from headrace.client.load.sending.pacer import Pacer
 
 IDLE_SHARE = 0.1
@@ -20,17 +21,19 @@ class RoomWait:
         self._pacer = pacer
         self._callers = callers[:CALLERS_WATCHED]
         self._begun, self._idle, self._outages = pacer.now(), pacer.idle(), self._outage_seconds()
+        self.used_before = pacer.used_since_mark()
+        """The seconds of a processor that were used before it began, since the mark of the pacer."""
 
-    def seconds(self) -> tuple[float, float]:
-        """The seconds up to now in which the window was full, and those in which requests in it had no connection.
+    def waits(self) -> Waits | None:
+        """For the window, and for a connection as far as the requests in the window waited for one, up to now.
 
-        Both are 0 if this client was too busy to tell.
+        None if this client was too busy to tell.
         """
         waited = self._pacer.now() - self._begun
         if self._pacer.idle() - self._idle < IDLE_SHARE * waited:
-            return 0.0, 0.0
+            return None
         connection = min((self._outage_seconds() - self._outages) / len(self._callers), waited)
-        return waited - connection, connection
+        return Waits(window=waited - connection, connection=connection)
 
     def _outage_seconds(self) -> float:
         return sum(caller.outage_seconds for caller in self._callers)

@@ -59,15 +59,17 @@ async def run_phase(
     now: Clock = time.perf_counter,
     sleep: Sleep = asyncio.sleep,
     idle: Clock = time.perf_counter,
+    used: Clock = time.process_time,
 ) -> ShareResult:
     """Send this process's share of a phase. Samples go to the collector as the answers arrive.
 
     `start` is time 0 of the measured part on the clock `now`, the same in all processes. `window` limits how many
     requests an open loop has in flight per caller. `inputs` is endless. `patience` is how many seconds after the end of
     the plan unanswered requests are given up; an open loop with a count has the same time to send requests that are
-    late. Setting `stop` ends the phase early. `idle` is a clock that runs only while the event loop has nothing to do.
+    late. Setting `stop` ends the phase early. `idle` is a clock that runs only while the event loop has nothing to do,
+    and `used` one that runs only while this process has a processor.
     """
-    pacer = Pacer(lambda: now() - start, sleep, idle)
+    pacer = Pacer(lambda: now() - start, sleep, idle, used)
     tracker = RequestTracker(start, collector)
     end = planned_seconds(phase)
     async with asyncio.TaskGroup() as group:
@@ -107,9 +109,17 @@ async def run_phase(
 
 def _tail(overdue: Overdue, seed: int, share: Share, stopped_at: float) -> Tail:
     waited = overdue.now - overdue.due
-    window, connection = (seconds / waited if waited > 0 else 0.0 for seconds in overdue.waits[:2])
-    until = min(overdue.now, stopped_at)
-    return Tail(seed, share.index, share.processes, max(overdue.due, 0.0), until, window, connection)
+    shares = {cause: seconds / waited if waited > 0 else 0.0 for cause, seconds in overdue.waits._asdict().items()}
+    return Tail(
+        seed=seed,
+        process=share.index,
+        processes=share.processes,
+        first=max(overdue.due, 0.0),
+        until=min(overdue.now, stopped_at),
+        window=shares["window"],
+        connection=shares["connection"],
+        machine=shares["machine"],
+    )
 
 
 async def _wait_for_either(work: Task, stopping: Task, seconds: float) -> None:

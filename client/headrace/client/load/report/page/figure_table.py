@@ -12,7 +12,7 @@ from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import Summary
 
 PERCENTILES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
-PARTS = ("window", "connection", "client", "network", "queue", "inference")
+PARTS = ("window", "connection", "machine", "client", "network", "queue", "inference")
 
 
 class Row(NamedTuple):
@@ -63,6 +63,7 @@ def _groups() -> list[Group]:
                 Row("delayed by the window", lambda summary: summary.delays.window.requests, "less", _count),
                 Row("delayed by the connection", lambda summary: summary.delays.connection.requests, "less", _count),
                 Row("delayed by the network", lambda summary: summary.delays.network.requests, "less", _count),
+                Row("delayed by the machine", lambda summary: summary.delays.machine.requests, "less", _count),
                 Row("delayed by this client", lambda summary: summary.delays.processor.requests, "less", _count),
                 Row("plan kept, %", lambda summary: summary.plan_kept, "more", share_text),
                 Row("succeeded", lambda summary: summary.ok, "neither", _count),

@@ -30,6 +30,7 @@ AXIS_PERCENTILES = ("50", "90", "99", "99.9", "99.99", "99.999", "99.9999")
 PARTS = {
     "window": "waiting for the window",
     "connection": "waiting for a connection",
+    "machine": "waiting for a processor",
     "client": "client",
     "network": "network",
     "queue": "queue",

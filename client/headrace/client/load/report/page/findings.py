@@ -132,6 +132,7 @@ def _why(summary: Summary) -> str:
         "window": "the window was full",
         "connection": "there was no connection",
         "network": "the connection took no more data",
+        "machine": "the client's machine was busy with other work",
         "processor": "this client was too slow",
     }
     causes = summary.delays.notable() if summary.plan_kept < PLAN_KEPT_PERCENT else []
