@@ -18,6 +18,7 @@ from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.run import Mode, Outcome, Protocol
 from headrace.client.load.workers.messages import Job
 from headrace.client.load.workers.pool import WorkerPool
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.status import ModelStatus
 from headrace.wire.errors import Code, NotFound
 from tests import models
@@ -28,7 +29,6 @@ PROTOCOLS: list[Protocol] = ["headrace", "oip"]
 MODES: list[Mode] = ["stream", "unary"]
 COMBINATIONS = [(protocol, mode) for protocol in PROTOCOLS for mode in MODES]
 INPUTS = {name: np.full((1, 16), 2, np.float32) for name in "xy"}
-MAX_MESSAGE_BYTES = 64 << 20
 
 ways = pytest.mark.parametrize(("protocol", "mode"), COMBINATIONS)
 
@@ -52,13 +52,13 @@ async def answers(
     inputs: Inputs = INPUTS,
 ) -> Sequence[Answer]:
     """The outputs of `count` calls at once, on two callers."""
-    async with connect_callers(served.address, protocol, mode, 2, 8, request, MAX_MESSAGE_BYTES) as callers:
+    async with connect_callers(ConnectionSettings(target=served.address), protocol, mode, 2, 8, request) as callers:
         return await asyncio.gather(*(callers[number % 2].call(inputs, Departure()) for number in range(count)))
 
 
 def job_for(served: Served, protocol: Protocol, mode: Mode, *phases: Phase) -> Job:
     return Job(
-        target=served.address,
+        connection=ConnectionSettings(target=served.address),
         protocol=protocol,
         mode=mode,
         request=Request("add", "", outputs=("sum",)),
@@ -67,7 +67,6 @@ def job_for(served: Served, protocol: Protocol, mode: Mode, *phases: Phase) -> J
         processes=2,
         phases=phases,
         seed=1,
-        max_message_bytes=MAX_MESSAGE_BYTES,
         shapes=("x:2,16", "y:2,16"),
     )
 
@@ -94,7 +93,9 @@ async def test_kept_outputs_are_released(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"add={models.add_multiply(tmp_path)}", "--keep-bytes=16KiB")
     request = Request("add", "", outputs=(), keep=("sum", "product"))
     # Less than fifty of them would keep.
-    async with connect_callers(served.address, "headrace", "stream", 1, 8, request, MAX_MESSAGE_BYTES) as (caller,):
+    async with connect_callers(ConnectionSettings(target=served.address), "headrace", "stream", 1, 8, request) as (
+        caller,
+    ):
         for _ in range(50):
             assert (await caller.call(INPUTS, Departure())).message == ""
 
@@ -135,7 +136,7 @@ async def test_a_run_may_have_two_processes(served: Served, protocol: Protocol, 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_both_protocols_describe_a_model_alike(served: Served, protocol: Protocol) -> None:
-    model, server = await describe_model(served.address, protocol, "add", "")
+    model, server = await describe_model(ConnectionSettings(target=served.address), protocol, "add", "")
     assert (model.name, model.version) == ("add", "1")
     assert sorted(map(str, model.inputs)) == ["x FP32[?,16]", "y FP32[?,16]"]
     async with hc.connect(served.address) as own:

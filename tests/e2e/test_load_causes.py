@@ -21,6 +21,7 @@ from headrace.client.load.sending.pacer import PreciseEventLoop
 from headrace.client.load.sending.run_phase import run_phase
 from headrace.client.load.workers.messages import Job, PhaseStarted, RunEvent
 from headrace.client.load.workers.pool import WorkerPool
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.single_caller import single_caller
@@ -32,12 +33,11 @@ WAYS: list[tuple[Protocol, Mode]] = [
     ("oip", "stream"),
     ("oip", "unary"),
 ]
-MAX_MESSAGE_BYTES = 64 << 20
 
 
 def job_for(target: str, protocol: Protocol, mode: Mode, model: str, phase: Phase, window: int = 256) -> Job:
     return Job(
-        target=target,
+        connection=ConnectionSettings(target=target),
         protocol=protocol,
         mode=mode,
         request=Request(model, ""),
@@ -46,7 +46,6 @@ def job_for(target: str, protocol: Protocol, mode: Mode, model: str, phase: Phas
         processes=1,
         phases=(phase,),
         seed=1,
-        max_message_bytes=MAX_MESSAGE_BYTES,
         patience=1.0,
     )
 

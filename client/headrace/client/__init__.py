@@ -17,6 +17,7 @@ from headrace.client.aio.completed import completed
 from headrace.client.aio.server import Server, connect
 from headrace.client.aio.stream import Stream
 from headrace.client.aio.ticket import Ticket
+from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
@@ -64,6 +65,7 @@ __all__ = [
     "ServerStatus",
     "Stream",
     "Ticket",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

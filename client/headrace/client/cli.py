@@ -18,6 +18,7 @@ from headrace.client.terminal.input_arrays import input_arrays
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from headrace.client.terminal.npy_files import save
 from headrace.client.terminal.printing import print_table, printable
+from headrace.client.terminal.server_options import PLAIN, SecurityOptions, Target, connection_settings
 from headrace.client.terminal.tables import (
     models_table,
     outputs_table,
@@ -45,14 +46,6 @@ app = App(
 )
 
 
-def check_target(_type: Any, target: str) -> None:
-    if ":" not in target or target.startswith(("http:", "https:")):
-        raise ValueError("Write HOST:PORT, for example 127.0.0.1:8001")
-
-
-Target = Annotated[
-    str, Parameter(name="TARGET", help="The server, for example 127.0.0.1:8001.", validator=check_target)
-]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
 
@@ -66,10 +59,11 @@ async def models(
         Parameter(name="--load", help="Model to load first, or to load again, from the server's disk. Repeatable."),
     ] = (),
     unloads: Annotated[tuple[str, ...], Parameter(name="--unload", help="Model to unload first. Repeatable.")] = (),
+    security: SecurityOptions = PLAIN,
     as_json: Json = False,
 ) -> None:
     """List the models of a server with their inputs and outputs, and why others do not serve."""
-    async with hc.connect(target) as server:
+    async with hc.Server(connection_settings(target, security)) as server:
         for name in unloads:
             await server.unload_model(name)
         for name in loads:
@@ -88,9 +82,9 @@ async def models(
 
 
 @app.command(help_epilogue="Example: headrace status 127.0.0.1:8001")
-async def status(target: Target, /, *, as_json: Json = False) -> None:
+async def status(target: Target, /, *, security: SecurityOptions = PLAIN, as_json: Json = False) -> None:
     """Show the load of a server at this moment: streams, tickets, bytes, slots."""
-    async with hc.connect(target) as server:
+    async with hc.Server(connection_settings(target, security)) as server:
         found = await server.status()
     if as_json:
         print_json(status_document(found))
@@ -124,6 +118,7 @@ async def infer(
     timeout: Annotated[float | None, Parameter(help="Seconds after which the inference fails.")] = None,
     model_version: Annotated[str | None, Parameter(help="Version of the model; default: the newest.")] = None,
     folder: Annotated[Path | None, Parameter(name="--save", help="Folder for the outputs as .npy files.")] = None,
+    security: SecurityOptions = PLAIN,
     as_json: Json = False,
 ) -> None:
     """Run a model once and show its outputs.
@@ -132,7 +127,7 @@ async def infer(
     """
     if folder is not None:
         make_folder(folder)
-    async with hc.connect(target, max_message_bytes=MAX_GRPC_MESSAGE_BYTES) as server:
+    async with hc.Server(connection_settings(target, security, MAX_GRPC_MESSAGE_BYTES)) as server:
         described = await server.model(model, model_version)
         arrays = input_arrays(described, inputs, shapes, seed)
         results = await server.infer(model, arrays, outputs=outputs or None, version=described.version, timeout=timeout)

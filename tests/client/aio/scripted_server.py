@@ -75,18 +75,28 @@ class ScriptedServer(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.tiny = TinyServer()
         self.automatic = False
+        self.counting = False
+        """Whether streams are only counted: after Hello, they last until the client half-closes them."""
+        self.open_streams = 0
         self.greeting: bytes | None = None
         """Sent instead of Hello."""
+        self.refusal: grpc.StatusCode | None = None
+        """Ends each stream before Hello."""
         self.unary: dict[str, Unary] = {}
+        self.metadata: list[dict[str, str | bytes]] = []
+        """What came with each call, the oldest first."""
         self.target = ""
         self._peers: asyncio.Queue[Peer] = asyncio.Queue(16)
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(options=options)
 
-    async def start(self, address: str = "127.0.0.1:0") -> None:
+    async def start(self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None) -> None:
         self._server.add_generic_rpc_handlers((self,))
-        port = self._server.add_insecure_port(address)
-        self.target = f"127.0.0.1:{port}"
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
+        self.target = address if address.startswith("unix:") else f"127.0.0.1:{port}"
         await self._server.start()
 
     async def stop(self) -> None:
@@ -97,6 +107,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         method = details.method.rpartition("/")[2]
+        self.metadata.append(dict(details.invocation_metadata))
         if method == "Stream":
             return grpc.stream_stream_rpc_method_handler(self._stream)
         if method in self.unary:
@@ -104,10 +115,15 @@ class ScriptedServer(grpc.GenericRpcHandler):
         return None
 
     async def _stream(self, _: object, context: Context) -> None:
+        if self.refusal is not None:
+            await context.abort(self.refusal, "refused")
         if self.greeting != b"":
             await context.write(self.greeting or self.tiny.hello())
         if self.automatic:
             await self._run(context)
+            return
+        if self.counting:
+            await self._count(context)
             return
         peer = Peer(context)
         await self._peers.put(peer)
@@ -117,6 +133,14 @@ class ScriptedServer(grpc.GenericRpcHandler):
                 pass
         finally:
             peer.gone.set()
+
+    async def _count(self, context: Context) -> None:
+        self.open_streams += 1
+        try:
+            while isinstance(await context.read(), bytes):
+                pass
+        finally:
+            self.open_streams -= 1
 
     async def _run(self, context: Context) -> None:
         while isinstance(data := await context.read(), bytes):
@@ -128,9 +152,11 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def scripted_server() -> AsyncIterator[ScriptedServer]:
+async def scripted_server(
+    address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[ScriptedServer]:
     server = ScriptedServer()
-    await server.start()
+    await server.start(address, credentials)
     try:
         yield server
     finally:

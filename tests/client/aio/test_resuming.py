@@ -70,7 +70,7 @@ async def test_what_breaks_a_stream_is_mended(
     assert each.target == server.target
     assert 0 < each.seconds < 5
     assert isinstance(each.error, hc.HeadraceError)
-    messages = [record.message for record in caplog.records if record.name == "headrace.client"]
+    messages = [record.message for record in caplog.records if record.name.startswith("headrace.client.")]
     assert f"the stream to {server.target} broke and is opened again" in messages[0]
     assert "2 tickets are sent again" in messages[1]
 

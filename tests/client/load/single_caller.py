@@ -12,17 +12,17 @@ from headrace.client.load.callers.caller import Answer, Caller, Request
 from headrace.client.load.callers.connect import connect_callers
 from headrace.client.load.callers.departure import Departure
 from headrace.client.load.record.run import Mode, Protocol
+from headrace.client.protocol.connection_settings import ConnectionSettings
 
 INPUTS = {"x": np.arange(32, dtype=np.float32).reshape(2, 16)}
 ECHO = Request("echo", "")
-MAX_MESSAGE_BYTES = 64 << 20
 
 
 @asynccontextmanager
 async def single_caller(
     target: str, protocol: Protocol, mode: Mode, request: Request = ECHO, window: int = 8
 ) -> AsyncIterator[Caller]:
-    async with connect_callers(target, protocol, mode, 1, window, request, MAX_MESSAGE_BYTES) as (caller,):
+    async with connect_callers(ConnectionSettings(target=target), protocol, mode, 1, window, request) as (caller,):
         yield caller
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.planning.phases import OpenLoop, Phase
 from headrace.client.load.workers.messages import Job
+from headrace.client.protocol.connection_settings import ConnectionSettings
 
 JOB = Job(
-    target="",
+    connection=ConnectionSettings(target="127.0.0.1:1"),
     protocol="oip",
     mode="stream",
     request=Request("echo", ""),
@@ -16,7 +17,6 @@ JOB = Job(
     processes=2,
     phases=(Phase(OpenLoop(200, 200), warmup=0.1, duration=1.0),),
     seed=1,
-    max_message_bytes=64 << 20,
     patience=5.0,
 )
 ENDLESS = (Phase(OpenLoop(100, 100), 0.0, 3600.0), Phase(OpenLoop(100, 100), 0.0, 3600.0))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from headrace.client.protocol.call_description import names_of
 from headrace.client.protocol.inputs import Inputs, Reference, Zeros
 from headrace.client.protocol.layouts import EMPTY, Layout
 from headrace.client.protocol.stream_protocol import StreamProtocol
@@ -302,15 +303,16 @@ class Instant(StreamProtocol):
         self,
         ticket: TicketState,
         model: str,
-        version: str | None,
+        version: str | int | None,
         inputs: Inputs,
-        outputs: Sequence[str] | None,
-        keep: Sequence[str],
+        outputs: Iterable[str] | None,
+        keep: Iterable[str],
         timeout: float | None,
         priority: int,
+        keep_inputs: Iterable[str] = (),
     ) -> None:
         ticket.tag = self.last_tag = self.last_tag + 1
-        ticket.call = Asked(model, version, tuple(outputs or ()), tuple(keep))
+        ticket.call = Asked(*names_of(model, version, outputs or (), keep, keep_inputs))
         ticket.layout, ticket.tensors = (self.layout, [bytes(8)]) if outputs else (EMPTY, ())
         self.attempts.append(ticket)
 

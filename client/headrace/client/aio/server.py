@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 
-import grpc
-import grpc.aio
+from google.protobuf.message import Message
 
 from headrace.client.aio.descriptions import Descriptions
 from headrace.client.aio.stream import Stream
 from headrace.client.protocol.call_description import as_version, names_of, normalized
+from headrace.client.protocol.connection_settings import (
+    CALL_TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_MESSAGE_BYTES,
+    RETRIES,
+    ConnectionSettings,
+    Metadata,
+    Options,
+    Tls,
+    Token,
+    pairs,
+)
 from headrace.client.protocol.health import CHECK, check_request, is_serving
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.known_models import AsGiven, DescriptionNeeded, key_of
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState, model_from, state_from
 from headrace.client.protocol.status import ServerStatus, status_from
-from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.timeouts import seconds
 from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.resuming.resumable_protocol import ResumableProtocol
-from headrace.client.transport.channel import open_channel, path, wait_connected
+from headrace.client.transport.credentials import read_tls
 from headrace.client.transport.resuming_transport import PATIENCE, Resumed, ResumingTransport
-from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
+from headrace.client.transport.server_connection import ServerConnection
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled, DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
-MAX_MESSAGE_BYTES = 64 << 20
-"""The default of the largest message that the client takes."""
-CONNECT_TIMEOUT = 5.0
-"""In seconds."""
 READY_TIMEOUT = 5.0
 """In seconds."""
-_MIN_MESSAGE_BYTES = 64 << 10
-
-StreamMethod = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-UnaryMethod = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
 def connect(
@@ -45,31 +49,59 @@ def connect(
     *,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     connect_timeout: float = CONNECT_TIMEOUT,
+    timeout: float = CALL_TIMEOUT,
+    retries: int = RETRIES,
+    tls: bool | str | Path | bytes | Tls | None = None,
+    token: Token | None = None,
+    metadata: Metadata = (),
+    options: Options = (),
 ) -> Server:
     """A server at "host:port" or "unix:/path". Use it in `async with`, or close it with `close()`.
 
     Connects when it is first used. Then, and whenever the connection was lost, a method that needs the server tries to
-    reach it for `connect_timeout` seconds before it raises Unavailable.
+    reach it for `connect_timeout` seconds before it raises Unavailable. It raises at once what waiting cannot mend,
+    such as an unknown host.
+
+    Several servers with the same models are named "a:8001,b:8001", or "dns:///name:8001" for all addresses of a name.
+    Each stream goes to the address with the fewest open streams, and unary calls take turns. An address that does not
+    answer is avoided, and tried again later. With dns:///, gRPC chooses, in turn.
 
     `max_message_bytes` is the largest message that the client takes, at least 64 KiB. A larger output cannot be sent
     back; keep it and fetch it, which works for any size.
+    `timeout`: the seconds that a call about models or the server may take, unless it is given its own.
+    `retries`: how often a call that failed with a retryable error is made again, within its timeout, after waits that
+    double from 0.1 s. An inference may so run twice, which has no effect. `load_model` and `unload_model` are not
+    retried, and neither is a ticket of a stream.
+    `tls`: True, a file of CA certificates (its path, or its content as bytes), or a `Tls`. None is plain text.
+    `token`: sent with each call as `authorization: Bearer TOKEN`; a callable is asked each time, and must not block.
+    `metadata`: sent with each call, as a mapping or as pairs. Keys are in lower case.
+    `options`: gRPC's channel options, as a mapping or as pairs.
 
-    Raises ValueError if `max_message_bytes` is too small.
+    The environment's proxy (`http_proxy`) is not used for addresses of this machine.
+
+    Raises ValueError for an address that cannot be right, a file that cannot be used, and a value out of bounds.
     """
-    if max_message_bytes < _MIN_MESSAGE_BYTES:
-        raise ValueError(f"max_message_bytes is {max_message_bytes}; it must be at least {_MIN_MESSAGE_BYTES}")
-    return Server(target, max_message_bytes, connect_timeout)
+    return Server(
+        ConnectionSettings(
+            target=target,
+            max_message_bytes=max_message_bytes,
+            connect_timeout=connect_timeout,
+            timeout=timeout,
+            retries=retries,
+            tls=read_tls(tls),
+            token=token,
+            metadata=pairs(metadata),
+            options=pairs(options),
+        )
+    )
 
 
 class Server:
     """A connection to a server, shared by streams and unary calls; made by `connect`."""
 
-    def __init__(self, target: str, max_message_bytes: int, connect_timeout: float) -> None:
-        self.target = target
-        self._max_message_bytes = max_message_bytes
-        self._connect_timeout = connect_timeout
-        self._channel: grpc.aio.Channel | None = None
-        self._closed = False
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.target = settings.target
+        self._connection = ServerConnection(settings)
         self._descriptions = Descriptions(self.model)
 
     async def __aenter__(self) -> Server:
@@ -85,45 +117,57 @@ class Server:
 
     async def close(self) -> None:
         """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
-        self._closed = True
         await self._descriptions.close()
-        if self._channel is not None:
-            await self._channel.close()
+        await self._connection.close()
 
-    async def models(self) -> list[Model]:
-        """The models that are served, sorted by name. Raises Unavailable."""
-        response = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
+    async def models(self, *, timeout: float | None = None) -> list[Model]:
+        """The models that are served, sorted by name.
+
+        `timeout`: seconds, connecting and retries included; None is the `timeout` of `connect`, and `math.inf` none.
+        Raises Unavailable, DeadlineExceeded.
+        """
+        response = await self._ask("ListModels", pb.ListModelsRequest(), timeout)
         return [model_from(model) for model in pb.ListModelsResponse.FromString(response).models]
 
-    async def model(self, name: str, version: str | int | None = None) -> Model:
-        """One model, by default its newest version. Raises NotFound, Unavailable."""
+    async def model(self, name: str, version: str | int | None = None, *, timeout: float | None = None) -> Model:
+        """One model, by default its newest version.
+
+        `timeout` as of `models`. Raises NotFound, Unavailable, DeadlineExceeded.
+        """
         request = pb.DescribeModelRequest(name=name, version=as_version(version) or "")
-        response = await self._call("DescribeModel", request.SerializeToString())
+        response = await self._ask("DescribeModel", request, timeout)
         return model_from(pb.ModelDescription.FromString(response))
 
-    async def model_states(self) -> list[ModelState]:
+    async def model_states(self, *, timeout: float | None = None) -> list[ModelState]:
         """Every version that the server knows, sorted by name and number, whether it serves or not.
 
-        Raises Unavailable.
+        `timeout` as of `models`. Raises Unavailable, DeadlineExceeded.
         """
-        response = await self._call("ListModels", pb.ListModelsRequest().SerializeToString())
+        response = await self._ask("ListModels", pb.ListModelsRequest(), timeout)
         return [state_from(state) for state in pb.ListModelsResponse.FromString(response).states]
 
-    async def load_model(self, name: str) -> None:
+    async def load_model(self, name: str, *, timeout: float | None = None) -> None:
         """Load a model from the server's disk, or load it again. What is loaded serves until the new one replaces it.
+
+        With several addresses, one server loads it. `timeout`: seconds; by default as long as it takes.
 
         Raises PermissionDenied unless the server lets clients control models, NotFound, and FailedPrecondition for a
         model that cannot be loaded.
         """
-        await self._call("LoadModel", pb.LoadModelRequest(name=name).SerializeToString())
+        request = pb.LoadModelRequest(name=name).SerializeToString()
+        await self._connection.call("LoadModel", request, timeout, retries=0)
 
-    async def unload_model(self, name: str) -> None:
+    async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Unload all versions of a model; tickets in flight still end. Raises PermissionDenied, NotFound."""
-        await self._call("UnloadModel", pb.UnloadModelRequest(name=name).SerializeToString())
+        request = pb.UnloadModelRequest(name=name).SerializeToString()
+        await self._connection.call("UnloadModel", request, timeout, retries=0)
 
-    async def status(self) -> ServerStatus:
-        """The load of the server at this moment. Raises Unavailable."""
-        response = await self._call("ServerStatus", pb.ServerStatusRequest().SerializeToString())
+    async def status(self, *, timeout: float | None = None) -> ServerStatus:
+        """The load of the server at this moment; with several addresses, of one of the servers.
+
+        `timeout` as of `models`. Raises Unavailable, DeadlineExceeded.
+        """
+        response = await self._ask("ServerStatus", pb.ServerStatusRequest(), timeout)
         return status_from(pb.ServerStatusResponse.FromString(response))
 
     async def is_ready(self, *, timeout: float = READY_TIMEOUT) -> bool:
@@ -144,7 +188,7 @@ class Server:
 
     async def _is_serving(self, service: str, timeout: float) -> bool:
         try:
-            return is_serving(await self._call(CHECK, check_request(service), timeout))
+            return is_serving(await self._connection.call(CHECK, check_request(service), timeout, retries=0))
         except (Unavailable, DeadlineExceeded, NotFound):
             return False
 
@@ -163,6 +207,7 @@ class Server:
         The arguments are those of `Stream.submit`. References and `keep` need a stream, and a stream is faster.
         `timeout` counts from this call. Raises any HeadraceError.
         """
+        timeout = None if timeout is None else seconds(timeout)
         names = names_of(model, version, outputs, ())
         given, plain = normalized(inputs)
         try:
@@ -174,7 +219,7 @@ class Server:
                 timeout -= asyncio.get_running_loop().time() - started
         request = infer_request(names, fitted, timeout, priority)
         try:
-            response = await self._call("Infer", request, timeout)
+            response = await self._connection.call("Infer", request, timeout, retries=self._connection.settings.retries)
         except (InvalidArgument, NotFound):
             self._descriptions.known.forget(key_of(names))
             raise
@@ -202,50 +247,30 @@ class Server:
         `patience`: after so many seconds without a connection, a stream with `resume` ends with Unavailable.
         `on_resume`: called with a `Resumed` after each break of a stream with `resume`. It must not block.
         """
+        connection, known = self._connection, self._descriptions.known
+        models = AsGiven() if resume else known
 
         async def greeted(timeout: float) -> StreamTransport:
-            if self._closed:
+            if connection.closed:
                 raise Cancelled("the connection was closed")
-            channel = await self._connected(timeout)
-            start: StreamMethod = channel.stream_stream(path("Stream"))
-            models = AsGiven() if resume else self._descriptions.known
-            protocol = StreamProtocol(self._max_message_bytes, ordered=ordered, models=models)
-            transport = StreamTransport(start(), protocol, self.target)
-            await transport.greet(timeout)
-            return transport
+            return await connection.open_stream(timeout, ordered=ordered, models=models)
 
         async def open_transport() -> StreamTransport:
-            transport = await greeted(self._connect_timeout)
+            transport = await greeted(connection.settings.connect_timeout)
             if not resume:
                 transport.start()
                 return transport
-            clock, models = asyncio.get_running_loop().time, self._descriptions.known
-            protocol = ResumableProtocol(self._max_message_bytes, clock, ordered=ordered, models=models)
+            clock, limit = asyncio.get_running_loop().time, connection.settings.max_message_bytes
+            protocol = ResumableProtocol(limit, clock, ordered=ordered, models=known)
             return ResumingTransport(transport, protocol, self.target, greeted, patience, on_resume)
 
         return Stream(self.target, open_transport, self._descriptions)
 
-    async def _call(self, method: str, request: bytes, timeout: float | None = None) -> bytes:
-        connect_timeout = self._connect_timeout if timeout is None else min(timeout, self._connect_timeout)
-        channel = await self._connected(connect_timeout)
-        call: UnaryMethod = channel.unary_unary(path(method))
-        try:
-            return await call(request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.target) from None
-        except asyncio.CancelledError:
-            if cancelled_from_outside():
-                raise
-            raise Cancelled("the connection was closed") from None
-
-    async def _connected(self, timeout: float) -> grpc.aio.Channel:
-        if self._closed:
-            raise RuntimeError(f"{self!r} was closed; connect() returns a new one")
-        if self._channel is None:
-            self._channel = open_channel(self.target, self._max_message_bytes)
-        await wait_connected(self._channel, self.target, timeout)
-        return self._channel
+    async def _ask(self, method: str, request: Message, timeout: float | None) -> bytes:
+        """A call that a server answers at once, if it answers."""
+        settings = self._connection.settings
+        limit = settings.timeout if timeout is None else timeout
+        return await self._connection.call(method, request.SerializeToString(), limit, retries=settings.retries)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "idle" if self._channel is None else "open"
-        return f"<Server at {self.target}, {state}>"
+        return repr(self._connection)

@@ -14,10 +14,12 @@ Objects may be used from several threads. A single background thread serves the 
 from headrace.client.blocking.server import Server, connect
 from headrace.client.blocking.stream import Stream
 from headrace.client.blocking.ticket import Ticket, completed
+from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
 from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
+from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
     Code,
@@ -52,10 +54,12 @@ __all__ = [
     "Port",
     "Reference",
     "ResourceExhausted",
+    "Resumed",
     "Server",
     "ServerStatus",
     "Stream",
     "Ticket",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

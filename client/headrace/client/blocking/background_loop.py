@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from typing import ParamSpec, TypeVar
 
+from headrace.client.protocol.timeouts import clock_seconds
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -36,7 +38,7 @@ def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def _wait(future: Future[T], timeout: float | None) -> T:
     try:
-        return future.result(timeout)
+        return future.result(clock_seconds(timeout))
     except CancelledError:
         raise RuntimeError("the background loop has stopped") from None
     finally:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 
 from headrace.client.aio import server as async_server
-from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES, READY_TIMEOUT
+from headrace.client.aio.server import READY_TIMEOUT
 from headrace.client.blocking.background_loop import wait
 from headrace.client.blocking.stream import Stream
+from headrace.client.protocol.connection_settings import (
+    CALL_TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_MESSAGE_BYTES,
+    RETRIES,
+    Metadata,
+    Options,
+    Tls,
+    Token,
+)
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState
@@ -21,9 +32,27 @@ def connect(
     *,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     connect_timeout: float = CONNECT_TIMEOUT,
+    timeout: float = CALL_TIMEOUT,
+    retries: int = RETRIES,
+    tls: bool | str | Path | bytes | Tls | None = None,
+    token: Token | None = None,
+    metadata: Metadata = (),
+    options: Options = (),
 ) -> Server:
     """Like `headrace.client.connect`. Use it in `with`, or close it with `close()`."""
-    return Server(async_server.connect(target, max_message_bytes=max_message_bytes, connect_timeout=connect_timeout))
+    return Server(
+        async_server.connect(
+            target,
+            max_message_bytes=max_message_bytes,
+            connect_timeout=connect_timeout,
+            timeout=timeout,
+            retries=retries,
+            tls=tls,
+            token=token,
+            metadata=metadata,
+            options=options,
+        )
+    )
 
 
 class Server:
@@ -49,36 +78,45 @@ class Server:
         """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
         wait(self._server.close())
 
-    def models(self) -> list[Model]:
-        """The models that are served, sorted by name. Raises Unavailable."""
-        return wait(self._server.models())
+    def models(self, *, timeout: float | None = None) -> list[Model]:
+        """The models that are served, sorted by name.
 
-    def model(self, name: str, version: str | int | None = None) -> Model:
-        """One model, by default its newest version. Raises NotFound, Unavailable."""
-        return wait(self._server.model(name, version))
+        `timeout`: seconds, connecting and retries included; None is the `timeout` of `connect`, and `math.inf` none.
+        Raises Unavailable, DeadlineExceeded.
+        """
+        return wait(self._server.models(timeout=timeout))
 
-    def model_states(self) -> list[ModelState]:
+    def model(self, name: str, version: str | int | None = None, *, timeout: float | None = None) -> Model:
+        """One model, by default its newest version.
+
+        `timeout` as of `models`. Raises NotFound, Unavailable, DeadlineExceeded.
+        """
+        return wait(self._server.model(name, version, timeout=timeout))
+
+    def model_states(self, *, timeout: float | None = None) -> list[ModelState]:
         """Every version that the server knows, sorted by name and number, whether it serves or not.
 
-        Raises Unavailable.
+        `timeout` as of `models`. Raises Unavailable, DeadlineExceeded.
         """
-        return wait(self._server.model_states())
+        return wait(self._server.model_states(timeout=timeout))
 
-    def load_model(self, name: str) -> None:
+    def load_model(self, name: str, *, timeout: float | None = None) -> None:
         """Load a model from the server's disk, or load it again. What is loaded serves until the new one replaces it.
 
-        Raises PermissionDenied unless the server lets clients control models, NotFound, and FailedPrecondition for a
-        model that cannot be loaded.
+        Arguments and errors are those of `headrace.client.Server.load_model`.
         """
-        wait(self._server.load_model(name))
+        wait(self._server.load_model(name, timeout=timeout))
 
-    def unload_model(self, name: str) -> None:
+    def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Unload all versions of a model; tickets in flight still end. Raises PermissionDenied, NotFound."""
-        wait(self._server.unload_model(name))
+        wait(self._server.unload_model(name, timeout=timeout))
 
-    def status(self) -> ServerStatus:
-        """The load of the server at this moment. Raises Unavailable."""
-        return wait(self._server.status())
+    def status(self, *, timeout: float | None = None) -> ServerStatus:
+        """The load of the server at this moment; with several addresses, of one of the servers.
+
+        `timeout` as of `models`. Raises Unavailable, DeadlineExceeded.
+        """
+        return wait(self._server.status(timeout=timeout))
 
     def is_ready(self, *, timeout: float = READY_TIMEOUT) -> bool:
         """Whether the server wants work: all its models have been loaded, and it is not about to stop.

@@ -23,6 +23,7 @@ from headrace.client.load.self_test.measure import measure_costs
 from headrace.client.load.self_test.table import print_costs
 from headrace.client.load.watching.watched_run import run_watched
 from headrace.client.load.workers.messages import Job
+from headrace.client.terminal.server_options import PLAIN, SecurityOptions, Target, connection_settings
 from headrace.client.terminal.usage_error import UsageError
 
 NOTHING_MEASURED, CONDITION_FAILED, INTERRUPTED = 1, 3, 130
@@ -35,7 +36,7 @@ Names = tuple[str, ...]
 
 
 async def load(
-    target: Annotated[str | None, Parameter(name="TARGET", help="The server, for example 127.0.0.1:8001.")] = None,
+    target: Target | None = None,
     /,
     model: Annotated[str | None, Parameter(help="Name of the model.")] = None,
     *,
@@ -94,6 +95,7 @@ async def load(
     priority: Annotated[
         int, Parameter(validator=validators.Number(gte=0, lte=9), help="Priority of the requests, from 0 to 9.")
     ] = 0,
+    security: SecurityOptions = PLAIN,
     seed: Annotated[int, Parameter(validator=validators.Number(gte=0), help="Seed of random inputs and arrivals.")] = 0,
     record: Annotated[Path | None, Parameter(help="Write all measurements to this file, for headrace report.")] = None,
     fail_if: Annotated[
@@ -116,7 +118,7 @@ async def load(
     streams = choose_streams(streams, processes)
     requested = None if outputs is None else tuple(filter(None, outputs))
     job = Job(
-        target=target,
+        connection=connection_settings(target, security, MAX_MESSAGE_BYTES),
         protocol=protocol,
         mode=mode,
         request=Request(model, model_version, requested, keep, timeout, priority),
@@ -125,7 +127,6 @@ async def load(
         processes=processes,
         phases=phases,
         seed=seed,
-        max_message_bytes=MAX_MESSAGE_BYTES,
         inputs=inputs,
         shapes=shapes,
         jsonl=jsonl,

@@ -95,6 +95,7 @@ class ResumingTransport(StreamTransport):
                 self.call.cancel()
                 if is_final:
                     break
+                self.avoid()
                 self.protocol.disconnected(crashed=self.peer_has_vanished)
                 self._deliver(self.protocol.take_ended())
                 if self.protocol.finished:
@@ -166,7 +167,7 @@ class ResumingTransport(StreamTransport):
 
     def _adopt(self, fresh: StreamTransport) -> int:
         assert isinstance(fresh.protocol, StreamProtocol)
-        self.call, self.peer_has_vanished = fresh.call, False
+        self.call, self.avoid, self.peer_has_vanished = fresh.call, fresh.avoid, False
         self._opened = self.loop.time()
         return self.protocol.connected(fresh.protocol)
 
@@ -191,6 +192,7 @@ class ResumingTransport(StreamTransport):
             if not fresh.protocol.draining:
                 return fresh
             fresh.call.cancel()
+            fresh.avoid()
             error = Unavailable(f"{self._target}: the server is stopping")
 
     async def _expire(self) -> None:

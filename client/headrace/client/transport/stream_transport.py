@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import grpc
 import grpc.aio
@@ -29,7 +29,15 @@ class StreamTransport:
     Only the reader decides how the stream ended: it gets the status, whichever task notices the end first.
     """
 
-    def __init__(self, call: StreamCall, protocol: StreamState, target: str) -> None:
+    def __init__(
+        self,
+        call: StreamCall,
+        protocol: StreamState,
+        target: str,
+        avoid: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`avoid`: has the next stream begin at another address, if there is one that answers."""
+        self.avoid = avoid
         self.protocol: StreamState = protocol
         self.window_queue = WindowQueue(lambda: protocol.free_window)
         self.loop = asyncio.get_running_loop()
@@ -49,7 +57,7 @@ class StreamTransport:
             async with asyncio.timeout(timeout):
                 error = await self._receive()
         except TimeoutError:
-            error = Unavailable(f"{self._target} did not say Hello within {timeout:g} s")
+            error = Unavailable(f"{self._target} did not say Hello within {round(timeout, 2):g} s")
         if error is None and self.protocol.hello is None:
             error = Internal(f"{self._target} did not begin with Hello")
         if error is not None:

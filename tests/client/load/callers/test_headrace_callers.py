@@ -13,6 +13,7 @@ from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.connect import describe_model
 from headrace.client.load.callers.departure import Departure
 from headrace.client.load.record.run import Mode, Protocol
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.v1 import inference_pb2 as v1
 from headrace.wire.errors import Code, Unavailable
 from tests.client.aio.scripted_server import Context, ScriptedServer
@@ -126,7 +127,9 @@ async def test_connecting_to_an_unreachable_server_is_unavailable() -> None:
             pytest.fail("nothing is there")
 
     attempts = [enter(protocol, mode) for protocol, mode in COMBINATIONS]
-    questions = [describe_model("127.0.0.1:1", protocol, "echo", "") for protocol in PROTOCOLS]
+    questions = [
+        describe_model(ConnectionSettings(target="127.0.0.1:1"), protocol, "echo", "") for protocol in PROTOCOLS
+    ]
     # Each attempt takes 5 seconds.
     for error in await asyncio.gather(*attempts, *questions, return_exceptions=True):
         assert isinstance(error, Unavailable)

@@ -15,12 +15,13 @@ from headrace.client.load.callers.connect import connect_callers, connect_totals
 from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.model_totals import ModelTotals
 from headrace.client.load.record.run import Mode, ServerMeans
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.models import Model, Port
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, NotFound, Unimplemented
 from tests.client.aio.scripted_server import scripted_server
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
-from tests.client.load.single_caller import ECHO, INPUTS, MAX_MESSAGE_BYTES, answers, single_caller
+from tests.client.load.single_caller import ECHO, INPUTS, answers, single_caller
 
 MODES: list[Mode] = ["stream", "unary"]
 modes = pytest.mark.parametrize("mode", MODES)
@@ -122,7 +123,7 @@ class TestCalls:
     async def test_each_caller_has_a_connection_of_its_own(self, mode: Mode) -> None:
         async with (
             scripted_oip_server(ScriptedOipServer(instant)) as server,
-            connect_callers(server.target, "oip", mode, 3, 8, ECHO, MAX_MESSAGE_BYTES) as callers,
+            connect_callers(ConnectionSettings(target=server.target), "oip", mode, 3, 8, ECHO) as callers,
         ):
             assert [(await caller.call(INPUTS, Departure())).code for caller in callers] == [0, 0, 0]
         assert len(server.peers) == 3
@@ -181,30 +182,32 @@ class TestCalls:
 class TestDescriptions:
     async def test_a_model_is_described_with_its_ports_and_its_newest_version(self) -> None:
         async with scripted_oip_server(ScriptedOipServer(instant)) as server:
-            model, name = await describe_model(server.target, "oip", "echo", "")
+            model, name = await describe_model(ConnectionSettings(target=server.target), "oip", "echo", "")
             assert name == "scripted 7"
             x, y = (Port(name, "FP32", (None, 16), (name,)) for name in "xy")
             assert model == Model("echo", "10", (x,), (y,), has_variables=False, slots=0)
-            assert (await describe_model(server.target, "oip", "echo", "9"))[0].version == "9"
+            assert (await describe_model(ConnectionSettings(target=server.target), "oip", "echo", "9"))[
+                0
+            ].version == "9"
 
     async def test_an_unknown_model_is_not_found(self) -> None:
         async with scripted_oip_server(ScriptedOipServer(instant)) as server:
             with pytest.raises(NotFound, match="no model other"):
-                await describe_model(server.target, "oip", "other", "")
+                await describe_model(ConnectionSettings(target=server.target), "oip", "other", "")
 
     async def test_a_server_of_the_other_protocol_is_an_error_that_names_the_flag(self) -> None:
         async with scripted_oip_server(ScriptedOipServer(instant)) as server:
             with pytest.raises(Unimplemented, match=f"{server.target} does not speak headrace.v1; try --protocol oip"):
-                await describe_model(server.target, "headrace", "echo", "")
+                await describe_model(ConnectionSettings(target=server.target), "headrace", "echo", "")
         async with scripted_server() as scripted:
             with pytest.raises(Unimplemented, match="does not speak the Open Inference Protocol; try --protocol head"):
-                await describe_model(scripted.target, "oip", "echo", "")
+                await describe_model(ConnectionSettings(target=scripted.target), "oip", "echo", "")
 
     async def test_totals_count_the_successes_and_their_times(self) -> None:
         async with (
             scripted_oip_server(ScriptedOipServer(lambda _: 0.04)) as server,
             single_caller(server.target, "oip", "unary") as caller,
-            connect_totals(server.target, "oip", "echo", "") as ask,
+            connect_totals(ConnectionSettings(target=server.target), "oip", "echo", "") as ask,
         ):
             before = await ask()
             await answers(caller, 3)
@@ -216,7 +219,10 @@ class TestDescriptions:
 
     async def test_a_server_without_statistics_has_no_totals(self) -> None:
         mute = ScriptedOipServer(instant, has_statistics=False)
-        async with scripted_oip_server(mute) as server, connect_totals(server.target, "oip", "echo", "") as ask:
+        async with (
+            scripted_oip_server(mute) as server,
+            connect_totals(ConnectionSettings(target=server.target), "oip", "echo", "") as ask,
+        ):
             assert await ask() is None
 
     def test_means_are_taken_between_two_totals(self) -> None:

@@ -31,6 +31,7 @@ from headrace.client.load.workers.messages import (
     WorkerFinished,
 )
 from headrace.client.load.workers.pool import WorkerPool, merge_results
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, Internal, NotFound
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
@@ -44,7 +45,7 @@ async def server() -> AsyncIterator[ScriptedOipServer]:
 
 
 def job_for(server: ScriptedOipServer, **changes: Any) -> Job:
-    return replace(JOB, target=server.target, **changes)
+    return replace(JOB, connection=ConnectionSettings(target=server.target), **changes)
 
 
 async def run(job: Job) -> tuple[list[Outcome], list[RunEvent]]:
@@ -234,13 +235,14 @@ from multiprocessing import active_children
 from dataclasses import replace
 from headrace.client.load.workers.messages import PhaseStarted
 from headrace.client.load.workers.pool import WorkerPool
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from tests.client.load.worker_jobs import ENDLESS, JOB
 
 async def main():
     def on_event(event):
         if isinstance(event, PhaseStarted):
             print(json.dumps([child.pid for child in active_children()]), flush=True)
-    pool = WorkerPool(replace(JOB, target=sys.argv[1], phases=ENDLESS), on_event)
+    pool = WorkerPool(replace(JOB, connection=ConnectionSettings(target=sys.argv[1]), phases=ENDLESS), on_event)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pool.stop)
     (outcome,) = await pool.run()
     print(json.dumps(outcome.interrupted))

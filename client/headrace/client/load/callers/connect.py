@@ -15,12 +15,13 @@ from headrace.client.load.callers import headrace_stream, headrace_unary
 from headrace.client.load.callers.caller import Caller, Request
 from headrace.client.load.callers.model_totals import ReadTotals, no_totals
 from headrace.client.load.record.run import Mode, Protocol
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.models import Model
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Unimplemented
 
 
-class _Connection(Caller, Interface):
+class _ConnectedCaller(Caller, Interface):
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(
@@ -28,21 +29,25 @@ class _Connection(Caller, Interface):
     ) -> None: ...
 
 
-async def describe_model(target: str, protocol: Protocol, model: str, version: str) -> tuple[Model, str]:
+async def describe_model(
+    settings: ConnectionSettings, protocol: Protocol, model: str, version: str
+) -> tuple[Model, str]:
     """Describe a model; also returns the server's name and version. Raises HeadraceError."""
     if protocol == "oip":
         from headrace.client.load.callers.oip_metadata import describe_oip_model
 
-        return await describe_oip_model(target, model, version)
-    async with hc.connect(target) as server:
+        return await describe_oip_model(settings, model, version)
+    async with hc.Server(settings) as server:
         try:
             return await server.model(model, version or None), f"headrace {(await server.status()).version}"
         except Unimplemented:
-            raise Unimplemented(f"{target} does not speak headrace.v1; try --protocol oip") from None
+            raise Unimplemented(f"{settings.target} does not speak headrace.v1; try --protocol oip") from None
 
 
 @asynccontextmanager
-async def connect_totals(target: str, protocol: Protocol, model: str, version: str) -> AsyncIterator[ReadTotals]:
+async def connect_totals(
+    settings: ConnectionSettings, protocol: Protocol, model: str, version: str
+) -> AsyncIterator[ReadTotals]:
     """A function that reads a model's totals from the server.
 
     With headrace.v1 it gives None, since there every answer carries its own times.
@@ -52,28 +57,29 @@ async def connect_totals(target: str, protocol: Protocol, model: str, version: s
         return
     from headrace.client.load.callers.oip_metadata import OipConnection
 
-    async with OipConnection(target) as server:
+    async with OipConnection(settings) as server:
         yield lambda: server.totals(model, version)
 
 
 @asynccontextmanager
 async def connect_callers(
-    target: str,
+    settings: ConnectionSettings,
     protocol: Protocol,
     mode: Mode,
     streams: int,
     window: int,
     request: Request,
-    max_message_bytes: int,
 ) -> AsyncIterator[Sequence[Caller]]:
-    """`streams` connected callers, each on a connection of its own. Leaving does not wait for answers.
+    """`streams` connected callers, each on a connection of its own, spread over the addresses of the target.
+
+    Leaving does not wait for answers.
 
     Raises HeadraceError if the server cannot be reached, and UsageError if the protocol cannot express the request.
     """
     _check_supported(protocol, mode, request)
     make_callers = _factory(protocol, mode)
     async with AsyncExitStack() as stack:
-        callers = make_callers(target, request, streams, window, max_message_bytes)
+        callers = make_callers(settings, request, streams, window)
         for caller in callers:
             # Registered before connecting: a caller whose server is not reached has a channel to close too.
             stack.push_async_exit(caller)
@@ -82,7 +88,9 @@ async def connect_callers(
         yield callers
 
 
-def _factory(protocol: Protocol, mode: Mode) -> Callable[[str, Request, int, int, int], Sequence[_Connection]]:
+def _factory(
+    protocol: Protocol, mode: Mode
+) -> Callable[[ConnectionSettings, Request, int, int], Sequence[_ConnectedCaller]]:
     if protocol == "headrace":
         return headrace_stream.callers if mode == "stream" else headrace_unary.callers
     from headrace.client.load.callers import oip_stream, oip_unary

@@ -7,25 +7,27 @@ import asyncio
 import grpc
 import grpc.aio
 
-from headrace.client.aio.server import CONNECT_TIMEOUT
 from headrace.client.load.callers.departure import Departure, Outage
-from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.transport.channel import open_channel
+from headrace.client.transport.connecting import wait_connected
 from headrace.wire.errors import Cancelled, DeadlineExceeded
 
 _UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 
 class Connection:
-    """A channel to a server, and how long requests have waited for it to connect."""
+    """A channel to the first address of these settings, and how long requests have waited for it to connect."""
 
-    def __init__(self, target: str, max_message_bytes: int) -> None:
-        self.channel = open_channel(target, max_message_bytes)
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.channel = open_channel(settings, settings.first_address)
         self.outage = Outage()
-        self._target = target
+        self._settings = settings
 
     async def open(self) -> None:
         """Raises Unavailable."""
-        await wait_connected(self.channel, self._target, CONNECT_TIMEOUT)
+        settings = self._settings
+        await wait_connected(self.channel, settings, settings.first_address, settings.connect_timeout)
 
     async def close(self) -> None:
         await self.channel.close()

@@ -13,23 +13,22 @@ from headrace.client.aio.ticket import Ticket
 from headrace.client.load.callers.caller import Answer, Inputs, Request
 from headrace.client.load.callers.departure import Cause, Departure, Outage
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
 STREAM_CLOSED = Cancelled("the load test closed the stream")
 """A stream that is left with an exception does not wait for answers."""
 
 
-def callers(
-    target: str, request: Request, streams: int, window: int, max_message_bytes: int
-) -> Sequence[HeadraceStream]:
-    return [HeadraceStream(target, request, window, max_message_bytes) for _ in range(streams)]
+def callers(settings: ConnectionSettings, request: Request, streams: int, window: int) -> Sequence[HeadraceStream]:
+    return [HeadraceStream(settings.beginning_at(number), request, window) for number in range(streams)]
 
 
 class HeadraceStream:
     """A stream on a connection of its own. After it has ended, the next call opens a new one."""
 
-    def __init__(self, target: str, request: Request, window: int, max_message_bytes: int) -> None:
-        self._server = hc.connect(target, max_message_bytes=max_message_bytes)
+    def __init__(self, settings: ConnectionSettings, request: Request, window: int) -> None:
+        self._server = hc.Server(settings)
         self._request = request
         self._window = asyncio.Semaphore(window)
         self._stream: Stream | None = None

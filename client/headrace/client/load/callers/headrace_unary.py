@@ -9,11 +9,12 @@ from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.callers.unary import UnaryCaller
 from headrace.client.load.record.samples import ServerTimes
 from headrace.client.protocol.call_description import names_of, normalized
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.transport.channel import path
 
 
-def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:
+def callers(settings: ConnectionSettings, request: Request, streams: int, window: int) -> Sequence[UnaryCaller]:
     names = names_of(request.model, request.version, request.outputs, ())
 
     def encode(inputs: Inputs) -> bytes:
@@ -25,6 +26,6 @@ def callers(target: str, request: Request, streams: int, window: int, max_messag
 
     requests = RequestCache(encode)
     return [
-        UnaryCaller(target, path("Infer"), requests, read, request.timeout, window, max_message_bytes)
-        for _ in range(streams)
+        UnaryCaller(settings.beginning_at(number), path("Infer"), requests, read, request.timeout, window)
+        for number in range(streams)
     ]

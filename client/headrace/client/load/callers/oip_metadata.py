@@ -8,11 +8,13 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
-from headrace.client.aio.server import CONNECT_TIMEOUT, MAX_MESSAGE_BYTES
 from headrace.client.load.callers.model_totals import ModelTotals
 from headrace.client.load.callers.oip_requests import oip_path
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.models import Model, Port
-from headrace.client.transport.channel import open_channel, wait_connected
+from headrace.client.transport.channel import open_channel
+from headrace.client.transport.connecting import wait_connected
+from headrace.client.transport.credentials import call_metadata
 from headrace.client.transport.rpc_errors import error_of
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Unimplemented
@@ -20,18 +22,19 @@ from headrace.wire.errors import Unimplemented
 ANSWER_TIMEOUT_SECONDS = 10.0
 
 
-async def describe_oip_model(target: str, name: str, version: str) -> tuple[Model, str]:
+async def describe_oip_model(settings: ConnectionSettings, name: str, version: str) -> tuple[Model, str]:
     """Describe a model; also returns the server's name and version. Raises HeadraceError."""
-    async with OipConnection(target) as server:
+    async with OipConnection(settings) as server:
         return await server.model(name, version), await server.name()
 
 
 class OipConnection:
     """A connection for metadata, so that these calls do not wait behind inference requests."""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._channel = open_channel(target, MAX_MESSAGE_BYTES)
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings.beginning_at(0)
+        self._address = self._settings.first_address
+        self._channel = open_channel(self._settings, self._address)
 
     async def __aenter__(self) -> OipConnection:
         return self
@@ -58,9 +61,8 @@ class OipConnection:
     async def totals(self, name: str, version: str) -> ModelTotals | None:
         """The totals of a version, or of all versions if `version` is empty; None if the server keeps no statistics."""
         request = pb.ModelStatisticsRequest(name=name, version=version).SerializeToString()
-        call = self._unary("ModelStatistics")
         try:
-            answer = pb.ModelStatisticsResponse.FromString(await call(request, timeout=ANSWER_TIMEOUT_SECONDS))
+            answer = pb.ModelStatisticsResponse.FromString(await self._call("ModelStatistics", request))
         except grpc.aio.AioRpcError:
             return None
         each = [model.inference_stats for model in answer.model_stats if model.name == name]
@@ -71,17 +73,19 @@ class OipConnection:
         )
 
     async def _ask(self, method: str, request: bytes) -> bytes:
-        await wait_connected(self._channel, self._target, CONNECT_TIMEOUT)
+        settings = self._settings
+        await wait_connected(self._channel, settings, self._address, settings.connect_timeout)
         try:
-            return await self._unary(method)(request, timeout=ANSWER_TIMEOUT_SECONDS)
+            return await self._call(method, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                text = f"{self._target} does not speak the Open Inference Protocol; try --protocol headrace"
+                text = f"{self._address} does not speak the Open Inference Protocol; try --protocol headrace"
                 raise Unimplemented(text) from None
-            raise error_of(error, self._target) from None
+            raise error_of(error, str(self._address)) from None
 
-    def _unary(self, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
-        return self._channel.unary_unary(oip_path(method))
+    async def _call(self, method: str, request: bytes) -> bytes:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(oip_path(method))
+        return await call(request, timeout=ANSWER_TIMEOUT_SECONDS, metadata=call_metadata(self._settings))
 
 
 def _ports(tensors: Iterable[pb.ModelMetadataResponse.TensorMetadata]) -> tuple[Port, ...]:

@@ -17,26 +17,26 @@ from headrace.client.load.callers.oip_exchange import OipExchange, PendingReques
 from headrace.client.load.callers.oip_requests import oip_path, request_cache, with_id
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES
+from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.transport.credentials import call_metadata
 from headrace.wire.errors import Code, HeadraceError
 
 
-def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[OipStream]:
+def callers(settings: ConnectionSettings, request: Request, streams: int, window: int) -> Sequence[OipStream]:
     requests = request_cache(request)
-    return [OipStream(target, request, requests, window, max_message_bytes) for _ in range(streams)]
+    return [OipStream(settings.beginning_at(number), request, requests, window) for number in range(streams)]
 
 
 class OipStream:
     """A stream on a connection of its own. After it has ended, the next call opens a new one."""
 
-    def __init__(
-        self, target: str, request: Request, requests: RequestCache, window: int, max_message_bytes: int
-    ) -> None:
-        self._target = target
+    def __init__(self, settings: ConnectionSettings, request: Request, requests: RequestCache, window: int) -> None:
+        self._settings = settings
         self._timeout = request.timeout
         self._requests = requests
         self._window = asyncio.Semaphore(window)
         self._ids = itertools.count(1)
-        self._connection = Connection(target, max_message_bytes)
+        self._connection = Connection(settings)
         self._start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._connection.channel.stream_stream(
             oip_path("ModelStreamInfer")
         )
@@ -78,7 +78,8 @@ class OipStream:
             connected = await self._connection.connected(departure, self._timeout)
             # Another call may have opened one meanwhile.
             if self._exchange is None or self._exchange.ended:
-                self._exchange = OipExchange(self._start(), self._target, connected=connected)
+                call = self._start(metadata=call_metadata(self._settings))
+                self._exchange = OipExchange(call, str(self._settings.first_address), connected=connected)
         return self._exchange
 
     async def _end_of(self, pending: PendingRequest, begun: float) -> tuple[int, str]:

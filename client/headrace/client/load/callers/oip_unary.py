@@ -10,14 +10,16 @@ from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.oip_requests import oip_path, request_cache
 from headrace.client.load.callers.unary import UnaryCaller
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.oip import open_inference_pb2 as pb
 from headrace.wire.errors import Internal
 
 
-def callers(target: str, request: Request, streams: int, window: int, max_message_bytes: int) -> Sequence[UnaryCaller]:
+def callers(settings: ConnectionSettings, request: Request, streams: int, window: int) -> Sequence[UnaryCaller]:
     method, requests = oip_path("ModelInfer"), request_cache(request)
     return [
-        UnaryCaller(target, method, requests, _read, request.timeout, window, max_message_bytes) for _ in range(streams)
+        UnaryCaller(settings.beginning_at(number), method, requests, _read, request.timeout, window)
+        for number in range(streams)
     ]
 
 

@@ -15,6 +15,7 @@ from headrace.client.load.callers.connection import Connection
 from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.wire.errors import Code, HeadraceError
 
@@ -27,19 +28,19 @@ class UnaryCaller:
 
     def __init__(
         self,
-        target: str,
+        settings: ConnectionSettings,
         method: str,
         requests: RequestCache,
         read: Callable[[bytes], ServerTimes],
         timeout: float | None,
         window: int,
-        max_message_bytes: int,
     ) -> None:
+        self._settings = settings
         self._requests = requests
         self._read = read
         self._timeout = timeout
         self._window = asyncio.Semaphore(window)
-        self._connection = Connection(target, max_message_bytes)
+        self._connection = Connection(settings)
         self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._connection.channel.unary_unary(method)
 
     async def __aenter__(self) -> UnaryCaller:

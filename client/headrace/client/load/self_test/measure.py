@@ -24,6 +24,7 @@ from headrace.client.load.record.samples import SampleCollector, ServerTimes
 from headrace.client.load.self_test.echo import MAX_MESSAGE_BYTES, serve
 from headrace.client.load.sending.pacer import PreciseEventLoop
 from headrace.client.load.sending.run_phase import run_phase
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.wire.errors import Internal
 
 CONCURRENCY = 64
@@ -81,13 +82,13 @@ def measure_costs() -> list[Cost]:
 
 def _measure(parent: Connection, target: str) -> None:
     with asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
-        parent.send(runner.run(_costs(target)))
+        parent.send(runner.run(_costs(ConnectionSettings(target=target, max_message_bytes=MAX_MESSAGE_BYTES))))
 
 
-async def _costs(target: str) -> list[Cost]:
+async def _costs(settings: ConnectionSettings) -> list[Cost]:
     found = [Cost("planning and recording, no transport", await _cost([EchoCaller()]))]
     for protocol, mode in COMBINATIONS:
-        connecting = connect_callers(target, protocol, mode, 1, CONCURRENCY, REQUEST, MAX_MESSAGE_BYTES)
+        connecting = connect_callers(settings, protocol, mode, 1, CONCURRENCY, REQUEST)
         async with connecting as callers:
             found.append(Cost(f"everything, --protocol {protocol} --mode {mode}", await _cost(callers)))
     return found

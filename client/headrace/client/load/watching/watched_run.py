@@ -120,7 +120,7 @@ def run_settings(job: Job, description: RunDescription) -> RunSettings:
     """The settings of a run that starts now."""
     request, model = job.request, description.model
     return RunSettings(
-        target=job.target,
+        target=job.connection.target,
         model=model.name,
         version=model.version,
         protocol=job.protocol,

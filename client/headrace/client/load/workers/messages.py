@@ -15,6 +15,7 @@ from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.run import Mode, Outcome, Protocol, ServerMeans
 from headrace.client.load.record.samples import Samples
 from headrace.client.load.sending.run_phase import ShareResult
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.models import Model
 
 PATIENCE_SECONDS = 10.0
@@ -29,7 +30,7 @@ class Job:
     plan unanswered requests are given up.
     """
 
-    target: str
+    connection: ConnectionSettings
     protocol: Protocol
     mode: Mode
     request: Request
@@ -38,7 +39,6 @@ class Job:
     processes: int
     phases: tuple[Phase, ...]
     seed: int
-    max_message_bytes: int
     inputs: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
     jsonl: Path | None = None

@@ -79,7 +79,7 @@ class Worker:
         assert task is not None
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._receive, task)
         job, request = self._job, self._job.request
-        model, server = await describe_model(job.target, job.protocol, request.model, request.version)
+        model, server = await describe_model(job.connection, job.protocol, request.model, request.version)
         check_outputs(model, request)
         sets, texts = request_inputs(model, job.inputs, job.shapes, job.jsonl, job.seed)
         check_shapes(model, sets, job.protocol)
@@ -87,10 +87,8 @@ class Worker:
         inputs = itertools.islice(itertools.cycle(sets), self._share.index, None, self._share.processes)
         streams = split_evenly(job.streams, self._share)
         async with (
-            connect_callers(
-                job.target, job.protocol, job.mode, streams, job.window, request, job.max_message_bytes
-            ) as callers,
-            connect_totals(job.target, job.protocol, request.model, request.version) as read_totals,
+            connect_callers(job.connection, job.protocol, job.mode, streams, job.window, request) as callers,
+            connect_totals(job.connection, job.protocol, request.model, request.version) as read_totals,
         ):
             # What exists now stays: the garbage collector need not scan it while requests wait.
             gc.collect()

@@ -1,0 +1,160 @@
+"""The channels of a connection, one for each address, and which of them is used next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import NamedTuple
+
+import grpc
+import grpc.aio
+
+from headrace.client.protocol.address_choice import AddressChoice
+from headrace.client.protocol.addresses import Address
+from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.transport.channel import StreamCall, open_channel, path
+from headrace.client.transport.connecting import wait_connected
+from headrace.client.transport.credentials import call_metadata
+from headrace.wire.errors import Cancelled, Unavailable
+
+ATTEMPT_SECONDS = 1.0
+"""How long an address may take while there are others that have not failed."""
+
+_READY = grpc.ChannelConnectivity.READY
+_StreamMethod = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+
+
+class Chosen(NamedTuple):
+    """An address, by its number, and its channel, which is connected."""
+
+    number: int
+    address: Address
+    channel: grpc.aio.Channel
+
+
+class Channels:
+    """Opens a channel when its address is first used. Belongs to the event loop on which it is made."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._settings = settings
+        count, first = len(settings.addresses), settings.first
+        first = random.randrange(count) if first is None else first
+        self._choice = AddressChoice(count, first, random.random)
+        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._closed = False
+
+    async def connected(self, timeout: float, *, stream: bool) -> Chosen:
+        """The channel for the next stream or call. An address that does not answer is passed over.
+
+        Raises Unavailable with the cause if no address answers: at once if waiting cannot help, else after `timeout`
+        seconds. Raises Cancelled if the connection is closed meanwhile.
+        """
+        end = self.loop.time() + timeout
+        self._try_due()
+        while self.has_alternatives and (number := self._choice.best(stream=stream)) is not None:
+            left = end - self.loop.time()
+            try:
+                await self._wait_connected(number, min(left, ATTEMPT_SECONDS), once=True)
+            except Unavailable:
+                self._choice.failed(number, self.loop.time())
+                if left <= ATTEMPT_SECONDS:
+                    break
+            else:
+                return self._chosen(number)
+        return self._chosen(await self._first_connected(timeout, end, stream=stream))
+
+    def start_stream(self, chosen: Chosen) -> StreamCall:
+        """A call of `Stream`, which counts as open until it ends in any way."""
+        start: _StreamMethod = chosen.channel.stream_stream(path("Stream"))
+        call = start(metadata=call_metadata(self._settings))
+        self._choice.opened(chosen.number)
+        call.add_done_callback(lambda _: self._choice.closed(chosen.number))
+        return call
+
+    def answered(self, chosen: Chosen) -> None:
+        self._choice.answered(chosen.number)
+
+    def failed(self, chosen: Chosen) -> None:
+        """Avoid the address for a while, if there are others."""
+        self._choice.failed(chosen.number, self.loop.time())
+
+    @property
+    def has_alternatives(self) -> bool:
+        return len(self._settings.addresses) > 1
+
+    def has_other(self, chosen: Chosen) -> bool:
+        """Whether another address than this is not being avoided."""
+        return self._choice.has_usable_beside(chosen.number)
+
+    @property
+    def has_usable(self) -> bool:
+        """Whether an address is not being avoided."""
+        return self._choice.has_usable
+
+    async def close(self) -> None:
+        self._closed = True
+        channels = list(self._channels.values())
+        self._channels.clear()  # gRPC counts as in use as long as there are references
+        for channel in channels:
+            await channel.close()
+
+    def _channel(self, number: int) -> grpc.aio.Channel:
+        channel = self._channels.get(number)
+        if channel is None:
+            if self._closed:
+                raise Cancelled("the connection was closed")
+            channel = self._channels[number] = open_channel(self._settings, self._settings.addresses[number])
+        return channel
+
+    def _chosen(self, number: int) -> Chosen:
+        return Chosen(number, self._settings.addresses[number], self._channel(number))
+
+    def _try_due(self) -> None:
+        """Start to connect to addresses that were avoided for long enough, and use those that have connected."""
+        now = self.loop.time()
+        for number in self._choice.due(now):
+            if self._channel(number).get_state(try_to_connect=True) is _READY:
+                self._choice.restored(number)
+            else:
+                self._choice.failed(number, now)
+
+    async def _first_connected(self, timeout: float, end: float, *, stream: bool) -> int:
+        """The first address that connects, where all are avoided or there is only one."""
+        indices = range(len(self._settings.addresses))
+        ready = [number for number in indices if self._channel(number).get_state(try_to_connect=True) is _READY]
+        if ready:
+            return self._choice.best_of(ready, stream=stream)
+        if len(indices) == 1:
+            await self._wait_connected(0, timeout)
+            return 0
+        left = max(0.0, end - self.loop.time())
+        waits = {asyncio.ensure_future(self._wait_connected(number, left)): number for number in indices}
+        try:
+            return await _first_success(waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _wait_connected(self, number: int, timeout: float, *, once: bool = False) -> None:
+        address = self._settings.addresses[number]
+        await wait_connected(self._channel(number), self._settings, address, timeout, once=once)
+
+    def __repr__(self) -> str:
+        return f"<Channels to {self._settings.target}, {self._choice!r}>"
+
+
+async def _first_success(waits: dict[asyncio.Task[None], int]) -> int:
+    """Raises Unavailable with the causes of all if none succeeds, and another error at once."""
+    pending = set(waits)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for wait in done:
+            error = wait.exception()
+            if error is None:
+                return waits[wait]
+            if not isinstance(error, Unavailable):
+                raise error
+    errors = [wait.exception() for wait in waits]
+    raise Unavailable("; ".join(error.message for error in errors if isinstance(error, Unavailable)))

@@ -1,0 +1,73 @@
+"""What a connection proves itself with: files of certificates, tokens, and metadata."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+
+from headrace.client.protocol.addresses import Address
+from headrace.client.protocol.connection_settings import ConnectionSettings, Tls, check_token
+
+_log = logging.getLogger("headrace.client")
+
+
+def read_tls(tls: bool | str | Path | bytes | Tls | None) -> Tls | None:
+    """What was given, with the contents of its files; None for a connection in plain text.
+
+    Raises ValueError for what cannot be read, is not PEM, or does not belong together.
+    """
+    if tls is None or tls is False:
+        return None
+    if tls is True:
+        return Tls()
+    given = tls if isinstance(tls, Tls) else Tls(ca=tls)
+    if (given.certificate is None) != (given.key is None):
+        raise ValueError("tls has a certificate without a key, or a key without a certificate")
+    return replace(
+        given,
+        ca=_read(given.ca, "CA certificates", b"CERTIFICATE"),
+        certificate=_read(given.certificate, "certificate", b"CERTIFICATE"),
+        key=_read(given.key, "key", b"PRIVATE KEY"),
+    )
+
+
+def _read(source: str | Path | bytes | None, what: str, label: bytes) -> bytes | None:
+    if source is None:
+        return None
+    where = ""
+    if not isinstance(source, bytes):
+        where = f" in {source}"
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise ValueError(f"the {what}{where} cannot be read: {error.strerror or error}") from None
+    if b"-----BEGIN " not in source or label not in source:
+        raise ValueError(f"the {what}{where} cannot be used: there is no PEM block {label.decode()!r}")
+    return source
+
+
+def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(_bytes(tls.ca), _bytes(tls.key), _bytes(tls.certificate))
+
+
+def _bytes(content: str | Path | bytes | None) -> bytes | None:
+    assert content is None or isinstance(content, bytes), "read_tls has read the files"
+    return content
+
+
+def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str | bytes], ...]:
+    """The metadata of a call, with the token of this moment. Raises what a callable raises, TypeError, ValueError."""
+    token = settings.token
+    if token is None:
+        return settings.metadata
+    text = check_token(token if isinstance(token, str) else token())
+    return (*settings.metadata, ("authorization", f"Bearer {text}"))
+
+
+def warn_of_readable_token(settings: ConnectionSettings, address: Address) -> None:
+    """Log that a token leaves this machine in plain text, which may be right behind a proxy that encrypts."""
+    if settings.token is not None and settings.tls is None and not address.local:
+        _log.warning("The token for %s is sent in plain text; tls= encrypts the connection.", address)

@@ -1,0 +1,129 @@
+"""A connection at work: calls that are retried, and streams that are opened, on the addresses that answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import random
+from functools import partial
+
+import grpc
+import grpc.aio
+
+from headrace.client.protocol.backoff import backoff
+from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.protocol.known_models import KnownModels
+from headrace.client.protocol.stream_protocol import StreamProtocol
+from headrace.client.protocol.timeouts import clock_seconds, seconds
+from headrace.client.transport.channel import path
+from headrace.client.transport.channels import ATTEMPT_SECONDS, Channels, Chosen
+from headrace.client.transport.credentials import call_metadata
+from headrace.client.transport.processes import check_same_process, forks
+from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
+from headrace.client.transport.stream_transport import StreamTransport
+from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Unavailable
+
+_UnaryMethod = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+
+
+class ServerConnection:
+    """Connects when it is first used. Then it belongs to this event loop and this process."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self.closed = False
+        self._channels: Channels | None = None
+        self._forks = forks()
+
+    async def close(self) -> None:
+        self.closed = True
+        # In a forked child the channels are those of the parent.
+        if self._channels is not None and self._forks == forks():
+            await self._channels.close()
+
+    async def call(self, method: str, request: bytes, timeout: float | None, *, retries: int) -> bytes:
+        """A unary call, which may be made again so often, all within `timeout` seconds. Raises HeadraceError."""
+        channels = self._usable()
+        limit = math.inf if timeout is None else seconds(timeout)
+        end = channels.loop.time() + limit
+        for attempt in itertools.count(1):
+            left = end - channels.loop.time()
+            chosen = await channels.connected(min(left, self.settings.connect_timeout), stream=False)
+            try:
+                answer = await self._call(chosen, method, request, end - channels.loop.time(), limit)
+            except HeadraceError as error:
+                if isinstance(error, Unavailable):
+                    channels.failed(chosen)
+                if not error.retryable or attempt > retries:
+                    raise
+                await _pause(error, attempt, end, at_once=channels.has_alternatives and channels.has_usable)
+            else:
+                channels.answered(chosen)
+                return answer
+        raise AssertionError("the loop has no end")
+
+    async def open_stream(self, timeout: float, *, ordered: bool, models: KnownModels) -> StreamTransport:
+        """A stream on the next address, after Hello and not started. Raises HeadraceError after `timeout` seconds.
+
+        An address that does not say Hello is passed over while there are others.
+        """
+        channels = self._usable()
+        end = channels.loop.time() + timeout
+        for attempt in itertools.count(1):
+            chosen = await channels.connected(end - channels.loop.time(), stream=True)
+            left = end - channels.loop.time()
+            call = channels.start_stream(chosen)
+            protocol = StreamProtocol(self.settings.max_message_bytes, ordered=ordered, models=models)
+            transport = StreamTransport(call, protocol, str(chosen.address), avoid=partial(channels.failed, chosen))
+            try:
+                await transport.greet(min(left, ATTEMPT_SECONDS) if channels.has_other(chosen) else left)
+            except HeadraceError as error:
+                if not error.retryable:
+                    raise
+                channels.failed(chosen)
+                others = channels.has_alternatives and channels.has_usable
+                if attempt > self.settings.retries and not others:
+                    raise
+                await _pause(error, attempt, end, at_once=others)
+            else:
+                channels.answered(chosen)
+                return transport
+        raise AssertionError("the loop has no end")
+
+    async def _call(self, chosen: Chosen, method: str, request: bytes, left: float, limit: float) -> bytes:
+        call: _UnaryMethod = chosen.channel.unary_unary(path(method))
+        metadata = call_metadata(self.settings)
+        try:
+            return await call(request, timeout=clock_seconds(left), metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and error.details() == "Deadline Exceeded":
+                raise DeadlineExceeded(f"{chosen.address} did not answer {method} within {limit:g} s") from None
+            raise error_of(error, str(chosen.address)) from None
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                raise
+            raise Cancelled("the connection was closed") from None
+
+    def _usable(self) -> Channels:
+        """Raises RuntimeError in another process or on another loop than the first, and after `close`."""
+        check_same_process(self._forks, self)
+        if self.closed:
+            raise RuntimeError(f"{self!r} was closed; connect() returns a new one")
+        if self._channels is None:
+            self._channels = Channels(self.settings)
+        if self._channels.loop is not asyncio.get_running_loop():
+            raise RuntimeError(f"{self!r} belongs to another event loop; call connect() on the loop that uses it")
+        return self._channels
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "idle" if self._channels is None else "open"
+        return f"<Server at {self.settings.target}, {state}>"
+
+
+async def _pause(error: HeadraceError, attempt: int, end: float, *, at_once: bool) -> None:
+    """Wait before the next attempt. Raises the error if there is no time for one."""
+    pause = 0.0 if at_once else backoff(attempt, random.random())
+    if asyncio.get_running_loop().time() + pause >= end:
+        raise error
+    await asyncio.sleep(pause)
