@@ -13,7 +13,7 @@ from headrace.client.protocol.inputs import Inputs, Reference, Zeros
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
-from headrace.wire.errors import Code
+from headrace.wire.errors import Code, DeadlineExceeded
 from tests.client.protocol.tiny_server import TinyServer
 
 QUEUE_BYTES = 150_000
@@ -38,6 +38,7 @@ class Streams(RuleBasedStateMachine):
         self.fetched: dict[int, tuple[str, npt.NDArray[Any]]] = {}
         self.to_client: list[bytes] = []
         self.ended: list[TicketState] = []
+        self.now = 0.0
 
     @precondition(lambda self: self.stream.free_window > 0)
     @rule(data=st.data(), model=st.sampled_from(MODELS), size=st.sampled_from([0, 1, 5, 17_000]))
@@ -62,6 +63,8 @@ class Streams(RuleBasedStateMachine):
         outputs = data.draw(st.sampled_from([None, ["y"], []]))
         ticket = TicketState(None)
         self._submit(ticket, model, inputs, outputs, keep, keep_inputs)
+        if data.draw(st.booleans()):
+            self.stream.set_deadline(ticket, self.now + data.draw(st.integers(0, 9)))
         self.by_tag[ticket.tag] = ticket
         total: npt.NDArray[Any] = np.asarray(sum(given.values()))
         self.sums[ticket.tag], given["z"] = total, 2 * total
@@ -101,6 +104,12 @@ class Streams(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         self.stream.cancel(data.draw(st.sampled_from(self.tickets)))
 
+    @rule(seconds=st.integers(0, 9))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+        if self.now >= self.stream.next_deadline:
+            self.ended += self.stream.expire(self.now)
+
     @rule()
     def write(self) -> None:
         if (message := self.stream.next_message()) is not None:
@@ -130,9 +139,11 @@ class Streams(RuleBasedStateMachine):
         assert len(self.ended) + len(in_flight) == len(self.tickets)
         assert {id(ticket) for ticket in self.ended + in_flight} == set(map(id, self.tickets))
         assert len(in_flight) <= 24
-        assert self.stream.input_bytes == sum(ticket.input_bytes for ticket in in_flight)
-        largest = max((ticket.input_bytes for ticket in in_flight), default=0)
+        late = [*self.stream._late.values()]
+        assert self.stream.input_bytes == sum(ticket.input_bytes for ticket in in_flight + late)
+        largest = max((ticket.input_bytes for ticket in in_flight + late), default=0)
         assert self.stream.input_bytes < QUEUE_BYTES + largest
+        assert all(ticket.deadline >= self.stream.next_deadline or ticket.deadline > self.now for ticket in in_flight)
 
     def teardown(self) -> None:
         for _ in range(3 * len(self.tickets) + len(self.to_client)):
@@ -142,6 +153,9 @@ class Streams(RuleBasedStateMachine):
             self.read()
         assert not self.stream.in_flight
         assert self.stream.input_bytes == 0
+        assert self.stream.free_window == 24
+        expired = {ticket.tag for ticket in self.ended if isinstance(ticket.error, DeadlineExceeded)}
+        assert not [tag for tag, _ in self.server.kept if tag in expired]
         assert sum(command.kind == 0 for command in self.server.commands) == len(self.sums)
         for ticket in self.ended:
             self._check(ticket)

@@ -61,6 +61,8 @@ class House:
         ticket = TicketState(None)
         given = {"model": "m", "version": None, "outputs": ["y"], "timeout": None, "priority": 0, **options}
         self.stream.submit(ticket, inputs=inputs, keep=keep, **given)
+        if given["timeout"] is not None:
+            self.stream.set_deadline(ticket, self.now + given["timeout"])
         return ticket
 
     def refer(self, ticket: TicketState, output: str = "z", *, take: bool = False) -> Reference:

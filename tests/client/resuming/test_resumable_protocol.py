@@ -184,14 +184,30 @@ def test_a_deadline_shrinks_by_what_has_passed(house: House) -> None:
     short = house.submit({"x": x()}, timeout=1.0)
     house.write()
     house.lose()
-    assert house.stream.next_deadline() == 1.0
+    assert house.stream.next_deadline == 1.0
     house.now = 2.0
-    house.stream.expire()
+    assert house.stream.expire(house.now) == [short]
+    assert house.stream.next_deadline == 5.0
     assert isinstance(short.error, DeadlineExceeded)
     server = house.connect()
     house.write()
     (command,) = [command for command in server.commands if command.kind == INFER]
     assert command.timeout_us == 3_000_000
+
+
+def test_a_deadline_holds_at_a_silent_server_and_its_ticket_is_not_sent_again(house: House) -> None:
+    silent = house.submit({"x": x()}, keep=("z",), timeout=1.0)
+    other = house.submit({"x": x()})
+    house.write()
+    house.now = 2.0
+    assert house.stream.expire(house.now) == [silent]
+    assert isinstance(silent.error, DeadlineExceeded)
+    house.lose()
+    server = house.connect()
+    house.write()
+    assert [command.tag for command in server.commands if command.kind == INFER] == [other.tag]
+    house.run()
+    assert house.stream.in_flight == {}
 
 
 def test_a_fetch_goes_on_at_the_next_server(house: House) -> None:

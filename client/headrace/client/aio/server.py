@@ -250,13 +250,13 @@ class Server:
         connection, known = self._connection, self._descriptions.known
         models = AsGiven() if resume else known
 
-        async def greeted(timeout: float) -> StreamTransport:
+        async def greeted(timeout: float, *, ready: bool = True) -> StreamTransport:
             if connection.closed:
                 raise Cancelled("the connection was closed")
-            return await connection.open_stream(timeout, ordered=ordered, models=models)
+            return await connection.open_stream(timeout, ordered=ordered, models=models, ready=ready)
 
         async def open_transport() -> StreamTransport:
-            transport = await greeted(connection.settings.connect_timeout)
+            transport = await greeted(connection.settings.connect_timeout, ready=False)
             if not resume:
                 transport.start()
                 return transport

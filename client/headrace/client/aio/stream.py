@@ -14,6 +14,7 @@ from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.known_models import DescriptionNeeded, key_of
 from headrace.client.protocol.layouts import Outputs
+from headrace.client.protocol.timeouts import seconds
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled
 
@@ -83,20 +84,24 @@ class Stream:
         that it is sent once for several models. Not a name that is in `keep`.
         `version`: None selects the newest version at this moment.
         `timeout`: seconds, from the arrival at the server, after which the ticket ends with DeadlineExceeded. Waiting
-        and queueing count. A timeout of 0 or less has already passed; the ticket is submitted and ends so.
+        and queueing count. It ends a little later even if the server is silent, in an ordered stream in its turn. A
+        timeout of 0 or less has already passed; the ticket is submitted and ends so. Waiting for the window takes as
+        long at most, and then raises DeadlineExceeded.
         `priority`: 0 to 9; a larger number starts sooner.
 
         Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
-        ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
-        ValueError (a ticket of another stream, or a name to keep twice), TypeError (a ticket as an input). Once it
-        knows the model's description, for which it asks in the background, also InvalidArgument for inputs that the
-        model does not take, and NotFound for outputs that it does not have. Awaiting the ticket raises the errors of
-        the server.
+        ResourceExhausted (inputs over the server's largest message), DeadlineExceeded (no place in the window in time),
+        Unavailable (the stream is closed or has ended), ValueError (a ticket of another stream, a name to keep twice, a
+        timeout of NaN), TypeError (a ticket as an input). Once it knows the model's description, for which it asks in
+        the background, also InvalidArgument for inputs that the model does not take, and NotFound for outputs that it
+        does not have. Awaiting the ticket raises the errors of the server.
         """
         transport = self._transport or self._opened()
+        if timeout is not None:
+            timeout = seconds(timeout)
         protocol = transport.protocol
         if transport.window_queue.contended or protocol.free_window <= 0:
-            await transport.window_queue.wait_turn()
+            await transport.wait_turn(timeout)
         ticket = Ticket(transport)
         try:
             protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
@@ -106,6 +111,8 @@ class Stream:
         except BaseException:
             transport.window_queue.admit()
             raise
+        if timeout is not None:
+            transport.set_timeout(ticket, timeout)
         transport.wake_writer()
         return ticket
 
@@ -118,7 +125,7 @@ class Stream:
         for _ in range(MAX_REFRESHES):
             await self._descriptions.refresh(key_of(names))
             if transport.window_queue.contended or transport.protocol.free_window <= 0:
-                await transport.window_queue.wait_turn()
+                await transport.wait_turn(timeout)
             try:
                 transport.protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
                 return

@@ -2,13 +2,18 @@
 
     submit, fetch, release, cancel  ->  next_message(), for the server
     receive(message), end(error)    ->  the tickets that have ended
+    expire(now)                     ->  the tickets that the server should have ended by now
 
 A ticket is in flight from the moment it is queued until its terminal event is received or the stream has ended, whether
 or not anything awaits it. The window limits the tickets in flight.
+
+A ticket with a deadline also ends when that has passed, because the server may be silent. The server does not know, so
+the ticket keeps its place in the window until its event comes, which then changes nothing else. It is late until then.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +29,7 @@ from headrace.client.protocol.outbox import Outbox
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import Code, HeadraceError, InvalidArgument, Unavailable, rebuild
+from headrace.wire.errors import Code, DeadlineExceeded, HeadraceError, InvalidArgument, Unavailable, rebuild
 from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
 from headrace.wire.limits import MAX_LAYOUTS
 from headrace.wire.tensors import Buffer
@@ -35,6 +40,9 @@ MAX_PINNED_RATIO = 4
 """A result keeps a message alive only if the message is at most this many times larger than the result."""
 
 FAULTS_OF_CALLS = (Code.INVALID_ARGUMENT, Code.NOT_FOUND)
+RECHECK_SECONDS = 0.1
+"""How soon an ordered stream looks again at a deadline that has passed before it was the ticket's turn to end."""
+
 _WITH_RESULT = (pb.Event.DONE, pb.Event.FETCHED)
 
 
@@ -49,8 +57,10 @@ class StreamProtocol:
         self.window = 0
         self.in_flight: dict[int, TicketState] = {}
         self.input_bytes = 0
-        """The bytes of the inputs of the tickets in flight."""
+        """The bytes of the inputs of the tickets in flight, and of those that are late."""
         self._max_input_bytes = sys.maxsize
+        self.next_deadline = math.inf
+        """When `expire` has something to do, or before."""
         self.draining = False
         self.closed: Unavailable | None = None
         """Set when nothing more can be submitted: the error that `submit` raises."""
@@ -62,6 +72,8 @@ class StreamProtocol:
         self._layouts = {0: EMPTY}
         self.last_tag = 0
         """The next ticket gets the tag after it. Whoever sets it makes sure that tags are unique."""
+        self._late: dict[int, TicketState] = {}
+        """The tickets that ended here and not on the server, by their tags."""
 
     # For the application
 
@@ -76,7 +88,7 @@ class StreamProtocol:
             return sys.maxsize
         if self._outbox.unsent >= MAX_UNSENT_BYTES or self.input_bytes >= self._max_input_bytes:
             return 0
-        return self.window - len(self.in_flight)
+        return self.window - len(self.in_flight) - len(self._late)
 
     def submit(
         self,
@@ -151,6 +163,14 @@ class StreamProtocol:
             ticket.cancelling = True
             self._command(pb.Command(kind=pb.Command.CANCEL, tag=ticket.tag))
 
+    def set_deadline(self, ticket: TicketState, deadline: float) -> bool:
+        """Set when a ticket in flight ends here at the latest. Returns whether that makes `next_deadline` sooner."""
+        ticket.deadline = deadline
+        if deadline >= self.next_deadline:
+            return False
+        self.next_deadline = deadline
+        return True
+
     def close(self) -> None:
         """Accept no more tickets. Those in flight go on."""
         if self.closed is None:
@@ -186,6 +206,30 @@ class StreamProtocol:
             ended += self.end(broken_contract(error))
         return ended
 
+    def expire(self, now: float) -> list[TicketState]:
+        """End the tickets whose deadline has passed, and cancel them on the server. Returns them.
+
+        In an ordered stream, a ticket does not end before those that were submitted before it. Looks at all tickets in
+        flight; they are few, and most deadlines never come.
+        """
+        expired: list[TicketState] = []
+        self.next_deadline = math.inf
+        turn = True
+        for ticket in self.in_flight.values():
+            passed = ticket.deadline <= now
+            if passed and turn:
+                expired.append(ticket)
+                continue
+            self.next_deadline = min(self.next_deadline, now + RECHECK_SECONDS if passed else ticket.deadline)
+            if self.ordered and ticket.call is not None:
+                turn = False
+        for ticket in expired:
+            self.cancel(ticket)
+            del self.in_flight[ticket.tag]
+            self._late[ticket.tag] = ticket
+            ticket.error = DeadlineExceeded("the server did not end the ticket within its timeout")
+        return expired
+
     def end(self, error: HeadraceError) -> list[TicketState]:
         """End the stream. Returns the tickets that were in flight, which fail with this error."""
         if self.error is None:
@@ -195,6 +239,8 @@ class StreamProtocol:
         tickets = list(self.in_flight.values())
         self.in_flight.clear()
         self.input_bytes = 0
+        self._late.clear()
+        self.next_deadline = math.inf
         self._outbox.clear()
         for ticket in tickets:
             ticket.error = error
@@ -216,8 +262,12 @@ class StreamProtocol:
             if kind in _WITH_RESULT:
                 ticket = in_flight.pop(event.tag, None)
                 layout = layouts.get(event.layout)
-                if ticket is None or layout is None:
+                if layout is None or (ticket is None and event.tag not in self._late):
                     raise InvalidArgument(f"tag {event.tag} or layout {event.layout} is unknown")
+                if ticket is None:
+                    self._end_late(event.tag)
+                    at += layout.count
+                    continue
                 self.input_bytes -= ticket.input_bytes
                 stop = at + layout.count
                 ticket.tensors = tensors[at:stop]
@@ -242,13 +292,24 @@ class StreamProtocol:
             # The server did not understand a command, and does not say which: no ticket can be trusted any more.
             return self.end(error)
         ticket = self.in_flight.pop(tag, None)
-        if ticket is None:
+        if ticket is not None:
+            self.input_bytes -= ticket.input_bytes
+            ticket.error = error
+            if isinstance(ticket.call, Call) and error.code in FAULTS_OF_CALLS:
+                self._encoder.doubt(ticket.call)
+            return [ticket]
+        late = self._late.pop(tag, None)
+        if late is None:
             raise InvalidArgument(f"tag {tag} is unknown")
-        self.input_bytes -= ticket.input_bytes
-        ticket.error = error
-        if isinstance(ticket.call, Call) and error.code in FAULTS_OF_CALLS:
-            self._encoder.doubt(ticket.call)
-        return [ticket]
+        self.input_bytes -= late.input_bytes
+        return []
+
+    def _end_late(self, tag: int) -> None:
+        """The server was done before it was told to cancel. What it keeps has no other owner."""
+        late = self._late.pop(tag)
+        self.input_bytes -= late.input_bytes
+        if late.keep:
+            self._command(pb.Command(kind=pb.Command.RELEASE, tag=tag, release=pb.Release()))
 
     def _define_layout(self, number: int, layout: pb.Layout) -> None:
         if not 1 <= number <= MAX_LAYOUTS:
@@ -270,8 +331,9 @@ class StreamProtocol:
         """One line about the state of the stream, for `repr`."""
         state = "ended" if self.error else "closed" if self.closed else "open"
         draining = ", draining" if self.draining else ""
+        late = f", {len(self._late)} late" if self._late else ""
         return (
-            f"{state}{draining}, {len(self.in_flight)}/{self.window} in flight, "
+            f"{state}{draining}, {len(self.in_flight)}/{self.window} in flight{late}, "
             f"{self._outbox.unsent} bytes unsent, {len(self._calls)} calls"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -35,6 +36,7 @@ class TicketState(KeepsOutputs):
         "_released",
         "call",
         "cancelling",
+        "deadline",
         "error",
         "input_bytes",
         "layout",
@@ -58,6 +60,8 @@ class TicketState(KeepsOutputs):
         """The time that the ticket was waiting, queued and running, in microseconds."""
         self.error: HeadraceError | None = None
         self.cancelling = False
+        self.deadline = math.inf
+        """When the ticket ends here if the server has not ended it, by the caller's clock."""
         self._outputs: Outputs | None = None
         self._released: set[str] | None = None
 

@@ -166,6 +166,8 @@ class Placement:
         keep_inputs = [name for name in kept if name in asked.keep_inputs]
         connection.submit(attempt, asked.model, version, inputs, outputs, keep, timeout, entry.priority, keep_inputs)
         entry.attempt = attempt
+        if entry.ticket is not None:
+            connection.set_deadline(attempt, entry.ticket.deadline)
 
     def release(self, entry: Entry, names: Iterable[str]) -> None:
         """Release outputs on the server that nothing else will refer to."""

@@ -8,6 +8,7 @@ Tickets of the application keep their tags. Each connection has a StreamProtocol
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -51,6 +52,8 @@ class ResumableProtocol:
         self._models = models or KnownModels()
         self._error: HeadraceError | None = None
         self._hello: Hello | None = None
+        self.next_deadline = math.inf
+        """When `expire` has something to do, or before."""
         self._endings = Endings(self.journal, clock, ordered=ordered)
         self._placement = Placement(self.journal, self._endings, clock)
         self._last_tag = 0
@@ -99,7 +102,8 @@ class ResumableProtocol:
         tag = self._last_tag + 1
         entry = Entry(ticket, tag, asked, values)
         entry.priority = priority
-        entry.deadline = None if timeout is None else self._clock() + timeout
+        if timeout is not None:
+            entry.deadline = self._clock() + timeout
         self._add(entry, lost)
         ticket.call = asked
 
@@ -146,7 +150,7 @@ class ResumableProtocol:
         self._hello = connection.hello
         assert self._hello is not None
         self.journal.keep_seconds = self._hello.keep_seconds
-        self.expire()
+        self._endings.tickets += self.expire(self._clock())
         count = len(self.journal.unfinished)
         self._placement.connect(connection)
         return count
@@ -158,17 +162,34 @@ class ResumableProtocol:
         """
         self._placement.disconnect(crashed=crashed)
 
-    def expire(self) -> None:
-        """End the tickets whose timeout has passed while they were not on a connection."""
-        now = self._clock()
-        for entry in [*self.journal.unfinished.values()]:
-            if entry.attempt is None and entry.deadline is not None and entry.deadline <= now and not entry.ended:
-                self._endings.fail(entry, errors.expired())
+    def set_deadline(self, ticket: TicketState, deadline: float) -> bool:
+        """As in StreamProtocol."""
+        ticket.deadline = deadline
+        entry = self.journal.unfinished.get(ticket.tag)
+        if entry is None:
+            return False
+        if entry.attempt is not None:
+            entry.attempt.owner.set_deadline(entry.attempt, deadline)
+        if deadline >= self.next_deadline:
+            return False
+        self.next_deadline = deadline
+        return True
 
-    def next_deadline(self) -> float | None:
-        """When `expire` has something to do."""
-        deadlines = [entry.deadline for entry in self.journal.unfinished.values() if entry.attempt is None]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+    def expire(self, now: float) -> list[TicketState]:
+        """As in StreamProtocol, with a connection or without."""
+        connection = self._placement.connection
+        for attempt in () if connection is None else connection.expire(now):
+            assert isinstance(attempt, Attempt)
+            self._endings.take(attempt, self._placement.number)
+        waiting = [entry for entry in self.journal.unfinished.values() if entry.attempt is None and not entry.ended]
+        for entry in waiting:
+            if entry.ticket is not None and entry.ticket.deadline <= now:
+                self._endings.fail(entry, errors.expired())
+        left = (entry.ticket.deadline for entry in waiting if entry.ticket is not None and not entry.ended)
+        self.next_deadline = min(left, default=math.inf)
+        if connection is not None:
+            self.next_deadline = min(self.next_deadline, connection.next_deadline)
+        return self.take_ended()
 
     def next_message(self) -> bytes | None:
         connection = self._placement.connection

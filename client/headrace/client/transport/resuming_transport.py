@@ -142,13 +142,11 @@ class ResumingTransport(StreamTransport):
         if not self._patience_ends or began - self._opened >= SETTLED_SECONDS:
             self._patience_ends, self._attempts = began + self._patience, 0
         logger.warning("the stream to %s broke and is opened again: %s", self._target, cause.message)
-        expiring = asyncio.create_task(self._expire())
         self._reopening = asyncio.create_task(self._reopen(cause))
         try:
             await asyncio.wait((self._reopening,))
         finally:
             self._reopening.cancel()
-            expiring.cancel()
         reopening, self._reopening = self._reopening, None
         if reopening.cancelled():
             raise Cancelled("the stream was left while it had no connection")
@@ -194,13 +192,6 @@ class ResumingTransport(StreamTransport):
             fresh.call.cancel()
             fresh.avoid()
             error = Unavailable(f"{self._target}: the server is stopping")
-
-    async def _expire(self) -> None:
-        """End the tickets whose timeout passes while there is no connection."""
-        while (deadline := self.protocol.next_deadline()) is not None:
-            await asyncio.sleep(deadline - self.loop.time())
-            self.protocol.expire()
-            self._deliver(self.protocol.take_ended())
 
 
 def _is_break(error: HeadraceError) -> bool:

@@ -13,6 +13,7 @@ import grpc.aio
 
 from headrace.client.protocol.backoff import backoff
 from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.protocol.health import CHECK, check_request, is_serving
 from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.timeouts import clock_seconds, seconds
@@ -63,21 +64,28 @@ class ServerConnection:
                 return answer
         raise AssertionError("the loop has no end")
 
-    async def open_stream(self, timeout: float, *, ordered: bool, models: KnownModels) -> StreamTransport:
+    async def open_stream(
+        self, timeout: float, *, ordered: bool, models: KnownModels, ready: bool = False
+    ) -> StreamTransport:
         """A stream on the next address, after Hello and not started. Raises HeadraceError after `timeout` seconds.
 
-        An address that does not say Hello is passed over while there are others.
+        An address that does not say Hello, or whose server is not ready, is passed over while there are others. With
+        `ready` it is never taken: a server that has just been started refuses work until its models are loaded.
         """
         channels = self._usable()
         end = channels.loop.time() + timeout
         for attempt in itertools.count(1):
             chosen = await channels.connected(end - channels.loop.time(), stream=True)
             left = end - channels.loop.time()
-            call = channels.start_stream(chosen)
-            protocol = StreamProtocol(self.settings.max_message_bytes, ordered=ordered, models=models)
-            transport = StreamTransport(call, protocol, str(chosen.address), avoid=partial(channels.failed, chosen))
+            others = channels.has_other(chosen)
+            limit = min(left, ATTEMPT_SECONDS) if others else left
             try:
-                await transport.greet(min(left, ATTEMPT_SECONDS) if channels.has_other(chosen) else left)
+                if ready or others:
+                    await self._check_ready(chosen, limit)
+                call = channels.start_stream(chosen)
+                protocol = StreamProtocol(self.settings.max_message_bytes, ordered=ordered, models=models)
+                transport = StreamTransport(call, protocol, str(chosen.address), avoid=partial(channels.failed, chosen))
+                await transport.greet(limit)
             except HeadraceError as error:
                 if not error.retryable:
                     raise
@@ -90,6 +98,19 @@ class ServerConnection:
                 channels.answered(chosen)
                 return transport
         raise AssertionError("the loop has no end")
+
+    async def _check_ready(self, chosen: Chosen, limit: float) -> None:
+        """Raises Unavailable if the server says that it is not ready, or nothing. One that refuses to say it is."""
+        try:
+            answer = await self._call(chosen, CHECK, check_request(""), limit, limit)
+        except DeadlineExceeded as error:
+            raise Unavailable(error.message) from None
+        except Unavailable:
+            raise
+        except HeadraceError:
+            return
+        if not is_serving(answer):
+            raise Unavailable(f"{chosen.address} is not ready: it loads its models, or is stopping")
 
     async def _call(self, chosen: Chosen, method: str, request: bytes, left: float, limit: float) -> bytes:
         call: _UnaryMethod = chosen.channel.unary_unary(path(method))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import grpc
@@ -12,13 +13,19 @@ import grpc.aio
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_state import StreamState
 from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.protocol.timeouts import MAX_CLOCK_SECONDS, clock_seconds
 from headrace.client.transport.channel import StreamCall
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of, has_vanished
 from headrace.client.transport.waker import Waiter, Waker
 from headrace.client.transport.window_queue import WindowQueue
-from headrace.wire.errors import Cancelled, HeadraceError, Internal, Unavailable
+from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Internal, Unavailable
 from headrace.wire.frames import SCAN_FROM
 from headrace.wire.memory import keep_freed_memory
+
+GRACE_SECONDS = 0.1
+"""How long after a timeout the client ends a ticket itself. Usually the server's answer is there before."""
+GOODBYE_SECONDS = 2.0
+"""How long a stream without tickets in flight waits for the server to end it."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +57,8 @@ class StreamTransport:
         """What the writer awaits while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
         self._closing = self._was_draining = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
 
     async def greet(self, timeout: float) -> None:
         """Wait for Hello. Raises Unavailable after `timeout` seconds."""
@@ -70,6 +79,26 @@ class StreamTransport:
         self._task = asyncio.create_task(self._run(), name=f"headrace stream to {self._target}")
 
     # For tickets and streams
+
+    async def wait_turn(self, timeout: float | None) -> None:
+        """Wait for a place in the window. Raises DeadlineExceeded if there is none within `timeout` seconds."""
+        limit = clock_seconds(timeout)
+        if limit is None:
+            await self.window_queue.wait_turn()
+            return
+        try:
+            async with asyncio.timeout(limit + GRACE_SECONDS):
+                await self.window_queue.wait_turn()
+        except TimeoutError:
+            raise DeadlineExceeded(f"no place in the window of {self._target} within {timeout:g} s") from None
+
+    def set_timeout(self, ticket: TicketState, timeout: float) -> None:
+        """End the ticket here, soon after its timeout, if the server has not ended it."""
+        if timeout > MAX_CLOCK_SECONDS:
+            return
+        deadline = self.loop.time() + (timeout if timeout > 0 else 0.0) + GRACE_SECONDS
+        if self.protocol.set_deadline(ticket, deadline):
+            self._schedule_expiry()
 
     async def fetch(self, ticket: TicketState, source: TicketState, name: str, slices: Slices) -> None:
         """Queue a Fetch, waiting for a place in the window first. Raises Unavailable on a closed stream."""
@@ -106,6 +135,7 @@ class StreamTransport:
         self.protocol.close()
         self.window_queue.admit()
         self.wake_writer()
+        self._say_goodbye()
         await self._ended()
 
     async def abort(self, error: HeadraceError) -> None:
@@ -140,6 +170,9 @@ class StreamTransport:
         else:
             logger.warning("the stream to %s has ended: %s: %s", self._target, error.code.name, error.message)
         self._deliver(failed)
+        for timer in (self._expiry, self._goodbye):
+            if timer is not None:
+                timer.cancel()
 
     async def _exchange(self) -> HeadraceError:
         """Read and write until the call has ended. Returns how it ended."""
@@ -210,6 +243,24 @@ class StreamTransport:
         self.window_queue.admit()
         if self.protocol.closed is not None:
             self.wake_writer()
+            self._say_goodbye()
+
+    def _schedule_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self.loop.call_at(self.protocol.next_deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self._deliver(self.protocol.expire(self.loop.time()))
+        self.wake_writer()
+        if self.protocol.next_deadline < math.inf:
+            self._schedule_expiry()
+
+    def _say_goodbye(self) -> None:
+        """When the last ticket has ended, bound the time that a silent server has to end the stream."""
+        if self._goodbye is None and not self.protocol.in_flight:
+            self._goodbye = self.loop.call_later(GOODBYE_SECONDS, self.call.cancel)
 
     def __repr__(self) -> str:
         return f"<StreamTransport to {self._target}, {self.protocol.load()}, {len(self.window_queue)} waiting>"
