@@ -13,6 +13,9 @@ What happens to connections is logged under "headrace.client".
 
 import logging
 
+import headrace.client.transport.processes  # noqa: F401 - before gRPC, which reads what it sets
+
+# isort: split
 from headrace.client.aio.completed import completed
 from headrace.client.aio.server import Server, connect
 from headrace.client.aio.stream import Stream

@@ -23,6 +23,8 @@ class AwaitableTicket(TicketState):
 
     def __await__(self) -> Generator[Any, None, Outputs]:
         if self.layout is None and self.error is None:
+            if asyncio._get_running_loop() is not self.owner.loop:
+                self.owner.check_loop()
             waiter = self.owner.waker.waiter()
             self._add(waiter)
             try:

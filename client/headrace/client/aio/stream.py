@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop  # public in asyncio.events: no error outside of a loop, nor in a forked child
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -34,12 +35,21 @@ class Stream:
         self._descriptions = descriptions
         self._open = open_transport
         self._transport: StreamTransport | None = None
+        self._abandoned = False
 
     async def __aenter__(self) -> Stream:
         if self._transport is not None:
             raise RuntimeError(f"{self!r} was used before; server.stream() returns a new one")
         self._transport = await self._open()
+        if self._abandoned:
+            self._abandon()
         return self
+
+    def _abandon(self) -> None:
+        """End the stream, now or as soon as it is open, if nobody can leave it any more. Waits for nothing."""
+        self._abandoned = True
+        if self._transport is not None:
+            self._transport.end(Cancelled("the stream was abandoned while it was opened"))
 
     async def __aexit__(
         self,
@@ -47,10 +57,14 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        transport = self._opened()
+        if transport.forked:
+            return  # in a forked child, where the stream is the parent's
+        transport.check_loop()
         if error is None:
-            await self._opened().finish()
+            await transport.finish()
         else:
-            await self._opened().abort(Cancelled("the stream was left by an exception"))
+            await transport.abort(Cancelled("the stream was left by an exception"))
 
     async def submit(
         self,
@@ -97,6 +111,8 @@ class Stream:
         does not have. Awaiting the ticket raises the errors of the server.
         """
         transport = self._transport or self._opened()
+        if _get_running_loop() is not transport.loop:
+            transport.check_loop()
         if timeout is not None:
             timeout = seconds(timeout)
         protocol = transport.protocol

@@ -70,6 +70,7 @@ class Ticket(AwaitableTicket):
         output (it was taken, its keep time has passed, or the ticket failed); Unavailable if the stream has ended.
         """
         self.check_kept(name)
+        self.owner.check_loop()
         return await fetch(self.owner, self, name, slice)
 
     def release(self, *names: str) -> None:

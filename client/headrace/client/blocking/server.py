@@ -8,7 +8,7 @@ from types import TracebackType
 
 from headrace.client.aio import server as async_server
 from headrace.client.aio.server import READY_TIMEOUT
-from headrace.client.blocking.background_loop import wait
+from headrace.client.blocking.background_loop import settle, wait
 from headrace.client.blocking.stream import Stream
 from headrace.client.protocol.connection_settings import (
     CALL_TIMEOUT,
@@ -76,7 +76,7 @@ class Server:
 
     def close(self) -> None:
         """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
-        wait(self._server.close())
+        settle(self._server.close)
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
         """The models that are served, sorted by name.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from headrace.client.aio import stream as async_stream
 from headrace.client.aio.ordered_map import AHEAD, Errors, Item
-from headrace.client.blocking.background_loop import wait
+from headrace.client.blocking.background_loop import settle, tell_later, wait
 from headrace.client.blocking.ticket import Ticket
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
@@ -24,13 +25,18 @@ class Stream:
         self._stream = stream
 
     def __enter__(self) -> Stream:
-        wait(self._stream.__aenter__())
+        try:
+            wait(self._stream.__aenter__())
+        except BaseException:
+            # Ctrl-C may come when the stream has just been opened.
+            tell_later(self._stream._abandon)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        wait(self._stream.__aexit__(kind, error, trace))
+        settle(partial(self._stream.__aexit__, kind, error, trace))
 
     def submit(
         self,
@@ -199,4 +205,4 @@ def _pulled(results: AsyncGenerator[T, None]) -> Iterator[T]:
                 return
             yield result
     finally:
-        wait(results.aclose())
+        settle(results.aclose)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from headrace.client.aio import completed as async_completed
 from headrace.client.aio import ticket as async_ticket
-from headrace.client.blocking.background_loop import call, wait
+from headrace.client.blocking.background_loop import settle, tell, wait
 from headrace.client.protocol.inputs import KeepsOutputs, Reference
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.slices import SliceLike
@@ -62,11 +62,11 @@ class Ticket(KeepsOutputs):
 
     def release(self, *names: str) -> None:
         """Release kept outputs, or all of them if no name is given. Raises KeyError."""
-        call(self._ticket.release, *names)
+        tell(self._ticket.release, *names)
 
     def cancel(self) -> None:
         """End the ticket with Cancelled, unless it ends before the server receives this."""
-        call(self._ticket.cancel)
+        tell(self._ticket.cancel)
 
     @property
     def tag(self) -> int:
@@ -99,4 +99,4 @@ def completed(tickets: Iterable[Ticket]) -> Iterator[Ticket]:
         while (ended := wait(anext(ends, None))) is not None:
             yield blocking[ended]
     finally:
-        wait(ends.aclose())
+        settle(ends.aclose)

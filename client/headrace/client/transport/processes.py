@@ -37,10 +37,10 @@ def check_not_forked() -> None:
         )
 
 
-def check_same_process(origin: int, what: object) -> None:
+def check_same_process(origin: int, what: str) -> None:
     """Raises RuntimeError unless this process opened the connection; `origin` is what `forks` said then."""
     if origin != _forks:
-        raise RuntimeError(f"{what!r} belongs to the process that this one was forked from, and works only there")
+        raise RuntimeError(f"{what} belongs to the process that this one was forked from, and works only there")
 
 
 def _after_fork() -> None:
@@ -50,3 +50,7 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+# gRPC for Python says that its support of forks is off unless this asks for it, but its core has it on, and crashes one
+# forked child of ten while a connection is open. The core reads this when gRPC is imported, so this module comes first.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -78,11 +78,10 @@ class ResumingTransport(StreamTransport):
             self._reopening.cancel()  # for nothing
         await super().finish()
 
-    async def abort(self, error: HeadraceError) -> None:
-        self._deliver(self.protocol.end(error))
+    def end(self, error: HeadraceError) -> None:
         if self._reopening is not None:
             self._reopening.cancel()
-        await super().abort(error)
+        super().end(error)
 
     # Internal
 
@@ -108,7 +107,7 @@ class ResumingTransport(StreamTransport):
             raise
         finally:
             self.call.cancel()
-            self._end(error)
+            self._conclude(error)
 
     async def _read(self) -> HeadraceError:
         while (error := await self._receive()) is None:

@@ -128,7 +128,7 @@ class ServerConnection:
 
     def _usable(self) -> Channels:
         """Raises RuntimeError in another process or on another loop than the first, and after `close`."""
-        check_same_process(self._forks, self)
+        check_same_process(self._forks, repr(self))
         if self.closed:
             raise RuntimeError(f"{self!r} was closed; connect() returns a new one")
         if self._channels is None:

@@ -15,6 +15,7 @@ from headrace.client.protocol.stream_state import StreamState
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.protocol.timeouts import MAX_CLOCK_SECONDS, clock_seconds
 from headrace.client.transport.channel import StreamCall
+from headrace.client.transport.processes import check_same_process, forks
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of, has_vanished
 from headrace.client.transport.waker import Waiter, Waker
 from headrace.client.transport.window_queue import WindowQueue
@@ -53,6 +54,7 @@ class StreamTransport:
         self.peer_has_vanished = False
         """Whether the connection was lost without a status."""
         self._target = target
+        self._forks = forks()
         self._idle_writer: Waiter | None = None
         """What the writer awaits while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
@@ -63,14 +65,20 @@ class StreamTransport:
     async def greet(self, timeout: float) -> None:
         """Wait for Hello. Raises Unavailable after `timeout` seconds."""
         try:
-            async with asyncio.timeout(timeout):
+            await self._wait_for_hello(timeout)
+        except BaseException:  # and if the task is cancelled: nobody else knows the call
+            self.call.cancel()
+            raise
+
+    async def _wait_for_hello(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(clock_seconds(timeout)):
                 error = await self._receive()
         except TimeoutError:
             error = Unavailable(f"{self._target} did not say Hello within {round(timeout, 2):g} s")
         if error is None and self.protocol.hello is None:
             error = Internal(f"{self._target} did not begin with Hello")
         if error is not None:
-            self.call.cancel()
             raise error
         logger.debug("the stream to %s is open: %s", self._target, self.protocol.hello)
 
@@ -79,6 +87,18 @@ class StreamTransport:
         self._task = asyncio.create_task(self._run(), name=f"headrace stream to {self._target}")
 
     # For tickets and streams
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that the stream belongs to."""
+        return self._forks != forks()
+
+    def check_loop(self) -> None:
+        """Raises RuntimeError in another process or on another loop than those of the stream."""
+        what = f"the stream to {self._target}"
+        check_same_process(self._forks, what)
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"{what} belongs to another event loop; call connect() on the loop that uses it")
 
     async def wait_turn(self, timeout: float | None) -> None:
         """Wait for a place in the window. Raises DeadlineExceeded if there is none within `timeout` seconds."""
@@ -140,10 +160,14 @@ class StreamTransport:
 
     async def abort(self, error: HeadraceError) -> None:
         """End the stream at once. Tickets in flight fail with this error."""
+        self.end(error)
+        await self._ended()
+
+    def end(self, error: HeadraceError) -> None:
+        """Like `abort`, without waiting until everything is over."""
         self._closing = True
         self._deliver(self.protocol.end(error))
         self.call.cancel()
-        await self._ended()
 
     async def _ended(self) -> None:
         assert self._task is not None
@@ -160,9 +184,9 @@ class StreamTransport:
             raise
         finally:
             self.call.cancel()
-            self._end(error)
+            self._conclude(error)
 
-    def _end(self, error: HeadraceError) -> None:
+    def _conclude(self, error: HeadraceError) -> None:
         """What is in flight ends, and the log says so."""
         failed = self.protocol.end(error)
         if self._closing and not failed:
