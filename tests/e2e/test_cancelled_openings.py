@@ -41,3 +41,4 @@ async def test_a_cancelled_opening_leaks_no_stream(serve: Serve, tmp_path: Path)
                 break
             await asyncio.sleep(0.01)
         assert (await server.status()).streams == 0
+        assert "0 streams" in repr(server._connection._channels)

@@ -94,6 +94,21 @@ async def test_an_address_that_is_silent_costs_a_second_once() -> None:
             assert server.open_streams == 2
 
 
+async def test_a_call_to_an_address_that_is_silent_is_made_at_another() -> None:
+    async def never(request: bytes, context: Context) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async with servers(2) as (silent, server), hc.connect(target_of([silent, server])) as client:
+        silent.unary["ServerStatus"] = never
+        started = time.monotonic()
+        assert {(await client.status()).version for _ in range(4)} == {"1"}
+        assert time.monotonic() - started < 3
+        server.unary["ServerStatus"] = never
+        with pytest.raises(hc.DeadlineExceeded, match=r"did not answer ServerStatus within 0\.3 s"):
+            await client.status(timeout=0.3)
+
+
 async def test_an_address_that_comes_back_is_used_again() -> None:
     async with servers(2) as (first, second), hc.connect(target_of([first, second])) as client:
         assert {(await client.status()).version for _ in range(2)} == {"0", "1"}

@@ -52,6 +52,17 @@ def test_an_address_that_fails_is_avoided_until_it_is_due() -> None:
     assert choice.due(300.1) == [0]
 
 
+def test_an_address_that_failed_has_less_time_to_answer() -> None:
+    choice = choice_of(2)
+    times = []
+    for _ in range(5):
+        times.append(choice.patience(0, 1.0))
+        choice.failed(0, now=0.0)
+    assert times == [1.0, 0.5, 0.25, 0.125, 0.125]
+    choice.answered(0)
+    assert choice.patience(0, 1.0) == 1.0
+
+
 def test_when_all_are_avoided_none_is_best_and_the_one_that_failed_least_is_left() -> None:
     choice = choice_of(2)
     for number in (0, 0, 1):

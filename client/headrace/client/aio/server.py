@@ -270,7 +270,8 @@ class Server:
         """A call that a server answers at once, if it answers."""
         settings = self._connection.settings
         limit = settings.timeout if timeout is None else timeout
-        return await self._connection.call(method, request.SerializeToString(), limit, retries=settings.retries)
+        message = request.SerializeToString()
+        return await self._connection.call(method, message, limit, retries=settings.retries, prompt=True)
 
     def __repr__(self) -> str:
         return repr(self._connection)

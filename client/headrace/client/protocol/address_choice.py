@@ -28,61 +28,65 @@ class AddressChoice:
     """
 
     def __init__(self, count: int, first: int, random: Callable[[], float]) -> None:
-        self._states = [_State(chosen=(index - first) % count - count) for index in range(count)]
+        self._states = [_State(chosen=(number - first) % count - count) for number in range(count)]
         self._random = random
         self._choices = 0
 
     def best(self, *, stream: bool) -> int | None:
         """The next address; None if all are avoided."""
-        usable = [index for index, state in enumerate(self._states) if not state.avoided]
+        usable = [number for number, state in enumerate(self._states) if not state.avoided]
         return self._choose(usable, stream=stream) if usable else None
 
-    def best_of(self, indices: list[int], *, stream: bool) -> int:
+    def best_of(self, numbers: list[int], *, stream: bool) -> int:
         """The next of these, avoided or not: the one that has failed least often."""
-        least = min(self._states[index].failures for index in indices)
-        return self._choose([index for index in indices if self._states[index].failures == least], stream=stream)
+        least = min(self._states[number].failures for number in numbers)
+        return self._choose([number for number in numbers if self._states[number].failures == least], stream=stream)
 
     @property
     def has_usable(self) -> bool:
         return any(not state.avoided for state in self._states)
 
-    def has_usable_beside(self, index: int) -> bool:
-        return any(not state.avoided for other, state in enumerate(self._states) if other != index)
+    def has_usable_beside(self, number: int) -> bool:
+        return any(not state.avoided for other, state in enumerate(self._states) if other != number)
+
+    def patience(self, number: int, longest: float) -> float:
+        """How long an address may take to answer while there are others: less, the more often it has failed."""
+        return longest / 2.0 ** min(self._states[number].failures, 3)
 
     def due(self, now: float) -> list[int]:
         """The avoided addresses that have been avoided for long enough."""
-        return [index for index, state in enumerate(self._states) if state.avoided and state.avoided_until <= now]
+        return [number for number, state in enumerate(self._states) if state.avoided and state.avoided_until <= now]
 
-    def failed(self, index: int, now: float) -> None:
-        state = self._states[index]
+    def failed(self, number: int, now: float) -> None:
+        state = self._states[number]
         state.failures += 1
         state.avoided = True
         state.avoided_until = now + backoff(state.failures, self._random())
 
-    def restored(self, index: int) -> None:
+    def restored(self, number: int) -> None:
         """It is connected again. Whether it answers is not known yet, so its failures count on."""
-        self._states[index].avoided = False
+        self._states[number].avoided = False
 
-    def answered(self, index: int) -> None:
-        state = self._states[index]
+    def answered(self, number: int) -> None:
+        state = self._states[number]
         state.failures = 0
         state.avoided = False
 
-    def opened(self, index: int) -> None:
-        self._states[index].streams += 1
+    def opened(self, number: int) -> None:
+        self._states[number].streams += 1
 
-    def closed(self, index: int) -> None:
-        self._states[index].streams -= 1
+    def closed(self, number: int) -> None:
+        self._states[number].streams -= 1
 
-    def _choose(self, indices: list[int], *, stream: bool) -> int:
-        def order(index: int) -> tuple[int, int]:
-            state = self._states[index]
+    def _choose(self, numbers: list[int], *, stream: bool) -> int:
+        def order(number: int) -> tuple[int, int]:
+            state = self._states[number]
             return state.streams if stream else 0, state.chosen
 
-        index = min(indices, key=order)
+        number = min(numbers, key=order)
         self._choices += 1
-        self._states[index].chosen = self._choices
-        return index
+        self._states[number].chosen = self._choices
+        return number
 
     def __repr__(self) -> str:
         parts = (f"{state.streams} streams" + (" (avoided)" if state.avoided else "") for state in self._states)

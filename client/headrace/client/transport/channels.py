@@ -42,6 +42,7 @@ class Channels:
         first = random.randrange(count) if first is None else first
         self._choice = AddressChoice(count, first, random.random)
         self._channels: dict[int, grpc.aio.Channel] = {}
+        self._has_alternatives = count > 1
         self._closed = False
 
     async def connected(self, timeout: float, *, stream: bool) -> Chosen:
@@ -52,13 +53,14 @@ class Channels:
         """
         end = self.loop.time() + timeout
         self._try_due()
-        while self.has_alternatives and (number := self._choice.best(stream=stream)) is not None:
+        while self._has_alternatives and (number := self._choice.best(stream=stream)) is not None:
             left = end - self.loop.time()
             try:
-                await self._wait_connected(number, min(left, ATTEMPT_SECONDS), once=True)
+                limit = self._choice.patience(number, ATTEMPT_SECONDS)
+                await self._wait_connected(number, min(left, limit), once=True)
             except Unavailable:
                 self._choice.failed(number, self.loop.time())
-                if left <= ATTEMPT_SECONDS:
+                if left <= limit:
                     break
             else:
                 return self._chosen(number)
@@ -79,18 +81,20 @@ class Channels:
         """Avoid the address for a while, if there are others."""
         self._choice.failed(chosen.number, self.loop.time())
 
-    @property
-    def has_alternatives(self) -> bool:
-        return len(self._settings.addresses) > 1
+    def patience(self, chosen: Chosen, left: float) -> float:
+        """How long to wait for an answer that usually comes at once, before another address is asked."""
+        if not self.has_other(chosen):
+            return left
+        return min(left, self._choice.patience(chosen.number, ATTEMPT_SECONDS))
 
     def has_other(self, chosen: Chosen) -> bool:
-        """Whether another address than this is not being avoided."""
+        """Whether there is another address than this that is not being avoided."""
         return self._choice.has_usable_beside(chosen.number)
 
     @property
-    def has_usable(self) -> bool:
-        """Whether an address is not being avoided."""
-        return self._choice.has_usable
+    def has_others(self) -> bool:
+        """Whether there are several addresses, and one that is not being avoided."""
+        return self._has_alternatives and self._choice.has_usable
 
     async def close(self) -> None:
         self._closed = True

@@ -18,7 +18,7 @@ from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.timeouts import clock_seconds, seconds
 from headrace.client.transport.channel import path
-from headrace.client.transport.channels import ATTEMPT_SECONDS, Channels, Chosen
+from headrace.client.transport.channels import Channels, Chosen
 from headrace.client.transport.credentials import call_metadata
 from headrace.client.transport.processes import check_same_process, forks
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of
@@ -26,6 +26,10 @@ from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Unavailable
 
 _UnaryMethod = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+
+
+class _NoAnswer(Exception):
+    """The time for a call is over on this side."""
 
 
 class ServerConnection:
@@ -43,22 +47,33 @@ class ServerConnection:
         if self._channels is not None and self._forks == forks():
             await self._channels.close()
 
-    async def call(self, method: str, request: bytes, timeout: float | None, *, retries: int) -> bytes:
-        """A unary call, which may be made again so often, all within `timeout` seconds. Raises HeadraceError."""
+    async def call(
+        self, method: str, request: bytes, timeout: float | None, *, retries: int, prompt: bool = False
+    ) -> bytes:
+        """A unary call, which may be made again so often, all within `timeout` seconds.
+
+        `prompt`: a server that works answers at once, so that another is asked soon. Raises HeadraceError.
+        """
         channels = self._usable()
         limit = math.inf if timeout is None else seconds(timeout)
         end = channels.loop.time() + limit
         for attempt in itertools.count(1):
             left = end - channels.loop.time()
             chosen = await channels.connected(min(left, self.settings.connect_timeout), stream=False)
+            left = end - channels.loop.time()
+            patience = channels.patience(chosen, left) if prompt else left
             try:
-                answer = await self._call(chosen, method, request, end - channels.loop.time(), limit)
+                answer = await self._call(chosen, method, request, patience)
+            except _NoAnswer:
+                channels.failed(chosen)
+                if patience == left:
+                    raise DeadlineExceeded(f"{chosen.address} did not answer {method} within {limit:g} s") from None
             except HeadraceError as error:
                 if isinstance(error, Unavailable):
                     channels.failed(chosen)
                 if not error.retryable or attempt > retries:
                     raise
-                await _pause(error, attempt, end, at_once=channels.has_alternatives and channels.has_usable)
+                await _pause(error, attempt, end, at_once=channels.has_others)
             else:
                 channels.answered(chosen)
                 return answer
@@ -77,10 +92,9 @@ class ServerConnection:
         for attempt in itertools.count(1):
             chosen = await channels.connected(end - channels.loop.time(), stream=True)
             left = end - channels.loop.time()
-            others = channels.has_other(chosen)
-            limit = min(left, ATTEMPT_SECONDS) if others else left
+            limit = channels.patience(chosen, left)
             try:
-                if ready or others:
+                if ready or channels.has_other(chosen):
                     await self._check_ready(chosen, limit)
                 call = channels.start_stream(chosen)
                 protocol = StreamProtocol(self.settings.max_message_bytes, ordered=ordered, models=models)
@@ -90,21 +104,20 @@ class ServerConnection:
                 if not error.retryable:
                     raise
                 channels.failed(chosen)
-                others = channels.has_alternatives and channels.has_usable
-                if attempt > self.settings.retries and not others:
+                if attempt > self.settings.retries and not channels.has_others:
                     raise
-                await _pause(error, attempt, end, at_once=others)
+                await _pause(error, attempt, end, at_once=channels.has_others)
             else:
                 channels.answered(chosen)
                 return transport
         raise AssertionError("the loop has no end")
 
-    async def _check_ready(self, chosen: Chosen, limit: float) -> None:
+    async def _check_ready(self, chosen: Chosen, timeout: float) -> None:
         """Raises Unavailable if the server says that it is not ready, or nothing. One that refuses to say it is."""
         try:
-            answer = await self._call(chosen, CHECK, check_request(""), limit, limit)
-        except DeadlineExceeded as error:
-            raise Unavailable(error.message) from None
+            answer = await self._call(chosen, CHECK, check_request(""), timeout)
+        except _NoAnswer:
+            raise Unavailable(f"{chosen.address} does not answer") from None
         except Unavailable:
             raise
         except HeadraceError:
@@ -112,14 +125,15 @@ class ServerConnection:
         if not is_serving(answer):
             raise Unavailable(f"{chosen.address} is not ready: it loads its models, or is stopping")
 
-    async def _call(self, chosen: Chosen, method: str, request: bytes, left: float, limit: float) -> bytes:
+    async def _call(self, chosen: Chosen, method: str, request: bytes, timeout: float) -> bytes:
+        """Raises _NoAnswer after `timeout` seconds, and HeadraceError."""
         call: _UnaryMethod = chosen.channel.unary_unary(path(method))
         metadata = call_metadata(self.settings)
         try:
-            return await call(request, timeout=clock_seconds(left), metadata=metadata)
+            return await call(request, timeout=clock_seconds(timeout), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and error.details() == "Deadline Exceeded":
-                raise DeadlineExceeded(f"{chosen.address} did not answer {method} within {limit:g} s") from None
+                raise _NoAnswer from None
             raise error_of(error, str(chosen.address)) from None
         except asyncio.CancelledError:
             if cancelled_from_outside():
