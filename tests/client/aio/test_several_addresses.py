@@ -266,3 +266,24 @@ async def test_closing_ends_retries(server: ScriptedServer) -> None:
     await client.close()
     with pytest.raises(hc.Cancelled, match="connection was closed"):
         await calling
+
+
+async def test_streams_spread_over_the_addresses_of_a_name() -> None:
+    """gRPC resolves the name, and takes its addresses in turn. This machine has one for IPv4 and one for IPv6."""
+    async with scripted_server() as first:
+        port = first.target.rpartition(":")[2]
+        second = ScriptedServer()
+        try:
+            await second.start(f"[::1]:{port}")
+        except RuntimeError:
+            pytest.skip("this machine has no IPv6")
+        first.counting = second.counting = True
+        async with hc.connect(f"dns:///localhost:{port}") as client, AsyncExitStack() as stack:
+            for _ in range(50):  # until both are connected
+                if first.open_streams and second.open_streams:
+                    break
+                await open_streams(client, stack, 1)
+            before = first.open_streams, second.open_streams
+            await open_streams(client, stack, 4)
+            assert (first.open_streams, second.open_streams) == (before[0] + 2, before[1] + 2)
+        await second.stop()

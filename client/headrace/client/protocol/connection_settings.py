@@ -90,7 +90,7 @@ class ConnectionSettings:
 
     def beginning_at(self, number: int) -> ConnectionSettings:
         """The same connection, for the one of several users of this number: together they begin at every address."""
-        return replace(self, first=number % len(self.addresses))
+        return replace(self, first=((self.first or 0) + number) % len(self.addresses))
 
 
 def pairs(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:

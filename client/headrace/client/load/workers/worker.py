@@ -86,8 +86,9 @@ class Worker:
         # Together, the processes send one set after the other.
         inputs = itertools.islice(itertools.cycle(sets), self._share.index, None, self._share.processes)
         streams = split_evenly(job.streams, self._share)
+        connection = job.connection.beginning_at(self._share.index)
         async with (
-            connect_callers(job.connection, job.protocol, job.mode, streams, job.window, request) as callers,
+            connect_callers(connection, job.protocol, job.mode, streams, job.window, request) as callers,
             connect_totals(job.connection, job.protocol, request.model, request.version) as read_totals,
         ):
             # What exists now stays: the garbage collector need not scan it while requests wait.
