@@ -105,3 +105,11 @@ def test_the_command_takes_what_connect_takes(tmp_path: Path) -> None:
     assert connection_settings("a:1", Security(tls=True)).tls == Tls()
     secured = connection_settings("a:1", Security(tls_ca=CERTIFICATES / "ca.pem"))
     assert secured.tls == Tls(ca=(CERTIFICATES / "ca.pem").read_bytes())
+
+
+def test_users_of_one_connection_begin_at_every_address() -> None:
+    settings = ConnectionSettings(target="a:1,b:1,c:1")
+    first = [str(settings.beginning_at(number).first_address) for number in range(4)]
+    assert first == ["a:1", "b:1", "c:1", "a:1"]
+    of_process = settings.beginning_at(2)
+    assert [str(of_process.beginning_at(number).first_address) for number in range(3)] == ["c:1", "a:1", "b:1"]
