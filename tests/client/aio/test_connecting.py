@@ -1,6 +1,7 @@
 """Connecting: why it fails, TLS, tokens, metadata, options, proxies, and how long it may take."""
 
 import asyncio
+import inspect
 import itertools
 import logging
 import math
@@ -99,6 +100,20 @@ async def test_a_server_on_a_unix_socket_is_reached(tmp_path: Path) -> None:
         server.unary["ServerStatus"] = status
         server.automatic = True
         await assert_usable(hc.connect(server.target))
+
+
+@pytest.mark.parametrize("target", ["models.example:8001", "dns:///models.example:8001"])
+async def test_a_proxy_that_says_nothing_is_named(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with hc.connect(target, connect_timeout=0.3) as client:
+            with pytest.raises(hc.Unavailable, match="through the proxy that http_proxy names"):
+                await client.models()
+        monkeypatch.setenv("no_proxy", "other.example, example")
+        async with hc.connect(target, connect_timeout=0.3) as client:
+            with pytest.raises(hc.Unavailable) as failed:
+                await client.models()
+            assert "proxy" not in failed.value.message
 
 
 async def test_a_proxy_of_the_environment_does_not_swallow_this_machine(
@@ -223,6 +238,15 @@ async def test_plain_text_and_tls_do_not_meet(secure: ScriptedServer, server: Sc
 def test_files_that_cannot_be_used_are_refused_at_once(tls: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         hc.connect("127.0.0.1:1", tls=tls)
+
+
+def test_both_clients_connect_with_the_same_arguments() -> None:
+    def parameters(function: Any) -> dict[str, Any]:
+        return {name: (each.kind, each.default) for name, each in inspect.signature(function).parameters.items()}
+
+    assert parameters(hc.connect) == parameters(hb.connect)
+    for name in ("models", "model", "model_states", "load_model", "unload_model", "status", "infer", "stream"):
+        assert parameters(getattr(hc.Server, name)) == parameters(getattr(hb.Server, name))
 
 
 # Tokens, metadata, options

@@ -146,7 +146,13 @@ async def test_a_connection_is_used_on_one_event_loop(server: ScriptedServer, cl
         ticket = await stream.submit("m", {"x": X}, keep=["z"])
 
         async def each_is_refused() -> None:
-            for use in (client.models(), stream.submit("m", {"x": X}), tickets.result(ticket), ticket.fetch("z")):
+            for use in (
+                client.models(),
+                client.close(),
+                stream.submit("m", {"x": X}),
+                tickets.result(ticket),
+                ticket.fetch("z"),
+            ):
                 with pytest.raises(RuntimeError, match="belongs to another event loop; "):
                     await use
             with pytest.raises(RuntimeError, match="belongs to another event loop; "):

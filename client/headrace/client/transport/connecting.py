@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import grpc
@@ -13,6 +12,7 @@ import grpc.aio
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.timeouts import clock_seconds
+from headrace.client.transport.rpc_errors import cancelled_from_outside
 from headrace.wire.errors import Cancelled, Unavailable
 
 _State = grpc.ChannelConnectivity
@@ -20,6 +20,7 @@ _PROBE = "/grpc.health.v1.Health/Check"
 """Any call serves to ask gRPC why it does not connect. This one does no harm should it reach a server after all."""
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """The variables of the environment that gRPC reads, the first first."""
+_EXCLUSIONS = ("no_grpc_proxy", "no_proxy")
 
 
 class Reason(NamedTuple):
@@ -69,21 +70,22 @@ async def wait_connected(
         async with asyncio.timeout(clock_seconds(timeout)):
             while state is not _State.READY:
                 if state is _State.TRANSIENT_FAILURE:
-                    reason = await _reason(channel, address, secure=settings.tls is not None)
+                    reason = await _reason(channel, secure=settings.tls is not None)
                     if reason is None:
                         return
                     if reason.final or once:
-                        raise Unavailable(f"no server answers at {address}: {reason.text}")
+                        raise Unavailable(f"no server answers at {address}: {reason.text}{_through_proxy(address)}")
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)
     except TimeoutError:
         why = "" if reason is None else f": {reason.text}"
-        raise Unavailable(f"no server answers at {address} (tried for {round(timeout, 2):g} s){why}") from None
+        tried = f"tried for {round(timeout, 2):g} s"
+        raise Unavailable(f"no server answers at {address} ({tried}){why}{_through_proxy(address)}") from None
     except grpc.aio.UsageError:
         raise Cancelled("the connection was closed") from None
 
 
-async def _reason(channel: grpc.aio.Channel, address: Address, *, secure: bool) -> Reason | None:
+async def _reason(channel: grpc.aio.Channel, *, secure: bool) -> Reason | None:
     """Why the last attempt failed; None if the channel has connected meanwhile."""
     probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_PROBE)
     try:
@@ -93,12 +95,16 @@ async def _reason(channel: grpc.aio.Channel, address: Address, *, secure: bool) 
         reason = explain(details)
         if reason is None:
             return None
+    except asyncio.CancelledError:
+        if cancelled_from_outside():
+            raise
+        raise Cancelled("the connection was closed") from None
     else:
         return None
     text = reason.text
     if text.startswith("the connection is closed"):
         text += " (it may want a client certificate)" if secure else " (it may want TLS)"
-    return Reason(text + _through_proxy(address, os.environ), reason.final)
+    return Reason(text, reason.final)
 
 
 def explain(details: str) -> Reason | None:
@@ -111,15 +117,15 @@ def explain(details: str) -> Reason | None:
     return Reason(details.rpartition("last error: ")[2], final=False)
 
 
-def _through_proxy(address: Address, environment: Mapping[str, str]) -> str:
+def _through_proxy(address: Address) -> str:
     """Which proxy of the environment gRPC connects through, in words."""
     if address.local:
         return ""
-    name = next((name for name in _PROXIES if environment.get(name)), None)
+    name = next((name for name in _PROXIES if os.environ.get(name)), None)
     if name is None:
         return ""
     host = address.target.rpartition("/")[2].rpartition(":")[0].strip("[]")
-    excluded = environment.get("no_grpc_proxy") or environment.get("no_proxy") or ""
+    excluded = next((value for exclusion in _EXCLUSIONS if (value := os.environ.get(exclusion))), "")
     if any(host.endswith(part.strip()) for part in excluded.split(",") if part.strip()):
         return ""
     return f" (through the proxy that {name} names; no_proxy={host} avoids it)"

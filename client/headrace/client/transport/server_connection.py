@@ -42,10 +42,12 @@ class ServerConnection:
         self._forks = forks()
 
     async def close(self) -> None:
-        self.closed = True
-        # In a forked child the channels are those of the parent.
+        """Raises RuntimeError on another loop. In a forked child the channels are those of the parent."""
         if self._channels is not None and self._forks == forks():
+            self._check_loop(self._channels)
+            self.closed = True
             await self._channels.close()
+        self.closed = True
 
     async def call(
         self, method: str, request: bytes, timeout: float | None, *, retries: int, prompt: bool = False
@@ -147,9 +149,12 @@ class ServerConnection:
             raise RuntimeError(f"{self!r} was closed; connect() returns a new one")
         if self._channels is None:
             self._channels = Channels(self.settings)
-        if self._channels.loop is not asyncio.get_running_loop():
-            raise RuntimeError(f"{self!r} belongs to another event loop; call connect() on the loop that uses it")
+        self._check_loop(self._channels)
         return self._channels
+
+    def _check_loop(self, channels: Channels) -> None:
+        if channels.loop is not asyncio.get_running_loop():
+            raise RuntimeError(f"{self!r} belongs to another event loop; call connect() on the loop that uses it")
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "idle" if self._channels is None else "open"
