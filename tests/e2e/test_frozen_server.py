@@ -38,8 +38,7 @@ async def test_every_timeout_holds_and_the_stream_works_on_when_the_server_does(
         with frozen(served):
             started = time.monotonic()
             tickets = [await stream.submit("scale", {"x": X}, keep=["y"], timeout=0.5) for _ in range(4)]
-            with pytest.raises(hc.DeadlineExceeded, match="no place in the window"):
-                await stream.submit("scale", {"x": X}, timeout=0.1)
+            tickets.append(await stream.submit("scale", {"x": X}, timeout=0.1))
             for ticket in tickets:
                 with pytest.raises(hc.DeadlineExceeded):
                     await ticket

@@ -57,9 +57,15 @@ async def test_waiting_for_the_window_ends_as_well_and_the_place_is_not_lost(
         peer = await server.accept()
         first = await stream.submit("m", {"x": X}, outputs=[])
         started = time.monotonic()
+        refused = await stream.submit("m", {"x": X}, outputs=[], keep=["z"], timeout=0.1)
         with pytest.raises(hc.DeadlineExceeded, match=r"no place in the window of .* within 0\.1 s"):
-            await stream.submit("m", {"x": X}, outputs=[], timeout=0.1)
+            await refused
         assert time.monotonic() - started < 0.5
+        assert stream.in_flight == 1
+        refused.cancel()
+        refused.release()
+        with pytest.raises(hc.InvalidArgument, match="complex"):
+            await stream.submit("m", {"x": np.zeros(1, complex)}, timeout=0.1)
         await peer.commands(1)
         await peer.done(first.tag)
         second = await stream.submit("m", {"x": X}, outputs=[], timeout=5)

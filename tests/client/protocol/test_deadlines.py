@@ -4,10 +4,11 @@ import math
 
 import pytest
 
+from headrace.client.protocol.inputs import Reference
 from headrace.client.protocol.stream_protocol import RECHECK_SECONDS, StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.v1 import inference_pb2 as pb
-from headrace.wire.errors import Code, DeadlineExceeded, Internal
+from headrace.wire.errors import Code, DeadlineExceeded, FailedPrecondition, Internal, Unavailable
 from tests.client.protocol.pure_streams import kinds, layout_event, opened, run, send, submit
 from tests.client.protocol.tiny_server import TinyServer, failed, message
 
@@ -133,3 +134,20 @@ def test_the_end_of_the_stream_forgets_deadlines() -> None:
     assert len(stream.end(Internal("over"))) == 1
     assert stream.next_deadline == math.inf
     assert stream.expire(9.0) == []
+
+
+def test_what_refers_to_a_ticket_that_was_not_sent_fails_on_the_server() -> None:
+    stream, server = opened()
+    refused = TicketState(None)
+    stream.refuse(refused, ("m", None, ("y",), ("z",), ()), DeadlineExceeded("no place"))
+    assert refused.ended
+    assert not stream.in_flight
+    refused.check_kept("z")
+    reference = Reference(stream, refused.tag, "z")
+    dependent, other = submit(stream, {"x": reference}), submit(stream)
+    assert run(stream, server) == [dependent, other]
+    assert isinstance(dependent.error, FailedPrecondition)
+    assert other.error is None
+    stream.close()
+    with pytest.raises(Unavailable):
+        stream.refuse(TicketState(None), ("m", None, ("y",), (), ()), DeadlineExceeded("no place"))

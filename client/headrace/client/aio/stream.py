@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 from headrace.client.aio.descriptions import MAX_REFRESHES, Descriptions, changes_too_often
 from headrace.client.aio.ordered_map import AHEAD, Errors, Item, Source, check_map, map_in_order
 from headrace.client.aio.ticket import Ticket
-from headrace.client.protocol.call_description import Names, as_names
+from headrace.client.protocol.call_description import Names, as_names, names_of, normalized
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.known_models import DescriptionNeeded, key_of
@@ -100,15 +100,15 @@ class Stream:
         `timeout`: seconds, from the arrival at the server, after which the ticket ends with DeadlineExceeded. Waiting
         and queueing count. It ends a little later even if the server is silent, in an ordered stream in its turn. A
         timeout of 0 or less has already passed; the ticket is submitted and ends so. Waiting for the window takes as
-        long at most, and then raises DeadlineExceeded.
+        long at most; a ticket without a place by then is not sent, and has ended with DeadlineExceeded.
         `priority`: 0 to 9; a larger number starts sooner.
 
         Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
-        ResourceExhausted (inputs over the server's largest message), DeadlineExceeded (no place in the window in time),
-        Unavailable (the stream is closed or has ended), ValueError (a ticket of another stream, a name to keep twice, a
-        timeout of NaN), TypeError (a ticket as an input). Once it knows the model's description, for which it asks in
-        the background, also InvalidArgument for inputs that the model does not take, and NotFound for outputs that it
-        does not have. Awaiting the ticket raises the errors of the server.
+        ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
+        ValueError (a ticket of another stream, a name to keep twice, a timeout of NaN), TypeError (a ticket as an
+        input). Once it knows the model's description, for which it asks in the background, also InvalidArgument for
+        inputs that the model does not take, and NotFound for outputs that it does not have. Awaiting the ticket raises
+        the errors of the server.
         """
         transport = self._transport or self._opened()
         if _get_running_loop() is not transport.loop:
@@ -116,9 +116,13 @@ class Stream:
         if timeout is not None:
             timeout = seconds(timeout)
         protocol = transport.protocol
-        if transport.window_queue.contended or protocol.free_window <= 0:
-            await transport.wait_turn(timeout)
         ticket = Ticket(transport)
+        if transport.window_queue.contended or protocol.free_window <= 0:
+            too_late = await transport.wait_turn(timeout)
+            if too_late is not None:
+                normalized(inputs)  # which says what is wrong with them
+                protocol.refuse(ticket, names_of(model, version, outputs, keep, keep_inputs), too_late)
+                return ticket
         try:
             protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
         except DescriptionNeeded as needed:
@@ -141,7 +145,10 @@ class Stream:
         for _ in range(MAX_REFRESHES):
             await self._descriptions.refresh(key_of(names))
             if transport.window_queue.contended or transport.protocol.free_window <= 0:
-                await transport.wait_turn(timeout)
+                too_late = await transport.wait_turn(timeout)
+                if too_late is not None:
+                    transport.protocol.refuse(ticket, names, too_late)
+                    return
             try:
                 transport.protocol.submit(ticket, model, version, inputs, outputs, keep, timeout, priority, keep_inputs)
                 return

@@ -27,7 +27,7 @@ from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.layouts import EMPTY, Layout
 from headrace.client.protocol.outbox import Outbox
 from headrace.client.protocol.slices import Slices
-from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.protocol.ticket_state import TicketState, Unsent
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code, DeadlineExceeded, HeadraceError, InvalidArgument, Unavailable, rebuild
 from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
@@ -137,6 +137,14 @@ class StreamProtocol:
         ticket.input_bytes = cost
         self.input_bytes += cost
         self.in_flight[tag] = ticket
+
+    def refuse(self, ticket: TicketState, names: Names, error: HeadraceError) -> None:
+        """End an Infer with an error, and do not send it. What refers to it fails. Raises Unavailable as `submit`."""
+        if self.closed is not None:
+            raise copy_error(self.closed)
+        self.last_tag = ticket.tag = self.last_tag + 1
+        model, _, outputs, keep, keep_inputs = names
+        ticket.call, ticket.error = Unsent(model, outputs, (*keep, *keep_inputs)), error
 
     def fetch(self, ticket: TicketState, source: TicketState, output: str, slices: Slices) -> None:
         """Queue a Fetch. Requires `free_window`. Raises Unavailable on a closed stream."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.inputs import KeepsOutputs
@@ -22,6 +22,14 @@ class Asked(Protocol):
     def outputs(self) -> tuple[str, ...] | None: ...
     @property
     def keep(self) -> tuple[str, ...]: ...
+
+
+class Unsent(NamedTuple):
+    """What an Infer asks for that is not sent."""
+
+    model: str
+    outputs: tuple[str, ...] | None
+    keep: tuple[str, ...]
 
 
 class TicketState(KeepsOutputs):

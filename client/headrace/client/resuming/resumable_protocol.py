@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from headrace.client.protocol.call_description import names_of, normalized
+from headrace.client.protocol.call_description import Names, names_of, normalized
 from headrace.client.protocol.errors import copy_error
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros
 from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import FAULTS_OF_CALLS, StreamProtocol
-from headrace.client.protocol.ticket_state import TicketState
+from headrace.client.protocol.ticket_state import TicketState, Unsent
 from headrace.client.resuming import errors
 from headrace.client.resuming.endings import Endings
 from headrace.client.resuming.entry import Asked, Attempt, Entry, Link, Value
@@ -106,6 +106,14 @@ class ResumableProtocol:
             entry.deadline = self._clock() + timeout
         self._add(entry, lost)
         ticket.call = asked
+
+    def refuse(self, ticket: TicketState, names: Names, error: HeadraceError) -> None:
+        """As in StreamProtocol."""
+        if self.closed is not None:
+            raise copy_error(self.closed)
+        self._last_tag = ticket.tag = self._last_tag + 1
+        model, _, outputs, keep, keep_inputs = names
+        ticket.call, ticket.error = Unsent(model, outputs, (*keep, *keep_inputs)), error
 
     def fetch(self, ticket: TicketState, source: TicketState, output: str, slices: Slices) -> None:
         """As in StreamProtocol. The ticket may have ended already."""

@@ -100,17 +100,15 @@ class StreamTransport:
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(f"{what} belongs to another event loop; call connect() on the loop that uses it")
 
-    async def wait_turn(self, timeout: float | None) -> None:
-        """Wait for a place in the window. Raises DeadlineExceeded if there is none within `timeout` seconds."""
+    async def wait_turn(self, timeout: float | None) -> HeadraceError | None:
+        """Wait for a place in the window. Returns DeadlineExceeded if there is none within `timeout` seconds."""
         limit = clock_seconds(timeout)
-        if limit is None:
-            await self.window_queue.wait_turn()
-            return
         try:
-            async with asyncio.timeout(limit + GRACE_SECONDS):
+            async with asyncio.timeout(None if limit is None else limit + GRACE_SECONDS):
                 await self.window_queue.wait_turn()
         except TimeoutError:
-            raise DeadlineExceeded(f"no place in the window of {self._target} within {timeout:g} s") from None
+            return DeadlineExceeded(f"there was no place in the window of {self._target} within {timeout:g} s")
+        return None
 
     def set_timeout(self, ticket: TicketState, timeout: float) -> None:
         """End the ticket here, soon after its timeout, if the server has not ended it."""

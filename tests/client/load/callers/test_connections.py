@@ -11,6 +11,7 @@ import pytest
 
 from headrace.client.load.callers.caller import Request
 from headrace.client.load.callers.connect import connect_callers, describe_model
+from headrace.client.load.callers.departure import Departure
 from headrace.client.load.record.run import Mode
 from headrace.client.protocol.connection_settings import ConnectionSettings, Tls
 from headrace.client.terminal.server_options import Security, TokenFile, check_target, connection_settings
@@ -63,7 +64,7 @@ async def test_requests_are_secured_and_spread(mode: Mode, tmp_path: Path) -> No
         assert (await describe_model(settings, "headrace", "m", ""))[0].name == "m"
         async with connect_callers(settings, "headrace", mode, 2, 8, Request("m", "")) as callers:
             for caller in callers:
-                answer = await caller.call(INPUTS)
+                answer = await caller.call(INPUTS, Departure())
                 assert answer.code == 0, answer.message
         for server in (first, second):
             assert {each["authorization"] for each in server.metadata} == {"Bearer t0ken"}
