@@ -29,6 +29,15 @@ CA, CERTIFICATE, KEY = (CERTIFICATES / name for name in ("ca.pem", "client.pem",
 X = np.arange(4, dtype=np.float32)
 
 
+def has_name_server() -> bool:
+    """Whether somebody says that a host does not exist. On a machine without a network nobody does."""
+    try:
+        socket.getaddrinfo("nosuchhost.invalid", 1)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_NONAME
+    return False
+
+
 def server_credentials(*, mutual: bool) -> grpc.ServerCredentials:
     pair = (CERTIFICATES / "server.key").read_bytes(), (CERTIFICATES / "server.pem").read_bytes()
     return grpc.ssl_server_credentials([pair], CA.read_bytes() if mutual else None, mutual)
@@ -66,8 +75,8 @@ def test_a_target_that_cannot_be_right_is_refused_at_once(connect: Any, target: 
 @pytest.mark.parametrize(
     ("target", "cause"),
     [
-        ("nosuchhost.invalid:8001", "the host is unknown"),
-        ("dns:///nosuchhost.invalid:8001", "the host is unknown"),
+        ("no..host:8001", "the host is unknown"),
+        ("dns:///no..host:8001", "the host is unknown"),
         ("ipv4:1.2.3:80", "gRPC cannot use the address"),
     ],
 )
@@ -82,6 +91,15 @@ async def test_what_waiting_cannot_mend_is_told_at_once(target: str, cause: str)
     assert time.monotonic() - started < 5
 
 
+async def test_a_host_that_a_name_server_does_not_know_is_told_at_once() -> None:
+    if not await asyncio.to_thread(has_name_server):
+        pytest.skip("no name server answers")
+    async with hc.connect("nosuchhost.invalid:8001", connect_timeout=30) as client:
+        async with asyncio.timeout(10):
+            with pytest.raises(hc.Unavailable, match="the host is unknown"):
+                await client.models()
+
+
 async def test_what_waiting_may_mend_is_told_with_its_cause_when_the_time_is_over(tmp_path: Path) -> None:
     for target, cause in (("127.0.0.1:1", "was refused"), (f"unix:{tmp_path}/no", "there is no such socket")):
         async with hc.connect(target, connect_timeout=0.2) as client:
@@ -91,6 +109,8 @@ async def test_what_waiting_may_mend_is_told_with_its_cause_when_the_time_is_ove
 
 def test_what_grpc_says_is_explained() -> None:
     assert explain("Method not found!") is None
+    host = "address lookup failed for nosuchhost.invalid:8001: Domain name not found"
+    assert explain(host) == ("the host is unknown", True)
     unknown = explain("failed to connect to all addresses; last error: UNKNOWN: something new")
     assert unknown == ("UNKNOWN: something new", False)
 
