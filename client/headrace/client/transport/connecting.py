@@ -52,6 +52,7 @@ _REASONS = (
     ("Socket closed", Reason("the connection is closed as soon as it is opened", final=False)),
     ("reset by peer", Reason("the connection is closed as soon as it is opened", final=False)),
 )
+"""What gRPC says, in part, and what it means. The first that fits counts; what fits none is shown as gRPC says it."""
 
 
 async def wait_connected(
