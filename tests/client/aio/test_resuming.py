@@ -137,6 +137,18 @@ async def test_a_timeout_passes_while_there_is_no_connection(server: ScriptedSer
         assert time.monotonic() - began < 2
 
 
+async def test_leaving_waits_for_the_last_ticket_and_not_for_a_server(server: ScriptedServer) -> None:
+    began = time.monotonic()
+    async with hc.connect(server.target) as connection, connection.stream(resume=True) as stream:
+        ticket = await stream.submit("m", X, timeout=0.3)
+        await server.accept()
+        await server.stop()
+        await until(stream, "not connected")
+    assert time.monotonic() - began < 5
+    with pytest.raises(hc.DeadlineExceeded):
+        await ticket
+
+
 async def test_leaving_by_an_exception_does_not_wait_for_a_server(server: ScriptedServer) -> None:
     tickets: list[hc.Ticket] = []
 

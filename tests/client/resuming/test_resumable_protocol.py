@@ -541,6 +541,25 @@ def test_other_files_are_noticed_where_a_checkpoint_is_used(house: House) -> Non
     assert of_other_model.error is None
 
 
+def test_other_files_are_noticed_although_what_is_between_does_not_say(house: House) -> None:
+    """Neither outputs nor kept ones: the layout of its end is empty."""
+    tickets = chain(house, journal.MAX_LINKS)
+    house.fingerprint = 8
+    house.resume()
+    later = tickets[-1:]
+    for _ in range(3):
+        later.append(house.submit({"x": house.refer(later[-1], take=True), "u": x()}, keep=("z",), outputs=[]))
+    last = house.submit({"x": house.refer(later[-1], take=True), "u": x()})
+    while house.write():
+        pass
+    for ticket in later[1:]:
+        work = house.server.in_flight[ticket.tag]
+        work.call.ClearField("keep")  # as the server describes what was taken before the end
+        house.server.finish(ticket.tag)
+    house.run()
+    assert "results of both are never mixed" in str(last.error)
+
+
 # Lost outputs
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.client.protocol.inputs import Zeros
-from headrace.client.protocol.layouts import EMPTY, Outputs
+from headrace.client.protocol.layouts import EMPTY, Layout, Outputs
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming import errors
 from headrace.client.resuming.entry import Asked, Attempt, Entry
 from headrace.client.resuming.journal import Journal
-from headrace.wire.errors import Code, HeadraceError
+from headrace.wire.errors import Code, FailedPrecondition, HeadraceError
 
 _NOT_TAKEN = (
     Code.INVALID_ARGUMENT,
@@ -107,22 +107,15 @@ class Endings:
         self.fail(entry, error)
 
     def _infer_done(self, entry: Entry, attempt: Attempt, connection: int) -> None:
-        layout = attempt.layout
-        assert layout is not None
-        entry.made_on = connection
-        if layout.version:
-            entry.bound, entry.fingerprint = layout.version, layout.fingerprint
-        for source, _ in entry.sources:
-            if source.made_on != connection and _differ(entry, source):
-                self.lose(entry, errors.other_model(source, entry.fingerprint))
-                return
-        if entry.checkpointing:
-            try:
+        assert attempt.layout is not None
+        try:
+            _learn_model(entry, attempt.layout, connection)
+            if entry.checkpointing:
                 _take_checkpoint(entry, attempt)
-            except HeadraceError as error:
-                self.lose(entry, error)
-                return
-        self._done(entry, attempt)
+        except FailedPrecondition as error:
+            self.lose(entry, error)
+        else:
+            self._done(entry, attempt)
 
     def _done(self, entry: Entry, attempt: Attempt) -> None:
         entry.outcome = attempt
@@ -134,10 +127,14 @@ class Endings:
         if layout is None:
             assert attempt.error is not None
             self.lose(entry, errors.not_repeated(attempt.error))
-        elif layout.version == entry.bound and _other(layout.fingerprint, entry.fingerprint):
-            self.lose(entry, errors.other_model(entry, layout.fingerprint))
+            return
+        try:
+            if layout.version == entry.bound and _other(layout.fingerprint, entry.fingerprint):
+                raise errors.other_model(entry, layout.fingerprint)
+            _learn_model(entry, layout, connection)
+        except FailedPrecondition as error:
+            self.lose(entry, error)
         else:
-            entry.made_on = connection
             entry.breaks, entry.is_suspect = 0, False
             self._journal.use(entry, self._clock())
 
@@ -173,10 +170,21 @@ class Endings:
         self.tickets.append(ticket)
 
 
-def _differ(entry: Entry, source: Entry) -> bool:
-    """Whether a source was made by other files of the same version of the same model."""
-    same = source.asked.model == entry.asked.model and source.bound == entry.bound
-    return same and _other(source.fingerprint, entry.fingerprint)
+def _learn_model(entry: Entry, layout: Layout, connection: int) -> None:
+    """Remember which model has made the outputs.
+
+    Raises FailedPrecondition if sources come from another server, and from other files of the same version.
+    """
+    entry.made_on, entry.inherits = connection, False
+    if layout.version:
+        entry.bound, entry.fingerprint = layout.version, layout.fingerprint
+    for source, _ in entry.sources:
+        if source.asked.model != entry.asked.model or (source.made_on == connection and not source.inherits):
+            continue
+        if not layout.version:
+            entry.bound, entry.fingerprint, entry.inherits = source.bound, source.fingerprint, True
+        elif source.bound == entry.bound and _other(source.fingerprint, entry.fingerprint):
+            raise errors.other_model(source, entry.fingerprint)
 
 
 def _other(fingerprint: int, before: int) -> bool:

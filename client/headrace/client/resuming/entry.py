@@ -53,6 +53,7 @@ class Entry:
         "fetch",
         "fingerprint",
         "held",
+        "inherits",
         "inputs",
         "is_poison",
         "is_suspect",
@@ -107,6 +108,8 @@ class Entry:
         """Whether the version is the one of a source, and not one that the application named."""
         self.fingerprint = 0
         """Of the model that has made its outputs; 0 if it is not known."""
+        self.inherits = False
+        """Whether version and fingerprint are those of a source: its own end did not say, and the chain has moved."""
         self.made_on = 0
         """The number of the connection on which its outputs were made."""
         self.ended = False

@@ -74,8 +74,7 @@ class ResumingTransport(StreamTransport):
 
     async def finish(self) -> None:
         self.protocol.close()
-        if self.protocol.finished and self._reopening is not None:
-            self._reopening.cancel()  # for nothing
+        self._deliver(())
         await super().finish()
 
     def end(self, error: HeadraceError) -> None:
@@ -125,6 +124,8 @@ class ResumingTransport(StreamTransport):
 
     def _deliver(self, tickets: Iterable[TicketState]) -> None:
         super()._deliver(tickets)
+        if self._reopening is not None and self.protocol.finished:
+            self._reopening.cancel()  # the last ticket has ended without a connection
         if self.protocol.unsent:
             self.wake_writer()  # what had to wait may have been sent now
 
@@ -150,6 +151,9 @@ class ResumingTransport(StreamTransport):
         if reopening.cancelled():
             raise Cancelled("the stream was left while it had no connection")
         fresh = reopening.result()
+        if self.protocol.error is not None:
+            fresh.call.cancel()
+            raise self.protocol.error
         count = self._adopt(fresh)
         resumed = Resumed(self._target, cause, self.loop.time() - began, count)
         logger.warning(
