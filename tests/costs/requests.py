@@ -220,7 +220,7 @@ def _shared_memory() -> Iterator[tuple[str, Costly]]:
 
 def _frames() -> Iterator[tuple[str, Costly]]:
     x, dimensions = field(3, b"\x0a\1x"), field(2, b"\1" * 1_000_000)
-    source = b"\x11" + bytes(7) + b"\1" + field(7, bytes(8))
+    source = b"\x08\6\x11" + bytes(7) + b"\1" + field(7, bytes(8))
     for name, raw in {
         "DEFINE of 500,000 empty inputs": define(b"\x1a\0" * 500_000),
         "DEFINE of 120,000 empty inputs": define(b"\x1a\0" * 120_000),

@@ -88,7 +88,7 @@ async def test_a_part_outside_of_its_output_fails_with_the_sentence_of_a_fetch(s
         source = await stream.submit("scale", {"x": X[0]}, outputs=[], keep=["y"])
         early = await stream.submit("scale", {"x": source["y"][15:17]})
         outside = "slice 15:17 does not lie inside axis 0 of size 16"
-        with pytest.raises(hc.InvalidArgument, match=f"input 'x' takes the part .* of ticket 1: {outside}"):
+        with pytest.raises(hc.InvalidArgument, match=f"input 'x' takes the slice .* of ticket 1: {outside}"):
             await early
         with pytest.raises(hc.InvalidArgument, match=outside):
             await source.fetch("y", slice=(15, 17))
@@ -181,8 +181,8 @@ def test_another_client_by_the_contract_alone(served: Served) -> None:
         assert [(tensor.name, [*tensor.shape]) for tensor in kept] == [(name, [1, 16]) for name in ("sum", "y", "x")]
         whole, row = pb.SourceSlices(), pb.SourceSlices(slices=[pb.Slice(stop=1)])
         stream.send(
-            Command(tag=2, call=2, sources=[1, 1], slices=[whole, row]),
-            Command(tag=3, call=2, sources=[1, 1], slices=[row]),
+            Command(kind=Command.INFER_SLICES, tag=2, call=2, sources=[1, 1], slices=[whole, row]),
+            Command(kind=Command.INFER_SLICES, tag=3, call=2, sources=[1, 1], slices=[row]),
             Command(tag=4, call=2, sources=[1, 1]),
             Command(kind=Command.RELEASE, tag=1, release=pb.Release(outputs=["y"])),
             Command(tag=5, call=2, sources=[1, 1]),

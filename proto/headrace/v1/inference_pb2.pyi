@@ -203,7 +203,7 @@ class Command(message.Message):
     class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[Command._Kind.ValueType], builtins.type):
         DESCRIPTOR: descriptor.EnumDescriptor
         INFER: Command._Kind.ValueType  # 0
-        """Run a defined call. Fields: tag, call, tensors, sources, slices, timeout_us, priority."""
+        """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
         DEFINE: Command._Kind.ValueType  # 1
         """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
         ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -224,13 +224,16 @@ class Command(message.Message):
         CANCEL: Command._Kind.ValueType  # 4
         """End the ticket `tag` at once with CANCELLED. Fields: tag. If the ticket has already ended, there is no answer."""
         OPEN: Command._Kind.ValueType  # 5
-        """Set the options of the stream. Optional, and valid only as the first command. Fields: open.
+        """Set the options of the stream. Optional, and valid only as the first command. Fields: open."""
+        INFER_SLICES: Command._Kind.ValueType  # 6
+        """Run a defined call on slices of its sources. Fields: those of INFER, and slices. It is a kind of its own so that
+        most Infers have no field more, and so that no server can overlook the slices.
         An unknown kind is answered with Failed, tag 0, UNIMPLEMENTED.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     INFER: Command.Kind.ValueType  # 0
-    """Run a defined call. Fields: tag, call, tensors, sources, slices, timeout_us, priority."""
+    """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
     DEFINE: Command.Kind.ValueType  # 1
     """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
     ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -251,7 +254,10 @@ class Command(message.Message):
     CANCEL: Command.Kind.ValueType  # 4
     """End the ticket `tag` at once with CANCELLED. Fields: tag. If the ticket has already ended, there is no answer."""
     OPEN: Command.Kind.ValueType  # 5
-    """Set the options of the stream. Optional, and valid only as the first command. Fields: open.
+    """Set the options of the stream. Optional, and valid only as the first command. Fields: open."""
+    INFER_SLICES: Command.Kind.ValueType  # 6
+    """Run a defined call on slices of its sources. Fields: those of INFER, and slices. It is a kind of its own so that
+    most Infers have no field more, and so that no server can overlook the slices.
     An unknown kind is answered with Failed, tag 0, UNIMPLEMENTED.
     """
 
@@ -295,8 +301,8 @@ class Command(message.Message):
 
     @builtins.property
     def slices(self) -> containers.RepeatedCompositeFieldContainer[SourceSlices]:
-        """The part of each source that is the input, in the order of `sources`. Without any, all sources are used whole. They
-        are not part of the call, so that one call serves for any number of different parts.
+        """Which slice of each source is the input, in the order of `sources`. They do not belong to the call, so that one call
+        serves for any number of different slices.
         """
 
     @builtins.property
@@ -391,7 +397,7 @@ class Call(message.Message):
         every respect: referred to, taken, fetched, released and charged under any of its port's names. It is there when
         the ticket is done, not before, so that it is never the input of another ticket while its own may still fail; a
         ticket that fails keeps nothing. Its content is the one that was given: of images the files, of a reference the
-        part that was used. INVALID_ARGUMENT if it shares a name with an output in `keep`.
+        slice that was used. INVALID_ARGUMENT if it shares a name with an output in `keep`.
         """
 
     def __init__(
@@ -469,8 +475,8 @@ class Inline(message.Message):
 
 @typing.final
 class Reference(message.Message):
-    """The input is a kept output (or input) of an earlier ticket of this stream, named by Command.sources, or the part of it
-    that Command.slices says. It needs no round trip, and no copy either if the elements of the part are contiguous.
+    """The input is a kept output (or input) of an earlier ticket of this stream, named by Command.sources, or the slice of it
+    that Command.slices says. It needs no round trip, and no copy either if the elements of the slice are contiguous.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -495,9 +501,9 @@ class Reference(message.Message):
 
 @typing.final
 class SourceSlices(message.Message):
-    """The part of a source that is an input: one slice for each leading axis. The remaining axes are used whole; without
-    slices, the whole source is. The part, with all axes of the source, must be what the input takes. What cannot be
-    checked before the source is done is checked then.
+    """The slice of a source that is an input: one Slice for each leading axis. The remaining axes are used whole; without
+    any, the whole source is. The slice, with all axes of the source, must be what the input takes. What cannot be checked
+    before the source is done is checked then.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -14,7 +14,7 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.wire.errors import Code, DeadlineExceeded
-from tests.client.protocol.tiny_server import TinyServer
+from tests.client.protocol.tiny_server import INFERS, TinyServer
 
 QUEUE_BYTES = 150_000
 MODELS = ["m", "n", "a model with a longer name"]
@@ -156,7 +156,7 @@ class Streams(RuleBasedStateMachine):
         assert self.stream.free_window == 24
         expired = {ticket.tag for ticket in self.ended if isinstance(ticket.error, DeadlineExceeded)}
         assert not [tag for tag, _ in self.server.kept if tag in expired]
-        assert sum(command.kind == 0 for command in self.server.commands) == len(self.sums)
+        assert sum(command.kind in INFERS for command in self.server.commands) == len(self.sums)
         for ticket in self.ended:
             self._check(ticket)
 

@@ -20,6 +20,7 @@ from headrace.wire.frames import FRAME_BYTES, frame_items, parse_frame
 from headrace.wire.tensors import Buffer, byte_count, from_wire, to_wire
 
 NAMES = {"y": "y", "why": "y", "z": "z", "x": "x", "h": "h", "u": "u"}
+INFERS = (pb.Command.INFER, pb.Command.INFER_SLICES)
 Array = npt.NDArray[Any]
 
 
@@ -85,7 +86,8 @@ class TinyServer:
         assert len(data) <= FRAME_BYTES or len(frame.commands) == 1
         at = 0
         for command in frame.commands:
-            assert command.kind == pb.Command.INFER or not command.tensors
+            assert command.kind in INFERS or not command.tensors
+            assert (command.kind == pb.Command.INFER_SLICES) == bool(command.slices)
             self._take(command, tensors[at : at + command.tensors])
             at += command.tensors
         assert at == len(tensors)
@@ -95,7 +97,7 @@ class TinyServer:
         first = not self.commands
         self.commands.append(command)
         match command.kind:
-            case pb.Command.INFER:
+            case pb.Command.INFER | pb.Command.INFER_SLICES:
                 self._infer(command, tensors)
             case pb.Command.DEFINE:
                 assert 1 <= command.call <= 1024

@@ -21,7 +21,7 @@ class FakeTensor:
         self.datatype = datatype
         self.shape = shape
         self.whole = whole
-        """What it is a part of."""
+        """What it is a slice of."""
 
     @property
     def nbytes(self) -> int:
@@ -30,7 +30,7 @@ class FakeTensor:
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> bytes:
         raise AssertionError("the core reads no tensor")
 
-    def part(self, slices: Slices) -> FakeTensor:
+    def sliced(self, slices: Slices) -> FakeTensor:
         shape = tuple(stop - start for start, stop in slices) + self.shape[len(slices) :]
         return FakeTensor(self.datatype, shape, self)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.server.core.calls import Zeros
 from headrace.server.core.engine_api import Tensor
 from headrace.server.engine.kept_inputs import MAX_PINNED_BYTES
-from headrace.server.engine.tensors import MAX_COPIED_BYTES, OutputTensor, TensorPart, as_bytes
+from headrace.server.engine.tensors import MAX_COPIED_BYTES, OutputTensor, TensorSlice, as_bytes
 from headrace.wire.dtypes import Datatype
 from headrace.wire.tensors import to_wire
 from tests import models
@@ -46,7 +46,7 @@ def test_a_kept_input_is_what_was_given(driver: Driver, tmp_path: Path, run: Kin
     given: list[tuple[Any, Array]] = [
         (x, x),
         (tensor_of(x), x),
-        (source.part(((3, 3 + count),)), x + 3),
+        (source.sliced(((3, 3 + count),)), x + 3),
         (zeros, np.zeros(count, np.float32)),
     ]
     for value, expected in given * 3:
@@ -62,7 +62,7 @@ def test_strings_are_kept_and_parts_of_them_are_inputs(driver: Driver, tmp_path:
     x = np.array([b"a", b"", b"ccc\0", b"dd"], object)
     (kept,) = driver.run(of(piece(spec, {"x": x}, [], [], ["x"]))).kept
     assert kept.nbytes == 4 * 4 + 7
-    part = kept.part(((1, 3),))
+    part = kept.sliced(((1, 3),))
     assert part.nbytes == 2 * 4 + 4
     result = driver.run(of(piece(spec, {"x": part}, ["same"], [], ["x"])))
     assert arrays(result.sent)[0].tolist() == arrays(result.kept)[0].tolist() == [b"", b"ccc\0"]
@@ -85,7 +85,7 @@ def test_of_a_batch_each_part_keeps_its_own_rows(driver: Driver, tmp_path: Path,
     spec = driver.load(models.add_multiply(tmp_path))
     whole = tensor_of(np.repeat(np.arange(9, dtype=np.float32)[:, None], 16, axis=1))
     parts = [
-        piece(spec, {"x": whole.part(((number, number + 1),)), "y": row(10)}, ["sum"], keep, ["y", "x"])
+        piece(spec, {"x": whole.sliced(((number, number + 1),)), "y": row(10)}, ["sum"], keep, ["y", "x"])
         for number in (7, 2, 5)
     ]
     parts[1].keep = parts[1].keep[-1:]
@@ -112,7 +112,7 @@ def test_an_input_that_is_nearly_all_of_its_message_is_kept_without_a_copy(drive
 def test_a_part_that_is_kept_again_does_not_keep_the_whole(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.scale(tmp_path))
     whole = tensor_of(np.arange(LARGE, dtype=np.float32))
-    (kept,) = driver.run(of(piece(spec, {"x": whole.part(((2, 5),))}, [], [], ["x"]))).kept
+    (kept,) = driver.run(of(piece(spec, {"x": whole.sliced(((2, 5),))}, [], [], ["x"]))).kept
     assert holds(kept) == kept.nbytes == 12
     (all_of_it,) = driver.run(of(piece(spec, {"x": whole}, [], [], ["x"]))).kept
     assert address(all_of_it.read()) == address(whole.read()), "shared: neither changes"
@@ -123,7 +123,7 @@ def test_a_part_that_is_kept_again_does_not_keep_the_whole(driver: Driver, tmp_p
 def test_a_contiguous_part_is_used_where_it_lies(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.scale(tmp_path))
     whole = tensor_of(np.arange(3 * LARGE, dtype=np.float32))
-    part = whole.part(((LARGE, 2 * LARGE),))
+    part = whole.sliced(((LARGE, 2 * LARGE),))
     driver.run(of(piece(spec, {"x": part}, [])))
     set_there = driver.slot(spec)._request.get_input_tensor(0).data.ctypes.data
     assert set_there == address(whole.read()) + 4 * LARGE
@@ -136,7 +136,7 @@ def test_what_is_kept_is_never_written(driver: Driver, tmp_path: Path, run: Kind
     for spec, values in ((scale, np.arange(2 * LARGE, dtype=np.float32)), (passing, np.arange(2 * LARGE))):
         (kept,) = driver.run(of(piece(spec, {"x": values}, [], [], ["x"]))).kept
         for start in range(20):
-            part = kept.part(((start, LARGE + start),))
+            part = kept.sliced(((start, LARGE + start),))
             result = driver.run(of(piece(spec, {"x": part}, None, [], ["x"])))
             np.testing.assert_array_equal(array(result.kept[0]), values[start : LARGE + start])
             driver.run(of(piece(spec, {"x": values[: LARGE + start] * -1}, [])))
@@ -147,9 +147,9 @@ def test_parts_of_outputs_of_static_models_are_set_before_each_run(driver: Drive
     """Runs of one plan whose inputs are all small take a short way: with parts, too."""
     spec = driver.load(models.static_add_multiply(tmp_path), run=run)
     table = tensor_of(np.repeat(np.arange(50, dtype=np.float32)[:, None], 16, axis=1))
-    part = piece(spec, {"x": table.part(((0, 1),)), "y": row(1)}, ["sum"])
+    part = piece(spec, {"x": table.sliced(((0, 1),)), "y": row(1)}, ["sum"])
     for number in range(50):
-        part.references = [table.part(((number, number + 1),))]
+        part.references = [table.sliced(((number, number + 1),))]
         (found,) = arrays(driver.run(of(part)).sent)
         assert (found == number + 1).all()
 
@@ -162,12 +162,12 @@ def test_a_part_of_a_part_is_what_numpy_says(cuts: list[list[tuple[int, int]]], 
     numbers = np.arange(4 * 4 * 4, dtype=np.int32).reshape(4, 4, 4)
     values = np.array([b"x" * each for each in numbers.ravel().tolist()], object).reshape(4, 4, 4)
     expected = values if kind == "strings" else numbers
-    tensor: OutputTensor | TensorPart = tensor_of(expected)
+    tensor: OutputTensor | TensorSlice = tensor_of(expected)
     for cut in cuts:
         inside = [(min(start, size), min(stop, size)) for (start, stop), size in zip(cut, expected.shape, strict=False)]
         expected = expected[tuple(slice(start, stop) for start, stop in inside)]
         assert tensor.read(inside) == bytes(to_wire(expected)[2])
-        tensor = tensor.part(tuple(inside))
+        tensor = tensor.sliced(tuple(inside))
         assert tensor.shape == expected.shape
         assert tensor.nbytes == len(tensor.read())
         np.testing.assert_array_equal(array(tensor), expected)
@@ -175,8 +175,8 @@ def test_a_part_of_a_part_is_what_numpy_says(cuts: list[list[tuple[int, int]]], 
 
 def test_a_part_reads_nothing_before_it_is_needed() -> None:
     table = tensor_of(np.ones((1000, 1000), np.float32))
-    part = table.part(((0, 1000), (0, 1)))
+    part = table.sliced(((0, 1000), (0, 1)))
     assert (part.shape, part.nbytes) == ((1000, 1), 4000)
     assert part.read() == np.ones(1000, np.float32).tobytes()
-    assert address(table.part(((5, 7),)).read()) == address(table.read()) + 5 * 4000
-    assert f32(1).tobytes() == table.part(((0, 1), (0, 1))).read()
+    assert address(table.sliced(((5, 7),)).read()) == address(table.read()) + 5 * 4000
+    assert f32(1).tobytes() == table.sliced(((0, 1), (0, 1))).read()

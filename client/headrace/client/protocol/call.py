@@ -147,9 +147,10 @@ class Call:
         return item, self.cost + (0 if self._fixed else sum(map(len, tensors)))
 
     def _fill_sliced(self, tag: int, arrays: Arrays, references: Sequence[Reference]) -> tuple[bytes, int]:
-        """The same where parts of sources are used: the template has no place for slices."""
+        """The same for slices of sources, for which the template has no place."""
         timeout, priority = self.options
         command = self._command(tag, [reference.tag for reference in references], timeout, priority)
+        command.kind = pb.Command.INFER_SLICES
         count = len(references)
         for reference in references:
             slices = command.slices.add().slices

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from headrace.server.core.completion import Completion
 from headrace.server.core.engine_api import Ended, Run, Tensor
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.references import parts_of_sources
+from headrace.server.core.references import sliced_sources
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import TicketState
@@ -135,7 +135,7 @@ def _hand_on(ticket: Ticket, tensors: Sequence[Tensor], follower: Ticket) -> Non
 
 def _prepare(ticket: Ticket) -> None:
     """Give a queued ticket the tensors it refers to."""
-    ticket.references = parts_of_sources(ticket)
+    ticket.references = sliced_sources(ticket)
     _note_holders(ticket)
 
 

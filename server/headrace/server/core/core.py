@@ -265,7 +265,7 @@ class Core:
     ) -> None:
         """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
-        `slices` are the parts of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` in seconds, 0 for
+        `slices` are those of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` in seconds, 0 for
         none. `step` is its place in a sequence, in a protocol that has them; such an Infer has no references, and a
         call that the caller keeps.
         """

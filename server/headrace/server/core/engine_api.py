@@ -13,8 +13,7 @@ from headrace.wire.errors import HeadraceError
 from headrace.wire.tensors import Buffer
 
 Slices: TypeAlias = tuple[tuple[int, int], ...]
-"""A part of a tensor: start and stop for each leading axis. All of the others belong to it, and without any, all of it.
-"""
+"""A slice of a tensor: start and stop along each leading axis. The other axes are whole; `()` is the whole tensor."""
 
 
 class Tensor(Protocol):
@@ -31,7 +30,7 @@ class Tensor(Protocol):
     def read(self, slices: Sequence[tuple[int, int]] = ()) -> Buffer:
         """The bytes for the wire: the whole tensor, or a slice along the leading axes (checked by the caller)."""
 
-    def part(self, slices: Slices) -> Tensor:
+    def sliced(self, slices: Slices) -> Tensor:
         """A slice along the leading axes (checked by the caller), as a tensor. Takes no time and no memory.
 
         Its bytes are a view of this tensor's if they are contiguous; otherwise each `read` of it copies them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import repeat
 
 from headrace.server.core.admission import check_total, check_unsent, slice_of
 from headrace.server.core.batching import URGENT_SECONDS, Batching
@@ -14,7 +13,7 @@ from headrace.server.core.engine_api import End, Ended, Run, Tensor, Variables
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.references import check_shape, parts_of_sources
+from headrace.server.core.references import check_shapes, sliced_sources
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.sharing import LONG_SECONDS, Processor
 from headrace.server.core.specs import Port
@@ -273,7 +272,7 @@ class Execution:
                 ticket.variables = ticket.sequence.variables
             if ticket.sources:
                 if ticket.source_slices:
-                    ticket.references = parts_of_sources(ticket)
+                    ticket.references = sliced_sources(ticket)
                 else:
                     ticket.references = [kept.tensor for kept in ticket.sources if kept.tensor is not None]
             parts.append(ticket)
@@ -359,11 +358,8 @@ class Execution:
 
     def _sources_ready(self, ticket: Ticket, now: float) -> None:
         """Check the shapes of a ticket whose sources are all there, and queue it."""
-        assert ticket.plan is not None
         try:
-            slices = ticket.source_slices or repeat((), len(ticket.sources))
-            for reference, source, part in zip(ticket.plan.references, ticket.sources, slices, strict=True):
-                check_shape(reference, source, part)
+            check_shapes(ticket)
         except HeadraceError as error:
             self._completion.fail(ticket, TicketState.FAILED, error, now)
         else:
@@ -377,9 +373,10 @@ def _rows(ticket: Ticket) -> int:
     """The rows that a ticket brings to a batch; 0 when its inputs differ in them."""
     assert ticket.plan is not None
     rows = ticket.plan.rows
-    for kept, part in zip(ticket.sources, ticket.source_slices or repeat(()), strict=False):
+    for position, kept in enumerate(ticket.sources):
         assert kept.tensor is not None
-        first = part[0][1] - part[0][0] if part else kept.tensor.shape[0]
+        cut = ticket.source_slices[position] if ticket.source_slices else ()
+        first = cut[0][1] - cut[0][0] if cut else kept.tensor.shape[0]
         rows = first if rows in (None, first) else 0
     return rows or 0
 

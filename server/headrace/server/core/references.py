@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import repeat
 
 from headrace.server.core.calls import BoundReference, Plan
 from headrace.server.core.engine_api import Slices, Tensor
@@ -52,7 +51,7 @@ def _not_kept(plan: Plan, name: str, tag: int) -> str:
 def resolve(stream: Stream, plan: Plan, tags: Sequence[int], slices: Sequence[Slices]) -> list[KeptOutput]:
     """The sources of an Infer, in the order of the plan's references. Changes no state.
 
-    `slices` are the parts of them, or empty for all of each. Raises InvalidArgument for a wrong number of tags or
+    `slices` are those of the sources, or empty for all of each. Raises InvalidArgument for a wrong number of tags or
     slices, a slice outside of its source, or a tensor that the input cannot take, as far as that is known now, and
     FailedPrecondition for a source that is not there.
     """
@@ -61,15 +60,16 @@ def resolve(stream: Stream, plan: Plan, tags: Sequence[int], slices: Sequence[Sl
     if slices:
         _check_counts(slices, len(tags))
     sources: list[KeptOutput] = []
-    for reference, tag, part in zip(plan.references, tags, slices or repeat((), len(tags)), strict=True):
+    for reference, tag in zip(plan.references, tags, strict=True):
         kept = find(stream, tag, reference.output, FailedPrecondition)
-        port = kept.port if not part else _part_of_port(reference, kept, part)
+        cut = slices[len(sources)] if slices else ()
+        port = _port_of_slice(reference, kept, cut) if cut else kept.port
         if port.datatype is not reference.port.datatype or not port.overlaps(reference.port):
             raise InvalidArgument(
-                f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, part)} is {port}"
+                f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, cut)} is {port}"
             )
         if kept.tensor is not None:
-            check_shape(reference, kept, part)
+            check_shape(reference, kept, cut)
         sources.append(kept)
     return sources
 
@@ -82,61 +82,66 @@ def _check_counts(slices: Sequence[Slices], sources: int) -> None:
         )
     if len(slices) != sources:
         raise InvalidArgument(f"the Infer has {sources} sources, but slices for {len(slices)}")
-    if any(len(part) > MAX_RANK for part in slices):
+    if any(len(cut) > MAX_RANK for cut in slices):
         raise InvalidArgument(f"the Infer has more than {MAX_RANK} slices of a source, which is more than it has axes")
 
 
-def _of(reference: BoundReference, kept: KeptOutput, part: Slices) -> str:
+def _of(reference: BoundReference, kept: KeptOutput, cut: Slices) -> str:
     what = f"{'input' if kept.port.is_kept_input else 'output'} {quote(reference.output)} of ticket {kept.ticket.tag}"
-    return f"the part {_text(part)} of {what}" if part else what
+    if not cut:
+        return what
+    return f"the slice [{', '.join([f'{start}:{stop}' for start, stop in cut])}] of {what}"
 
 
-def _text(part: Slices) -> str:
-    """Slices as one writes them."""
-    return f"[{', '.join([f'{start}:{stop}' for start, stop in part])}]"
-
-
-def _part_of_port(reference: BoundReference, kept: KeptOutput, part: Slices) -> Port:
-    """What a part of a source can be, as far as that is known before the source is done. Raises InvalidArgument."""
+def _port_of_slice(reference: BoundReference, kept: KeptOutput, cut: Slices) -> Port:
+    """What a slice of a source can be, as far as that is known before the source is done. Raises InvalidArgument."""
     port, axes = kept.port, kept.port.shape
     sizes: list[Dimension] = []
-    if axes is not None and len(part) > len(axes):
-        raise _outside(reference, kept, part, f"{len(part)} slices for a tensor of {len(axes)} dimensions")
-    for axis, (start, stop) in enumerate(part):
+    if axes is not None and len(cut) > len(axes):
+        raise _outside(reference, kept, cut, f"{len(cut)} slices for a tensor of {len(axes)} dimensions")
+    for axis, (start, stop) in enumerate(cut):
         size = axes[axis] if axes is not None else Dimension(0, -1)
         if not 0 <= start <= stop or -1 < size.max < stop:
             why = f"slice {start}:{stop} does not lie inside axis {axis} of size {size}"
-            raise _outside(reference, kept, part, why)
+            raise _outside(reference, kept, cut, why)
         sizes.append(Dimension(stop - start, stop - start))
-    return port if axes is None else replace(port, shape=(*sizes, *axes[len(part) :]))
+    return port if axes is None else replace(port, shape=(*sizes, *axes[len(cut) :]))
 
 
-def _outside(reference: BoundReference, kept: KeptOutput, part: Slices, why: str) -> InvalidArgument:
-    return InvalidArgument(f"input {quote(reference.port.name)} takes {_of(reference, kept, part)}: {why}")
+def _outside(reference: BoundReference, kept: KeptOutput, cut: Slices, why: str) -> InvalidArgument:
+    return InvalidArgument(f"input {quote(reference.port.name)} takes {_of(reference, kept, cut)}: {why}")
 
 
-def check_shape(reference: BoundReference, kept: KeptOutput, part: Slices = ()) -> None:
-    """Check the tensor of a source, or a part of it, against the input it is meant for. Raises InvalidArgument."""
+def check_shapes(ticket: Ticket) -> None:
+    """Check the tensors of a ticket's sources, which are all there. Raises InvalidArgument."""
+    assert ticket.plan is not None
+    slices = ticket.source_slices
+    for position, (reference, kept) in enumerate(zip(ticket.plan.references, ticket.sources, strict=True)):
+        check_shape(reference, kept, slices[position] if slices else ())
+
+
+def check_shape(reference: BoundReference, kept: KeptOutput, cut: Slices) -> None:
+    """Check the tensor of a source, or a slice of it, against the input it is meant for. Raises InvalidArgument."""
     assert kept.tensor is not None
     shape = kept.tensor.shape
-    if part:
+    if cut:
         try:
-            shape = sliced_shape(shape, part)
+            shape = sliced_shape(shape, cut)
         except InvalidArgument as error:
-            raise _outside(reference, kept, part, error.message) from None
+            raise _outside(reference, kept, cut, error.message) from None
     if not reference.port.admits(shape):
         raise InvalidArgument(
-            f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, part)} "
+            f"input {quote(reference.port.name)} takes {reference.port}, {_of(reference, kept, cut)} "
             f"has shape {list(shape)}"
         )
 
 
-def parts_of_sources(ticket: Ticket) -> list[Tensor]:
-    """The tensors that a ticket refers to, which are all there, or the parts of them."""
-    slices = ticket.source_slices or repeat((), len(ticket.sources))
+def sliced_sources(ticket: Ticket) -> list[Tensor]:
+    """The tensors that a ticket refers to, which are all there, or the slices of them."""
+    slices = ticket.source_slices or [()] * len(ticket.sources)
     return [
-        kept.tensor.part(part) if part else kept.tensor
-        for kept, part in zip(ticket.sources, slices, strict=True)
+        kept.tensor.sliced(cut) if cut else kept.tensor
+        for kept, cut in zip(ticket.sources, slices, strict=True)
         if kept.tensor is not None
     ]
 

@@ -133,9 +133,9 @@ class Ticket:
     missing = 0
     """How many sources are not there yet."""
     references: Sequence[Tensor] = ()
-    """The tensors of `sources`, or the parts of them, while it runs."""
+    """The tensors of `sources`, or the slices of them, while it runs."""
     source_slices: Sequence[Slices] = ()
-    """Of an Infer: the part of each of `sources`; empty if all of them are used whole."""
+    """Of an Infer: the slice of each of `sources`; empty if all of them are used whole."""
     slices: Slices = ()
     """Of a Fetch."""
     kept: tuple[KeptOutput, ...] = ()

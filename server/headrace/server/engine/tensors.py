@@ -80,16 +80,16 @@ class OutputTensor:
         positions = np.arange(len(offsets) - 1).reshape(self.shape)[tuple(slice(*bounds) for bounds in slices)]
         return b"".join([self._data[offsets[i] : offsets[i + 1]] for i in positions.ravel().tolist()])
 
-    def part(self, slices: Slices) -> TensorPart:
+    def sliced(self, slices: Slices) -> TensorSlice:
         """A slice along the leading axes, which lies inside the shape, as a tensor."""
-        return TensorPart(self, slices)
+        return TensorSlice(self, slices)
 
     def __repr__(self) -> str:
         return f"<OutputTensor {self.datatype.name}{list(self.shape)}, {self.nbytes} bytes>"
 
 
-class TensorPart:
-    """A part of a tensor, which is not read before its bytes are needed: an `engine_api.Tensor`."""
+class TensorSlice:
+    """A slice of a tensor, which is not read before its bytes are needed: an `engine_api.Tensor`."""
 
     __slots__ = ("_slices", "_tensor", "datatype", "shape")
 
@@ -108,19 +108,19 @@ class TensorPart:
         """The bytes of all its elements, or of a slice: a view if they are contiguous in memory, else a copy."""
         return self._tensor.read(self._within(slices))
 
-    def part(self, slices: Slices) -> TensorPart:
-        """A part of this part."""
-        return TensorPart(self._tensor, self._within(slices))
+    def sliced(self, slices: Slices) -> TensorSlice:
+        """A slice of this slice."""
+        return TensorSlice(self._tensor, self._within(slices))
 
     def _within(self, slices: Sequence[tuple[int, int]]) -> Slices:
-        """Slices of this part as slices of the whole tensor."""
+        """Slices of this slice as slices of the whole tensor."""
         firsts = [start for start, _ in self._slices]
         firsts += [0] * (len(slices) - len(firsts))
         moved = [(first + start, first + stop) for first, (start, stop) in zip(firsts, slices, strict=False)]
         return (*moved, *self._slices[len(slices) :])
 
     def __repr__(self) -> str:
-        return f"<TensorPart {list(self.shape)} of {self._tensor}>"
+        return f"<TensorSlice {list(self.shape)} of {self._tensor}>"
 
 
 def _run(shape: tuple[int, ...], slices: Sequence[tuple[int, int]]) -> tuple[int, int]:

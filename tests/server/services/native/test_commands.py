@@ -153,13 +153,13 @@ def test_the_slices_of_a_frames_infers_are_bounded_together(core: Core, stream: 
 
     def take(tag: int, *counts: int) -> pb.Command:
         slices = [pb.SourceSlices(slices=[pb.Slice(stop=1)] * count) for count in counts]
-        return Command(tag=tag, call=2, sources=[1], slices=slices)
+        return Command(kind=Command.INFER_SLICES, tag=tag, call=2, sources=[1], slices=slices)
 
     assert failures(core, stream, source, define_taking, run(1, 1), tensors=[bytes(16)]) == []
     bounded = f"the Infers of the message have more than {MAX_SOURCE_SLICES} slices of sources; send them in several"
     failed = dict(failures(core, stream, take(2, 1), take(3, 2), take(4, 100_000), take(5, 1, 1), take(6, *[0] * 5000)))
     assert failed == {
-        3: "input 'x' takes the part [0:1, 0:1] of output 'z' of ticket 1: 2 slices for a tensor of 1 dimensions",
+        3: "input 'x' takes the slice [0:1, 0:1] of output 'z' of ticket 1: 2 slices for a tensor of 1 dimensions",
         4: "the Infer has more than 32 slices of a source, which is more than it has axes",
         5: "the Infer has 1 sources, but slices for 2",
         6: f"{bounded} messages",

@@ -81,10 +81,10 @@ class UnaryCaller:
         left = None if self._timeout is None else max(begun + self._timeout - now, 0.0)
         if connected:
             departure.leave(now)
-            return await self._call(message, timeout=left)
+            return await self._call(message, timeout=left, metadata=call_metadata(self._settings))
         try:
             with departure.waiting_for("connection"):
-                answer = await self._call(message, timeout=left)
+                answer = await self._call(message, timeout=left, metadata=call_metadata(self._settings))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 departure.sent = now

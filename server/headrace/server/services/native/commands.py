@@ -18,18 +18,20 @@ from headrace.wire.tensors import MAX_RANK
 VIEW_BYTES = 200
 """Memory of the view of a tensor in a message."""
 
-_INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN = (
+_INFER, _DEFINE, _FETCH, _RELEASE, _CANCEL, _OPEN, _INFER_SLICES = (
     pb.Command.INFER,
     pb.Command.DEFINE,
     pb.Command.FETCH,
     pb.Command.RELEASE,
     pb.Command.CANCEL,
     pb.Command.OPEN,
+    pb.Command.INFER_SLICES,
 )
 
 _TOO_MANY_AXES: Slices = ((0, 0),) * (MAX_RANK + 1)
 """What the core gets to refuse instead of more slices than a tensor can have axes."""
 _WHOLE: Sequence[Slices] = ()
+_INFERS = (_INFER, _INFER_SLICES)
 
 
 def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
@@ -46,10 +48,10 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
     used = named = cut = 0
     for command in commands:
         kind = command.kind
-        if kind == _INFER:
+        if kind in _INFERS:
             first, used = used, used + command.tensors
-            sources, slices = command.sources, _WHOLE
-            if sources and command.slices:
+            slices = _WHOLE
+            if kind != _INFER:
                 slices, cut = _source_slices(command, cut)
             core.infer(
                 stream,
@@ -58,7 +60,7 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
                 tensors[first:used],
                 charge,
                 now,
-                sources=sources,
+                sources=command.sources,
                 slices=slices,
                 timeout=command.timeout_us * 1e-6,
                 priority=command.priority,
@@ -99,14 +101,13 @@ def _source_slices(command: pb.Command, cut: int) -> tuple[Sequence[Slices], int
     cut += len(command.slices)
     if cut > MAX_SOURCE_SLICES:
         return TOO_MANY_SLICES, cut
-    parts: list[Slices] = []
+    slices: list[Slices] = []
     for source in command.slices:
-        count = len(source.slices)
-        cut += min(count, MAX_RANK)
+        cut += min(len(source.slices), MAX_RANK)
         if cut > MAX_SOURCE_SLICES:
             return TOO_MANY_SLICES, cut
-        parts.append(_to_slices(source.slices))
-    return parts, cut
+        slices.append(_to_slices(source.slices))
+    return slices, cut
 
 
 def _to_slices(slices: Sequence[pb.Slice]) -> Slices:

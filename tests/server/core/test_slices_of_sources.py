@@ -1,4 +1,4 @@
-"""Parts of sources: an input may be a slice of a kept output along its leading axes."""
+"""Slices of sources: an input may be a slice of a kept output along its leading axes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_several_axes_may_be_cut_and_each_source_in_its_own_way() -> None:
     assert scene.starts() == [2]
     assert [each.shape for each in scene.part(2).references] == [(4, 3), (4, 2)]
     scene.end(2)
-    assert set(client.stream.tickets[1].own) == {0}, "taking a part releases the whole"
+    assert set(client.stream.tickets[1].own) == {0}, "taking a slice releases the whole"
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["before its run", "after its run"])
@@ -72,7 +72,7 @@ def test_several_axes_may_be_cut_and_each_source_in_its_own_way() -> None:
             "[3:2] of output 'table' of ticket 1: slice 3:2 does not lie inside axis 0 of size 6",
         ),
         ("1.table[0:1,0:3,0:1]", "3 slices for a tensor of 2 dimensions"),
-        ("1.table[0:2]", "input 'box' takes FP32[1,3], the part [0:2] of output 'table' of ticket 1 is FP32[2,3]"),
+        ("1.table[0:2]", "input 'box' takes FP32[1,3], the slice [0:2] of output 'table' of ticket 1 is FP32[2,3]"),
         ("1.table[0:1,0:2]", "is FP32[1,2]"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_can_be_known_is_checked_at_once(box: str, why: str, known: bool) -
             "[4:5] of output 'boxes' of ticket 1: slice 4:5 does not lie inside axis 0 of size 4",
         ),
         ("1.any[0:1,0:3]", "2 slices for a tensor of 1 dimensions"),
-        ("1.any[1:3]", "input 'box' takes FP32[1,3], the part [1:3] of output 'any' of ticket 1 has shape [2]"),
+        ("1.any[1:3]", "input 'box' takes FP32[1,3], the slice [1:3] of output 'any' of ticket 1 has shape [2]"),
     ],
 )
 def test_what_depends_on_the_run_is_checked_when_the_source_is_done(box: str, why: str) -> None:
