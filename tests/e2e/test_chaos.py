@@ -57,8 +57,8 @@ class Wild:
         await self.submit("slow", np.full(1, 3.0, np.float32), 1, 3.0, 3.0, self.random.choice([None, 0.01]))
 
     async def bad(self) -> None:
-        square, double = np.zeros((2, 2), np.float32), np.zeros(3)
-        choices: list[dict[str, npt.ArrayLike]] = [{}, {"x": square}, {"x": double}, {"nope": square}]
+        square, whole = np.zeros((2, 2), np.float32), np.zeros(3, np.int32)
+        choices: list[dict[str, npt.ArrayLike]] = [{}, {"x": square}, {"x": whole}, {"nope": square}]
         ticket = await self.stream.submit("scale", self.random.choice(choices))
         with pytest.raises(hc.InvalidArgument):
             await ticket

@@ -140,6 +140,8 @@ async def test_a_ticket_is_a_collection_of_its_kept_outputs(served: Served) -> N
         with pytest.raises(hc.InvalidArgument):
             await failed
         assert list(failed) == []
+        with pytest.raises(hc.FailedPrecondition, match=f"ticket {failed.tag}"):
+            await (await stream.submit("add_multiply", {"x": failed["sum"], "y": ONES}))
     with blocking.connect(served.address) as blocked, blocked.stream() as stream_of_blocked:
         kept = stream_of_blocked.submit("add_multiply", {"x": ONES, "y": ONES}, keep=["sum"])
         assert list(kept) == ["sum"]

@@ -52,8 +52,16 @@ async def test_the_first_submits_do_not_wait_for_a_description(describing: Descr
         describing.may_answer.set()
         # What depends on it waits, and joins the question that was asked.
         assert (await (await stream.submit("m", {"x": [1, 2]})))["y"].dtype == np.float32
-        with pytest.raises(hc.InvalidArgument, match="'w'"):
-            await stream.submit("m", {"w": X})
+        wrong = await stream.submit("m", {"w": X}, keep=["z"])
+        assert wrong.ended  # nothing was sent
+        assert repr(wrong) == f"<Ticket {wrong.tag} of model 'm': failed, INVALID_ARGUMENT>"
+        with pytest.raises(hc.InvalidArgument, match="has no input 'w'; it has 'x'"):
+            await wrong
+        # What refers to it fails as if it had been sent.
+        with pytest.raises(hc.FailedPrecondition):
+            await (await stream.submit("m", {"x": wrong["z"]}))
+        wrong.cancel()
+        wrong.release()
         # Asked again before the inputs were called wrong, and not again for what is right.
         assert describing.asked == [("m", "")] * 2
         await asyncio.gather(*[await stream.submit("m", {"x": [number] * number}) for number in range(9)])

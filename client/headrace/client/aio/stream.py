@@ -103,12 +103,12 @@ class Stream:
         long at most; a ticket without a place by then is not sent, and has ended with DeadlineExceeded.
         `priority`: 0 to 9; a larger number starts sooner.
 
-        Raises only errors that the client detects itself: InvalidArgument (a dtype or element without a datatype),
+        Raises only errors of the call itself: InvalidArgument (a dtype or element without a datatype),
         ResourceExhausted (inputs over the server's largest message), Unavailable (the stream is closed or has ended),
         ValueError (a ticket of another stream, a name to keep twice, a timeout of NaN), TypeError (a ticket as an
-        input). Once it knows the model's description, for which it asks in the background, also InvalidArgument for
-        inputs that the model does not take, and NotFound for outputs that it does not have. Awaiting the ticket raises
-        the errors of the server.
+        input). Awaiting the ticket raises the rest. Once the client knows the model's description, for which it asks in
+        the background, it does not send inputs that the model does not take, nor asks for outputs that it does not
+        have: the ticket has then ended already.
         """
         transport = self._transport or self._opened()
         if _get_running_loop() is not transport.loop:
@@ -139,7 +139,7 @@ class Stream:
     async def _submit_described(
         self, names: Names, ticket: Ticket, inputs: Inputs, timeout: float | None, priority: int
     ) -> None:
-        """Submit what depends on a fresh description of the model. Raises what is wrong according to that."""
+        """Submit what depends on a fresh description of the model, or end the ticket with what is wrong with it."""
         model, version, outputs, keep, keep_inputs = names
         transport = self._opened()
         for _ in range(MAX_REFRESHES):
@@ -155,7 +155,8 @@ class Stream:
             except DescriptionNeeded as needed:
                 transport.window_queue.admit()
                 if needed.error is not None:
-                    raise needed.error from None
+                    transport.protocol.refuse(ticket, names, needed.error)
+                    return
             except BaseException:
                 transport.window_queue.admit()
                 raise

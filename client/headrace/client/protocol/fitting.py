@@ -43,20 +43,18 @@ def fit(model: Model, names: Names, inputs: NormalInputs, plain: Container[str])
     for name in names[4]:
         if name not in ports:
             raise NotFound(_unknown("input", name, model, model.inputs))
-    return {name: _fit(model, ports[name], name, value, name in plain) for name, value in inputs.items()}
+    return {name: _fit(ports[name], name, value, name in plain) for name, value in inputs.items()}
 
 
-def _fit(
-    model: Model, port: Port, name: str, value: Array | Reference | Zeros, plain: bool
-) -> Array | Reference | Zeros:
+def _fit(port: Port, name: str, value: Array | Reference | Zeros, plain: bool) -> Array | Reference | Zeros:
     if isinstance(value, Reference):
         return value
     if port.datatype in Datatype.__members__ and datatype_of(value.dtype) is not Datatype[port.datatype]:
         if isinstance(value, Zeros) or not (plain or value.dtype == np.float64):
-            raise InvalidArgument(_wrong_datatype(model, port, name, value.dtype))
-        value = _convert(model, port, name, value, plain)
+            raise InvalidArgument(_wrong_datatype(port, name, value.dtype))
+        value = _convert(port, name, value, plain)
     if port.shape is not None and not _admits(port.shape, value.shape):
-        raise InvalidArgument(_wrong_shape(model, port, name, value.shape))
+        raise InvalidArgument(_wrong_shape(port, name, value.shape))
     return value
 
 
@@ -73,17 +71,17 @@ def _unknown(what: str, name: str, model: Model, ports: Sequence[Port]) -> str:
 # Datatypes
 
 
-def _convert(model: Model, port: Port, name: str, array: Array, plain: bool) -> Array:
+def _convert(port: Port, name: str, array: Array, plain: bool) -> Array:
     dtype = port.dtype
     if dtype.hasobject or array.dtype.hasobject:
-        raise InvalidArgument(_wrong_datatype(model, port, name, array.dtype))
+        raise InvalidArgument(_wrong_datatype(port, name, array.dtype))
     with np.errstate(all="ignore"):
         converted = array.astype(dtype)
         changed = _changed(array, converted, plain)
     if changed.any():
         raise InvalidArgument(
             f"input {quote(name)}: {np.count_nonzero(changed)} of {array.size} values, such as {array[changed][0]!s}, "
-            f"would change as {port.datatype}, which model {quote(model.name)} takes; if they may, write {_cast(dtype)}"
+            f"would change as {port.datatype}, which the model takes; if they may, write {_cast(dtype)}"
         )
     return converted
 
@@ -99,9 +97,9 @@ def _changed(array: Array, converted: Array, plain: bool) -> Array:
     return np.asarray(~(same | both_nan))
 
 
-def _wrong_datatype(model: Model, port: Port, name: str, dtype: np.dtype[Any]) -> str:
+def _wrong_datatype(port: Port, name: str, dtype: np.dtype[Any]) -> str:
     given = datatype_of(dtype)
-    text = f"input {quote(name)} has datatype {given.name}; model {quote(model.name)} takes {port.datatype}"
+    text = f"input {quote(name)} has datatype {given.name}; the model takes {port.datatype}"
     if port.datatype == "BYTES":
         return f"{text}: give str or bytes"
     return text if given is Datatype.BYTES else f"{text}: write {_cast(port.dtype)}"
@@ -126,10 +124,10 @@ def _admits_size(dimension: Dimension, size: int) -> bool:
     return least <= size and (most is None or size <= most)
 
 
-def _wrong_shape(model: Model, port: Port, name: str, shape: Sequence[int]) -> str:
+def _wrong_shape(port: Port, name: str, shape: Sequence[int]) -> str:
     dimensions = port.shape or ()
     _, _, takes = str(port).rpartition(" ")
-    text = f"input {quote(name)} has shape {list(shape)}; model {quote(model.name)} takes {takes}"
+    text = f"input {quote(name)} has shape {list(shape)}; the model takes {takes}"
     if len(shape) != len(dimensions):
         hint = ": write [np.newaxis] after it" if _admits(dimensions, (1, *shape)) else ""
         return f"{text}, of {len(dimensions)} dimensions and not {len(shape)}{hint}"

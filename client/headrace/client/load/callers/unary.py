@@ -16,6 +16,7 @@ from headrace.client.load.callers.departure import Departure
 from headrace.client.load.callers.request_cache import RequestCache
 from headrace.client.load.record.samples import UNKNOWN_TIMES, ServerTimes
 from headrace.client.protocol.connection_settings import ConnectionSettings
+from headrace.client.transport.credentials import call_metadata
 from headrace.client.transport.rpc_errors import cancelled_from_outside, status_of
 from headrace.wire.errors import Code, HeadraceError
 
