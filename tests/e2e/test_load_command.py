@@ -28,6 +28,11 @@ class Ended(NamedTuple):
     err: str
 
     @property
+    def search(self) -> dict[str, Any]:
+        """The result of the search that the run was."""
+        return dict(json.loads(self.out)["runs"][0]["search"])
+
+    @property
     def phases(self) -> list[dict[str, Any]]:
         """Of the only run of the JSON on standard output."""
         (run,) = json.loads(self.out)["runs"]
@@ -124,6 +129,34 @@ async def test_a_broken_condition_is_the_exit_code() -> None:
     assert broken.err.endswith(" ms, which is > 10 ms (2 in flight)\n")
 
 
+async def test_a_search_finds_the_capacity_of_a_server(tmp_path: Path) -> None:
+    """It takes 5 ms for each request, one after the other: 200/s, and beyond that a second adds 50 ms for every 5 %."""
+    loop, free = asyncio.get_running_loop(), 0.0
+
+    def latency(_: int) -> float:
+        nonlocal free
+        free = max(free, loop.time()) + 0.005
+        return free - loop.time()
+
+    record = tmp_path / "search.jsonl"
+    async with scripted_oip_server(ScriptedOipServer(latency)) as server:
+        trials = ("--search", "p90<40ms", "--rate", "60/s", "--duration", "1", "--warmup", "0.2")
+        ended = await headrace("load", server.target, *OIP[:4], *trials, "--record", str(record))
+    assert (ended.code, ended.err) == (0, "")
+    found = (await headrace("report", str(record), "--json")).search
+    assert 160 <= found["holds_per_s"] <= 210
+    assert found["holds_per_s"] < found["fails_per_s"] <= 230
+    assert f"p90 < 40 ms holds up to {found['holds_per_s']:.3g}/s" in ended.out
+
+
+async def test_a_search_without_a_result_fails() -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.05)) as server:
+        trials = ("--search", "p50<10ms", "--rate", "100/s", "--duration", "0.3", "--warmup", "0")
+        ended = await headrace("load", server.target, *OIP[:4], *trials)
+    assert ended.code == 3
+    assert ended.err == "headrace: p50 < 10 ms does not hold even at 12.5/s\n"
+
+
 async def test_a_sweep_is_recorded_reported_and_compared(serve: Serve, tmp_path: Path) -> None:
     target = serve(f"am={models.add_multiply(tmp_path)}").address
     records = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
@@ -189,6 +222,14 @@ async def test_a_load_without_any_success_is_no_result(mode: str) -> None:
     assert ended.err.splitlines()[-1] == "headrace: no request succeeded (50/s)"
 
 
+async def test_a_search_without_any_success_is_no_result() -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.001)) as server:
+        failing = ("--protocol", "oip", "--model", "failing", "--warmup", "0", "--search", "p50<1s")
+        ended = await headrace("load", server.target, *failing, "--rate", "50/s", "--duration", "0.5")
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "headrace: no request succeeded at any rate"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -219,6 +260,13 @@ async def test_what_the_model_does_not_take_is_refused_before_any_load(
             "--duration and --count cannot be combined",
         ),
         (("127.0.0.1:1", "--model", "m", "--fail-if", "p42>1ms"), "p42"),
+        (("127.0.0.1:1", "--model", "m", "--search", "errors<1%"), "is not an upper limit of a duration"),
+        (("127.0.0.1:1", "--model", "m", "--search", "p99<1s", "--count", "9"), "--search and --count cannot be"),
+        (("127.0.0.1:1", "--model", "m", "--search", "p99<1s", "--rate", "1..2/s"), "begins with one --rate"),
+        (
+            ("127.0.0.1:1", "--model", "m", "--search", "p99<1s", "--rate", "50/s", "--duration", "1"),
+            "need 100 requests or more: begin with a --rate of 100/s or more, or try a longer --duration",
+        ),
         (
             ("127.0.0.1:1", "--model", "m", "--concurrency", "9", "--window", "4"),
             "1 stream with a window of 4 cannot keep 9 requests in flight",

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.client.load.planning.phases import ClosedLoop, Load, OpenLoop, Phase
+from headrace.client.load.planning.rate_search import SearchPlan
 from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans, Tail
 from headrace.client.load.record.samples import NEVER_SENT, Sample, SampleCollector, Samples, ServerTimes
+from headrace.client.load.report.rate_search import RateSearch, parse_search, trial_samples
 
 SETTINGS = RunSettings(
     target="127.0.0.1:8001",
@@ -114,6 +116,18 @@ def sweep(name: str = "sweep.jsonl", slower: float = 1.0) -> Run:
     """1 to 32 in flight, where each adds half a millisecond of latency."""
     loads = (1, 2, 4, 8, 16, 32)
     return Run(SETTINGS, [steady(ClosedLoop(n), slower * (0.004 + 0.0005 * n), 500 * n) for n in loads], name)
+
+
+def searched(condition: str = "p99<20ms", capacity: float = 400, first: float = 100) -> Run:
+    """A search against a server that takes a random, exponential time for each request, one after the other."""
+    found = parse_search(condition)
+    search = RateSearch(found, SearchPlan(first, "uniform", 1.0, 10.0, trial_samples(found)))
+    random, outcomes = np.random.default_rng(1), list[Outcome]()
+    while (phase := search.next_phase(outcomes)) is not None:
+        assert isinstance(phase.load, OpenLoop)
+        services = random.exponential(1 / capacity, round(phase.load.first * 10))
+        outcomes.append(queue(phase.load, services.tolist(), window=64, until=10.0))
+    return run(*outcomes, search=found.text)
 
 
 def failed() -> Outcome:

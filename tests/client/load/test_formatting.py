@@ -39,7 +39,19 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0312, "31.2 ms"), (0.004, "4 ms"), (1.3, "1,300 ms"), (9.99, "9,990 ms"), (10, "10 s"), (0.00041, "0.41 ms")],
+    [
+        (0.0312, "31.2 ms"),
+        (0.004, "4 ms"),
+        (0.00041, "0.41 ms"),
+        (0, "0 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1 s"),
+        (1.3, "1.3 s"),
+        (6.104, "6.1 s"),
+        (9.99, "9.99 s"),
+        (10, "10 s"),
+        (4000, "4,000 s"),
+    ],
 )
 def test_durations_have_a_unit(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text

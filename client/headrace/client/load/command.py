@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
 from headrace.client.load.callers.caller import Request
-from headrace.client.load.planning.options import choose_phases, choose_streams, choose_window
+from headrace.client.load.planning.options import choose_phases, choose_search, choose_streams, choose_window
 from headrace.client.load.planning.phases import Arrivals
 from headrace.client.load.record.record_file import read_record
 from headrace.client.load.record.run import Mode, Protocol, Run
-from headrace.client.load.report.conditions import failed_conditions, parse_condition
+from headrace.client.load.report.conditions import Condition, failed_conditions, parse_condition
 from headrace.client.load.report.document import document
 from headrace.client.load.report.page.html_page import render_page
-from headrace.client.load.report.summary import summarise
+from headrace.client.load.report.rate_search import RateSearch, found_rate, parse_search, trial_samples
+from headrace.client.load.report.summary import load_text, summarise
 from headrace.client.load.report.text.text_report import print_report
 from headrace.client.load.self_test.measure import measure_costs
 from headrace.client.load.self_test.table import print_costs
@@ -51,6 +53,10 @@ async def load(
         Count | None, Parameter(help="Closed loop: requests in flight; 1 if no load is given.")
     ] = None,
     sweep: Annotated[str | None, Parameter(help="Closed loops one after the other, as in 1,2,4,8.")] = None,
+    search: Annotated[
+        str | None,
+        Parameter(help="Find the highest rate at which this holds, as in 'p99<20ms'; begins with --rate or 100/s."),
+    ] = None,
     duration: Annotated[Seconds | None, Parameter(help="Seconds to measure each load; by default 10.")] = None,
     count: Annotated[Count | None, Parameter(help="Requests to measure of each load, instead of a duration.")] = None,
     warmup: Annotated[
@@ -114,7 +120,14 @@ async def load(
     if target is None or model is None:
         raise UsageError("TARGET and MODEL are required, as in: headrace load 127.0.0.1:8001 resnet50")
     conditions = [parse_condition(text) for text in fail_if]
-    phases = choose_phases(rate, arrivals, concurrency, sweep, warmup, duration, count)
+    condition = None if search is None else parse_search(search)
+    if condition is None:
+        plan = None
+        phases = choose_phases(rate, arrivals, concurrency, sweep, warmup, duration, count)
+    else:
+        needed = trial_samples(condition)
+        plan = choose_search(rate, arrivals, concurrency, sweep, warmup, duration, count, needed)
+        phases = (plan.phase(plan.first),)
     streams = choose_streams(streams, processes)
     requested = None if outputs is None else tuple(filter(None, outputs))
     job = Job(
@@ -131,17 +144,16 @@ async def load(
         shapes=shapes,
         jsonl=jsonl,
     )
-    run = await run_watched(job, record)
+    run = await run_watched(job, record, RateSearch(condition, plan) if condition and plan else None)
     if run is None:
         return INTERRUPTED
     _print_runs([run], as_json=as_json)
-    summaries = [summarise(outcome) for outcome in run.outcomes]
-    failures, empty = failed_conditions(conditions, summaries), [summary for summary in summaries if not summary.ok]
-    for failure in (*failures, *(f"no request succeeded ({summary.load})" for summary in empty)):
+    failures, unmeasured = _failures(run, conditions), _unmeasured(run)
+    for failure in (*failures, *unmeasured):
         print("headrace:", failure, file=sys.stderr)
     if any(outcome.interrupted for outcome in run.outcomes):
         return INTERRUPTED
-    if empty:
+    if unmeasured:
         return NOTHING_MEASURED
     return CONDITION_FAILED if failures else 0
 
@@ -165,6 +177,24 @@ def report(
     if page is None or as_json:
         _print_runs(runs, as_json=as_json)
     return 0
+
+
+def _failures(run: Run, conditions: Sequence[Condition]) -> list[str]:
+    """A sentence for each condition that is true for a phase; of a search, for the best trial of the rate it found."""
+    found = found_rate(run)
+    if found is None:
+        return failed_conditions(conditions, [summarise(outcome) for outcome in run.outcomes])
+    if found.best is None:
+        return [found.sentence]
+    return failed_conditions(conditions, [found.best.middle])
+
+
+def _unmeasured(run: Run) -> list[str]:
+    """A sentence for each phase without a success. The trials of a search may fail, unless all of them do."""
+    loads = [load_text(each.phase.load) for each in run.outcomes if not (each.samples.code == 0).any()]
+    if run.settings.search is None:
+        return [f"no request succeeded ({load})" for load in loads]
+    return ["no request succeeded at any rate"] if len(loads) == len(run.outcomes) else []
 
 
 def _print_runs(runs: list[Run], *, as_json: bool) -> None:

@@ -24,10 +24,16 @@ def ms_text(seconds: float | None) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`31.2 ms`, `1,300 ms`, `4 ms`, and `12 s` from ten seconds on: for use in a sentence."""
-    if seconds >= 10:
-        return f"{_trimmed(number_text(seconds))} s"
-    return f"{_trimmed(number_text(seconds * 1e3))} ms"
+    """`31.2 ms`, `4 ms`, and `1.3 s` from one second on: for use in a sentence."""
+    number, unit = split_duration(seconds)
+    return f"{_trimmed(number)} {unit}"
+
+
+def split_duration(seconds: float) -> tuple[str, str]:
+    """A number of three digits and its unit: `4.00` and `ms`, `1.30` and `s`."""
+    if float(f"{seconds:.{DIGITS - 1}e}") >= 1:
+        return number_text(seconds), "s"
+    return number_text(seconds * 1e3), "ms"
 
 
 def rate_text(per_second: float) -> str:

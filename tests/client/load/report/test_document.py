@@ -13,7 +13,17 @@ from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
 from headrace.client.load.record.run import Run
 from headrace.client.load.record.samples import NO_SAMPLES
 from headrace.client.load.report.document import document
-from tests.client.load.synthetic_runs import failed, outcome, overloaded, run, stalled, steady, sweep, with_statistics
+from tests.client.load.synthetic_runs import (
+    failed,
+    outcome,
+    overloaded,
+    run,
+    searched,
+    stalled,
+    steady,
+    sweep,
+    with_statistics,
+)
 
 SCHEMA = json.loads(files("headrace.client.load.report").joinpath("report.schema.json").read_text())
 
@@ -119,6 +129,18 @@ def test_a_run_that_ended_before_it_started_has_a_document() -> None:
     for load in (OpenLoop(0.001, 5), ClosedLoop(1)):
         (phase,) = checked(run(outcome(load, NO_SAMPLES, elapsed=0.0, interrupted=True)))["runs"][0]["phases"]
         assert (phase["interrupted"], phase["sent"], phase["throughput_per_s"]) == (True, 0, 0)
+
+
+def test_a_search_has_its_result_and_its_trials() -> None:
+    (one,) = checked(searched())["runs"]
+    found = one["search"]
+    assert one["settings"]["search"] == found["condition"] == "p99<20ms"
+    assert (found["holds_per_s"], found["fails_per_s"]) == (283, 295)
+    assert [each["rate_per_s"] for each in found["trials"]] == [phase["load"]["last_per_s"] for phase in one["phases"]]
+    assert {each["holds"]: bool(each["reason"]) for each in found["trials"]} == {True: False, False: True}
+    assert checked(run(steady()))["runs"][0]["search"] is None
+    (unanswered, _) = checked(run(failed(), failed(), search="p99<1s"))["runs"][0]["search"]["trials"]
+    assert (unanswered["value_ms"], unanswered["reason"]) == (None, "0 % answered")
 
 
 def test_means_from_server_statistics_are_in_the_document() -> None:

@@ -59,7 +59,7 @@ def test_failures_are_counted_but_not_part_of_the_latency() -> None:
     assert progress.text(-1) == "warming up"
     progress.add(ended_samples(0.5, 0.5, code=14), 1.0)
     assert progress.percentile(0.5) is None
-    assert progress.text(1) == "0/s  p50 -  p99 - ms  2 errors"
+    assert progress.text(1) == "0/s  p50 -  p99 -  2 errors"
     progress.add(ended_samples(*[0.1] * 8), 2.0)
     assert progress.percentile(0.5) == pytest.approx(0.1, rel=0.02)
     assert (progress.answered, progress.errors) == (10, 2)

@@ -95,9 +95,9 @@ def test_an_overload_is_reported_as_one() -> None:
     assert summary.growth.last > 5 * summary.growth.first
     assert summary.warnings == [
         "only 1.9 % of the plan was kept: of 5,000 requests, 1,764 were sent late and 3,137 were never sent",
-        "4,901 requests had to wait because the window was full, 3,140 ms on average",
+        "4,901 requests had to wait because the window was full, 3.14 s on average",
         "the server handled only 180/s of the planned 500/s",
-        "latency grew from 665 to 5,970 ms between the first and the last fifth of the phase",
+        "latency grew from 665 ms to 5.97 s between the first and the last fifth of the phase",
     ]
 
 
@@ -355,5 +355,5 @@ def test_the_server_is_not_blamed_for_a_slow_client() -> None:
         "this client was too slow: 998 requests waited for it, 501 ms on average; "
         "try more --processes, and see --self-test",
         "this client sent only 501/s of the planned 1,000/s",
-        "latency grew from 100 to 901 ms between the first and the last fifth of the phase",
+        "latency grew from 100 ms to 901 ms between the first and the last fifth of the phase",
     ]

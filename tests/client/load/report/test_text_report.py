@@ -10,7 +10,7 @@ import pytest
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
 from headrace.client.load.record.run import Run
 from headrace.client.load.report.text.text_report import print_report
-from tests.client.load.synthetic_runs import failed, overloaded, run, stalled, steady, sweep, with_statistics
+from tests.client.load.synthetic_runs import failed, overloaded, run, searched, stalled, steady, sweep, with_statistics
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -52,7 +52,8 @@ def test_the_report_of_a_normal_run_is_one_screen() -> None:
 
 
 @pytest.mark.parametrize(
-    "measured", [run(steady()), run(stalled()), run(overloaded()), run(failed()), run(with_statistics()), sweep()]
+    "measured",
+    [run(steady()), run(stalled()), run(overloaded()), run(failed()), run(with_statistics()), sweep(), searched()],
 )
 def test_every_report_fits_the_screen(measured: Run) -> None:
     lines = printed(measured)
@@ -72,9 +73,9 @@ def test_the_report_of_an_overload_ends_with_warnings() -> None:
     assert "rate 186/s of 500/s planned: 1,863 sent in 10.4 s, 1,764 late, 3,137 unsent" in "\n".join(lines)
     assert lines[-4:] == [
         "! only 1.9 % of the plan was kept: of 5,000 requests, 1,764 were sent late and 3,137 were never sent",
-        "! 4,901 requests had to wait because the window was full, 3,140 ms on average",
+        "! 4,901 requests had to wait because the window was full, 3.14 s on average",
         "! the server handled only 180/s of the planned 500/s",
-        "! latency grew from 665 to 5,970 ms between the first and the last fifth of the phase",
+        "! latency grew from 665 ms to 5.97 s between the first and the last fifth of the phase",
     ]
 
 
@@ -112,6 +113,26 @@ def test_a_sweep_is_a_row_for_each_load() -> None:
 def test_the_warnings_of_a_sweep_name_the_load() -> None:
     broken = run(steady(ClosedLoop(1)), failed(), steady(ClosedLoop(3)))
     assert [line.split(": ")[0] for line in printed(broken, width=None) if line.startswith("!")] == ["! 10/s"] * 4
+
+
+def test_a_search_is_a_row_for_each_rate_and_the_rate_that_holds() -> None:
+    lines = printed(searched())
+    assert line_of(lines, "283 ") == ["2", "of", "2", "283", "3.26", "18.1", "yes"]
+    assert line_of(lines, "295 ") == ["0", "of", "2", "295", "3.59", "23.1", "no", "p99", "23.1", "ms"]
+    rates = [float(line.split()[0]) for line in lines if " of " in line]
+    assert rates == sorted(rates)
+    assert lines[-1] == "p99 < 20 ms holds up to 283/s and fails at 295/s"
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_search_shows_the_figure_it_is_about_and_the_warnings_at_its_limit_only() -> None:
+    lines = printed(searched("p95<1s", capacity=40, first=20))
+    assert "P95" in "".join(lines)
+    assert any(line.endswith(" answered") or " latency grew to " in line for line in lines)
+    found = next(line for line in lines if line.startswith("p95 < 1 s holds up to "))
+    warned = {line.split()[1] for line in lines if line.startswith("!")}
+    assert warned <= {f"{rate}:" for rate in found.split() if rate.endswith("/s")}
 
 
 def test_a_note_explains_missing_server_times() -> None:

@@ -7,7 +7,7 @@ import time
 
 from rich.console import Console
 
-from headrace.client.load.planning.phases import ClosedLoop, Phase
+from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.watching.live_view import LiveView
 from tests.client.load.synthetic_runs import ended_samples
 
@@ -31,6 +31,14 @@ def test_a_terminal_shows_phase_figures_and_time_left() -> None:
     assert "p50 10" in text
     assert "1 error" in text
     assert "0:29 left" in text
+
+
+def test_a_search_counts_its_trials() -> None:
+    file = io.StringIO()
+    with LiveView(None, Console(file=file, force_terminal=True, width=120)) as view:
+        view.start_phase(6, Phase(OpenLoop(141, 141), 1, 5), time.perf_counter())
+        view.refresh()
+    assert "trial 7  141/s" in file.getvalue()
 
 
 def test_nothing_is_written_without_a_terminal() -> None:

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -113,6 +113,25 @@ async def test_phases_follow_each_other(server: ScriptedOipServer) -> None:
     assert server.count == 56
     began = [each.start for each in events if isinstance(each, PhaseStarted)]
     assert began == sorted(began)
+
+
+async def test_each_phase_is_chosen_by_the_outcomes_before(server: ScriptedOipServer) -> None:
+    def next_phase(outcomes: Sequence[Outcome]) -> Phase | None:
+        counts = [outcome.samples.count for outcome in outcomes]
+        return Phase(ClosedLoop(2), 0.0, None, 2 * counts[-1] if counts else 5) if sum(counts) < 30 else None
+
+    events: list[RunEvent] = []
+    outcomes = await WorkerPool(job_for(server), events.append, next_phase).run()
+    assert [outcome.samples.count for outcome in outcomes] == [5, 10, 20]
+    assert [each.plan for each in events if isinstance(each, PhaseStarted)] == [each.phase for each in outcomes]
+
+
+async def test_a_load_that_is_repeated_has_other_random_arrivals(server: ScriptedOipServer) -> None:
+    phase = Phase(OpenLoop(200, 200, "poisson"), 0.0, None, 20)
+    (first, second), _ = await run(job_for(server, phases=(phase, phase)))
+    (again, _), _ = await run(job_for(server, phases=(phase, phase)))
+    due = [sorted(each.samples.intended.tolist()) for each in (first, second, again)]
+    assert due[0] == due[2] != due[1]
 
 
 async def test_failures_are_samples_except_in_the_warmup_where_they_are_counted(server: ScriptedOipServer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headrace.client.load.formatting import counted
 from headrace.client.load.planning.parsing import parse_rate, parse_sweep
 from headrace.client.load.planning.phases import Arrivals, ClosedLoop, OpenLoop, Phase
+from headrace.client.load.planning.rate_search import FIRST_RATE, SearchPlan, TrialSamples
 from headrace.client.terminal.usage_error import UsageError
 
 DEFAULT_DURATION = 10.0
@@ -37,6 +38,32 @@ def choose_phases(
         return (Phase(OpenLoop(*parse_rate(rate), arrivals), warmup, duration, count),)
     points = [concurrency or 1] if sweep is None else parse_sweep(sweep)
     return tuple(Phase(ClosedLoop(point), warmup, duration, count) for point in points)
+
+
+def choose_search(
+    rate: str | None,
+    arrivals: Arrivals,
+    concurrency: int | None,
+    sweep: str | None,
+    warmup: float,
+    duration: float | None,
+    count: int | None,
+    samples: TrialSamples,
+) -> SearchPlan:
+    """How a search for a rate runs its trials, of which each needs so many requests. Raises UsageError."""
+    options = {"--concurrency": concurrency, "--sweep": sweep, "--count": count}
+    for name in (name for name, value in options.items() if value is not None):
+        raise UsageError(f"--search and {name} cannot be combined: a search tries rates for a --duration")
+    first, last = (FIRST_RATE, FIRST_RATE) if rate is None else parse_rate(rate)
+    if first != last:
+        raise UsageError("--search begins with one --rate, as in 200/s, not with a ramp")
+    plan = SearchPlan(first, arrivals, warmup, duration, samples)
+    if rate is not None and first < plan.lowest:
+        raise UsageError(
+            f"the trials of this --search need {samples.least:,} requests or more: "
+            f"begin with a --rate of {plan.lowest:,.3g}/s or more, or try a longer --duration"
+        )
+    return plan
 
 
 def choose_window(window: int | None, streams: int, phases: Sequence[Phase]) -> int:

@@ -1,4 +1,7 @@
-"""`--fail-if 'p99>20ms'`: conditions under which a run fails, for CI. Pure."""
+"""Conditions on the figures of a phase. Pure.
+
+`--fail-if 'p99>20ms'` must be false, for CI; an objective, as in `--sla 'p99<20ms'` and `--search`, must be true.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ SERVICE = "service."
 COUNTS = ("errors", "late", "unsent")
 KNOWN = f"{', '.join(DURATIONS)} (also as service.p99), {', '.join(COUNTS)}, plan, throughput"
 EXAMPLES = "p99>20ms, errors>0, errors>1%, plan<99%, throughput<500/s"
+OBJECTIVE_EXAMPLES = "p99<20ms, errors<1%, plan>=99%, throughput>500/s"
 SYNTAX = re.compile(r"\s*([a-z0-9._]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s|%|/s|)\s*", re.ASCII)
 
 
@@ -38,24 +42,40 @@ class Condition:
     limit: Decimal
     unit: str
 
+    @property
+    def text(self) -> str:
+        """As it is written on a command line: `p99<20ms`."""
+        return f"{self.figure}{self.operator}{self.limit:f}{self.unit}"
+
+    @property
+    def seconds(self) -> float | None:
+        """The limit of a duration; None for other figures."""
+        unit = UNIT_SECONDS.get(self.unit)
+        return None if unit is None else float(self.limit * unit)
+
     def __str__(self) -> str:
         space = " " if self.unit in UNIT_SECONDS or self.unit == "%" else ""
         return f"{self.operator} {self.limit:f}{space}{self.unit}"
 
 
-def parse_condition(text: str) -> Condition:
-    """Parse a condition such as `p99>20ms` or `errors>1%`. Raises UsageError."""
+def parse_condition(text: str, option: str = "--fail-if", examples: str = EXAMPLES) -> Condition:
+    """Parse a condition such as `p99>20ms` or `errors>1%`. Raises UsageError, which names the option."""
     found = SYNTAX.fullmatch(text)
     if found is None:
-        raise UsageError(f"--fail-if {quote(text)} is not a condition; examples: {EXAMPLES}")
+        raise UsageError(f"{option} {quote(text)} is not a condition; examples: {examples}")
     figure, relation, limit, unit = found.groups()
     units = _units(figure)
     if not units:
-        raise UsageError(f"--fail-if {quote(text)}: unknown figure {quote(figure)}; choose from {KNOWN}")
+        raise UsageError(f"{option} {quote(text)}: unknown figure {quote(figure)}; choose from {KNOWN}")
     if unit not in units:
         allowed = " or ".join(each or "none" for each in units)
-        raise UsageError(f"--fail-if {quote(text)}: the unit of {figure} must be {allowed}")
+        raise UsageError(f"{option} {quote(text)}: the unit of {figure} must be {allowed}")
     return Condition(figure, relation, Decimal(limit), unit)
+
+
+def parse_objective(text: str) -> Condition:
+    """Parse what `--sla` demands, such as `p99<20ms` or `errors<1%`. Raises UsageError."""
+    return parse_condition(text, "--sla", OBJECTIVE_EXAMPLES)
 
 
 def failed_conditions(conditions: Iterable[Condition], summaries: Sequence[Summary]) -> list[str]:

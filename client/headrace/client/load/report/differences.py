@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from headrace.client.load.record.run import Run
+from headrace.client.load.report.rate_search import found_only
 from headrace.client.load.report.summary import Summary, summarise
 
 NOTABLE_PERCENT = 5.0
@@ -22,8 +23,11 @@ class ComparisonRow(NamedTuple):
 def comparison_rows(runs: Sequence[Run]) -> list[ComparisonRow]:
     """The loads of the first run in their order, then those that only others have. A repeated load is another row.
 
-    If every run has a single phase, these are compared whatever their loads are.
+    If every run has a single phase, these are compared whatever their loads are. Of a search, that is the best trial of
+    the rate it found.
     """
+    if len(runs) > 1:
+        runs = [found_only(run) for run in runs]
     summaries = [[summarise(outcome) for outcome in run.outcomes] for run in runs]
     if all(len(each) == 1 for each in summaries):
         loads = list(dict.fromkeys(each[0].load for each in summaries))

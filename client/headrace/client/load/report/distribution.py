@@ -50,7 +50,12 @@ def rank(count: int, thousandths: int) -> int:
 
 def enough(count: int, thousandths: int) -> bool:
     """Whether a percentile of so many durations is not just the largest one."""
-    return count * (1000 - thousandths) >= 1000
+    return count >= least(thousandths)
+
+
+def least(thousandths: int) -> int:
+    """How many durations a percentile needs."""
+    return -(-1000 // (1000 - thousandths))
 
 
 def percentiles(durations: Floats, unanswered: Floats = NONE) -> Percentiles | None:

@@ -5,6 +5,7 @@ Durations are in milliseconds and end in `_ms`, rates end in `_per_s`, shares in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import FIGURES, Percentiles
+from headrace.client.load.report.rate_search import FoundRate, Judged, found_rate
 from headrace.client.load.report.summary import Growth, Summary, code_name, load_text, summarise
 
 VERSION = 1
@@ -28,7 +30,33 @@ def document(runs: Sequence[Run]) -> Document:
 
 def _run(run: Run) -> Document:
     phases = [_phase(outcome, summarise(outcome)) for outcome in run.outcomes]
-    return {"name": run.name, "settings": _settings(run.settings), "phases": phases}
+    return {
+        "name": run.name,
+        "settings": _settings(run.settings),
+        "phases": phases,
+        "search": _search(found_rate(run)),
+    }
+
+
+def _search(found: FoundRate | None) -> Document | None:
+    if found is None:
+        return None
+    return {
+        "condition": found.condition.text,
+        "holds_per_s": found.bounds.holds,
+        "fails_per_s": found.bounds.fails,
+        "trials": list(map(_trial, found.judged)),
+    }
+
+
+def _trial(judged: Judged) -> Document:
+    value = judged.value if math.isfinite(judged.value) else None
+    return {
+        "rate_per_s": judged.trial.rate,
+        "holds": judged.trial.holds,
+        "value_ms": _ms(value),
+        "reason": judged.reason,
+    }
 
 
 def _settings(settings: RunSettings) -> Document:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from headrace.client.load.formatting import counted, ms_text, rate_text
+from headrace.client.load.formatting import counted, duration_text, rate_text
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.planning.schedule import planned_seconds
 from headrace.client.load.record.samples import Samples
@@ -84,8 +84,8 @@ class PhaseProgress:
         return float(_EDGES[min(at, len(_EDGES) - 1)])
 
     def text(self, now: float) -> str:
-        """`1,200/s  p50 4.12 ms  p99 9.8 ms  0 errors`."""
+        """`1,200/s  p50 4.12 ms  p99 1.1 s  0 errors`."""
         if now < 0 and not self.answered:
             return "warming up"
-        p50, p99 = ms_text(self.percentile(0.5)), ms_text(self.percentile(0.99))
-        return f"{rate_text(self.rate)}  p50 {p50}  p99 {p99} ms  {counted(self.errors, 'error')}"
+        p50, p99 = ("-" if value is None else duration_text(value) for value in map(self.percentile, (0.5, 0.99)))
+        return f"{rate_text(self.rate)}  p50 {p50}  p99 {p99}  {counted(self.errors, 'error')}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.client.load.formatting import counted, duration_text, ms_text, rate_text, share_text
+from headrace.client.load.formatting import counted, duration_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import NO_ANSWER, Samples
@@ -189,8 +189,8 @@ def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
     if summary.no_answer:
         warnings.append(f"{counted(summary.no_answer, 'request')} had not been answered when the phase ended")
     if summary.growth and summary.growth.grew:
-        first, last = ms_text(summary.growth.first), ms_text(summary.growth.last)
-        warnings.append(f"latency grew from {first} to {last} ms between the first and the last fifth of the phase")
+        first, last = duration_text(summary.growth.first), duration_text(summary.growth.last)
+        warnings.append(f"latency grew from {first} to {last} between the first and the last fifth of the phase")
     return warnings
 
 

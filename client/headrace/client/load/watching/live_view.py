@@ -19,7 +19,8 @@ REFRESHES_PER_SECOND = 8
 class LiveView:
     """A progress bar with the latest figures, as a context manager. Hidden if standard error is not a terminal."""
 
-    def __init__(self, phases: int, console: Console | None = None) -> None:
+    def __init__(self, phases: int | None, console: Console | None = None) -> None:
+        """`phases`: how many there will be; None if that is not known."""
         console = console or Console(stderr=True)
         self._phases = phases
         self._bar = Progress(
@@ -51,7 +52,10 @@ class LiveView:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._phase, self._start = PhaseProgress(phase), start
-        position = f"{number + 1}/{self._phases}  " if self._phases > 1 else ""
+        if self._phases is None:
+            position = f"trial {number + 1}  "
+        else:
+            position = f"{number + 1}/{self._phases}  " if self._phases > 1 else ""
         self._task = self._bar.add_task(f"{position}{load_text(phase.load)}", total=1.0, figures="", left="")
 
     def add(self, samples: Samples) -> None:

@@ -15,6 +15,7 @@ from typing import TextIO
 from headrace.client.load.formatting import counted
 from headrace.client.load.record.record_file import RecordWriter
 from headrace.client.load.record.run import Run, RunSettings
+from headrace.client.load.report.rate_search import RateSearch
 from headrace.client.load.watching.live_view import LiveView
 from headrace.client.load.workers.messages import (
     Job,
@@ -30,14 +31,14 @@ from headrace.client.terminal.usage_error import UsageError
 REFRESH_SECONDS = 0.1
 
 
-async def run_watched(job: Job, record: Path | None) -> Run | None:
-    """Run a job; Ctrl-C interrupts its last phase. None if it came before any phase had started.
+async def run_watched(job: Job, record: Path | None, search: RateSearch | None = None) -> Run | None:
+    """Run a job, or a search for a rate; Ctrl-C interrupts its last phase. None if it came before any had started.
 
     Raises HeadraceError and UsageError.
     """
     with ExitStack() as stack:
-        watcher = _Watcher(job, record, stack)
-        pool = WorkerPool(job, watcher.on_event)
+        watcher = _Watcher(job, record, search, stack)
+        pool = WorkerPool(job, watcher.on_event, search.next_phase if search else None)
         async with _stopped_by_interrupt(pool), _refreshing(watcher.view):
             outcomes = await pool.run()
         return Run(watcher.settings, outcomes) if watcher.settings is not None and outcomes else None
@@ -46,25 +47,26 @@ async def run_watched(job: Job, record: Path | None) -> Run | None:
 class _Watcher:
     """Passes the events of a run on to the live view and the record."""
 
-    def __init__(self, job: Job, record: Path | None, stack: ExitStack) -> None:
+    def __init__(self, job: Job, record: Path | None, search: RateSearch | None, stack: ExitStack) -> None:
         self._job = job
+        self._search = search
         self._file = None if record is None else stack.enter_context(_open_for_appending(record))
         self._writer: RecordWriter | None = None
-        self.view = stack.enter_context(LiveView(len(job.phases)))
+        self.view = stack.enter_context(LiveView(None if search else len(job.phases)))
         self.settings: RunSettings | None = None
 
     def on_event(self, event: RunEvent) -> None:
         writer = self._writer
         match event:
             case RunDescription():
-                self.settings = run_settings(self._job, event)
+                self.settings = run_settings(self._job, event, self._search)
                 if self._file is not None:
                     self._file.truncate(0)
                     self._writer = RecordWriter(self._file, self.settings)
-            case PhaseStarted(number, start):
-                self.view.start_phase(number, self._job.phases[number], start)
+            case PhaseStarted(number, start, phase):
+                self.view.start_phase(number, phase, start)
                 if writer is not None:
-                    writer.begin_phase(self._job.phases[number])
+                    writer.begin_phase(phase)
             case SampleBatch(number, samples):
                 self.view.add(samples)
                 if writer is not None:
@@ -116,7 +118,7 @@ async def _refreshing(view: LiveView) -> AsyncIterator[None]:
             await task
 
 
-def run_settings(job: Job, description: RunDescription) -> RunSettings:
+def run_settings(job: Job, description: RunDescription, search: RateSearch | None) -> RunSettings:
     """The settings of a run that starts now."""
     request, model = job.request, description.model
     return RunSettings(
@@ -138,4 +140,5 @@ def run_settings(job: Job, description: RunDescription) -> RunSettings:
         client=version("headrace"),
         server=description.server,
         cpus=os.cpu_count() or 1,
+        search=None if search is None else search.condition.text,
     )

@@ -26,6 +26,7 @@ class Job:
     """A run, as every process receives it.
 
     `streams` are divided among the processes, each of which needs at least one; `window` is that of each stream.
+    `phases` run one after the other, unless the pool is told to choose each phase by the outcomes of those before it.
     `inputs`, `shapes` and `jsonl` are as on the command line. `patience` is how many seconds after the end of a phase's
     plan unanswered requests are given up.
     """
@@ -65,6 +66,7 @@ class StartPhase:
 
     phase: int
     start: float
+    plan: Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class PhaseStarted:
 
     phase: int
     start: float
+    plan: Phase
 
 
 @dataclass(frozen=True, slots=True)

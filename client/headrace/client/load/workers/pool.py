@@ -44,17 +44,25 @@ EXIT_TIMEOUT_SECONDS = 5.0
 """How long workers have to exit by themselves."""
 
 
+NextPhase = Callable[[Sequence[Outcome]], Phase | None]
+"""The phase to run after those with these outcomes; None ends the run."""
+
+
 class _Worker(NamedTuple):
     process: SpawnProcess
     pipe: Connection
 
 
 class WorkerPool:
-    """Runs a job once, with `await pool.run()`; `pool.stop()` ends it early. `on_event` gets the events of the run."""
+    """Runs a job once, with `await pool.run()`; `pool.stop()` ends it early. `on_event` gets the events of the run.
 
-    def __init__(self, job: Job, on_event: Callable[[RunEvent], object]) -> None:
+    The phases are those of the job, or those that `next_phase` chooses.
+    """
+
+    def __init__(self, job: Job, on_event: Callable[[RunEvent], object], next_phase: NextPhase | None = None) -> None:
         self._job = job
         self._on_event = on_event
+        self._next_phase = next_phase or _one_after_the_other(job.phases)
         self._stopped = False
         self._workers: list[_Worker] = []
         self._received: asyncio.Queue[tuple[_Worker, FromWorker | None] | None] = asyncio.Queue()
@@ -67,10 +75,8 @@ class WorkerPool:
         try:
             self._start_workers()
             await self._wait_until_ready()
-            for number, phase in enumerate(self._job.phases):
-                if self._stopped:
-                    break
-                outcomes.append(await self._run_phase(number, phase))
+            while not self._stopped and (phase := self._next_phase(outcomes)) is not None:
+                outcomes.append(await self._run_phase(len(outcomes), phase))
         finally:
             await self._end_workers()
         return outcomes
@@ -132,8 +138,8 @@ class WorkerPool:
 
     async def _run_phase(self, number: int, phase: Phase) -> Outcome:
         start = time.perf_counter() + START_LEAD_SECONDS + phase.warmup
-        self._send_to_all(StartPhase(number, start))
-        self._on_event(PhaseStarted(number, start))
+        self._send_to_all(StartPhase(number, start, phase))
+        self._on_event(PhaseStarted(number, start, phase))
         batches: list[Samples] = []
         finished: list[WorkerFinished] = []
         while len(finished) < len(self._workers):
@@ -165,6 +171,10 @@ class WorkerPool:
                 worker.process.kill()
                 worker.process.join()
             worker.process.close()
+
+
+def _one_after_the_other(phases: Sequence[Phase]) -> NextPhase:
+    return lambda outcomes: phases[len(outcomes)] if len(outcomes) < len(phases) else None
 
 
 def merge_results(

@@ -120,9 +120,10 @@ class Worker:
         batches = asyncio.create_task(self._send_batches(order.phase, collector))
         totals_before = asyncio.create_task(_totals_at(order.start, read_totals))
         result = await run_phase(
-            job.phases[order.phase],
+            order.plan,
             self._share,
-            job.seed,
+            # Phases that repeat a load repeat it with other arrivals.
+            job.seed + order.phase,
             order.start,
             callers,
             job.window,

@@ -39,7 +39,7 @@ FILLS = {"·": "red", "░": "yellow", "▒": "blue", "▓": "magenta", "█": "
 BAD, GOOD, QUIET = "red", "green", "dim"
 
 
-def _table(headings: Sequence[str]) -> Table:
+def table_of(headings: Sequence[str]) -> Table:
     """A table whose first column is text and may wrap; the others are numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for at, heading in enumerate(headings):
@@ -53,7 +53,7 @@ def figures_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Ta
 
     `marks` are the beginnings of each run's rows.
     """
-    table = _table(FIGURE_HEADINGS)
+    table = table_of(FIGURE_HEADINGS)
     for row in together:
         base = row.summaries[0]
         for mark, summary in zip(marks, row.summaries, strict=True):
@@ -82,9 +82,13 @@ def _phase_cells(summary: Summary) -> list[Text]:
 
 
 def _percentile_texts(durations: Percentiles | None) -> list[str]:
-    """A lower bound is marked as such."""
-    bounds = frozenset[str]() if durations is None else durations.at_least
-    return [("≥" if name in bounds else "") + ms_text(_percentile(durations, name)) for name in PERCENTILES]
+    return [percentile_text(durations, name) for name in PERCENTILES]
+
+
+def percentile_text(durations: Percentiles | None, name: str) -> str:
+    """In milliseconds. A lower bound is marked as such."""
+    bound = "≥" if durations is not None and name in durations.at_least else ""
+    return bound + ms_text(_percentile(durations, name))
 
 
 def _percentile(durations: Percentiles | None, name: str) -> float | None:
@@ -111,7 +115,7 @@ def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> 
     """Where the time went, in numbers and as a bar. Without rows if nothing succeeded."""
     breakdowns = (summary.breakdown for row in together for summary in row.summaries if summary is not None)
     waited = any(each is not None and each.waiting >= NOTABLE_WAIT_SECONDS for each in breakdowns)
-    table = _table(WAITED_HEADINGS if waited else BREAKDOWN_HEADINGS)
+    table = table_of(WAITED_HEADINGS if waited else BREAKDOWN_HEADINGS)
     for row in together:
         for mark, summary in zip(marks, row.summaries, strict=True):
             if summary is None or summary.breakdown is None:

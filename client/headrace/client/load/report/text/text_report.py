@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -15,6 +15,8 @@ from headrace.client.load.formatting import counted, duration_text, rate_text
 from headrace.client.load.planning.phases import ClosedLoop, Phase
 from headrace.client.load.record.run import Run, RunSettings
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
+from headrace.client.load.report.rate_search import FoundRate, found_rate
+from headrace.client.load.report.text.search_table import limit_warnings, search_table
 from headrace.client.load.report.text.tables import BAD, QUIET, breakdown_table, figures_table
 from headrace.client.terminal.printing import NO_WRAP_WIDTH, printable
 
@@ -40,9 +42,16 @@ def print_report(runs: Sequence[Run], file: TextIO | None = None, width: int | N
 
 def _parts(runs: Sequence[Run]) -> Iterator[RenderableType]:
     marks = [f"{_mark(at)} " for at in range(len(runs))] if len(runs) > 1 else [""]
-    together = comparison_rows(runs)
+    searches = [found_rate(run) for run in runs]
     yield from (_title(mark, run) for mark, run in zip(marks, runs, strict=True))
     yield Text()
+    if len(runs) == 1 and searches[0] is not None:
+        yield from _search(searches[0])
+        return
+    for mark, found in zip(marks, searches, strict=True):
+        if found is not None:
+            yield Text(f"{mark}{found.sentence}")
+    together = comparison_rows(runs)
     yield figures_table(marks, together)
     yield from (Text(line, QUIET) for line in _counts(marks, together))
     table = breakdown_table(marks, together)
@@ -50,11 +59,21 @@ def _parts(runs: Sequence[Run]) -> Iterator[RenderableType]:
         yield Text()
         yield table
     yield from (Text(line, QUIET) for line in _notes(runs, together))
-    warnings = list(_warnings(marks, together))
-    if warnings:
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        for warning in warnings:
-            grid.add_row(Text("!", f"bold {BAD}"), Text(warning, BAD))
+    yield from _warning_lines(_warnings(marks, together))
+
+
+def _search(found: FoundRate) -> Iterator[RenderableType]:
+    yield search_table(found)
+    yield Text()
+    yield Text(found.sentence, "bold")
+    yield from _warning_lines(limit_warnings(found))
+
+
+def _warning_lines(warnings: Iterable[str]) -> Iterator[RenderableType]:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for warning in warnings:
+        grid.add_row(Text("!", f"bold {BAD}"), Text(warning, BAD))
+    if grid.row_count:
         yield Text()
         yield grid
 
