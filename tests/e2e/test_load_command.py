@@ -129,6 +129,20 @@ async def test_a_broken_condition_is_the_exit_code() -> None:
     assert broken.err.endswith(" ms, which is > 10 ms (2 in flight)\n")
 
 
+async def test_a_load_is_repeated(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.002)) as server:
+        asked = ("--sweep", "1,3", "--count", "50", "--repeat", "3", "--record", str(record))
+        ended = await headrace("load", server.target, *OIP, *asked)
+    assert (ended.code, ended.err) == (0, "")
+    assert "3 times 1 in flight" in ended.out
+    report = await headrace("report", str(record), "--json")
+    assert [phase["load"]["concurrency"] for phase in report.phases] == [1, 3] * 3
+    compared = await headrace("report", str(record), str(record))
+    assert "B against A" in compared.out
+    assert "~" not in compared.out
+
+
 async def test_a_search_finds_the_capacity_of_a_server(tmp_path: Path) -> None:
     """It takes 5 ms for each request, one after the other: 200/s, and beyond that a second adds 50 ms for every 5 %."""
     loop, free = asyncio.get_running_loop(), 0.0

@@ -59,6 +59,13 @@ async def load(
     ] = None,
     duration: Annotated[Seconds | None, Parameter(help="Seconds to measure each load; by default 10.")] = None,
     count: Annotated[Count | None, Parameter(help="Requests to measure of each load, instead of a duration.")] = None,
+    repeat: Annotated[
+        int,
+        Parameter(
+            validator=validators.Number(gte=1, lte=100),
+            help="Measure each load so many times, and report means with confidence intervals.",
+        ),
+    ] = 1,
     warmup: Annotated[
         float,
         Parameter(
@@ -123,10 +130,10 @@ async def load(
     condition = None if search is None else parse_search(search)
     if condition is None:
         plan = None
-        phases = choose_phases(rate, arrivals, concurrency, sweep, warmup, duration, count)
+        phases = choose_phases(rate, arrivals, concurrency, sweep, warmup, duration, count, repeat)
     else:
         needed = trial_samples(condition)
-        plan = choose_search(rate, arrivals, concurrency, sweep, warmup, duration, count, needed)
+        plan = choose_search(rate, arrivals, concurrency, sweep, warmup, duration, count, repeat, needed)
         phases = (plan.phase(plan.first),)
     streams = choose_streams(streams, processes)
     requested = None if outputs is None else tuple(filter(None, outputs))
@@ -143,6 +150,7 @@ async def load(
         inputs=inputs,
         shapes=shapes,
         jsonl=jsonl,
+        repeat=repeat,
     )
     run = await run_watched(job, record, RateSearch(condition, plan) if condition and plan else None)
     if run is None:

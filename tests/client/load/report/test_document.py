@@ -58,6 +58,7 @@ def test_every_duration_has_its_unit_in_its_name() -> None:
     assert {name for name in properties if name.startswith(("p50", "queue", "elapsed", "timeout"))} == {
         "p50_ms",
         "p50_percent",
+        "p50_differs",
         "queue_ms",
         "elapsed_ms",
         "timeout_ms",

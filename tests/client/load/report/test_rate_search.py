@@ -183,7 +183,7 @@ def test_a_search_ends_where_no_request_succeeds() -> None:
 def test_every_trial_of_a_search_has_enough_requests_to_know_its_figure(arrivals: Arrivals) -> None:
     """However slow the server is."""
     condition = parse_search("p99<5ms")
-    plan = choose_search(None, arrivals, None, None, 0.0, 2.0, None, trial_samples(condition))
+    plan = choose_search(None, arrivals, None, None, 0.0, 2.0, None, 1, trial_samples(condition))
     rates, outcomes = RateSearch(condition, plan), list[Outcome]()
     while (phase := rates.next_phase(outcomes)) is not None:
         due = due_between(phase, len(outcomes), WHOLE, 0.0, 2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,31 @@ def test_a_sweep_is_a_row_for_each_load() -> None:
 def test_the_warnings_of_a_sweep_name_the_load() -> None:
     broken = run(steady(ClosedLoop(1)), failed(), steady(ClosedLoop(3)))
     assert [line.split(": ")[0] for line in printed(broken, width=None) if line.startswith("!")] == ["! 10/s"] * 4
+
+
+def repeated(latencies: tuple[float, ...], **settings: Any) -> Run:
+    return run(*(steady(latency=latency) for latency in latencies), repeat=len(latencies), **settings)
+
+
+def test_repetitions_are_one_row_with_its_confidence() -> None:
+    lines = printed(repeated((0.004, 0.005, 0.006)))
+    assert line_of(lines, "3 times 200/s") == ["200", "100", *["5.00"] * 5, "0"]
+    assert line_of(lines, "± at 95 %") == ["0.029", *["2.48"] * 4]
+    assert not any(line.startswith("200/s") for line in lines)
+    assert len(lines) <= 24
+
+
+def test_a_difference_within_the_noise_is_marked_and_explained() -> None:
+    first, same, other = (repeated(each) for each in ((0.004, 0.005, 0.006), (0.005, 0.006, 0.005), (0.02, 0.02, 0.02)))
+    lines = printed(first, same, width=None)
+    assert line_of(lines, "B against A") == ["0", "%", *["~", "+6.7", "%"] * 4, "+6.7", "%"]
+    assert lines[-1].startswith("~: within noise, no more than chance would explain at 95 %, by a t test over the rep")
+    assert "~" not in "".join(printed(first, other, width=None))
+
+
+def test_runs_that_were_not_measured_alike_are_a_warning() -> None:
+    lines = printed(run(steady()), run(steady(), model="resnet18", window=8), width=None)
+    assert lines[-1] == "! B was not measured like A: model resnet18, not resnet50; window 8, not 64"
 
 
 def test_a_search_is_a_row_for_each_rate_and_the_rate_that_holds() -> None:

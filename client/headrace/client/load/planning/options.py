@@ -24,8 +24,12 @@ def choose_phases(
     warmup: float,
     duration: float | None,
     count: int | None,
+    repeat: int = 1,
 ) -> tuple[Phase, ...]:
-    """The phases of a run; one request at a time if no load is given. Raises UsageError."""
+    """The phases of a run; one request at a time if no load is given. Raises UsageError.
+
+    With `repeat`, all loads follow each other again and again, so that whatever changes slowly meets all of them alike.
+    """
     loads = {"--rate": rate, "--concurrency": concurrency, "--sweep": sweep}
     given = [name for name, value in loads.items() if value is not None]
     if len(given) > 1:
@@ -35,9 +39,9 @@ def choose_phases(
     if duration is None and count is None:
         duration = DEFAULT_DURATION
     if rate is not None:
-        return (Phase(OpenLoop(*parse_rate(rate), arrivals), warmup, duration, count),)
+        return (Phase(OpenLoop(*parse_rate(rate), arrivals), warmup, duration, count),) * repeat
     points = [concurrency or 1] if sweep is None else parse_sweep(sweep)
-    return tuple(Phase(ClosedLoop(point), warmup, duration, count) for point in points)
+    return tuple(Phase(ClosedLoop(point), warmup, duration, count) for point in points) * repeat
 
 
 def choose_search(
@@ -48,9 +52,12 @@ def choose_search(
     warmup: float,
     duration: float | None,
     count: int | None,
+    repeat: int,
     samples: TrialSamples,
 ) -> SearchPlan:
     """How a search for a rate runs its trials, of which each needs so many requests. Raises UsageError."""
+    if repeat > 1:
+        raise UsageError("--search and --repeat cannot be combined: a search repeats what is close by itself")
     options = {"--concurrency": concurrency, "--sweep": sweep, "--count": count}
     for name in (name for name, value in options.items() if value is not None):
         raise UsageError(f"--search and {name} cannot be combined: a search tries rates for a --duration")

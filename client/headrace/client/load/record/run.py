@@ -40,6 +40,8 @@ class RunSettings:
     """The server's name and version, as it reports them."""
     cpus: int
     """CPUs of the client's machine."""
+    repeat: int = 1
+    """How often each load was measured. The phases are all loads, all loads again, and so on."""
     search: str | None = None
     """The condition of a search for the highest rate that fulfils it, as written: its phases are trials of rates."""
 

@@ -78,10 +78,17 @@ def delays(outcome: Outcome, late: np.ndarray[tuple[int], np.dtype[np.bool]]) ->
 
 def unanswered_waits(outcome: Outcome) -> Floats:
     """How long each request without an answer had waited for one: those that were lost, timed out, or never sent."""
+    return unanswered(outcome)[1]
+
+
+def unanswered(outcome: Outcome) -> tuple[Floats, Floats]:
+    """When each request without an answer was due, and how long it had waited for one."""
     samples = outcome.samples.select(np.isin(outcome.samples.code, UNANSWERED_CODES))
     waited = samples.ended - samples.intended
     waited += np.where(np.isnan(samples.sent), _until_the_end(outcome, samples), 0.0)
-    return rounded(np.concatenate((waited, *(waited for _, waited in _tails(outcome)))))
+    unsent = [waited for _, waited in _tails(outcome)]
+    due = [tail.until - waited for tail, waited in zip(outcome.tails, unsent, strict=True)]
+    return np.concatenate((samples.intended, *due)), rounded(np.concatenate((waited, *unsent)))
 
 
 def _until_the_end(outcome: Outcome, samples: Samples) -> Floats:

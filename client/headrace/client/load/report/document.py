@@ -12,7 +12,9 @@ from typing import Any
 
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, Run, RunSettings
+from headrace.client.load.report import confidence
 from headrace.client.load.report.breakdown import TimeBreakdown
+from headrace.client.load.report.comparability import unlike
 from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import FIGURES, Percentiles
@@ -25,16 +27,17 @@ Document = dict[str, Any]
 
 def document(runs: Sequence[Run]) -> Document:
     """The report of one run, or of several compared with the first."""
-    return {"headrace-report": VERSION, "runs": list(map(_run, runs)), "differences": _differences(runs)}
+    return {"headrace-report": VERSION, "runs": [_run(run, runs[0]) for run in runs], "differences": _differences(runs)}
 
 
-def _run(run: Run) -> Document:
+def _run(run: Run, first: Run) -> Document:
     phases = [_phase(outcome, summarise(outcome)) for outcome in run.outcomes]
     return {
         "name": run.name,
         "settings": _settings(run.settings),
         "phases": phases,
         "search": _search(found_rate(run)),
+        "unlike_first": [] if run is first else unlike(first, run),
     }
 
 
@@ -140,7 +143,9 @@ def _growth(growth: Growth | None) -> Document | None:
 def _differences(runs: Sequence[Run]) -> list[Document]:
     """Each phase of each run after the first, compared with the first run's phase of the same load."""
     return [
-        {"run": number, "load": row.load} | _difference(row.summaries[0], other)
+        {"run": number, "load": row.load}
+        | _difference(row.summaries[0], other)
+        | {"beyond_noise": {f"{figure}_differs": row.differs(number, figure) for figure in confidence.FIGURES}}
         for row in (comparison_rows(runs) if len(runs) > 1 else [])
         for number, other in enumerate(row.summaries[1:], 1)
         if other is not None and row.summaries[0] is not None

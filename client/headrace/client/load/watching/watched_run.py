@@ -140,5 +140,6 @@ def run_settings(job: Job, description: RunDescription, search: RateSearch | Non
         client=version("headrace"),
         server=description.server,
         cpus=os.cpu_count() or 1,
+        repeat=job.repeat,
         search=None if search is None else search.condition.text,
     )

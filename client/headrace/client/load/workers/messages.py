@@ -28,7 +28,7 @@ class Job:
     `streams` are divided among the processes, each of which needs at least one; `window` is that of each stream.
     `phases` run one after the other, unless the pool is told to choose each phase by the outcomes of those before it.
     `inputs`, `shapes` and `jsonl` are as on the command line. `patience` is how many seconds after the end of a phase's
-    plan unanswered requests are given up.
+    plan unanswered requests are given up. `repeat` says how often `phases` contains each load.
     """
 
     connection: ConnectionSettings
@@ -44,6 +44,7 @@ class Job:
     shapes: tuple[str, ...] = ()
     jsonl: Path | None = None
     patience: float = PATIENCE_SECONDS
+    repeat: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from headrace.client.load.formatting import change_text, ms_text, number_text, share_text
 from headrace.client.load.report.breakdown import TimeBreakdown
+from headrace.client.load.report.confidence import FIGURES
 from headrace.client.load.report.differences import NOTABLE_PERCENT, ComparisonRow, difference
 from headrace.client.load.report.distribution import Percentiles
+from headrace.client.load.report.repetitions import Repetitions
 from headrace.client.load.report.summary import PLAN_KEPT_PERCENT, Summary
 
 FIGURE_HEADINGS = (
@@ -36,6 +38,7 @@ BAR_CHARACTERS, WAITED_BAR_CHARACTERS = 15, 11
 NOTABLE_WAIT_SECONDS = 5e-7
 """Shorter mean waits would be shown as 0, and have no column."""
 FILLS = {"·": "red", "░": "yellow", "▒": "blue", "▓": "magenta", "█": "green"}
+WITHIN_NOISE = "~"
 BAD, GOOD, QUIET = "red", "green", "dim"
 
 
@@ -56,7 +59,7 @@ def figures_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Ta
     table = table_of(FIGURE_HEADINGS)
     for row in together:
         base = row.summaries[0]
-        for mark, summary in zip(marks, row.summaries, strict=True):
+        for at, (mark, summary) in enumerate(zip(marks, row.summaries, strict=True)):
             if summary is None:
                 continue
             table.add_row(f"{mark}{summary.load}", *_phase_cells(summary))
@@ -66,8 +69,11 @@ def figures_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Ta
                     if name != "answered" or summary.answered != summary.latency:
                         cells = _percentile_texts(durations)
                         table.add_row(f"{' ' * len(mark)}{name}", "", "", *cells, "", style=QUIET)
+            sure = _half_widths(row.repetitions[at])
+            if sure:
+                table.add_row(f"{' ' * len(mark)}± at 95 %", *sure, style=QUIET)
             if base is not None and summary is not base:
-                table.add_row(f"{mark}against {marks[0].strip()}", *_changes(base, summary))
+                table.add_row(f"{mark}against {marks[0].strip()}", *_changes(base, summary, row, at))
     return table
 
 
@@ -96,19 +102,34 @@ def _percentile(durations: Percentiles | None, name: str) -> float | None:
     return found
 
 
-def _changes(base: Summary, summary: Summary) -> list[Text]:
-    """More throughput is better, more latency is worse; small differences have no colour."""
-    cells = [_change(difference(base.throughput, summary.throughput), 1), Text()]
+def _half_widths(measured: Repetitions | None) -> list[str]:
+    """How far the true figures may be from those in the row; empty without repetitions."""
+    if measured is None or len(measured.outcomes) < 2:
+        return []
+    halves = {name: None if (found := measured.interval(name)) is None else found.half for name in FIGURES}
+    throughput = halves["throughput"]
+    cells = [ms_text(halves.get(name)) for name in PERCENTILES if name in halves]
+    return ["-" if throughput is None else number_text(throughput), "", *cells]
+
+
+def _changes(base: Summary, summary: Summary, row: ComparisonRow, at: int) -> list[Text]:
+    """More throughput is better, more latency is worse; what is small, or may be chance, has no
+    colour."""
+    change = difference(base.throughput, summary.throughput)
+    cells = [_change(change, 1, row.differs(at, "throughput")), Text()]
     for name in PERCENTILES:
         change = difference(_percentile(base.latency, name), _percentile(summary.latency, name))
-        cells.append(_change(change, -1))
+        cells.append(_change(change, -1, row.differs(at, name) if name in FIGURES else None))
     return cells
 
 
-def _change(percent: float | None, better: int) -> Text:
-    noticed = percent is not None and abs(percent) >= NOTABLE_PERCENT
+def _change(percent: float | None, better: int, differs: bool | None) -> Text:
+    text = change_text(percent)
+    if differs is False and text != change_text(0):
+        return Text(f"{WITHIN_NOISE} {text}")
+    noticed = differs and percent is not None and abs(percent) >= NOTABLE_PERCENT
     colour = (GOOD if (percent or 0) * better > 0 else BAD) if noticed else ""
-    return Text(change_text(percent), colour)
+    return Text(text, colour)
 
 
 def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Table:

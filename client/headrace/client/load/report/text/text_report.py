@@ -14,16 +14,19 @@ from rich.text import Text
 from headrace.client.load.formatting import counted, duration_text, rate_text
 from headrace.client.load.planning.phases import ClosedLoop, Phase
 from headrace.client.load.record.run import Run, RunSettings
+from headrace.client.load.report.comparability import unlike
+from headrace.client.load.report.confidence import PARTS
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
 from headrace.client.load.report.rate_search import FoundRate, found_rate
 from headrace.client.load.report.text.search_table import limit_warnings, search_table
-from headrace.client.load.report.text.tables import BAD, QUIET, breakdown_table, figures_table
+from headrace.client.load.report.text.tables import BAD, QUIET, WITHIN_NOISE, breakdown_table, figures_table
 from headrace.client.terminal.printing import NO_WRAP_WIDTH, printable
 
 MIN_COLUMNS = 80
 """In fewer, the tables would lose columns; a narrower terminal breaks the lines instead."""
 MAX_INPUTS_SHOWN = 3
 CLOSED_LOOP_NOTE = "A closed loop sends less to a slow server; --rate shows what users would see."
+NOISE_NOTE = "~: within noise, no more than chance would explain at 95 %, by a t test over {values}."
 NO_SERVER_TIMES_NOTE = "Where QUEUE is -, the server reports no times, so NETWORK includes the server."
 
 
@@ -52,14 +55,16 @@ def _parts(runs: Sequence[Run]) -> Iterator[RenderableType]:
         if found is not None:
             yield Text(f"{mark}{found.sentence}")
     together = comparison_rows(runs)
-    yield figures_table(marks, together)
+    figures = figures_table(marks, together)
+    yield figures
     yield from (Text(line, QUIET) for line in _counts(marks, together))
+    noisy = any(str(cell).startswith(WITHIN_NOISE) for column in figures.columns for cell in column.cells)
     table = breakdown_table(marks, together)
     if table.row_count:
         yield Text()
         yield table
-    yield from (Text(line, QUIET) for line in _notes(runs, together))
-    yield from _warning_lines(_warnings(marks, together))
+    yield from (Text(line, QUIET) for line in _notes(runs, together, noisy=noisy))
+    yield from _warning_lines([*_unlike(marks, runs), *_warnings(marks, together)])
 
 
 def _search(found: FoundRate) -> Iterator[RenderableType]:
@@ -132,12 +137,22 @@ def _counts(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Iterator
             yield f"{mark}{rates}: {sent}, {summary.late:,} late, {summary.unsent:,} unsent"
 
 
-def _notes(runs: Sequence[Run], together: Sequence[ComparisonRow]) -> Iterator[str]:
+def _notes(runs: Sequence[Run], together: Sequence[ComparisonRow], *, noisy: bool) -> Iterator[str]:
+    if noisy:
+        repeated = all(run.settings.repeat > 1 for run in runs)
+        yield NOISE_NOTE.format(values="the repetitions" if repeated else f"{PARTS} parts of each run")
     summaries = [summary for row in together for summary in row.summaries if summary is not None]
     if any(summary.breakdown is not None and summary.breakdown.queue is None for summary in summaries):
         yield NO_SERVER_TIMES_NOTE
     if any(isinstance(outcome.phase.load, ClosedLoop) for run in runs for outcome in run.outcomes):
         yield CLOSED_LOOP_NOTE
+
+
+def _unlike(marks: Sequence[str], runs: Sequence[Run]) -> Iterator[str]:
+    """What makes comparing a run with the first say something else as well."""
+    for mark, run in zip(marks[1:], runs[1:], strict=True):
+        if found := unlike(runs[0], run):
+            yield f"{mark.strip()} was not measured like {marks[0].strip()}: {'; '.join(found)}"
 
 
 def _warnings(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Iterator[str]:
