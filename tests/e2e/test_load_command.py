@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from headrace.client.load.record.record_file import read_record
 from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, oip_server_process, scripted_oip_server
 from tests.e2e.conftest import Serve
@@ -188,6 +190,23 @@ async def test_a_sweep_is_recorded_reported_and_compared(serve: Serve, tmp_path:
     compared = await headrace("report", *map(str, records), "--html", str(page))
     assert (compared.code, compared.out, compared.err) == (0, "", f"written to {page}\n")
     assert "4 in flight" in page.read_text()
+
+
+@pytest.mark.parametrize("protocol", ["headrace", "oip"])
+async def test_a_record_has_the_load_of_the_server_and_the_time_of_day(
+    serve: Serve, tmp_path: Path, protocol: str
+) -> None:
+    target = serve(f"am={models.add_multiply(tmp_path)}").address
+    record = tmp_path / "run.jsonl"
+    before = time.time()
+    asked = ("--protocol", protocol, "--rate", "20/s", "--duration", "2.5", "--warmup", "0", "--record", str(record))
+    assert (await headrace("load", target, "--model", "am", *asked)).code == 0
+    (outcome,) = read_record(record).outcomes
+    assert outcome.began is not None
+    assert before < outcome.began < time.time()
+    assert len(outcome.server_loads) >= 2
+    assert all(0 <= load.moment <= 5 for load in outcome.server_loads)
+    assert all(load.resident_bytes > 10**7 and load.slots >= 1 for load in outcome.server_loads)
 
 
 async def test_a_server_that_is_not_there_leaves_an_old_record_alone(tmp_path: Path) -> None:

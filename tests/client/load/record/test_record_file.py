@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
 from headrace.client.load.record.record_file import MAX_LINE_BYTES, RecordWriter, read_record
-from headrace.client.load.record.run import Outcome, Run, ServerMeans, Tail
+from headrace.client.load.record.run import Outcome, Run, ServerLoad, ServerMeans, Tail
 from headrace.client.load.record.samples import COLUMNS, NO_SAMPLES, Samples
 from headrace.client.terminal.usage_error import UsageError
 from tests.client.load.synthetic_runs import SETTINGS, outcome, run, samples, steady, sweep
@@ -36,6 +36,10 @@ SERVERS = st.none() | st.builds(ServerMeans, st.integers(0, 10**9), st.floats(0,
 MESSAGES = st.dictionaries(st.integers(-1, 16), st.text(max_size=20), max_size=3)
 TAILS = st.builds(Tail, *[st.integers(0, 99)] * 3, *[st.floats(0, 1e6)] * 2, *[st.floats(0, 1)] * 3)
 TAIL_TUPLES = st.lists(TAILS, max_size=2).map(tuple)
+SERVER_LOADS = st.lists(
+    st.builds(ServerLoad, st.floats(0, 1e6), *[st.integers(0, 10**15)] * 2, *[st.integers(0, 10**6)] * 3), max_size=3
+)
+SEEN = st.tuples(st.none() | st.floats(0, 1e10), SERVER_LOADS)
 OVERS = st.tuples(st.integers(0), st.integers(0), st.floats(0, 1e9), MESSAGES, SERVERS, st.booleans(), TAIL_TUPLES)
 
 
@@ -51,7 +55,9 @@ def text_of(whole: Run) -> str:
     file = io.StringIO()
     writer = RecordWriter(file, whole.settings)
     for at, each in enumerate(whole.outcomes):
-        assert writer.begin_phase(each.phase) == at
+        assert writer.begin_phase(each.phase, each.began) == at
+        for load in each.server_loads:
+            writer.add_server_load(at, load)
         writer.add(at, each.samples)
         writer.end_phase(at, each)
     return file.getvalue()
@@ -75,12 +81,13 @@ def assert_same(found: Run, whole: Run) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(LOADS, SAMPLES_PER_LINE, OVERS), min_size=1, max_size=3))
+@given(st.lists(st.tuples(LOADS, SAMPLES_PER_LINE, OVERS, SEEN), min_size=1, max_size=3))
 def test_a_record_reads_back_as_it_was_written(tmp_path_factory: Any, phases: list[Any]) -> None:
     outcomes = []
-    for load, rows, (planned, unsent, elapsed, messages, server, interrupted, tails) in phases:
+    for load, rows, (planned, unsent, elapsed, messages, server, interrupted, tails), (began, server_loads) in phases:
         phase = Phase(load, 0.5, None, 100) if isinstance(load, ClosedLoop) else Phase(load, 0.0, 2.5)
         outcomes.append(Outcome(phase, planned, unsent, elapsed, columns(rows), messages, server, interrupted, tails))
+        outcomes[-1].began, outcomes[-1].server_loads = began, server_loads
     whole = Run(SETTINGS, outcomes)
     assert_same(read_text(tmp_path_factory.getbasetemp(), text_of(whole)), whole)
 
@@ -116,6 +123,7 @@ def test_lines_hold_compact_json_columns() -> None:
     assert begin == {
         "phase": 0,
         "begin": {"load": {"concurrency": 4}, "warmup": 1.0, "duration": 10.0, "count": None},
+        "began": None,
     }
     assert [len(part["intended"]) for part in parts] == [1000, 1000, 500]
     assert parts[1]["ended"][:2] == [1002000, 1003000]

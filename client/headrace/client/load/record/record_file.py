@@ -1,14 +1,16 @@
 """A run as a file: JSON Lines, written while the run goes on, so that a crash loses only the line being written.
 
     {"headrace-load": 1, "settings": {...}}                   the first line; the number is the version of the format
-    {"phase": 0, "begin": {"load": {...}, "warmup": 1.0, "duration": 10.0, "count": null}}
+    {"phase": 0, "begin": {"load": {...}, "warmup": 1.0, "duration": 10.0, "count": null}, "began": 1763843220.51}
     {"phase": 0, "intended": [0, 5000], "sent": [12, null], "ended": [4100, 9006], "code": [0, 14],
      "waiting": null, "queued": [90, null], "running": [900, null], "connection": [0, 4006]}   any number of these
+    {"phase": 0, "server_load": {"moment": 1.0, "resident_bytes": 412000256, ...}}            any number of these too
     {"phase": 0, "over": {"planned": 2, "unsent": 0, "elapsed": 10.0, "messages": {"8": "..."}, ...}}
 
 Columns hold integer microseconds and up to 1,000 samples. An unknown time is null, and so is a column of unknown times.
 A request that was never sent has `sent` null. If `code` is missing, all requests succeeded; if `window`,
-`connection`, `network` or `machine` is, none of them waited for that. All other times are in seconds.
+`connection`, `network` or `machine` is, none of them waited for that. `began` is the clock time of time 0, in seconds
+since 1970 (UTC). All other times are in seconds.
 
 Why JSON Lines: any program that reads JSON can read it, a person can check its numbers, and a truncated file is still a
 record. One object per request would repeat the same seven names, at nearly three times the size and six times the
@@ -27,7 +29,7 @@ import numpy as np
 
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.decoding import decode
-from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerMeans, Tail
+from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerLoad, ServerMeans, Tail
 from headrace.client.load.record.samples import (
     COLUMNS,
     NO_ANSWER,
@@ -64,10 +66,10 @@ class RecordWriter:
         self._phases = 0
         self._write({FORMAT: VERSION, "settings": asdict(settings)})
 
-    def begin_phase(self, phase: Phase) -> int:
-        """Begin the next phase and return its number, counting from 0."""
+    def begin_phase(self, phase: Phase, began: float | None = None) -> int:
+        """Begin the next phase and return its number, counting from 0. `began`: time 0 of its measured part."""
         number, self._phases = self._phases, self._phases + 1
-        self._write({"phase": number, "begin": asdict(phase)})
+        self._write({"phase": number, "begin": asdict(phase), "began": began})
         return number
 
     def add(self, number: int, samples: Samples) -> None:
@@ -79,6 +81,10 @@ class RecordWriter:
                 columns["code"] = rows.code.tolist()
             columns |= {name: _microseconds(waits) for name in WAIT_COLUMNS if (waits := getattr(rows, name)).any()}
             self._write({"phase": number, **columns})
+
+    def add_server_load(self, number: int, load: ServerLoad) -> None:
+        """Write what the server said about itself during a phase that has not ended."""
+        self._write({"phase": number, "server_load": asdict(load)})
 
     def end_phase(self, number: int, outcome: Outcome) -> None:
         """Write everything about the outcome but its samples, which `add` has written."""
@@ -171,6 +177,8 @@ class _RecordReader:
         self._settings = settings
         self._outcomes: list[Outcome] = []
         self._phase: Phase | None = None
+        self._began: float | None = None
+        self._server_loads: list[ServerLoad] = []
         self._parts: list[Samples] = []
 
     def take(self, line: object) -> None:
@@ -180,6 +188,9 @@ class _RecordReader:
             raise ValueError(f"this line is out of place: phase {line['phase']} has not begun or has already ended")
         if self._phase is None:
             self._phase = decode(Phase, line["begin"], "begin")
+            self._began = decode(float | None, line.get("began"), "began")
+        elif "server_load" in line:
+            self._server_loads.append(decode(ServerLoad, line["server_load"], "server_load"))
         elif "over" in line:
             self._end_phase(decode(_PhaseTotals, line["over"], "over"))
         else:
@@ -196,8 +207,10 @@ class _RecordReader:
         if self._phase is None or min(totals.planned, totals.unsent, totals.elapsed) < 0:
             raise ValueError("a count is negative")
         named = {name: getattr(totals, name) for name in _TOTALS}
-        self._outcomes.append(Outcome(self._phase, samples=concatenated(self._parts), **named))
-        self._phase, self._parts = None, []
+        outcome = Outcome(self._phase, samples=concatenated(self._parts), **named)
+        outcome.began, outcome.server_loads = self._began, self._server_loads
+        self._outcomes.append(outcome)
+        self._phase, self._parts, self._server_loads = None, [], []
 
 
 def _microseconds(times: Floats) -> list[int | None] | None:

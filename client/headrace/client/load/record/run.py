@@ -80,6 +80,20 @@ class Tail:
     """The share that was for a processor of the machine. The rest was for this client to do its work."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLoad:
+    """What a server said about itself at a moment, with all its clients."""
+
+    moment: float
+    """In seconds since the measured part of the phase began."""
+    resident_bytes: int
+    tickets_in_flight: int
+    tickets_queued: int
+    """Of the model, as are the slots."""
+    slots_running: int
+    slots: int
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of a phase."""
@@ -97,6 +111,10 @@ class Outcome:
     server: ServerMeans | None = None
     interrupted: bool = False
     tails: tuple[Tail, ...] = ()
+    began: float | None = None
+    """When the measured part began, in seconds since 1970 (UTC)."""
+    server_loads: list[ServerLoad] = field(default_factory=list)
+    """In the order of their moments; empty if the server does not say."""
 
 
 @dataclass(slots=True)

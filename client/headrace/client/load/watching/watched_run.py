@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TextIO
 
 from headrace.client.load.formatting import counted
 from headrace.client.load.record.record_file import RecordWriter
-from headrace.client.load.record.run import Run, RunSettings
+from headrace.client.load.record.run import Run, RunSettings, ServerLoad
 from headrace.client.load.report.rate_search import RateSearch
 from headrace.client.load.watching.live_view import LiveView
+from headrace.client.load.watching.server_watch import watched_server
 from headrace.client.load.workers.messages import (
     Job,
     PhaseFinished,
@@ -39,7 +41,8 @@ async def run_watched(job: Job, record: Path | None, search: RateSearch | None =
     with ExitStack() as stack:
         watcher = _Watcher(job, record, search, stack)
         pool = WorkerPool(job, watcher.on_event, search.next_phase if search else None)
-        async with _stopped_by_interrupt(pool), _refreshing(watcher.view):
+        watched = watched_server(job.target, job.request.model, watcher.started, watcher.on_server_load)
+        async with _stopped_by_interrupt(pool), _refreshing(watcher.view), watched:
             outcomes = await pool.run()
         return Run(watcher.settings, outcomes) if watcher.settings is not None and outcomes else None
 
@@ -54,6 +57,10 @@ class _Watcher:
         self._writer: RecordWriter | None = None
         self.view = stack.enter_context(LiveView(None if search else len(job.phases)))
         self.settings: RunSettings | None = None
+        self.started = asyncio.Event()
+        """A phase has started, so the server can be reached."""
+        self._phase: PhaseStarted | None = None
+        self._server_loads: list[ServerLoad] = []
 
     def on_event(self, event: RunEvent) -> None:
         writer = self._writer
@@ -63,19 +70,32 @@ class _Watcher:
                 if self._file is not None:
                     self._file.truncate(0)
                     self._writer = RecordWriter(self._file, self.settings)
-            case PhaseStarted(number, start, phase):
+            case PhaseStarted(number, start, phase, began):
+                self._phase = event
+                self.started.set()
                 self.view.start_phase(number, phase, start)
                 if writer is not None:
-                    writer.begin_phase(phase)
+                    writer.begin_phase(phase, began)
             case SampleBatch(number, samples):
                 self.view.add(samples)
                 if writer is not None:
                     writer.add(number, samples)
             case PhaseFinished(number, outcome, warmup_failures):
+                outcome.server_loads, self._server_loads, self._phase = self._server_loads, [], None
                 if writer is not None:
                     writer.end_phase(number, outcome)
                 if warmup_failures:
                     self.view.print_message(f"{counted(warmup_failures, 'request')} failed during the warm-up")
+
+    def on_server_load(self, load: ServerLoad) -> None:
+        """Keep what the server said in the measured part of a phase."""
+        phase = self._phase
+        if phase is None or load.moment < phase.start:
+            return
+        load = replace(load, moment=load.moment - phase.start)
+        self._server_loads.append(load)
+        if self._writer is not None:
+            self._writer.add_server_load(phase.phase, load)
 
 
 def _open_for_appending(record: Path) -> TextIO:

@@ -101,11 +101,12 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """A phase has started. `start`: time 0 of its measured part by `time.perf_counter()`."""
+    """A phase has started. `start`: time 0 of its measured part by `time.perf_counter()`; `began`: by `time.time()`."""
 
     phase: int
     start: float
     plan: Phase
+    began: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,10 @@ class WorkerPool:
                 missing -= 1
 
     async def _run_phase(self, number: int, phase: Phase) -> Outcome:
-        start = time.perf_counter() + START_LEAD_SECONDS + phase.warmup
+        ahead = START_LEAD_SECONDS + phase.warmup
+        start, began = time.perf_counter() + ahead, time.time() + ahead
         self._send_to_all(StartPhase(number, start, phase))
-        self._on_event(PhaseStarted(number, start, phase))
+        self._on_event(PhaseStarted(number, start, phase, began))
         batches: list[Samples] = []
         finished: list[WorkerFinished] = []
         while len(finished) < len(self._workers):
@@ -150,6 +151,7 @@ class WorkerPool:
             elif isinstance(message, WorkerFinished):
                 finished.append(message)
         outcome = merge_results(phase, finished, batches, interrupted=self._stopped)
+        outcome.began = began
         self._on_event(PhaseFinished(number, outcome, sum(each.result.warmup_failures for each in finished)))
         return outcome
 
