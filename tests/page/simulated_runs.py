@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
-from headrace.client.load.record.run import Outcome, Run, Tail
+from headrace.client.load.planning.rate_search import SearchPlan
+from headrace.client.load.record.run import Outcome, Run, ServerLoad, Tail
 from headrace.client.load.record.samples import NO_ANSWER, Sample, SampleCollector, Samples, ServerTimes, Waits
+from headrace.client.load.report.rate_search import RateSearch, parse_search, trial_samples
 from tests.client.load import synthetic_runs
 
 SETTINGS = replace(
@@ -110,6 +112,37 @@ def compared() -> list[Run]:
     after = open_loop(600, 600, 10, Queue(8, 7.0, seed=2))
     newer = replace(SETTINGS, started="2025-03-15T10:00:00Z", server="headrace 0.2.0")
     return [Run(SETTINGS, [before], "before.jsonl"), Run(newer, [after], "after.jsonl")]
+
+
+def search() -> Run:
+    """The highest rate at which p99 stays below 30 ms."""
+    condition = parse_search("p99<30ms")
+    plan = RateSearch(condition, SearchPlan(100, "uniform", 1.0, 4.0, trial_samples(condition)))
+    outcomes: list[Outcome] = []
+    while (phase := plan.next_phase(outcomes)) is not None:
+        assert isinstance(phase.load, OpenLoop)
+        outcomes.append(open_loop(phase.load.first, phase.load.first, 4, Queue(8, 9.0, seed=len(outcomes)), window=256))
+    return Run(replace(SETTINGS, search=condition.text), outcomes, "search.jsonl")
+
+
+def repeated() -> list[Run]:
+    """A load that was measured three times, before and after a change that makes no difference, on other streams."""
+    runs = []
+    for at, name in enumerate(("before", "after")):
+        outcomes = [open_loop(400, 400, 4, Queue(8, 9.0, seed=3 * at + turn)) for turn in range(3)]
+        runs.append(Run(replace(SETTINGS, repeat=3, streams=2 + at), outcomes, f"{name}.jsonl"))
+    return runs
+
+
+def watched() -> Run:
+    """A server that says what it holds while a rate grows past what it can do; the run begins at ten to midnight."""
+    outcome = open_loop(200, 1200, 30, Queue(8, 8.0), window=256)
+    outcome.began = 1763855395.0
+    for second in range(30):
+        flying = 4 + max(0, second - 20) ** 2 * 2
+        memory = (380 << 20) + (second << 21)
+        outcome.server_loads.append(ServerLoad(second + 0.3, memory, flying, max(0, flying - 8), min(8, flying), 8))
+    return Run(SETTINGS, [outcome], "watched.jsonl")
 
 
 def failed() -> Run:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from headrace.client.load.record.run import Run
+from headrace.client.load.report.conditions import parse_objective
 from headrace.client.load.report.page.html_page import render_page
 from tests.page import simulated_runs
 from tests.page.browser import Browser, Page, Scheme
 
 DESK, PHONE = 1280, 390
-TIME_COLUMNS = ["Latency percentiles", "Latency over time"]
+TIME_COLUMNS = ["Latency percentiles", "Latency histogram", "Latency over time"]
 RATES = "Rate and throughput over time"
 SWEEP = "Throughput against concurrency"
 WHERE = "Where the time went"
@@ -30,8 +31,16 @@ PAGES: dict[str, tuple[Callable[[], list[Run]], list[str]]] = {
         [*TIME_COLUMNS, SWEEP, WHERE],
     ),
     "failed": (lambda: [simulated_runs.failed()], ["Latency over time", RATES]),
+    "search": (
+        lambda: [simulated_runs.search()],
+        ["Highest rate that holds", *TIME_COLUMNS, RATES, WHERE],
+    ),
+    "repeated": (simulated_runs.repeated, [*TIME_COLUMNS, RATES, WHERE]),
+    "watched": (lambda: [simulated_runs.watched()], [*TIME_COLUMNS, RATES, "The server", WHERE]),
     "hostile": (simulated_runs.hostile, [*TIME_COLUMNS, RATES, WHERE]),
 }
+
+OBJECTIVES = [parse_objective("p99<40ms"), parse_objective("errors<1%")]
 
 DRAWN = """[...document.querySelectorAll("figure.plot")].map(figure => [
   figure.querySelector(".kicker").textContent,
@@ -60,7 +69,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def file(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / f"{name}.html"
-    file.write_text(render_page(PAGES[name][0]()), "utf-8")
+    file.write_text(render_page(PAGES[name][0](), OBJECTIVES), "utf-8")
     return file
 
 
@@ -151,7 +160,7 @@ def test_hostile_names_are_displayed_as_text(browser: Browser, tmp_path: Path) -
     assert page.evaluate("document.querySelectorAll('script').length") == 3
     assert page.evaluate("document.querySelectorAll('img, main b b, main svg b, main a, svg a').length") == 0
     assert "<img src=x onerror=alert(2)>" in page.evaluate("document.querySelector('h1').textContent")
-    assert "script><img s" in page.evaluate("document.querySelector('#plot-3 .infolayer').textContent")
+    assert "script><img s" in page.evaluate("document.querySelector('#plot-4 .infolayer').textContent")
 
 
 def _contrast(one: float, other: float) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter, validators
 
@@ -15,10 +15,17 @@ from headrace.client.load.planning.options import choose_phases, choose_search, 
 from headrace.client.load.planning.phases import Arrivals
 from headrace.client.load.record.record_file import read_record
 from headrace.client.load.record.run import Mode, Protocol, Run
-from headrace.client.load.report.conditions import Condition, failed_conditions, parse_condition
+from headrace.client.load.report.conditions import (
+    Condition,
+    failed_conditions,
+    missed_objectives,
+    parse_condition,
+    parse_objective,
+)
+from headrace.client.load.report.csv_table import write_csv
 from headrace.client.load.report.document import document
 from headrace.client.load.report.page.html_page import render_page
-from headrace.client.load.report.rate_search import RateSearch, found_rate, parse_search, trial_samples
+from headrace.client.load.report.rate_search import RateSearch, found_only, found_rate, parse_search, trial_samples
 from headrace.client.load.report.summary import load_text, summarise
 from headrace.client.load.report.text.text_report import print_report
 from headrace.client.load.self_test.measure import measure_costs
@@ -173,18 +180,37 @@ def report(
     page: Annotated[
         Path | None, Parameter(name="--html", help="Write a self-contained page with plots to this file.")
     ] = None,
+    table: Annotated[
+        Path | None, Parameter(name="--csv", help="Write all requests to this file, a row for each.")
+    ] = None,
+    sla: Annotated[
+        Names, Parameter(help="What should hold, as in 'p99<20ms' or 'errors<1%'. Repeatable. Exit code 3 if missed.")
+    ] = (),
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")] = False,
 ) -> int:
     """Report on runs recorded by `headrace load`; several runs are compared with the first."""
     if not records:
         raise UsageError("name at least one record, a file written by headrace load --record")
+    objectives = [parse_objective(text) for text in sla]
     runs = [read_record(path) for path in records]
     if page is not None:
-        _write(page, render_page(runs))
-        print(f"written to {page}", file=sys.stderr)
-    if page is None or as_json:
+        text = render_page(runs, objectives)
+        _write(page, lambda file: file.write(text))
+    if table is not None:
+        _write(table, lambda file: write_csv(runs, file))
+    if (page is None and table is None) or as_json:
         _print_runs(runs, as_json=as_json)
-    return 0
+    missed = _missed(objectives, runs)
+    for sentence in missed:
+        print("headrace:", sentence, file=sys.stderr)
+    return CONDITION_FAILED if missed else 0
+
+
+def _missed(objectives: Sequence[Condition], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each objective that a phase does not fulfil; of a search, the best trial of the rate it found."""
+    missed = missed_objectives(objectives, (summarise(each) for run in runs for each in found_only(run).outcomes))
+    searches = map(found_rate, runs) if objectives else ()
+    return [*missed, *(found.sentence for found in searches if found is not None and found.best is None)]
 
 
 def _failures(run: Run, conditions: Sequence[Condition]) -> list[str]:
@@ -216,8 +242,10 @@ def print_json(report: dict[str, Any]) -> None:
     print(json.dumps(report, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def _write(page: Path, text: str) -> None:
+def _write(path: Path, write: Callable[[TextIO], object]) -> None:
     try:
-        page.write_text(text, encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            write(file)
     except OSError as error:
-        raise UsageError(f"{page} cannot be written: {error.strerror or error}") from None
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+    print(f"written to {path}", file=sys.stderr)

@@ -36,6 +36,19 @@ def split_duration(seconds: float) -> tuple[str, str]:
     return number_text(seconds * 1e3), "ms"
 
 
+def time_of_day(seconds: float) -> str:
+    """`14:03:20`, in UTC, of seconds since 1970."""
+    whole = round(seconds) % 86400
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def bytes_text(count: float) -> str:
+    """`412 MiB`, `1.3 GiB`."""
+    if count >= 1 << 30:
+        return f"{_trimmed(number_text(count / (1 << 30)))} GiB"
+    return f"{_trimmed(number_text(count / (1 << 20)))} MiB"
+
+
 def rate_text(per_second: float) -> str:
     return f"{_trimmed(number_text(per_second))}/s"
 

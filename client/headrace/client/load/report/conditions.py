@@ -91,6 +91,41 @@ def failed_conditions(conditions: Iterable[Condition], summaries: Sequence[Summa
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectiveResult:
+    """Whether a phase fulfils an objective, and the measured value as text: `31 ms`, or `unknown`."""
+
+    objective: Condition
+    met: bool
+    measured: str
+
+
+def objective_results(objectives: Iterable[Condition], summary: Summary) -> list[ObjectiveResult]:
+    """The result of each objective. One whose figure is unknown, or may be worse than is known, is not met."""
+    return [_objective_result(objective, summary) for objective in objectives]
+
+
+def missed_objectives(objectives: Sequence[Condition], summaries: Iterable[Summary]) -> list[str]:
+    """A sentence for each objective that a phase does not fulfil."""
+    return [
+        f"{result.objective.figure} is {result.measured}, and should be {result.objective} ({summary.load})"
+        for summary in summaries
+        for result in objective_results(objectives, summary)
+        if not result.met
+    ]
+
+
+def _objective_result(objective: Condition, summary: Summary) -> ObjectiveResult:
+    value = _value(objective, summary)
+    if value is None:
+        return ObjectiveResult(objective, False, "unknown")
+    met = OPERATORS[objective.operator](value, float(objective.limit * UNIT_SECONDS.get(objective.unit, 1)))
+    if _is_lower_bound(objective, summary):
+        met = met and ">" in objective.operator
+        return ObjectiveResult(objective, met, f"at least {_text(value, objective.unit)}")
+    return ObjectiveResult(objective, met, _text(value, objective.unit))
+
+
 def _units(figure: str) -> tuple[str, ...]:
     """The units a figure may have; empty if there is no such figure."""
     if figure.removeprefix(SERVICE) in DURATIONS:
@@ -105,7 +140,7 @@ def _failure(condition: Condition, summary: Summary) -> str:
         return f"{condition.figure} is unknown because {why}, and so counts as {condition}"
     limit = condition.limit * UNIT_SECONDS.get(condition.unit, 1)
     if not OPERATORS[condition.operator](value, float(limit)):
-        if durations is None or _field(condition) not in durations.at_least or ">" not in condition.operator:
+        if not _is_lower_bound(condition, summary) or ">" not in condition.operator:
             return ""
         known = f"at least {_text(value, condition.unit)}"
         return f"{condition.figure} is {known}, as requests have no answer, and so counts as {condition}"
@@ -135,6 +170,12 @@ def _durations(condition: Condition, summary: Summary) -> Percentiles | None:
     if condition.unit not in UNIT_SECONDS:
         return None
     return summary.service if condition.figure.startswith(SERVICE) else summary.latency
+
+
+def _is_lower_bound(condition: Condition, summary: Summary) -> bool:
+    """Whether the measured duration is only known to be at least so long, as requests have no answer."""
+    durations = _durations(condition, summary)
+    return durations is not None and _field(condition) in durations.at_least
 
 
 def _field(condition: Condition) -> str:

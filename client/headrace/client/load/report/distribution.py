@@ -7,6 +7,7 @@ a percentile is a lower bound. It is called exact if it would be the same had th
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,20 @@ SAME_RATIO = 1.02
 NONE: Floats = np.empty(0)
 CURVE_POINTS = 190
 """Points of a curve, besides those of the percentiles above."""
+
+
+BINS = 48
+"""Bins of a histogram, at most."""
+MIN_BIN_RATIO = 1.005
+"""Bins are not narrower than that: half a percent."""
+
+
+class Bin(NamedTuple):
+    """How many durations are from `low` on and below `high`, in seconds; the last one includes `high`."""
+
+    low: float
+    high: float
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,23 @@ def percentiles(durations: Floats, unanswered: Floats = NONE) -> Percentiles | N
     mean = min(max(float(ordered.mean()), float(ordered[0])), float(ordered[-1]))
     p50, p90, p95, p99, p99_9 = picked.values()
     return Percentiles(p50, p90, p95, p99, p99_9, float(ordered[-1]), mean, float(ordered[0]), frozenset(at_least))
+
+
+def histogram(durations: Floats) -> list[Bin]:
+    """Bins of equal width on a logarithmic axis, from the shortest duration to the longest; empty if there are none.
+
+    Durations of less than a microsecond count as one.
+    """
+    if not len(durations):
+        return []
+    known = np.maximum(durations, 1e-6)
+    low, high = float(known.min()), float(known.max())
+    bins = min(BINS, max(1, int(np.log(high / low) / np.log(MIN_BIN_RATIO))))
+    # Rounding must not leave the longest one outside.
+    edges = np.geomspace(low, max(high, low * MIN_BIN_RATIO), bins + 1)
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    counts = np.histogram(known, edges)[0].tolist()
+    return [Bin(float(edges[at]), float(edges[at + 1]), count) for at, count in enumerate(counts)]
 
 
 def quantiles(durations: Floats) -> list[tuple[float, float]]:

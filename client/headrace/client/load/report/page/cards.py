@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.client.load.formatting import counted, ms_text, number_text, rate_text, share_text
-from headrace.client.load.report.page.markup import change, swatch, text
+from headrace.client.load.formatting import counted, duration_text, number_text, rate_text, share_text, split_duration
+from headrace.client.load.report.conditions import Condition, objective_results
+from headrace.client.load.report.page.markup import change, sentence, swatch, text
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import PLAN_KEPT_PERCENT
 
@@ -42,7 +43,8 @@ def _throughput(content: PageContent, each: Series) -> Value:
     base, summary = content.baseline(each), each.summary
     number = f"{number_text(summary.throughput)}<small>/s</small>"
     if base:
-        number += f" {change(base.summary.throughput, summary.throughput, 'more')}"
+        differs = content.differs(each, "throughput")
+        number += f" {change(base.summary.throughput, summary.throughput, 'more', differs)}"
     if content.phased:
         return number, f"at {text(each.load)}"
     return number, f"of {rate_text(summary.rate_planned)} planned" if summary.rate_planned else text(each.load)
@@ -54,12 +56,15 @@ def _percentile(content: PageContent, each: Series, name: str) -> Value:
         return "-", "no request succeeded"
     if getattr(latency, name) is None:
         return "-", "of too few requests"
-    bound = "≥ " if name in latency.at_least else ""
-    number = f"{bound}{ms_text(getattr(latency, name))} <small>ms</small>"
+    digits, unit = split_duration(getattr(latency, name))
+    number = f"{'≥ ' if name in latency.at_least else ''}{digits} <small>{unit}</small>"
     if base and base.summary.latency:
-        number += f" {change(getattr(base.summary.latency, name), getattr(latency, name), 'less')}"
-    at = f"at {text(each.load)}" if content.phased else f"service time {ms_text(getattr(service, name))} ms"
-    return number, at
+        differs = content.differs(each, name)
+        number += f" {change(getattr(base.summary.latency, name), getattr(latency, name), 'less', differs)}"
+    if content.phased:
+        return number, f"at {text(each.load)}"
+    served: float | None = getattr(service, name)
+    return number, "" if served is None else f"service time {duration_text(served)}"
 
 
 def _plan(content: PageContent, each: Series) -> Value:
@@ -77,3 +82,25 @@ def _errors(content: PageContent, each: Series) -> Value:
     failed, sent = sum(summary.failed for summary in summaries), sum(summary.sent for summary in summaries)
     kind = ' class="bad"' if failed else ""
     return f"<span{kind}>{failed:,}</span>", f"of {counted(sent, 'request')}"
+
+
+def objective_list(content: PageContent) -> str:
+    """What `--sla` demands, and where it is not fulfilled; empty without objectives."""
+    judged = content.best_phases if content.found is not None else content.side_by_side
+    items = "".join(_objective(objective, judged) for objective in content.objectives if judged)
+    if not items:
+        return ""
+    return f'<section class="card"><p class="kicker">Objectives</p><ul class="objectives">{items}</ul></section>'
+
+
+def _objective(objective: Condition, judged: Sequence[Series]) -> str:
+    results = [(each, result) for each in judged for result in objective_results([objective], each.summary)]
+    missed = [(each, result) for each, result in results if not result.met]
+    verdict = '<b class="bad">missed</b>' if missed else '<b class="good">met</b>'
+    several = len(results) > 1
+    shown = missed if missed else results[: 0 if several else 1]
+    each_text = "; ".join(
+        f"{sentence(result.measured)}{f' in {text(each.label)}' if several else ''}" for each, result in shown
+    )
+    demand = sentence(f"{objective.figure} {objective}")
+    return f"<li>{verdict} <span>{demand}{f': {each_text}' if each_text else ''}</span></li>"

@@ -23,6 +23,8 @@ LOG_SCALE_RATIO = 20.0
 """If the largest value is over this many times the smallest, the axis is logarithmic."""
 MAX_FINE_DECADES = 2.6
 """A logarithmic axis up to this length has labels at 2 and 5 as well as at 1."""
+MAX_TICKS = 6
+MAX_FINE_RATE_DECADES = 1.5
 DOTTED_OPACITY = 0.45
 MAX_LABEL_CHARACTERS = 30
 """Short enough for a phone."""
@@ -86,18 +88,64 @@ def heading(text: str, y: float) -> Json:
     return place | {"text": text, "showarrow": False, "font": {"color": "@ink", "size": 13}}
 
 
-def duration_axis(values: Iterable[float | None]) -> Json:
+def duration_axis(
+    values: Iterable[float | None], *, logarithmic: bool = False, fine_decades: float = MAX_FINE_DECADES
+) -> Json:
     """An axis from 0, or a logarithmic one if the values are far apart."""
     known = [value for value in values if value]
-    if not known or max(known) <= LOG_SCALE_RATIO * min(known):
-        top = max(known, default=1.0) * 1.08
-        return {"range": [0, top], "ticksuffix": " ms", "tickformat": ",", "nticks": 6}
+    if not known or (max(known) <= LOG_SCALE_RATIO * min(known) and not logarithmic):
+        return linear_duration_axis(max(known, default=1.0) * 1.08)
     low, high = math.log10(min(known)), math.log10(max(known))
     pad = (high - low) * 0.05
-    steps = (1, 2, 5) if high - low <= MAX_FINE_DECADES else (1,)
+    steps = (1, 2, 5) if high - low <= fine_decades else (1,)
     ticks = [step * 10.0**decade for decade in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
-    texts = [f"{tick:,.10g} ms" for tick in ticks]
-    return {"type": "log", "range": [low - pad, high + pad], "tickvals": ticks, "ticktext": texts}
+    return {"type": "log", "range": [low - pad, high + pad], "tickvals": ticks, "ticktext": [*map(_tick, ticks)]}
+
+
+def linear_duration_axis(top: float) -> Json:
+    """From 0 to so many milliseconds."""
+    if top < 1e3:
+        return {"range": [0, top], "ticksuffix": " ms", "tickformat": ",", "nticks": 6}
+    ticks = round_steps(top, MAX_TICKS)
+    return {"range": [0, top], "tickvals": ticks, "ticktext": [*map(_tick, ticks)]}
+
+
+def rate_axis(rates: Iterable[float]) -> Json:
+    """A logarithmic axis of requests per second."""
+    known = list(rates)
+    low, high = math.log10(min(known)), math.log10(max(known))
+    pad = max(0.04, (high - low) * 0.05)
+    steps = (1, 2, 5) if high - low <= MAX_FINE_RATE_DECADES else (1,)
+    ticks = [step * 10.0**decade for decade in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
+    texts = [f"{tick:,.10g}/s" for tick in ticks]
+    shown = {"tickvals": ticks, "ticktext": texts, "title": title_of("planned rate")}
+    return {"type": "log", "range": [low - pad, high + pad], **shown}
+
+
+def round_steps(top: float, most: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten, from 0 up to `top`: at most so many, besides 0."""
+    decade = 10.0 ** math.floor(math.log10(top / most))
+    step = next(step * decade for step in (1, 2, 5, 10, 20) if top / (step * decade) <= most)
+    return [at * step for at in range(math.floor(top / step) + 1)]
+
+
+def visible_limits(limits: Iterable[float], axis: Json) -> list[float]:
+    """Those of the limits, in seconds, that are on this axis of durations."""
+    low, high = axis["range"] if axis.get("type") != "log" else (10**end for end in axis["range"])
+    return [seconds for seconds in limits if low <= seconds * 1e3 <= high]
+
+
+def limit_line(seconds: float, *, upright: bool = False) -> Json:
+    """A line at a latency that an objective allows, across the plot."""
+    value = ms(seconds)
+    along, across = ("y", "x") if upright else ("x", "y")
+    place: Json = {f"{along}ref": "paper", f"{along}0": 0, f"{along}1": 1, f"{across}ref": across}
+    line = {"color": "@bad", "width": 1.5, "dash": "dashdot"}
+    return {"type": "line", "layer": "below", "line": line, f"{across}0": value, f"{across}1": value} | place
+
+
+def _tick(milliseconds: float) -> str:
+    return f"{milliseconds / 1e3:,.10g} s" if milliseconds >= 1e3 else f"{milliseconds:,.10g} ms"
 
 
 def plain(text: str) -> str:

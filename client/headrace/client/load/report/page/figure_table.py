@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from headrace.client.load.formatting import number_text, share_text
-from headrace.client.load.report.page.markup import Better, change, swatch, text
+from headrace.client.load.formatting import duration_text, number_text, share_text
+from headrace.client.load.report.confidence import FIGURES
+from headrace.client.load.report.distribution import Percentiles
+from headrace.client.load.report.page.markup import Better, change, sentence, swatch, text
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import Summary
 
@@ -20,6 +22,10 @@ class Row(NamedTuple):
     value: Callable[[Summary], float | None]
     better: Better
     format: Callable[[float], str] = number_text
+    figure: str = ""
+    """Its name in `confidence.FIGURES`, if it is one of them."""
+    bound: Callable[[Summary], bool] = lambda _: False
+    """Whether the value is only a lower bound."""
 
 
 class Group(NamedTuple):
@@ -34,7 +40,11 @@ def table(content: PageContent) -> str:
         for each in content.side_by_side
     )
     body = "".join(_group(content, group) for group in _groups())
-    caption = '<p class="beside">Small numbers: the difference from the first run.</p>' if len(content.runs) > 1 else ""
+    caption = (
+        '<p class="beside">Small numbers: the difference from the first run. ~: within noise.</p>'
+        if len(content.runs) > 1
+        else ""
+    )
     single = ' class="single"' if len(content.series) == 1 else ""
     head = f'<thead><tr><th scope="col"></th>{heads}</tr></thead>'
     return (
@@ -50,7 +60,7 @@ def _groups() -> list[Group]:
             [
                 Row("planned, /s", lambda summary: summary.rate_planned, "neither"),
                 Row("sent, /s", lambda summary: summary.rate_sent, "neither"),
-                Row("throughput, /s", lambda summary: summary.throughput, "more"),
+                Row("throughput, /s", lambda summary: summary.throughput, "more", figure="throughput"),
             ],
         ),
         Group(
@@ -71,26 +81,33 @@ def _groups() -> list[Group]:
                 Row("not answered", lambda summary: summary.no_answer, "less", _count),
             ],
         ),
-        Group("Latency, ms", list(_durations("latency"))),
-        Group("Service time, ms", list(_durations("service"))),
-        Group("Where the time went, mean ms", list(_parts("breakdown"))),
-        Group("Slowest 1 %, mean ms", list(_parts("slowest"))),
+        Group("Latency", list(_durations("latency"))),
+        Group("Service time", list(_durations("service"))),
+        Group("Where the time went, means", list(_parts("breakdown"))),
+        Group("Slowest 1 %, means", list(_parts("slowest"))),
     ]
 
 
 def _durations(which: str) -> Iterator[Row]:
     for field, name in PERCENTILES.items():
-        yield Row(name, partial(_ms, which, field), "less")
+        figure = field if which == "latency" and field in FIGURES else ""
+        bound = partial(_is_lower_bound, which, field)
+        yield Row(name, partial(_seconds, which, field), "less", duration_text, figure, bound)
 
 
 def _parts(which: str) -> Iterator[Row]:
     for part in PARTS:
-        yield Row(part, partial(_ms, which, part), "less")
+        yield Row(part, partial(_seconds, which, part), "less", duration_text)
 
 
-def _ms(figures: str, field: str, summary: Summary) -> float | None:
-    seconds = getattr(getattr(summary, figures), field, None)
-    return None if seconds is None else seconds * 1e3
+def _seconds(figures: str, field: str, summary: Summary) -> float | None:
+    seconds: float | None = getattr(getattr(summary, figures), field, None)
+    return seconds
+
+
+def _is_lower_bound(figures: str, field: str, summary: Summary) -> bool:
+    durations: Percentiles | None = getattr(summary, figures)
+    return durations is not None and field in durations.at_least
 
 
 def _group(content: PageContent, group: Group) -> str:
@@ -108,8 +125,8 @@ def _cell(content: PageContent, each: Series, row: Row) -> str:
     value, base = row.value(each.summary), content.baseline(each)
     if value is None:
         return "<td>-</td>"
-    beside = change(row.value(base.summary), value, row.better) if base else ""
-    return f"<td>{row.format(value)}{beside}</td>"
+    beside = change(row.value(base.summary), value, row.better, content.differs(each, row.figure)) if base else ""
+    return f"<td>{'≥ ' if row.bound(each.summary) else ''}{sentence(row.format(value))}{beside}</td>"
 
 
 def _count(value: float) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from headrace.client.load.formatting import duration_text, number_text, rate_text
+from headrace.client.load.formatting import duration_text, rate_text
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.distribution import Percentiles, quantiles
@@ -17,11 +17,14 @@ from headrace.client.load.report.page.drawing import (
     duration_axis,
     heading,
     layout_of,
+    limit_line,
     line_of,
+    linear_duration_axis,
     ms,
     plain,
     shortened,
     title_of,
+    visible_limits,
 )
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.summary import curve
@@ -49,7 +52,8 @@ def percentiles(content: PageContent) -> Figure | None:
     If several runs have several phases, only the phase with the highest throughput of each run.
     """
     data = []
-    for each in content.best_phases if content.by_run else content.series:
+    few = content.best_phases if content.by_run or content.found else content.series
+    for each in few:
         samples = each.outcome.samples
         good = samples.select(samples.code == 0)
         if not each.closed:
@@ -72,7 +76,11 @@ def percentiles(content: PageContent) -> Figure | None:
     if any(line["line"]["dash"] == "dash" for line in data):
         hidden = "the same here" if all(map(_same, content.series)) else "hides the wait before sending"
         key.append(("dash", f"service time, from when it was sent: {hidden}"))
-    return Figure(data, layout_of(x, duration_axis(value for line in data for value in line["y"])), key)
+    layout = layout_of(x, duration_axis(value for line in data for value in line["y"]))
+    for seconds in visible_limits(content.limits, layout["yaxis"]):
+        layout.setdefault("shapes", []).append(limit_line(seconds))
+        key.append(("limit", f"the limit, {duration_text(seconds)}"))
+    return Figure(data, layout, key)
 
 
 def sweep(content: PageContent) -> Figure | None:
@@ -111,7 +119,7 @@ def time_breakdown(content: PageContent) -> Figure | None:
     data = [_part(bars, name, widest) for name in PARTS]
     texts = [f"{plain(shortened(each.label))}: {duration_text(parts.total)}" for each, parts in bars]
     y = {"range": [len(bars) - 0.45, -0.75], "visible": False, "fixedrange": True}
-    x = {"ticksuffix": " ms", "range": [0, widest * 1.01], "tickformat": ","}
+    x = linear_duration_axis(widest * 1.01)
     layout = layout_of(x, y) | {"barmode": "stack", "bargap": 0.45, "uniformtext": {"minsize": 12, "mode": "hide"}}
     layout["margin"] |= {"l": 12, "r": 24, "t": 4, "b": 34}
     place = {"xref": "paper", "x": 0, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
@@ -124,7 +132,8 @@ def time_breakdown(content: PageContent) -> Figure | None:
 def _percentile_line(each: Series, points: Sequence[tuple[float, float]], name: str, dash: str) -> Json:
     line = line_of(each, [1 / (1 - share) for share, _ in points], [ms(value) for _, value in points], dash, 2.2)
     line["customdata"] = [f"{100 * share:.6g}" for share, _ in points]
-    line["hovertemplate"] = f"{name}, %{{customdata}} %: %{{y:,.3~f}} ms{HOVER_NAME}"
+    line["text"] = [duration_text(value) for _, value in points]
+    line["hovertemplate"] = f"{name}, %{{customdata}} %: %{{text}}{HOVER_NAME}"
     return line | ({"opacity": 0.75} if dash == "dash" else {})
 
 
@@ -148,8 +157,20 @@ def _sweep_lines(points: Sequence[Series], x: list[int], colour: str, grouped: b
     latencies: list[Percentiles] = [each.summary.latency for each in points if each.summary.latency]
     lines = [
         ("y", rate, "solid", "%{y:,.4~g}/s", {"text": texts, "textposition": places, "mode": "lines+markers+text"}),
-        ("y2", [ms(each.p50) for each in latencies], "dash", "p50 %{y:,.3~f} ms", {}),
-        ("y2", [ms(each.p99) for each in latencies], "solid", "p99 %{y:,.3~f} ms", {}),
+        (
+            "y2",
+            [ms(each.p50) for each in latencies],
+            "dash",
+            "p50 %{customdata}",
+            _spoken(each.p50 for each in latencies),
+        ),
+        (
+            "y2",
+            [ms(each.p99) for each in latencies],
+            "solid",
+            "p99 %{customdata}",
+            _spoken(each.p99 for each in latencies),
+        ),
     ]
     name = plain(points[0].name) if grouped else ""
     return [
@@ -172,6 +193,10 @@ def _sweep_lines(points: Sequence[Series], x: list[int], colour: str, grouped: b
     ]
 
 
+def _spoken(durations: Iterable[float | None]) -> Json:
+    return {"customdata": ["-" if seconds is None else duration_text(seconds) for seconds in durations]}
+
+
 def _part(bars: Sequence[tuple[Series, TimeBreakdown]], name: str, widest: float) -> Json:
     values = [ms(getattr(parts, name)) or 0.0 for _, parts in bars]
     alone = name == "network" and all(parts.queue is None for _, parts in bars)
@@ -182,14 +207,16 @@ def _part(bars: Sequence[tuple[Series, TimeBreakdown]], name: str, widest: float
         "x": values,
         "y": list(range(len(bars))),
         "marker": {"color": f"@{name}", "line": {"width": 1, "color": "@surface"}},
-        "text": [f"{number_text(value)} ms" if value > MIN_TEXT_SHARE * widest else "" for value in values],
+        "text": [duration_text(value / 1e3) if value > MIN_TEXT_SHARE * widest else "" for value in values],
         "textposition": "inside",
         "insidetextanchor": "middle",
         "textangle": 0,
         "textfont": {"color": "@on-part", "size": 13},
         "name": label,
-        "customdata": [plain(each.label) for each, _ in bars],
-        "hovertemplate": f"{label}: %{{x:,.3~f}} ms<extra>%{{customdata}}</extra>",
+        "customdata": [
+            [plain(each.label), duration_text(value / 1e3)] for (each, _), value in zip(bars, values, strict=True)
+        ],
+        "hovertemplate": f"{label}: %{{customdata[1]}}<extra>%{{customdata[0]}}</extra>",
     }
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from headrace.client.load.formatting import change_text, counted, duration_text, number_text, rate_text, share_text
+from headrace.client.load.formatting import (
+    bytes_text,
+    change_text,
+    counted,
+    duration_text,
+    number_text,
+    rate_text,
+    share_text,
+)
+from headrace.client.load.report import distribution
 from headrace.client.load.report.differences import difference
 from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.page.figures import PARTS
@@ -20,6 +29,8 @@ def headline(content: PageContent) -> str:
     """The main finding of all runs."""
     if not any(each.summary.latency for each in content.series):
         return "No request succeeded."
+    if content.found is not None:
+        return f"{content.found.sentence}."
     if len(content.runs) > 1:
         return " ".join(filter(None, (_compared(content, each) for each in content.best_phases))) or _different(content)
     (best,) = content.best_phases
@@ -33,6 +44,28 @@ def headline(content: PageContent) -> str:
         answered = f"{rate_text(summary.throughput)} were answered, {_tail(summary)}"
         return f"The plan of {planned} was not kept{_why(summary)}: {answered}."
     return f"The plan of {planned} was kept, {_tail(summary)}."
+
+
+def search(content: PageContent) -> str:
+    assert content.found is not None
+    return content.found.sentence
+
+
+def latency_histogram(content: PageContent) -> str:
+    phrases = []
+    for each in content.best_phases:
+        bins = distribution.histogram(each.latencies)
+        if bins:
+            fullest = max(bins, key=lambda one: one.requests)
+            whose = f" in {each.label}" if len(content.best_phases) > 1 else ""
+            phrases.append(f"{duration_text(fullest.low)} to {duration_text(fullest.high)}{whose}")
+    return f"Most common: {_listed(phrases)}"
+
+
+def server_load(content: PageContent) -> str:
+    loads = [load for each in content.series for load in each.outcome.server_loads]
+    flight, resident = (max(getattr(load, name) for load in loads) for name in ("tickets_in_flight", "resident_bytes"))
+    return f"Up to {counted(flight, 'ticket')} in flight, and {bytes_text(resident)} of memory"
 
 
 def percentiles(content: PageContent) -> str:
@@ -62,8 +95,8 @@ def percentiles(content: PageContent) -> str:
 
 
 def latency(content: PageContent) -> str:
-    worst = max((each for each in content.series if each.summary.latency), key=_maximum, default=None)
-    failed = sum(each.summary.failed for each in content.series)
+    worst = max((each for each in content.timed if each.summary.latency), key=_maximum, default=None)
+    failed = sum(each.summary.failed for each in content.timed)
     errors = f"; {counted(failed, 'request')} failed" if failed else ""
     if worst is None:
         return f"No request succeeded{errors}"
@@ -77,7 +110,7 @@ def latency(content: PageContent) -> str:
 
 
 def rates(content: PageContent) -> str:
-    opened = [each for each in content.series if each.summary.rate_planned]
+    opened = [each for each in content.timed if each.summary.rate_planned]
     missed = [each for each in opened if each.summary.throughput < RATE_HELD_SHARE * (each.summary.rate_planned or 0.0)]
     if not missed:
         kept = min(each.summary.plan_kept for each in opened)
@@ -158,20 +191,25 @@ def _at_least(times: Percentiles, name: str) -> str:
 
 def _compared(content: PageContent, each: Series) -> str:
     """A run compared with the first, at its best load."""
-    base = content.baseline(each)
-    if base is None or not each.summary.latency or not base.summary.latency:
+    base, row = content.baseline(each), content.row(each)
+    if base is None or row is None:
         return ""
-    slower = difference(base.summary.latency.p99, each.summary.latency.p99) or 0.0
-    faster = difference(base.summary.throughput, each.summary.throughput) or 0.0
-    times = f"p99 is {_than(slower, 'higher', 'lower')}"
-    at = f" at {each.load}" if content.phased else ""
-    return f"{each.name} against {base.name}{at}: {times}, throughput is {_than(faster, 'higher', 'lower')}."
+    first, other = row.summaries[0], row.summaries[each.run]
+    if first is None or other is None or not first.latency or not other.latency:
+        return ""
+    slower = difference(first.latency.p99, other.latency.p99) or 0.0
+    faster = difference(first.throughput, other.throughput) or 0.0
+    times = f"p99 is {_than(slower, 'higher', 'lower', row.differs(each.run, 'p99'))}"
+    rates = f"throughput is {_than(faster, 'higher', 'lower', row.differs(each.run, 'throughput'))}"
+    at = f" at {row.load}" if len(content.rows) > 1 else ""
+    return f"{each.name} against {base.name}{at}: {times}, {rates}."
 
 
-def _than(percent: float, more: str, less: str) -> str:
+def _than(percent: float, more: str, less: str, differs: bool | None) -> str:
     if abs(percent) < SAME_PERCENT:
         return "the same"
-    return f"{change_text(abs(percent)).lstrip('+')} {more if percent > 0 else less}"
+    noise = " (within noise)" if differs is False else ""
+    return f"{change_text(abs(percent)).lstrip('+')} {more if percent > 0 else less}{noise}"
 
 
 def _different(content: PageContent) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from typing import NamedTuple
 
 from headrace.client.load.record.run import Run, RunSettings
-from headrace.client.load.report.page import figures, findings, time_figures
-from headrace.client.load.report.page.cards import cards
+from headrace.client.load.report.comparability import unlike
+from headrace.client.load.report.conditions import Condition
+from headrace.client.load.report.page import figures, findings, histogram, search_figure, server_figure, time_figures
+from headrace.client.load.report.page.cards import cards, objective_list
 from headrace.client.load.report.page.drawing import Figure
 from headrace.client.load.report.page.figure_table import table
 from headrace.client.load.report.page.markup import data, sentence, swatch, text
+from headrace.client.load.report.page.repetition_table import repetition_table
 from headrace.client.load.report.page.series import PageContent, page_content
 from headrace.client.terminal.usage_error import UsageError
 
@@ -19,7 +22,7 @@ PLOTLY_MISSING = "the HTML report needs plotly, which is not installed: pip inst
 # Whatever a page contains, the browser fetches nothing and sends nothing.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 FOOTER = "Created by headrace report. This file is self-contained: it loads nothing from elsewhere."
-DASHES = {"solid": "none", "dash": "7 4", "dot": "2 3"}
+DASHES = {"solid": "none", "dash": "7 4", "dot": "2 3", "limit": "7 3 2 3"}
 
 
 class Plot(NamedTuple):
@@ -31,10 +34,23 @@ class Plot(NamedTuple):
 
 PLOTS = (
     Plot(
+        "Highest rate that holds",
+        search_figure.search,
+        findings.search,
+        "Each mark is a trial. Requests that failed or were never sent count as infinitely slow. A single trial "
+        "decides only if it holds with room to spare; otherwise, two of three do.",
+    ),
+    Plot(
         "Latency percentiles",
         figures.percentiles,
         findings.percentiles,
         "Each step to the right is ten times rarer. Requests without an answer count as at least their wait.",
+    ),
+    Plot(
+        "Latency histogram",
+        histogram.latency_histogram,
+        findings.latency_histogram,
+        "Requests that succeeded, in bins of equal width on this logarithmic axis.",
     ),
     Plot(
         "Latency over time",
@@ -55,6 +71,12 @@ PLOTS = (
         "The rate is what was planned and what was sent; throughput is what was answered successfully.",
     ),
     Plot(
+        "The server",
+        server_figure.server_load,
+        findings.server_load,
+        "What the server reports once a second, of all its clients together; queued and running are of this model.",
+    ),
+    Plot(
         "Where the time went",
         figures.time_breakdown,
         findings.time_breakdown,
@@ -64,10 +86,10 @@ PLOTS = (
 )
 
 
-def render_page(runs: Sequence[Run]) -> str:
-    """The page of at least one run. Raises UsageError if plotly is not installed."""
+def render_page(runs: Sequence[Run], objectives: Sequence[Condition] = ()) -> str:
+    """The page of at least one run, with the objectives of `--sla`. Raises UsageError if plotly is not installed."""
     library = _plotly()
-    content = page_content(runs)
+    content = page_content(runs, objectives)
     drawn = [(plot, figure) for plot in PLOTS if (figure := plot.figure(content))]
     drawings = {f"plot-{at}": figure.json() for at, (_, figure) in enumerate(drawn)}
     plots = (_plot(f"plot-{at}", plot, figure, content) for at, (plot, figure) in enumerate(drawn))
@@ -75,8 +97,10 @@ def render_page(runs: Sequence[Run]) -> str:
         _header(content),
         _warnings(content),
         cards(content),
+        objective_list(content),
         _legend(content),
         *plots,
+        repetition_table(content),
         table(content),
         _settings(content),
     ]
@@ -148,7 +172,7 @@ def _model(content: PageContent) -> str:
 
 
 def _loads(content: PageContent, run: int) -> str:
-    loads = [each.load for each in content.series if each.run == run]
+    loads = [each.load for each in content.whole if each.run == run]
     return ", ".join(loads) if len(loads) < 3 else f"{loads[0]} to {loads[-1]}, {len(loads)} phases"
 
 
@@ -166,17 +190,23 @@ def _distinct(values: Iterable[str]) -> str:
 def _warnings(content: PageContent) -> str:
     """Each warning once, with all series it applies to."""
     labels_by_warning: dict[str, list[str]] = {}
-    for each in content.series:
+    for each in content.series_to_warn_about:
         for warning in each.summary.warnings:
             labels_by_warning.setdefault(warning, []).append(each.label)
-    if not labels_by_warning:
-        return ""
-    boxes = []
+    boxes = [f'<p class="warning"><span>{sentence(warning)}.</span></p>' for warning in _unlike(content)]
     for warning, labels in labels_by_warning.items():
         whose = f"<b>{text(', '.join(labels))}</b>: " if len(content.series) > 1 else ""
         message = warning if whose else warning[:1].upper() + warning[1:]
         boxes.append(f'<p class="warning"><span>{whose}{sentence(message)}.</span></p>')
-    return f'<section class="warnings" aria-label="Warnings">{"".join(boxes)}</section>'
+    return f'<section class="warnings" aria-label="Warnings">{"".join(boxes)}</section>' if boxes else ""
+
+
+def _unlike(content: PageContent) -> Iterator[str]:
+    """What makes comparing a run with the first say something else as well."""
+    names = [next((each.name for each in content.series if each.run == at), "") for at in range(len(content.runs))]
+    for name, run in zip(names[1:], content.runs[1:], strict=True):
+        if found := unlike(content.runs[0], run):
+            yield f"{name} was not measured like {names[0]}: {'; '.join(found)}"
 
 
 def _legend(content: PageContent) -> str:
@@ -204,6 +234,10 @@ def _plot(place: str, plot: Plot, figure: Figure, content: PageContent) -> str:
 def _mark(kind: str) -> str:
     if kind in figures.PARTS:
         return f'<i class="swatch" style="--colour:var(--{kind})"></i>'
+    if kind == "held":
+        return '<svg class="held" width="10" height="10"><circle cx="5" cy="5" r="4"/></svg>'
+    if kind == "limit":
+        return f'<svg class="cross" width="30" height="10"><path d="M0 5h30" stroke-dasharray="{DASHES[kind]}"/></svg>'
     if kind == "cross":
         return '<svg class="cross" width="10" height="10"><path d="M1 1l8 8M9 1l-8 8"/></svg>'
     return f'<svg width="30" height="10"><path d="M0 5h30" stroke-dasharray="{DASHES[kind]}"/></svg>'

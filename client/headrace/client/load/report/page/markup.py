@@ -34,12 +34,17 @@ def swatch(colour: int) -> str:
     return f'<i class="swatch" style="--colour:var(--s{colour})"></i>'
 
 
-def change(first: float | None, other: float | None, better: Better) -> str:
-    """How much a figure differs from that of the first run, coloured if that is good or bad."""
+def change(first: float | None, other: float | None, better: Better, differs: bool | None = None) -> str:
+    """How much a figure differs from that of the first run, coloured if that is good or bad and no chance.
+
+    `differs`: whether it is more than chance; None if that is unknown, or cannot be chance.
+    """
     percent = difference(first, other)
     if not percent:
         return ""
     kind = ""
+    if differs is False:
+        return f'<small title="within noise">~ {change_text(percent)}</small>'
     if better != "neither" and abs(percent) >= NOTABLE_PERCENT:
         kind = ' class="good"' if (percent > 0) is (better == "more") else ' class="bad"'
     return f"<small{kind}>{change_text(percent)}</small>"

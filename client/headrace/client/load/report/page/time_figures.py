@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.client.load.formatting import duration_text, time_of_day
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
 from headrace.client.load.report.page.drawing import (
     HOVER_NAME,
@@ -11,15 +12,20 @@ from headrace.client.load.report.page.drawing import (
     Json,
     duration_axis,
     layout_of,
+    limit_line,
     line_of,
     ms,
     plain,
+    round_steps,
     title_of,
+    visible_limits,
 )
 from headrace.client.load.report.page.series import PageContent, Series
 from headrace.client.load.report.timeline import MAX_BUCKETS, time_buckets
 
 MIN_BUCKETS = 24
+MAX_CLOCK_TICKS = 4
+"""So that a phone has room for their texts."""
 MAX_CROSSES = 40
 MIN_CROSSES = 8
 """Few enough to stand apart on a phone."""
@@ -31,22 +37,26 @@ def latency(content: PageContent) -> Figure | None:
     """Median, p99 and maximum latency over time, with the errors below them."""
     data: list[Json] = []
     crosses: list[Json] = []
-    for each in content.series:
+    for each in content.timed:
         buckets = time_buckets(each.outcome, _buckets(content))
         moments = [each.offset + bucket.start + bucket.width / 2 for bucket in buckets]
         for name, dash, width in (("max", "dot", 1.0), ("p99", "solid", 2.0), ("p50", "dash", 2.0)):
             values = [ms(getattr(bucket, name)) for bucket in buckets]
             line = line_of(each, moments, values, dash, width)
-            line["hovertemplate"] = f"{name} at %{{x:.4~g}} s: %{{y:,.3~f}} ms{HOVER_NAME}"
+            line["text"] = [duration_text((value or 0.0) / 1e3) for value in values]
+            line["hovertemplate"] = f"{name} at %{{x:.4~g}} s: %{{text}}{HOVER_NAME}"
             data.append(line)
         if each.summary.failed:
-            crosses.append(_crosses(each, max(MIN_CROSSES, MAX_CROSSES // len(content.series))))
+            crosses.append(_crosses(each, max(MIN_CROSSES, MAX_CROSSES // len(content.timed))))
     values = [value for line in data for value in line["y"] if value is not None]
     if not values and not crosses:
         return None
-    layout = layout_of(_moments(content), duration_axis(values))
+    layout = layout_of(time_axis(content), duration_axis(values))
     key = [("dash", "p50"), ("solid", "p99"), ("dot", "slowest")] if values else []
-    _phases(content, layout)
+    phases(content, layout)
+    for seconds in visible_limits(content.limits, layout["yaxis"]):
+        layout.setdefault("shapes", []).append(limit_line(seconds))
+        key.append(("limit", f"the limit, {duration_text(seconds)}"))
     if crosses:
         layout["yaxis"] |= {"domain": [0.14, 1], "visible": bool(values)}
         layout["yaxis2"] = {"domain": [0, 0.07 if values else 1], "range": [-1, 1], "fixedrange": True, "tickvals": [0]}
@@ -59,11 +69,11 @@ def latency(content: PageContent) -> Figure | None:
 
 def rates(content: PageContent) -> Figure | None:
     """Requests planned, sent and answered per second, in open loops."""
-    data = [line for each in content.series for line in _rate_lines(each, _buckets(content))]
+    data = [line for each in content.timed for line in _rate_lines(each, _buckets(content))]
     if not data:
         return None
-    layout = layout_of(_moments(content), {"ticksuffix": "/s", "rangemode": "tozero", "tickformat": ","})
-    _phases(content, layout)
+    layout = layout_of(time_axis(content), {"ticksuffix": "/s", "rangemode": "tozero", "tickformat": ","})
+    phases(content, layout)
     return Figure(data, layout, [("dot", "planned"), ("dash", "sent"), ("solid", "answered")])
 
 
@@ -118,19 +128,38 @@ def _crosses(each: Series, most: int) -> Json:
 
 def _buckets(content: PageContent) -> int:
     """The number of buckets per series; fewer if there are many series, so that points stay apart."""
-    return max(MIN_BUCKETS, MAX_BUCKETS // max(1, len(content.series)))
+    return max(MIN_BUCKETS, MAX_BUCKETS // max(1, len(content.timed)))
 
 
-def _moments(content: PageContent) -> Json:
-    end = max(each.offset + each.outcome.elapsed for each in content.series)
-    return {"ticksuffix": " s", "range": [0, end or 1.0], "title": title_of("time since the run began")}
+def time_axis(content: PageContent) -> Json:
+    """The time since the run began, and below it the time of day if that is known and there is one run."""
+    end = max(each.offset + each.outcome.elapsed for each in content.timed)
+    axis: Json = {"range": [0, end or 1.0], "title": title_of("time since the run began")}
+    if not end or not content.has_clock:
+        return axis | {"ticksuffix": " s"}
+    ticks = round_steps(end, MAX_CLOCK_TICKS)
+    texts = [f"{tick:,.10g} s<br>{_clock(content, tick)}" for tick in ticks]
+    return axis | {
+        "tickvals": ticks,
+        "ticktext": texts,
+        "title": title_of("time, and time of day (UTC)"),
+    }
 
 
-def _phases(content: PageContent, layout: Json) -> None:
+def _clock(content: PageContent, moment: float) -> str:
+    """The time of day at a moment. Between two phases it jumps, as warm-ups are left out."""
+    each = max((each for each in content.timed if each.offset <= moment), key=lambda each: each.offset)
+    assert each.outcome.began is not None
+    return time_of_day(each.outcome.began + moment - each.offset)
+
+
+def phases(content: PageContent, layout: Json) -> None:
     """Mark where each phase begins, with its load above in as few characters as possible."""
-    if not content.phased:
+    if content.has_clock:
+        layout["margin"]["b"] = 66  # for two lines of text
+    if len(content.timed) <= len(content.runs):
         return
-    starts = {each.offset: each for each in reversed(content.series)}
+    starts = {each.offset: each for each in reversed(content.timed)}
     dotted = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     dotted |= {"line": {"color": "@line", "width": 1}}
     layout["shapes"] = [dotted | {"x0": at, "x1": at} for at in starts if at]

@@ -1,0 +1,71 @@
+"""All requests of runs as CSV, a row for each: for spreadsheets and notebooks. Pure."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+import numpy as np
+
+from headrace.client.load.record.run import Outcome, Run
+from headrace.client.load.record.samples import NO_ANSWER, Waits
+from headrace.client.load.report.summary import code_name, load_text
+
+DURATIONS = ("latency_ms", "service_ms", "waiting_ms", "queued_ms", "running_ms")
+WAITS = {f"{cause}_wait_ms": cause for cause in Waits._fields}
+"""What a request waited for before it was sent, and the columns of `Samples` that say how long."""
+HEADER = ("run", "phase", "load", "time", "due_s", "sent_s", "ended_s", "code", *DURATIONS, *WAITS)
+ROWS_AT_ONCE = 10_000
+FORMULA_MARKS = "=+-@\t\r"
+"""A text that begins with one of these is a formula to a spreadsheet."""
+
+
+def write_csv(runs: Sequence[Run], file: TextIO) -> None:
+    """Write the requests that were taken up, sent or not, in the order in which they were due.
+
+    `time` is the time of day (UTC) at which a request was due, if the record has it. Moments are in seconds since the
+    measured part of the phase began; what is unknown is empty.
+    """
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(HEADER)
+    for at, run in enumerate(runs, 1):
+        name = _harmless(run.name or str(at))
+        for phase, outcome in enumerate(run.outcomes, 1):
+            for row in _rows(outcome):
+                rows.writerow((name, phase, load_text(outcome.phase.load), *row))
+
+
+def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    samples = outcome.samples
+    order = np.argsort(samples.intended, kind="stable")
+    names = {code: "NO_ANSWER" if code == NO_ANSWER else code_name(code) for code in np.unique(samples.code).tolist()}
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = samples.select(order[start : start + ROWS_AT_ONCE])
+        moments = (part.intended, part.sent, part.ended)
+        durations = (part.ended - part.intended, part.ended - part.sent, part.waiting, part.queued, part.running)
+        waits = (getattr(part, name) for name in WAITS.values())
+        for code, due, sent, ended, *times in zip(
+            part.code.tolist(), *(column.tolist() for column in (*moments, *durations, *waits)), strict=True
+        ):
+            time = "" if outcome.began is None else _time_of_day(outcome.began + due)
+            yield (
+                time,
+                *(_number(moment) for moment in (due, sent, ended)),
+                names[code],
+                *(_number(1e3 * time) for time in times),
+            )
+
+
+def _number(value: float) -> str:
+    """Six decimals at most; empty if it is not known."""
+    return "" if value != value else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _time_of_day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(tuple(FORMULA_MARKS)) else text
