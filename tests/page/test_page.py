@@ -132,6 +132,7 @@ def test_printed_pages_are_light_and_plots_fit_on_them(browser: Browser, file: P
     page.settle()
     assert page.evaluate(f"{LUMINANCE}(document.body, 'backgroundColor')") == 1
     assert page.evaluate(f"{LUMINANCE}(document.querySelector('.xtick text'), 'fill')") < 0.2
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     widths = page.evaluate("[...document.querySelectorAll('.drawing .main-svg')].map(each => each.clientWidth)")
     assert widths
     assert all(600 < width < 680 for width in widths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,10 @@ from headrace.client.load.report.summary import Summary
 
 PERCENTILES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 PARTS = ("window", "connection", "machine", "client", "network", "queue", "inference")
+
+
+PAPER_COLUMNS = 7
+"""Paper has no scroll bar: there, a table of more columns is several, one below the other."""
 
 
 class Row(NamedTuple):
@@ -35,22 +39,29 @@ class Group(NamedTuple):
 
 def table(content: PageContent) -> str:
     """The table as HTML."""
-    heads = "".join(
-        f'<th scope="col" title="{text(each.label)}">{swatch(each.colour)} {text(each.label)}</th>'
-        for each in content.side_by_side
-    )
-    body = "".join(_group(content, group) for group in _groups())
     caption = (
         '<p class="beside">Small numbers: the difference from the first run. ~: within noise.</p>'
         if len(content.runs) > 1
         else ""
     )
-    single = ' class="single"' if len(content.series) == 1 else ""
-    head = f'<thead><tr><th scope="col"></th>{heads}</tr></thead>'
+    columns = content.side_by_side
+    kind = "single" if len(columns) == 1 else "wide" if len(columns) > PAPER_COLUMNS else "narrow"
+    tables = f'<div class="scroll" tabindex="0">{_table(content, columns, kind)}</div>'
+    if kind == "wide":
+        parts = (columns[at : at + PAPER_COLUMNS] for at in range(0, len(columns), PAPER_COLUMNS))
+        tables += "".join(_table(content, part, "paper") for part in parts)
     return (
-        f'<section class="card"><p class="kicker">Figures</p><h2>Everything in numbers</h2>{caption}'
-        f'<div class="scroll" tabindex="0"><table{single}>{head}{body}</table></div></section>'
+        f'<section class="card"><p class="kicker">Figures</p><h2>Everything in numbers</h2>{caption}{tables}</section>'
     )
+
+
+def _table(content: PageContent, columns: Sequence[Series], kind: str) -> str:
+    heads = "".join(
+        f'<th scope="col" title="{text(each.label)}">{swatch(each.colour)} {text(each.label)}</th>' for each in columns
+    )
+    body = "".join(_group(content, group, columns) for group in _groups())
+    head = f'<thead><tr><th scope="col"></th>{heads}</tr></thead>'
+    return f'<table class="{kind}">{head}{body}</table>'
 
 
 def _groups() -> list[Group]:
@@ -110,10 +121,10 @@ def _is_lower_bound(figures: str, field: str, summary: Summary) -> bool:
     return durations is not None and field in durations.at_least
 
 
-def _group(content: PageContent, group: Group) -> str:
-    head = f'<tr class="group"><th scope="rowgroup" colspan="{len(content.series) + 1}">{group.name}</th></tr>'
+def _group(content: PageContent, group: Group, columns: Sequence[Series]) -> str:
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{len(columns) + 1}">{group.name}</th></tr>'
     rows = (
-        f'<tr><th scope="row">{row.name}</th>{"".join(_cell(content, each, row) for each in content.side_by_side)}</tr>'
+        f'<tr><th scope="row">{row.name}</th>{"".join(_cell(content, each, row) for each in columns)}</tr>'
         for row in group.rows
         if any(row.value(each.summary) is not None for each in content.series)
     )
