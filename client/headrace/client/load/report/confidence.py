@@ -22,7 +22,7 @@ from headrace.client.load.report.distribution import PERCENTILES, least, rank
 from headrace.client.load.report.summary import Summary
 
 PARTS = 10
-FIGURES = ("throughput", *PERCENTILES, "mean")
+COMPARED_FIGURES = ("throughput", *PERCENTILES, "mean")
 """What is compared. A maximum is one request, and depends on how many there were."""
 # The quantile of Student's t at 0.975, for 1 to 30 degrees of freedom.
 # fmt: off
@@ -87,7 +87,7 @@ def repeated_values(summaries: Sequence[Summary], figure: str) -> list[float] | 
 
 
 def value_of(summary: Summary, figure: str) -> float | None:
-    """A figure of `FIGURES`, in seconds or per second; None if it is unknown, or only a lower bound is known."""
+    """A figure of `COMPARED_FIGURES`, in seconds or per second; None if it is unknown or a lower bound."""
     if figure == "throughput":
         return summary.throughput
     latency = summary.latency

@@ -12,9 +12,9 @@ from typing import Any
 
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome, Run, RunSettings
-from headrace.client.load.report import confidence
 from headrace.client.load.report.breakdown import TimeBreakdown
 from headrace.client.load.report.comparability import unlike
+from headrace.client.load.report.confidence import COMPARED_FIGURES
 from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import FIGURES, Percentiles
@@ -145,7 +145,7 @@ def _differences(runs: Sequence[Run]) -> list[Document]:
     return [
         {"run": number, "load": row.load}
         | _difference(row.summaries[0], other)
-        | {"beyond_noise": {f"{figure}_differs": row.differs(number, figure) for figure in confidence.FIGURES}}
+        | {"beyond_noise": {f"{figure}_differs": row.differs(number, figure) for figure in COMPARED_FIGURES}}
         for row in (comparison_rows(runs) if len(runs) > 1 else [])
         for number, other in enumerate(row.summaries[1:], 1)
         if other is not None and row.summaries[0] is not None

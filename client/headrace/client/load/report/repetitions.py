@@ -32,7 +32,7 @@ class Repetitions:
     """Counts are added up, and other figures are means."""
 
     def interval(self, figure: str) -> Interval | None:
-        """The confidence interval of a figure of `confidence.FIGURES`; None without repetitions."""
+        """The confidence interval of a figure of `confidence.COMPARED_FIGURES`; None without repetitions."""
         values = repeated_values(self.summaries, figure)
         return None if values is None else interval(values)
 

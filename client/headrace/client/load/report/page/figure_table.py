@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from headrace.client.load.formatting import duration_text, number_text, share_text
-from headrace.client.load.report.confidence import FIGURES
+from headrace.client.load.report.confidence import COMPARED_FIGURES
 from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.page.markup import Better, change, sentence, swatch, text
 from headrace.client.load.report.page.series import PageContent, Series
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     better: Better
     format: Callable[[float], str] = number_text
     figure: str = ""
-    """Its name in `confidence.FIGURES`, if it is one of them."""
+    """Its name in `confidence.COMPARED_FIGURES`, if it is one of them."""
     bound: Callable[[Summary], bool] = lambda _: False
     """Whether the value is only a lower bound."""
 
@@ -101,7 +101,7 @@ def _groups() -> list[Group]:
 
 def _durations(which: str) -> Iterator[Row]:
     for field, name in PERCENTILES.items():
-        figure = field if which == "latency" and field in FIGURES else ""
+        figure = field if which == "latency" and field in COMPARED_FIGURES else ""
         bound = partial(_is_lower_bound, which, field)
         yield Row(name, partial(_seconds, which, field), "less", duration_text, figure, bound)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from headrace.client.load.formatting import change_text, ms_text, number_text, share_text
 from headrace.client.load.report.breakdown import TimeBreakdown
-from headrace.client.load.report.confidence import FIGURES
+from headrace.client.load.report.confidence import COMPARED_FIGURES
 from headrace.client.load.report.differences import NOTABLE_PERCENT, ComparisonRow, difference
 from headrace.client.load.report.distribution import Percentiles
 from headrace.client.load.report.repetitions import Repetitions
@@ -106,20 +106,19 @@ def _half_widths(measured: Repetitions | None) -> list[str]:
     """How far the true figures may be from those in the row; empty without repetitions."""
     if measured is None or len(measured.outcomes) < 2:
         return []
-    halves = {name: None if (found := measured.interval(name)) is None else found.half for name in FIGURES}
+    halves = {name: None if (found := measured.interval(name)) is None else found.half for name in COMPARED_FIGURES}
     throughput = halves["throughput"]
     cells = [ms_text(halves.get(name)) for name in PERCENTILES if name in halves]
     return ["-" if throughput is None else number_text(throughput), "", *cells]
 
 
 def _changes(base: Summary, summary: Summary, row: ComparisonRow, at: int) -> list[Text]:
-    """More throughput is better, more latency is worse; what is small, or may be chance, has no
-    colour."""
+    """More throughput is better, more latency is worse; what is small, or may be chance, is plain."""
     change = difference(base.throughput, summary.throughput)
     cells = [_change(change, 1, row.differs(at, "throughput")), Text()]
     for name in PERCENTILES:
         change = difference(_percentile(base.latency, name), _percentile(summary.latency, name))
-        cells.append(_change(change, -1, row.differs(at, name) if name in FIGURES else None))
+        cells.append(_change(change, -1, row.differs(at, name) if name in COMPARED_FIGURES else None))
     return cells
 
 
