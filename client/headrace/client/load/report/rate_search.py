@@ -68,6 +68,11 @@ class TriedRate:
         return self.judged[self._middle].value
 
     @property
+    def reason(self) -> str:
+        """Why it fails, in the middle one of its trials; empty if it holds."""
+        return "" if self.holds else self.judged[self._middle].reason
+
+    @property
     def middle(self) -> Summary:
         """The middle one of its trials, by the figure."""
         return self.summaries[self._middle]
@@ -78,7 +83,8 @@ class TriedRate:
 
     @property
     def _middle(self) -> int:
-        order = sorted(range(len(self.judged)), key=lambda at: self.judged[at].value)
+        """Of two, the worse one."""
+        order = sorted(range(len(self.judged)), key=lambda at: (self.judged[at].trial.holds, -self.judged[at].value))
         return order[(len(order) - 1) // 2]
 
 

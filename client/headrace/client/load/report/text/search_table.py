@@ -42,14 +42,13 @@ def _cells(each: TriedRate, found: FoundRate) -> list[str | Text]:
     own = found.condition.figure
     value = ms_text(each.value if math.isfinite(each.value) else None)
     figures = (value if name == own else percentile_text(each.middle.latency, name) for name in _figures(found))
-    reason = next((judged.reason for judged in reversed(each.judged) if judged.reason), "")
     return [
         number_text(each.rate),
         trials,
         number_text(each.middle.throughput),
         *figures,
         _verdict(each.holds),
-        Text(reason, "" if each.holds else BAD),
+        Text(each.reason, BAD),
     ]
 
 
