@@ -306,7 +306,7 @@ class TestMergeResults:
     phase = Phase(ClosedLoop(2), 0.0, 1.0)
 
     def of(self, *ends: WorkerFinished, interrupted: bool = False) -> Outcome:
-        return merge_results(self.phase, ends, [samples(1.0), samples(), samples(2.0, 3.0)], interrupted=interrupted)
+        return merge_results(self.phase, ends, samples(1.0, 2.0, 3.0), interrupted=interrupted)
 
     def test_results_are_added_up(self) -> None:
         outcome = self.of(

@@ -30,16 +30,8 @@ import numpy as np
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.decoding import decode
 from headrace.client.load.record.run import Outcome, Run, RunSettings, ServerLoad, ServerMeans, Tail
-from headrace.client.load.record.samples import (
-    COLUMNS,
-    NO_ANSWER,
-    NO_SAMPLES,
-    Floats,
-    Integers,
-    Samples,
-    Waits,
-    concatenated,
-)
+from headrace.client.load.record.samples import COLUMNS, NO_ANSWER, NO_SAMPLES, Floats, Integers, Samples, Waits
+from headrace.client.load.record.spool import SampleSpool
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
 
@@ -179,7 +171,7 @@ class _RecordReader:
         self._phase: Phase | None = None
         self._began: float | None = None
         self._server_loads: list[ServerLoad] = []
-        self._parts: list[Samples] = []
+        self._spool = SampleSpool()
 
     def take(self, line: object) -> None:
         if not isinstance(line, dict) or type(line.get("phase")) is not int:
@@ -192,25 +184,25 @@ class _RecordReader:
         elif "server_load" in line:
             self._server_loads.append(decode(ServerLoad, line["server_load"], "server_load"))
         elif "over" in line:
-            self._end_phase(decode(_PhaseTotals, line["over"], "over"))
+            self._end_phase(decode(_PhaseTotals, line["over"], "over"), self._spool.take())
         else:
-            self._parts.append(_decode_samples(line))
+            self._spool.add(_decode_samples(line))
 
     def run(self, name: str) -> Run:
         if self._phase is not None:
-            samples = concatenated(self._parts)
+            samples = self._spool.take()
             elapsed = float(samples.ended.max(initial=0.0))
-            self._end_phase(_PhaseTotals(samples.count, 0, elapsed, {}, None, interrupted=True, tails=()))
+            self._end_phase(_PhaseTotals(samples.count, 0, elapsed, {}, None, interrupted=True, tails=()), samples)
         return Run(self._settings, self._outcomes, name)
 
-    def _end_phase(self, totals: _PhaseTotals) -> None:
+    def _end_phase(self, totals: _PhaseTotals, samples: Samples) -> None:
         if self._phase is None or min(totals.planned, totals.unsent, totals.elapsed) < 0:
             raise ValueError("a count is negative")
         named = {name: getattr(totals, name) for name in _TOTALS}
-        outcome = Outcome(self._phase, samples=concatenated(self._parts), **named)
+        outcome = Outcome(self._phase, samples=samples, **named)
         outcome.began, outcome.server_loads = self._began, self._server_loads
         self._outcomes.append(outcome)
-        self._phase, self._parts, self._server_loads = None, [], []
+        self._phase, self._server_loads = None, []
 
 
 def _microseconds(times: Floats) -> list[int | None] | None:

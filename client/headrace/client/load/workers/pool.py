@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from headrace.client.load.planning.phases import Phase
 from headrace.client.load.record.run import Outcome
-from headrace.client.load.record.samples import Samples, concatenated
+from headrace.client.load.record.samples import Samples
+from headrace.client.load.record.spool import SampleSpool
 from headrace.client.load.workers.messages import (
     FromWorker,
     Job,
@@ -141,16 +142,16 @@ class WorkerPool:
         start, began = time.perf_counter() + ahead, time.time() + ahead
         self._send_to_all(StartPhase(number, start, phase))
         self._on_event(PhaseStarted(number, start, phase, began))
-        batches: list[Samples] = []
+        spool = SampleSpool()
         finished: list[WorkerFinished] = []
         while len(finished) < len(self._workers):
             message = await self._next_message()
             if isinstance(message, SampleBatch):
-                batches.append(message.samples)
+                spool.add(message.samples)
                 self._on_event(message)
             elif isinstance(message, WorkerFinished):
                 finished.append(message)
-        outcome = merge_results(phase, finished, batches, interrupted=self._stopped)
+        outcome = merge_results(phase, finished, spool.take(), interrupted=self._stopped)
         outcome.began = began
         self._on_event(PhaseFinished(number, outcome, sum(each.result.warmup_failures for each in finished)))
         return outcome
@@ -179,9 +180,7 @@ def _one_after_the_other(phases: Sequence[Phase]) -> NextPhase:
     return lambda outcomes: phases[len(outcomes)] if len(outcomes) < len(phases) else None
 
 
-def merge_results(
-    phase: Phase, finished: Sequence[WorkerFinished], batches: Sequence[Samples], *, interrupted: bool
-) -> Outcome:
+def merge_results(phase: Phase, finished: Sequence[WorkerFinished], samples: Samples, *, interrupted: bool) -> Outcome:
     """The outcome of a phase in all processes together."""
     results = [each.result for each in finished]
     messages: dict[int, str] = {}
@@ -192,7 +191,7 @@ def merge_results(
         planned=sum(result.planned for result in results),
         unsent=sum(result.unsent for result in results),
         elapsed=max(result.elapsed for result in results),
-        samples=concatenated([*batches]),
+        samples=samples,
         messages=messages,
         server=next((each.server for each in finished if each.server is not None), None),
         interrupted=interrupted,
