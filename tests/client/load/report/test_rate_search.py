@@ -133,7 +133,7 @@ def test_a_search_that_never_holds_or_never_fails_says_so() -> None:
     assert never.best is None
     assert never.sentence == "p99 < 20 ms does not hold even at 500/s"
     assert always.sentence == "p99 < 20 ms holds up to 200/s, the highest rate that was tried"
-    assert undecided.sentence == "p99 < 20 ms does not hold"
+    assert undecided.sentence == "p99 < 20 ms: the search ended before it was known for any rate"
 
 
 def test_a_search_is_compared_by_the_rate_it_found() -> None:

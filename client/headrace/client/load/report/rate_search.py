@@ -102,8 +102,10 @@ class FoundRate:
     def sentence(self) -> str:
         """`p99 < 20 ms holds up to 420/s and fails at 437/s`."""
         what, bounds = f"{self.condition.figure} {self.condition}", self.bounds
+        if bounds.holds is None and bounds.fails is None:
+            return f"{what}: the search ended before it was known for any rate"
         if bounds.holds is None:
-            return f"{what} does not hold" + ("" if bounds.fails is None else f" even at {rate_text(bounds.fails)}")
+            return f"{what} does not hold even at {rate_text(bounds.fails or 0.0)}"
         if bounds.fails is None:
             return f"{what} holds up to {rate_text(bounds.holds)}, the highest rate that was tried"
         return f"{what} holds up to {rate_text(bounds.holds)} and fails at {rate_text(bounds.fails)}"
