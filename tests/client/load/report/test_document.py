@@ -122,7 +122,10 @@ def test_the_document_of_an_overload_has_growth_and_warnings() -> None:
 def test_missing_values_are_null() -> None:
     (phase,) = checked(run(failed()))["runs"][0]["phases"]
     assert [phase[name] for name in ("latency", "service", "where", "where_slowest", "growth")] == [None] * 5
-    assert phase["errors"] == [{"code": "UNAVAILABLE", "count": 99, "first_message": "connection refused\x1b[2J"}]
+    (error,) = phase["errors"]
+    assert (error["code"], error["count"], error["first_message"]) == ("UNAVAILABLE", 99, "connection refused\x1b[2J")
+    assert (error["first_ms"], error["last_ms"]) == (0, 9800)
+    assert error["counts"] == [5] * 19 + [4]
     assert phase["no_answer"] == 1
 
 

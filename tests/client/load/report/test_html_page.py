@@ -222,6 +222,8 @@ def test_failures_are_crosses_where_they_were_due() -> None:
     assert sum(crosses["customdata"]) == 11
     assert sum(count for at, count in zip(crosses["x"], crosses["customdata"], strict=True) if 4.9 < at < 5.3) == 10
     assert crosses["marker"]["color"] == "@bad"
+    assert crosses["text"][-1] == "1 not answered"
+    assert all(text.endswith(" UNAVAILABLE") for text in crosses["text"][:-1])
 
 
 def test_phases_follow_each_other_in_time() -> None:

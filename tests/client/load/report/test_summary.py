@@ -122,7 +122,7 @@ def test_a_run_without_success_has_no_times() -> None:
     assert summary.warnings == [
         "nothing was measured, as no request succeeded",
         "the server handled only 0/s of the planned 10/s",
-        "99 of 100 requests failed: 99 UNAVAILABLE ('connection refused\\\\x1b[2J')",
+        "99 of 100 requests failed: 99 UNAVAILABLE from 0 to 9.80 s ('connection refused\\\\x1b[2J')",
         "1 request had not been answered when the phase ended",
     ]
 
@@ -197,7 +197,9 @@ def test_failures_are_counted_but_not_answers() -> None:
     assert summary.answered is not None
     assert summary.answered.max == 0.001
     assert summary.errors == {"UNKNOWN": 1, "DEADLINE_EXCEEDED": 1, "code 17": 1}
-    assert summary.warnings[-1] == ("3 of 93 requests failed: 1 UNKNOWN, 1 DEADLINE_EXCEEDED ('too late'), 1 code 17")
+    assert summary.warnings[-1] == (
+        "3 of 93 requests failed: 1 UNKNOWN at 9.30 s, 1 DEADLINE_EXCEEDED at 9.10 s ('too late'), 1 code 17 at 9.20 s"
+    )
 
 
 def test_long_messages_are_truncated() -> None:

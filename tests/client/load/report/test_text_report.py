@@ -91,7 +91,7 @@ def test_a_run_without_success_has_no_times() -> None:
     lines = printed(run(failed()), width=None)
     assert line_of(lines, "10/s") == ["0", "100", "-", "-", "-", "-", "-", "100"]
     assert "WHERE THE TIME WENT" not in "\n".join(lines)
-    assert "! 99 of 100 requests failed: 99 UNAVAILABLE ('connection refused\\\\x1b[2J')" in lines
+    assert "! 99 of 100 requests failed: 99 UNAVAILABLE from 0 to 9.80 s ('connection refused\\\\x1b[2J')" in lines
     assert "! 1 request had not been answered when the phase ended" in lines
 
 

@@ -18,6 +18,7 @@ from headrace.client.load.report.confidence import COMPARED_FIGURES
 from headrace.client.load.report.delays import Delays
 from headrace.client.load.report.differences import comparison_rows, difference
 from headrace.client.load.report.distribution import FIGURES, Percentiles
+from headrace.client.load.report.error_times import error_times
 from headrace.client.load.report.rate_search import FoundRate, Judged, found_rate
 from headrace.client.load.report.summary import Growth, Summary, code_name, load_text, summarise
 
@@ -89,7 +90,7 @@ def _phase(outcome: Outcome, summary: Summary) -> Document:
         "delays": _delays(summary.delays),
         "plan_kept_percent": summary.plan_kept,
         "ok": summary.ok,
-        "errors": _errors(outcome, summary),
+        "errors": _errors(outcome),
         "no_answer": summary.no_answer,
         "rate_planned_per_s": summary.rate_planned,
         "rate_sent_per_s": summary.rate_sent,
@@ -118,9 +119,18 @@ def _delays(delays: Delays) -> Document:
     }
 
 
-def _errors(outcome: Outcome, summary: Summary) -> list[Document]:
-    messages = {code_name(code): message for code, message in outcome.messages.items()}
-    return [{"code": code, "count": n, "first_message": messages.get(code)} for code, n in summary.errors.items()]
+def _errors(outcome: Outcome) -> list[Document]:
+    return [
+        {
+            "code": code_name(code),
+            "count": sum(times.counts),
+            "first_message": outcome.messages.get(code),
+            "first_ms": _ms(times.first),
+            "last_ms": _ms(times.last),
+            "counts": list(times.counts),
+        }
+        for code, times in error_times(outcome).items()
+    ]
 
 
 def _percentiles(durations: Percentiles | None) -> Document | None:

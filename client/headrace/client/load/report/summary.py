@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.client.load.formatting import counted, duration_text, rate_text, share_text
+from headrace.client.load.formatting import counted, duration_text, number_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import NO_ANSWER, Samples
 from headrace.client.load.report.breakdown import TimeBreakdown, breakdown, slowest
 from headrace.client.load.report.delays import Cause, Delays, delays, unanswered_waits
 from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
+from headrace.client.load.report.error_times import error_times
 from headrace.client.load.report.plan_span import plan_span
 from headrace.client.load.report.rounding import rounded
 from headrace.client.terminal.printing import printable
@@ -185,7 +186,7 @@ def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
     warnings += _plan_warnings(summary)
     if summary.errors:
         failed, ended = sum(summary.errors.values()), outcome.samples.count
-        warnings.append(f"{failed:,} of {counted(ended, 'request')} failed: {_failures(summary, outcome)}")
+        warnings.append(f"{failed:,} of {counted(ended, 'request')} failed: {_failures(outcome)}")
     if summary.no_answer:
         warnings.append(f"{counted(summary.no_answer, 'request')} had not been answered when the phase ended")
     if summary.growth and summary.growth.grew:
@@ -194,15 +195,15 @@ def _warnings(summary: Summary, outcome: Outcome) -> list[str]:
     return warnings
 
 
-def _failures(summary: Summary, outcome: Outcome) -> str:
-    """`10 UNAVAILABLE ('draining'), 2 INTERNAL`."""
-    messages = {
-        code_name(code): quote(printable(text), MAX_MESSAGE_CHARACTERS) for code, text in outcome.messages.items()
-    }
-    return ", ".join(
-        f"{count:,} {name} ({messages[name]})" if name in messages else f"{count:,} {name}"
-        for name, count in summary.errors.items()
-    )
+def _failures(outcome: Outcome) -> str:
+    """`10 UNAVAILABLE from 5.1 to 7.2 s ('draining'), 1 INTERNAL at 3.5 s`."""
+    phrases = []
+    for code, times in error_times(outcome).items():
+        first, last, message = number_text(times.first), number_text(times.last), outcome.messages.get(code)
+        when = f"at {first} s" if first == last else f"from {first} to {last} s"
+        said = "" if message is None else f" ({quote(printable(message), MAX_MESSAGE_CHARACTERS)})"
+        phrases.append(f"{sum(times.counts):,} {code_name(code)} {when}{said}")
+    return ", ".join(phrases)
 
 
 def _plan_warnings(summary: Summary) -> list[str]:

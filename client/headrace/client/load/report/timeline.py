@@ -33,6 +33,8 @@ class Bucket:
     max: float | None
     errors: int
     """Requests that failed or were never answered."""
+    codes: dict[int, int]
+    """How many of them there are of each code."""
 
 
 def time_buckets(outcome: Outcome, buckets: int = MAX_BUCKETS) -> list[Bucket]:
@@ -48,10 +50,20 @@ def time_buckets(outcome: Outcome, buckets: int = MAX_BUCKETS) -> list[Bucket]:
     ended = np.bincount(_bucket_indices(samples.ended[good], width, number), minlength=number)
     counts = np.bincount(due, minlength=number)
     errors = np.bincount(due[~good], minlength=number)
+    codes: list[dict[int, int]] = [{} for _ in range(number)]
+    for code in np.unique(samples.code[~good]).tolist():
+        for at in due[samples.code == code].tolist():
+            codes[at][code] = codes[at].get(code, 0) + 1
     latencies = _split((samples.ended - samples.intended)[good], due[good], number)
     return [
         Bucket(
-            at * width, width, int(counts[at]), int(ended[at]) / width, *_percentiles(latencies[at]), int(errors[at])
+            at * width,
+            width,
+            int(counts[at]),
+            int(ended[at]) / width,
+            *_percentiles(latencies[at]),
+            int(errors[at]),
+            codes[at],
         )
         for at in range(number)
     ]

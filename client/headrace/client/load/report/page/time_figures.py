@@ -6,6 +6,7 @@ import numpy as np
 
 from headrace.client.load.formatting import duration_text, time_of_day
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
+from headrace.client.load.record.samples import NO_ANSWER
 from headrace.client.load.report.page.drawing import (
     HOVER_NAME,
     Figure,
@@ -21,7 +22,8 @@ from headrace.client.load.report.page.drawing import (
     visible_limits,
 )
 from headrace.client.load.report.page.series import PageContent, Series
-from headrace.client.load.report.timeline import MAX_BUCKETS, time_buckets
+from headrace.client.load.report.summary import code_name
+from headrace.client.load.report.timeline import MAX_BUCKETS, Bucket, time_buckets
 
 MIN_BUCKETS = 24
 MAX_CLOCK_TICKS = 4
@@ -120,10 +122,17 @@ def _crosses(each: Series, most: int) -> Json:
         "marker": {"symbol": "x", "size": 7, "color": "@bad"},
         "cliponaxis": False,
         "customdata": [bucket.errors for bucket in failed],
-        "hovertemplate": f"errors about %{{x:.4~g}} s: %{{customdata:,}}{HOVER_NAME}",
+        "text": [_codes(bucket) for bucket in failed],
+        "hovertemplate": f"errors about %{{x:.4~g}} s: %{{text}}{HOVER_NAME}",
         "name": plain(each.label),
         "legendgroup": f"s{each.colour}",
     }
+
+
+def _codes(bucket: Bucket) -> str:
+    """`14 UNAVAILABLE, 2 not answered`."""
+    names = {code: "not answered" if code == NO_ANSWER else code_name(code) for code in bucket.codes}
+    return ", ".join(f"{count:,} {names[code]}" for code, count in bucket.codes.items())
 
 
 def _buckets(content: PageContent) -> int:
