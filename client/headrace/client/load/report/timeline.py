@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import Floats
-from headrace.client.load.report.distribution import rank
+from headrace.client.load.report.distribution import enough, rank
 
 MAX_BUCKETS = 120
 MIN_SAMPLES_PER_BUCKET = 5
@@ -17,7 +17,7 @@ MIN_SAMPLES_PER_BUCKET = 5
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A stretch of a phase. Times are in seconds, and None if nothing succeeded.
+    """A stretch of a phase. Times are in seconds, and None if too few requests succeeded.
 
     Requests are counted where they were due, except for `throughput`, which counts where they ended.
     """
@@ -82,5 +82,7 @@ def _split(values: Floats, buckets: np.ndarray[tuple[int], np.dtype[np.int64]], 
 def _percentiles(ordered: Floats) -> tuple[float | None, float | None, float | None]:
     if not len(ordered):
         return None, None, None
-    p50, p99 = (float(ordered[rank(len(ordered), share) - 1]) for share in (500, 990))
+    p50, p99 = (
+        float(ordered[rank(len(ordered), share) - 1]) if enough(len(ordered), share) else None for share in (500, 990)
+    )
     return p50, p99, float(ordered[-1])

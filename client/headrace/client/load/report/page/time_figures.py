@@ -31,6 +31,8 @@ MAX_CLOCK_TICKS = 4
 MAX_CROSSES = 40
 MIN_CROSSES = 8
 """Few enough to stand apart on a phone."""
+MIN_SAMPLES_FOR_P99 = 120
+"""On average per bucket: p99 needs a hundred."""
 MIN_SAMPLES_PER_RATE = 20
 """On average per bucket: the rate of fewer requests jumps just because they are few."""
 
@@ -40,9 +42,11 @@ def latency(content: PageContent) -> Figure | None:
     data: list[Json] = []
     crosses: list[Json] = []
     for each in content.timed:
-        buckets = time_buckets(each.outcome, _buckets(content))
-        moments = [each.offset + bucket.start + bucket.width / 2 for bucket in buckets]
-        for name, dash, width in (("max", "dot", 1.0), ("p99", "solid", 2.0), ("p50", "dash", 2.0)):
+        fine = time_buckets(each.outcome, _buckets(content))
+        wide = time_buckets(each.outcome, min(len(fine), max(1, each.summary.ok // MIN_SAMPLES_FOR_P99)))
+        lines = (("max", "dot", 1.0, fine), ("p99", "solid", 2.0, wide), ("p50", "dash", 2.0, fine))
+        for name, dash, width, buckets in lines:
+            moments = [each.offset + bucket.start + bucket.width / 2 for bucket in buckets]
             values = [ms(getattr(bucket, name)) for bucket in buckets]
             line = line_of(each, moments, values, dash, width)
             line["text"] = [duration_text((value or 0.0) / 1e3) for value in values]
