@@ -359,3 +359,25 @@ def test_the_server_is_not_blamed_for_a_slow_client() -> None:
         "this client sent only 501/s of the planned 1,000/s",
         "latency grew from 100 ms to 901 ms between the first and the last fifth of the phase",
     ]
+
+
+def test_a_busy_machine_is_neither_a_slow_client_nor_a_slow_server() -> None:
+    intended = np.arange(1000) / 1000
+    measured = samples(intended, 0.001 + intended, wait=intended, machine=0.9 * intended)
+    summary = summarise(outcome(OpenLoop(1000, 1000), measured, 1.0))
+    assert summary.warnings[1:3] == [
+        "this machine was too busy with other work: 998 requests waited for a processor, 450 ms on average",
+        "this machine sent only 501/s of the planned 1,000/s",
+    ]
+    assert summary.breakdown is not None
+    assert summary.breakdown.machine == pytest.approx(0.9 * intended.mean())
+    assert summary.breakdown.client == pytest.approx(0.1 * intended.mean())
+
+
+def test_a_slow_client_whose_requests_were_all_sent_is_not_said_to_have_sent_too_few() -> None:
+    """All requests are sent within the plan, but late; the last ones are answered long after it."""
+    intended = np.arange(1000) / 100
+    measured = samples(intended, 0.05 + intended / 4, wait=0.02)
+    summary = summarise(outcome(OpenLoop(100, 100), measured))
+    assert summary.rate_sent == pytest.approx(100, rel=0.01)
+    assert summary.warnings[2] == "only 79.8/s of the planned 100/s were answered, which may be because of that"

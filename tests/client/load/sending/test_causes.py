@@ -138,3 +138,13 @@ def test_a_closed_loop_without_a_connection_does_not_blame_the_client() -> None:
     assert summary.late == 4
     assert_delay(summary.delays.connection, 4, 4.0, rel=0.1)
     assert "client" not in words(summary)
+
+
+def test_the_backlog_of_the_warmup_is_not_part_of_what_is_measured() -> None:
+    """200/s, but the server can do 100/s: at the end of the warm-up, a hundred of its requests have not been sent."""
+    caller = caller_taking(0.04)
+    outcome, summary = measured(Phase(OpenLoop(200, 200), 1.0, 2.0), caller, window=4)
+    assert summary.planned == 400
+    assert summary.sent == pytest.approx(200, abs=4)
+    assert outcome.samples.sent.min() <= 0.04 + MILLISECOND
+    assert len(caller.calls) == pytest.approx(summary.sent + 100, abs=4)

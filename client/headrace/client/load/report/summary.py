@@ -223,7 +223,7 @@ def _plan_warnings(summary: Summary) -> list[str]:
         return warnings
     grew = summary.growth is not None and summary.growth.grew
     if summary.throughput < RATE_HELD_SHARE * summary.rate_planned and (summary.unsent or summary.failed or grew):
-        warnings.append(_rate_text(summary, client_is_slow=causes[:1] == ["processor"]))
+        warnings.append(_rate_text(summary, causes[0] if causes else None))
     return warnings
 
 
@@ -240,10 +240,12 @@ def _delay_text(cause: Cause, summary: Summary) -> str:
     }[cause]
 
 
-def _rate_text(summary: Summary, *, client_is_slow: bool) -> str:
+def _rate_text(summary: Summary, cause: Cause | None) -> str:
+    """`cause`: why most of the delayed requests were delayed."""
     planned = f"of the planned {rate_text(summary.rate_planned or 0.0)}"
-    if not client_is_slow:
+    if cause not in ("machine", "processor"):
         return f"the server handled only {rate_text(summary.throughput)} {planned}"
     if summary.rate_sent < RATE_HELD_SHARE * (summary.rate_planned or 0.0):
-        return f"this client sent only {rate_text(summary.rate_sent)} {planned}"
-    return f"only {rate_text(summary.throughput)} {planned} were answered, and this client may be the reason"
+        who = "this client" if cause == "processor" else "this machine"
+        return f"{who} sent only {rate_text(summary.rate_sent)} {planned}"
+    return f"only {rate_text(summary.throughput)} {planned} were answered, which may be because of that"

@@ -9,7 +9,9 @@ from headrace.client.load.record.samples import Waits
 from headrace.client.load.sending.pacer import Pacer
 
 IDLE_SHARE = 0.1
-"""A client that is idle for less than this share of a wait may have its room in answers that it has not yet read."""
+"""A client that is idle for less than this share of a wait may have its room in answers that it has not yet read ..."""
+USED_SHARE = 0.9
+"""... and so may one that uses a processor for more than this share, in its event loop or in the threads of gRPC."""
 CALLERS_WATCHED = 16
 """Of many callers, only the first ones are asked about their connections."""
 
@@ -30,7 +32,8 @@ class RoomWait:
         None if this client was too busy to tell.
         """
         waited = self._pacer.now() - self._begun
-        if self._pacer.idle() - self._idle < IDLE_SHARE * waited:
+        used = self._pacer.used_since_mark() - self.used_before
+        if self._pacer.idle() - self._idle < IDLE_SHARE * waited or used > USED_SHARE * waited:
             return None
         connection = min((self._outage_seconds() - self._outages) / len(self._callers), waited)
         return Waits(window=waited - connection, connection=connection)
