@@ -6,12 +6,25 @@ import io
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop
 from headrace.client.load.record.run import Run
+from headrace.client.load.record.samples import concatenated
 from headrace.client.load.report.text.text_report import print_report
-from tests.client.load.synthetic_runs import failed, overloaded, run, searched, stalled, steady, sweep, with_statistics
+from tests.client.load.synthetic_runs import (
+    failed,
+    outcome,
+    overloaded,
+    run,
+    samples,
+    searched,
+    stalled,
+    steady,
+    sweep,
+    with_statistics,
+)
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -166,6 +179,21 @@ def test_a_note_explains_missing_server_times() -> None:
     assert line_of(lines, "all requests")[:6] == ["108", "0", "2.40", "-", "-", "111"]
     assert any(line.startswith("Where QUEUE is -, the server reports no times") for line in lines)
     assert line_of(printed(run(with_statistics())), "all requests")[:5] == ["0", "1.00", "1.00", "2.00", "4.00"]
+
+
+def test_waits_have_a_column_if_they_are_a_notable_part_of_the_time() -> None:
+    for waited, cells in ((0.5, ["0.500", "0.500", "9.00"]), (0.1, ["1.00", "9.00"])):
+        measured = samples(np.arange(100) / 10, 0.01, wait=0.001, window=waited / 1e3)
+        found = line_of(printed(run(outcome(OpenLoop(10, 10), measured))), "all requests")
+        assert found[: len(cells)] == cells
+        assert found[-2] == "10.0"
+
+
+def test_requests_without_an_answer_mark_what_is_a_lower_bound() -> None:
+    measured = concatenated([samples(np.arange(190) / 100, 0.001), samples(np.arange(190, 200) / 100, 2.0, code=14)])
+    lines = printed(run(outcome(OpenLoop(100, 100), measured, 2.0)))
+    assert line_of(lines, "100/s")[2:7] == ["1.00", "1.00", "≥2,000", "-", "≥2,000"]
+    assert line_of(lines, "answered") == ["1.00", "1.00", "1.00", "-", "1.00"]
 
 
 def test_two_runs_are_listed_together_with_their_differences() -> None:

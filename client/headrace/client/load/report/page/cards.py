@@ -57,7 +57,7 @@ def _percentile(content: PageContent, each: Series, name: str) -> Value:
     if getattr(latency, name) is None:
         return "-", "of too few requests"
     digits, unit = split_duration(getattr(latency, name))
-    number = f"{'≥ ' if name in latency.at_least else ''}{digits} <small>{unit}</small>"
+    number = f"{'≥' if name in latency.at_least else ''}{digits} <small>{unit}</small>"
     if base and base.summary.latency:
         differs = content.differs(each, name)
         number += f" {change(getattr(base.summary.latency, name), getattr(latency, name), 'less', differs)}"
@@ -79,9 +79,10 @@ def _plan(content: PageContent, each: Series) -> Value:
 def _errors(content: PageContent, each: Series) -> Value:
     """The errors of all phases of a run, not only of its best."""
     summaries = [other.summary for other in content.series if other.run == each.run]
-    failed, sent = sum(summary.failed for summary in summaries), sum(summary.sent for summary in summaries)
+    failed = sum(summary.failed for summary in summaries)
+    ended = failed + sum(summary.ok for summary in summaries)
     kind = ' class="bad"' if failed else ""
-    return f"<span{kind}>{failed:,}</span>", f"of {counted(sent, 'request')}"
+    return f"<span{kind}>{failed:,}</span>", f"of {counted(ended, 'request')}"
 
 
 def objective_list(content: PageContent) -> str:

@@ -39,11 +39,10 @@ class Group(NamedTuple):
 
 def table(content: PageContent) -> str:
     """The table as HTML."""
-    caption = (
-        '<p class="beside">Small numbers: the difference from the first run. ~: within noise.</p>'
-        if len(content.runs) > 1
-        else ""
-    )
+    notes = ["Small numbers: the difference from the first run. ~: within noise."] if len(content.runs) > 1 else []
+    if any(each.summary.latency and each.summary.latency.at_least for each in content.series):
+        notes.append("≥: in the latency, requests without an answer count as at least their wait.")
+    caption = f'<p class="beside">{" ".join(notes)}</p>' if notes else ""
     columns = content.side_by_side
     kind = "single" if len(columns) == 1 else "wide" if len(columns) > PAPER_COLUMNS else "narrow"
     tables = f'<div class="scroll" tabindex="0">{_table(content, columns, kind)}</div>'
@@ -93,6 +92,7 @@ def _groups() -> list[Group]:
             ],
         ),
         Group("Latency", list(_durations("latency"))),
+        Group("Latency of answers", list(_durations("answered"))),
         Group("Service time", list(_durations("service"))),
         Group("Where the time went, means", list(_parts("breakdown"))),
         Group("Slowest 1 %, means", list(_parts("slowest"))),
@@ -137,7 +137,7 @@ def _cell(content: PageContent, each: Series, row: Row) -> str:
     if value is None:
         return "<td>-</td>"
     beside = change(row.value(base.summary), value, row.better, content.differs(each, row.figure)) if base else ""
-    return f"<td>{'≥ ' if row.bound(each.summary) else ''}{sentence(row.format(value))}{beside}</td>"
+    return f"<td>{'≥' if row.bound(each.summary) else ''}{sentence(row.format(value))}{beside}</td>"
 
 
 def _count(value: float) -> str:

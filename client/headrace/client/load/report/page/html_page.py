@@ -80,8 +80,8 @@ PLOTS = (
         "Where the time went",
         figures.time_breakdown,
         findings.time_breakdown,
-        "Means of the requests that succeeded. Client: due, but not sent yet. Network: both ways, with the handling of "
-        "messages at both ends. Queue and inference: as the server reports them.",
+        "Means of the requests that succeeded. Waiting and client: due, but not sent yet. Network: both ways, with the "
+        "handling of messages at both ends. Queue and inference: as the server reports them.",
     ),
 )
 

@@ -35,8 +35,8 @@ WAITED_HEADINGS = ("WHERE THE TIME\nWENT, mean ms", "WAITING\n·", *PART_HEADING
 PERCENTILES = ("p50", "p90", "p99", "p99_9", "max")
 BAR_CHARACTERS, WAITED_BAR_CHARACTERS = 15, 11
 """The second leaves room for the column of the waits."""
-NOTABLE_WAIT_SECONDS = 5e-7
-"""Shorter mean waits would be shown as 0, and have no column."""
+NOTABLE_WAIT_SHARE = 0.02
+"""Waits that are a smaller share of the latency have no column of their own, and are shown with the client's time."""
 FILLS = {"·": "red", "░": "yellow", "▒": "blue", "▓": "magenta", "█": "green"}
 WITHIN_NOISE = "~"
 BAD, GOOD, QUIET = "red", "green", "dim"
@@ -133,8 +133,9 @@ def _change(percent: float | None, better: int, differs: bool | None) -> Text:
 
 def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> Table:
     """Where the time went, in numbers and as a bar. Without rows if nothing succeeded."""
-    breakdowns = (summary.breakdown for row in together for summary in row.summaries if summary is not None)
-    waited = any(each is not None and each.waiting >= NOTABLE_WAIT_SECONDS for each in breakdowns)
+    summaries = [summary for row in together for summary in row.summaries if summary is not None]
+    breakdowns = [each for summary in summaries for each in (summary.breakdown, summary.slowest) if each is not None]
+    waited = any(each.waiting > NOTABLE_WAIT_SHARE * each.total for each in breakdowns)
     table = table_of(WAITED_HEADINGS if waited else BREAKDOWN_HEADINGS)
     for row in together:
         for mark, summary in zip(marks, row.summaries, strict=True):
@@ -151,6 +152,8 @@ def breakdown_table(marks: Sequence[str], together: Sequence[ComparisonRow]) -> 
 
 def _breakdown_cells(breakdown: TimeBreakdown, waited: bool) -> list[str | Text]:
     parts = (breakdown.waiting, breakdown.client, breakdown.network, breakdown.queue, breakdown.inference)
+    if not waited:
+        parts = (0.0, breakdown.waiting + breakdown.client, *parts[2:])
     bar = _bar([part or 0.0 for part in parts], WAITED_BAR_CHARACTERS if waited else BAR_CHARACTERS)
     return [*map(ms_text, parts if waited else parts[1:]), ms_text(breakdown.total), bar]
 
