@@ -139,7 +139,7 @@ def test_conditions_see_a_stall_and_an_overload() -> None:
     conditions = [parse_condition("p99>20ms"), parse_condition("service.p99>20ms"), parse_condition("throughput<450/s")]
     assert failed_conditions(
         conditions[:2], [summarise(stalled()), summarise(outcome(ClosedLoop(1), samples(np.zeros(100), 0.001)))]
-    ) == ["p99 is 1,311 ms, which is > 20 ms (phase 1: 100/s)"]
+    ) == ["p99 is 1.311 s, which is > 20 ms (phase 1: 100/s)"]
     assert [sentence.split(" is ")[0] for sentence in failed_conditions(conditions, [summarise(overloaded())])] == [
         "p99",
         "service.p99",

@@ -183,7 +183,8 @@ def _field(condition: Condition) -> str:
 
 
 def _text(value: float, unit: str) -> str:
-    """A value in the unit of the condition, with enough digits to compare the two."""
+    """A value with enough digits to compare it with the limit: a duration in its unit, or in seconds from one on."""
     if unit in UNIT_SECONDS:
+        unit = "s" if value >= 1 else unit
         return f"{value / float(UNIT_SECONDS[unit]):,.6g} {unit}"
     return f"{value:,.6g} %" if unit == "%" else f"{value:,.6g}{unit}"
