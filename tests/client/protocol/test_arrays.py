@@ -109,7 +109,9 @@ def test_bfloat16_of_pytorch_keeps_its_datatype() -> None:
         ([[1, 2], [3]], "input 'x' cannot be made an array: .*inhomogeneous"),
         ({"a": 1}, "input 'x' is a dict, which is not an array"),
         (None, "input 'x' is a NoneType, which is not an array"),
-        ([2**70], "input 'x' holds integers of more than 64 bits"),
+        ([1, 2**70], "input 'x' holds more than numbers of at most 64 bits"),
+        ([0.5, None], "input 'x' holds more than numbers of at most 64 bits"),
+        ([1, "2"], "input 'x' holds more than numbers of at most 64 bits"),
     ],
 )
 def test_what_is_no_array_is_refused_by_name(value: Any, message: str) -> None:

@@ -34,9 +34,10 @@ def as_array(name: str, value: Any) -> tuple[Array, bool]:
     except (TypeError, ValueError, BufferError, RuntimeError, OverflowError) as error:
         # RuntimeError is how PyTorch says what it cannot convert.
         raise InvalidArgument(f"input {quote(name)} cannot be made an array: {error}") from None
+    if plain and array.dtype.kind not in "biufc":
+        raise InvalidArgument(f"input {quote(name)} holds more than numbers of at most 64 bits")
     if array.dtype.hasobject:
-        what = "holds integers of more than 64 bits" if plain else f"is a {type(value).__name__}, which is not an array"
-        raise InvalidArgument(f"input {quote(name)} {what}")
+        raise InvalidArgument(f"input {quote(name)} is a {type(value).__name__}, which is not an array")
     return array, plain
 
 
