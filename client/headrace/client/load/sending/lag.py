@@ -26,19 +26,26 @@ class Lag:
         `waits`: what it waited for itself, after it was due and the request before it had begun. `used`: the seconds
         of a processor that this process used in the rest of that time; what it did not use, it waited for one.
         """
-        passed, own = due - self._due, max(now - max(due, self._begun) - sum(waits), 0.0)
-        waits = waits._replace(machine=max(own - used, 0.0))
-        before = sum(self._waits)
-        caught_up = max(self._processor + before - passed, 0.0) - max(self._processor - passed, 0.0)
-        earlier = _scaled(self._waits, caught_up / before if before else 0.0)
-        self._processor = max(self._processor - passed, 0.0) + own - waits.machine
-        self._waits = Waits(*(one + other for one, other in zip(earlier, waits, strict=True)))
-        self._due, self._begun = due, now
+        window, connection, network, _ = waits
+        begun, processor, old = self._begun, self._processor, self._waits
+        own = now - (due if due > begun else begun) - window - connection - network
+        machine = own - used if own > used else 0.0
+        passed, before = due - self._due, 0.0 if old is NO_WAITS else sum(old)
+        if passed >= processor + before:
+            processor = 0.0  # it has caught up
+        else:
+            remains = processor + before - passed
+            processor = max(processor - passed, 0.0)
+            if before:
+                left = (remains - processor) / before
+                window, connection = window + left * old.window, connection + left * old.connection
+                network, machine = network + left * old.network, machine + left * old.machine
+        if own > 0.0:
+            processor += min(own, used)
+        waited = window or connection or network or machine
+        self._due, self._begun, self._processor = due, now, processor
+        self._waits = Waits(window, connection, network, machine) if waited else NO_WAITS
         return self._waits
 
     def __repr__(self) -> str:
         return f"<Lag: processor {self._processor:.4f}, {self._waits}>"
-
-
-def _scaled(waits: Waits, factor: float) -> Waits:
-    return Waits(*(factor * seconds for seconds in waits))
