@@ -8,6 +8,7 @@ import pytest
 
 from headrace.client.load.record.run import ServerLoad
 from headrace.client.load.watching.server_watch import server_load, watched_server
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.status import ModelStatus, ServerStatus
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 
@@ -31,12 +32,12 @@ async def test_a_server_without_a_status_is_not_an_error(capfd: pytest.CaptureFi
     started.set()
     async with (
         scripted_oip_server(ScriptedOipServer(lambda _: 0.0)) as server,
-        watched_server(server.target, "echo", started, found.append),
+        watched_server(ConnectionSettings(target=server.target), "echo", started, found.append),
     ):
         await asyncio.sleep(0.3)
-    async with watched_server(server.target, "echo", started, found.append):
+    async with watched_server(ConnectionSettings(target=server.target), "echo", started, found.append):
         await asyncio.sleep(0.3)
-    async with watched_server("192.0.2.1:1", "echo", asyncio.Event(), found.append):
+    async with watched_server(ConnectionSettings(target="192.0.2.1:1"), "echo", asyncio.Event(), found.append):
         pass
     assert found == []
     assert capfd.readouterr() == ("", "")

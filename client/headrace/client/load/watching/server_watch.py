@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import headrace.client as hc
 from headrace.client.load.record.run import ServerLoad
+from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.status import ServerStatus
 from headrace.wire.errors import HeadraceError, Unimplemented
 
@@ -17,14 +18,14 @@ INTERVAL_SECONDS = 1.0
 
 @asynccontextmanager
 async def watched_server(
-    target: str, model: str, started: asyncio.Event, on_load: Callable[[ServerLoad], object]
+    settings: ConnectionSettings, model: str, started: asyncio.Event, on_load: Callable[[ServerLoad], object]
 ) -> AsyncIterator[None]:
     """Once `started` is set, `on_load` gets the server's load every second, its moment by `time.perf_counter()`.
 
     A server that does not offer its status (ServerStatus of headrace.v1) is asked once. One that does not answer is
     asked again.
     """
-    task = asyncio.create_task(_watch(target, model, started, on_load))
+    task = asyncio.create_task(_watch(settings, model, started, on_load))
     try:
         yield
     finally:
@@ -33,9 +34,11 @@ async def watched_server(
             await task
 
 
-async def _watch(target: str, model: str, started: asyncio.Event, on_load: Callable[[ServerLoad], object]) -> None:
+async def _watch(
+    settings: ConnectionSettings, model: str, started: asyncio.Event, on_load: Callable[[ServerLoad], object]
+) -> None:
     await started.wait()
-    async with hc.connect(target) as server:
+    async with hc.Server(settings) as server:
         while True:
             with suppress(HeadraceError):
                 try:

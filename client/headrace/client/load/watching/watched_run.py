@@ -41,7 +41,7 @@ async def run_watched(job: Job, record: Path | None, search: RateSearch | None =
     with ExitStack() as stack:
         watcher = _Watcher(job, record, search, stack)
         pool = WorkerPool(job, watcher.on_event, search.next_phase if search else None)
-        watched = watched_server(job.target, job.request.model, watcher.started, watcher.on_server_load)
+        watched = watched_server(job.connection, job.request.model, watcher.started, watcher.on_server_load)
         async with _stopped_by_interrupt(pool), _refreshing(watcher.view), watched:
             outcomes = await pool.run()
         return Run(watcher.settings, outcomes) if watcher.settings is not None and outcomes else None
