@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import math
 import os
 import re
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -50,6 +51,26 @@ def ends_within(seconds: float, served: Served, *codes: int) -> Iterator[None]:
     assert served.process.wait(20) in codes
     assert time.monotonic() - began < seconds
     assert "Traceback" not in served.log
+
+
+@contextmanager
+def file_that_does_not_open(path: Path) -> Iterator[Callable[[], None]]:
+    """A file whose opening blocks, as in a file system that does not answer. Yields what waits for somebody to try.
+
+    It has a lease, which the kernel takes away from its holder after 45 seconds at the earliest.
+    """
+    path.touch()
+    with path.open("rb") as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored, unlike SIGIO
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+        def wait_opening() -> None:
+            deadline = time.monotonic() + 20
+            while fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+        yield wait_opening
 
 
 def status_of(call: Any) -> tuple[grpc.StatusCode, str | None]:
@@ -212,13 +233,12 @@ class TestHanging:
         """With nothing in flight the server does not wait for it: its caller is told."""
         path = models.scale(tmp_path)
         served = serve(str(path), "--model-control", LONG)
-        os.mkfifo(path.with_name("scale.labels.txt"))  # as a file system that does not answer
-        with grpc.insecure_channel(served.address) as channel:
+        labels = path.with_name("scale.labels.txt")
+        with file_that_does_not_open(labels) as wait_opening, grpc.insecure_channel(served.address) as channel:
             stub = GRPCInferenceServiceStub(channel)
             load = stub.RepositoryModelLoad.future(oip.RepositoryModelLoadRequest(model_name="scale"), timeout=30)
             waits = stub.RepositoryModelLoad.future(oip.RepositoryModelLoadRequest(model_name="scale"), timeout=30)
-            while stub.RepositoryIndex(oip.RepositoryIndexRequest()).models[0].reason != "loading":
-                time.sleep(0.01)
+            wait_opening()
             with ends_within(AT_ONCE, served, 0):
                 served.process.send_signal(signal.SIGTERM)
                 for call in (load, waits):
@@ -226,16 +246,14 @@ class TestHanging:
 
     def test_a_model_that_loads_at_start_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
         path = models.scale(tmp_path)
-        pipe = path.with_name("scale.labels.txt")
-        os.mkfifo(pipe)
-        served = Served([str(path)], tmp_path / "log")
-        end = os.open(pipe, os.O_WRONLY)  # returns when the server reads
-        with ends_within(AT_ONCE, served, 128 + signal.SIGTERM):
-            served.process.send_signal(signal.SIGTERM)
+        with file_that_does_not_open(path.with_name("scale.labels.txt")) as wait_opening:
+            served = Served([str(path)], tmp_path / "log")
+            wait_opening()
+            with ends_within(AT_ONCE, served, 128 + signal.SIGTERM):
+                served.process.send_signal(signal.SIGTERM)
         assert served.process.stdout is not None
         assert served.process.stdout.read() == ""
         served.process.stdout.close()
-        os.close(end)
 
     @pytest.mark.parametrize("how", ["second signal", "grace"])
     def test_a_client_that_does_not_read_does_not_hold_up_the_end(self, serve: Serve, tmp_path: Path, how: str) -> None:

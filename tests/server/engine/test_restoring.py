@@ -88,6 +88,7 @@ def gathering(rows: int, element: int) -> dict[str, Array]:
 def test_zeros_in_the_shapes_of_the_failed_run_cleanse(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(save(gathered(), tmp_path))
     slot = driver.slot(spec)
+    slot._replacement_seconds = 100  # on a busy machine zeros may take longer than compiling did
     for rows in (2, 50, 3, 200):
         assert isinstance(driver.run(make(spec, gathering(rows, 99))).error, RuntimeError)
         for good in (rows, 2, 3):
