@@ -142,10 +142,11 @@ class Stream:
         """Submit what depends on a fresh description of the model, or end the ticket with what is wrong with it."""
         model, version, outputs, keep, keep_inputs = names
         transport = self._opened()
+        end = None if timeout is None else transport.loop.time() + timeout
         for _ in range(MAX_REFRESHES):
-            await self._descriptions.refresh(key_of(names))
+            await self._descriptions.refresh(key_of(names), _left(transport, end))
             if transport.window_queue.contended or transport.protocol.free_window <= 0:
-                too_late = await transport.wait_turn(timeout)
+                too_late = await transport.wait_turn(_left(transport, end))
                 if too_late is not None:
                     transport.protocol.refuse(ticket, names, too_late)
                     return
@@ -307,3 +308,8 @@ class Stream:
             return f"<Stream to {self._target}, not open>"
         protocol, waiting = self._transport.protocol, len(self._transport.window_queue)
         return f"<Stream to {self._target}, {protocol.load()}, {waiting} waiting>"
+
+
+def _left(transport: StreamTransport, end: float | None) -> float | None:
+    """Seconds until then."""
+    return None if end is None else max(0.0, end - transport.loop.time())

@@ -63,12 +63,8 @@ class Core:
         self._completion = Completion(self._kept_outputs, self.models, self.sequences)
         self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
-        self._processor: Processor[ModelQueue[Ticket]] | None = None
-        if limits.processors:
-            self._processor = Processor(limits.processors)
-        self._execution = Execution(
-            self._kept_outputs, self._completion, self._batching, self._processor, self.sequences
-        )
+        processor = Processor[ModelQueue[Ticket]](limits.processors) if limits.processors else None
+        self._execution = Execution(self._kept_outputs, self._completion, self._batching, processor, self.sequences)
 
     @property
     def streams(self) -> Collection[Stream]:
@@ -265,9 +261,8 @@ class Core:
     ) -> None:
         """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
-        `slices` are those of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` in seconds, 0 for
-        none. `step` is its place in a sequence, in a protocol that has them; such an Infer has no references, and a
-        call that the caller keeps.
+        `slices` are those of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` in seconds, 0 for none.
+        `step` is its place in a sequence; such an Infer has no references, and a call that the caller keeps.
         """
         stream.opened = True
         if stream.ended:
