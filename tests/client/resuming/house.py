@@ -65,9 +65,9 @@ class House:
             self.stream.set_deadline(ticket, self.now + given["timeout"])
         return ticket
 
-    def refer(self, ticket: TicketState, output: str = "z", *, take: bool = False) -> Reference:
+    def refer(self, ticket: TicketState, output: str = "z", *, take: bool = False, slices: Slices = ()) -> Reference:
         ticket.check_kept(output)
-        return Reference(self.stream, ticket.tag, output, take)
+        return Reference(self.stream, ticket.tag, output, take, ticket, slices)
 
     def fetch(self, source: TicketState, output: str = "z", slices: Slices = ()) -> TicketState:
         ticket = TicketState(None)

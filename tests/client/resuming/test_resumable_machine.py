@@ -11,7 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming import journal
+from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled, Code, FailedPrecondition, Internal, NotFound
+from tests.client.protocol.tiny_server import INFERS
 from tests.client.resuming.house import House
 
 WINDOW = 12
@@ -28,7 +30,11 @@ class Streams(RuleBasedStateMachine):
         self.slices: dict[int, slice] = {}
         self.spoiled: set[int] = set()
         """Tickets that a server has failed, that were cancelled, or that refer to an output which another one took."""
-        self.taken: set[int] = set()
+        self.taken: set[tuple[int, str]] = set()
+        self.kept: dict[tuple[int, str], npt.NDArray[Any]] = {}
+        """What tickets keep, or have kept, by name."""
+        self.by_tag: dict[int, TicketState] = {}
+        self.fetched: dict[int, str] = {}
         self.cancelled_early: dict[int, int] = {}
         """Tickets that were cancelled, and how many servers there were."""
 
@@ -44,43 +50,51 @@ class Streams(RuleBasedStateMachine):
         value = np.full(size, len(self.tickets), np.float32)
         inputs: dict[str, Any] = {"x": value}
         total, sources, doubtful = value, [], False
-        keepers = [t for t in self.tickets if t.call and self._may_refer(t) and self.sums[t.tag].shape == value.shape]
+        keepers = [key for key, array in self.kept.items() if self._may_refer(*key) and len(array) >= size]
         for name in data.draw(st.sampled_from([(), ("u",), ("u",), ("u", "v")])):
             if not keepers:
                 break
-            source: TicketState = data.draw(st.sampled_from(keepers))
-            take = data.draw(st.booleans())
-            inputs[name] = self.house.refer(source, take=take)
-            total = total + 2 * self.sums[source.tag]
-            sources.append(source.tag)
-            doubtful |= source.tag in self.taken
+            key = tag, output = data.draw(st.sampled_from(keepers))
+            whole, take = self.kept[key], data.draw(st.booleans())
+            first = data.draw(st.integers(0, len(whole) - size))
+            slices = ((first, first + size),) if len(whole) > size or data.draw(st.booleans()) else ()
+            inputs[name] = self.house.refer(self.by_tag[tag], output, take=take, slices=slices)
+            total = total + whole[first : first + size]
+            sources.append(tag)
+            doubtful |= key in self.taken
             if take:
-                self.taken.add(source.tag)
+                self.taken.add(key)
         keep = ("z",) if data.draw(st.booleans()) else ()
+        keep_inputs = ("x",) if data.draw(st.booleans()) else ()
         outputs = data.draw(st.sampled_from([None, ["y"], []]))
-        ticket = self.house.submit(inputs, keep, outputs=outputs)
+        ticket = self.house.submit(inputs, keep, outputs=outputs, keep_inputs=keep_inputs)
         self.tickets.append(ticket)
+        self.by_tag[ticket.tag] = ticket
+        for each in (*keep, *keep_inputs):
+            self.kept[ticket.tag, each] = 2 * total if each == "z" else value
         self.sums[ticket.tag], self.sources[ticket.tag] = total, sources
         if doubtful:
             self.spoiled.add(ticket.tag)
 
-    def _may_refer(self, ticket: TicketState) -> bool:
-        return "z" in ticket.keep and not (ticket._released and "z" in ticket._released)
+    def _may_refer(self, tag: int, output: str) -> bool:
+        released = self.by_tag[tag]._released
+        return not (released and output in released)
 
     @precondition(lambda self: self.stream.free_window > 0)
     @rule(data=st.data())
     def fetch(self, data: st.DataObject) -> None:
-        keepers = [ticket for ticket in self.tickets if ticket.call and self._may_refer(ticket)]
+        keepers = [key for key in self.kept if self._may_refer(*key)]
         if not keepers:
             return
-        source = data.draw(st.sampled_from(keepers))
-        half = len(self.sums[source.tag]) // 2
+        key = tag, output = data.draw(st.sampled_from(keepers))
+        half = len(self.kept[key]) // 2
         slices = ((0, half),) if data.draw(st.booleans()) else ()
-        ticket = self.house.fetch(source, slices=slices)
+        ticket = self.house.fetch(self.by_tag[tag], output, slices=slices)
         self.tickets.append(ticket)
-        self.sums[ticket.tag], self.sources[ticket.tag] = self.sums[source.tag], [source.tag]
+        self.fetched[ticket.tag] = output
+        self.sums[ticket.tag], self.sources[ticket.tag] = self.kept[key], [tag]
         self.slices[ticket.tag] = slice(0, half) if slices else slice(None)
-        if source.tag in self.taken:
+        if key in self.taken:
             self.spoiled.add(ticket.tag)
 
     @precondition(lambda self: self.tickets)
@@ -189,7 +203,7 @@ class Streams(RuleBasedStateMachine):
         outputs = ticket.outputs()
         total = self.sums[ticket.tag]
         if ticket.call is None:
-            np.testing.assert_array_equal(outputs["z"], 2 * total[self.slices[ticket.tag]])
+            np.testing.assert_array_equal(outputs[self.fetched[ticket.tag]], total[self.slices[ticket.tag]])
             return
         wanted = ticket.call.outputs
         assert list(outputs) == list(("y", "z") if wanted is None else wanted)
@@ -198,10 +212,14 @@ class Streams(RuleBasedStateMachine):
 
     def _check_commands(self) -> None:
         for at, server in enumerate(self.house.servers):
-            infers = [command for command in server.commands if command.kind == 0]
+            infers = [command for command in server.commands if command.kind in INFERS]
             for command in infers:
                 # What was cancelled before this server was there is not sent to it.
-                assert self.cancelled_early.get(command.tag, at + 1) > at or server.calls[command.call].keep
+                assert self.cancelled_early.get(command.tag, at + 1) > at or _keeps(server.calls[command.call])
+
+
+def _keeps(call: pb.Call) -> bool:
+    return bool(call.keep or call.keep_inputs)
 
 
 TestStreams = Streams.TestCase

@@ -256,6 +256,48 @@ def test_outputs_are_those_that_were_asked_for(house: House, outputs: list[str] 
     assert len(house.stream.journal.entries) == 2
 
 
+def test_slices_and_kept_inputs_are_those_of_before(house: House) -> None:
+    """Whether their source is made again or has a checkpoint."""
+    row, long = np.arange(2), np.arange(9)
+    first = house.submit({"x": long}, ("z",), keep_inputs=("x",))
+    house.run()
+    sliced = house.submit(
+        {"x": house.refer(first, "z", slices=((3, 5),)), "u": house.refer(first, "x", slices=((7, 9),))}
+    )
+    house.resume()
+    house.run()
+    assert sliced.outputs()["y"].tolist() == (2 * long[3:5] + long[7:9] + 1).tolist()
+    state = house.refer(first, "z", slices=((0, 2),))
+    tickets: list[TicketState] = []
+    for _ in range(journal.MAX_LINKS - 1):
+        tickets.append(house.submit({"x": state, "u": row}, ("z",), keep_inputs=("u",)))
+        state = house.refer(tickets[-1], take=True)
+        house.run()
+    outputs = list(call(house.server, tickets[-1].tag).outputs)
+    assert outputs == ["y", "z"], "of a kept input the client has a checkpoint"
+    server = house.resume()
+    again = house.submit(
+        {"x": house.refer(tickets[-1], "u", slices=((1, 2),)), "u": house.refer(tickets[-1], slices=((0, 1),))}
+    )
+    fetched = house.fetch(tickets[-1], "u")
+    assert fetched.outputs()["u"].tolist() == [0, 1]
+    house.run()
+    assert again.error is None
+    assert [source for command in server.commands for source in command.sources] == [], "both are sent inline"
+    with pytest.raises(InvalidArgument, match="slice 0:3 does not lie inside axis 0 of size 2"):
+        house.submit({"x": house.refer(tickets[-1], slices=((0, 3),))})
+
+
+def test_what_cannot_be_made_again_is_not_kept_as_an_input(house: House) -> None:
+    first = house.submit({"x": x(1)}, ("z",))
+    with pytest.raises(ValueError, match="input 'x' is a reference, which a stream with resume=True cannot keep again"):
+        house.submit({"x": house.refer(first)}, keep_inputs=("x",))
+    with pytest.raises(
+        ValueError, match="keep_inputs has 'x:0', which is not in inputs; with resume=True use the same"
+    ):
+        house.submit({"x": x(1)}, keep_inputs=("x:0",))
+
+
 def test_a_fetch_of_a_checkpoint_needs_no_server(house: House) -> None:
     tickets = chain(house, journal.MAX_LINKS)
     server = house.resume()
@@ -263,7 +305,7 @@ def test_a_fetch_of_a_checkpoint_needs_no_server(house: House) -> None:
     whole = house.fetch(tickets[-1])
     assert fetched.ended
     assert fetched.outputs()["z"].tolist() == whole.outputs()["z"].tolist()
-    with pytest.raises(InvalidArgument, match="outside"):
+    with pytest.raises(InvalidArgument, match="does not lie inside"):
         house.fetch(tickets[-1], slices=((0, 2),))
     house.run()
     assert server.commands[1:] == []

@@ -13,7 +13,7 @@ from headrace.client.protocol.inputs import Zeros
 from headrace.client.protocol.layouts import EMPTY, Layout, Outputs
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming import errors
-from headrace.client.resuming.entry import Asked, Attempt, Entry
+from headrace.client.resuming.entry import Asked, Attempt, Entry, Link
 from headrace.client.resuming.journal import Journal
 from headrace.wire.errors import Code, FailedPrecondition, HeadraceError
 
@@ -195,7 +195,7 @@ def extra_outputs(asked: Asked) -> tuple[str, ...]:
     """The kept outputs that do not come with Done anyway."""
     if asked.outputs is None:
         return ()
-    return tuple([name for name in asked.keep if name not in asked.outputs and name not in asked.keep_inputs])
+    return tuple([name for name in asked.kept_outputs if name not in asked.outputs])
 
 
 def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
@@ -204,10 +204,7 @@ def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
     assert layout is not None
     names = [spec.name for spec in layout.sent]
     checkpoint: dict[str, npt.NDArray[Any]] = {}
-    for at, name in enumerate(entry.asked.keep):
-        if name in entry.asked.keep_inputs:
-            checkpoint[name] = _sent(entry, name)
-            continue
+    for at, name in enumerate(entry.asked.kept_outputs):
         if name in attempt.extra:
             index = layout.count - len(attempt.extra) + attempt.extra.index(name)
         elif entry.asked.outputs is not None:
@@ -220,19 +217,13 @@ def _take_checkpoint(entry: Entry, attempt: Attempt) -> None:
                 raise errors.named_otherwise(entry)
             index = names.index(own)
         checkpoint[name] = np.array(layout.sent[index].array(attempt.tensors[index]))
+    for name in entry.asked.keep_inputs:
+        given = entry.inputs[name]
+        assert not isinstance(given, Link)
+        checkpoint[name] = np.zeros(given.shape, given.dtype) if isinstance(given, Zeros) else given
     hello = attempt.owner.hello
     total = max([array.nbytes for array in checkpoint.values()], default=0)
     if hello is not None and total + _INPUT_BYTES > hello.max_message_bytes:
         why = f"{total} bytes; the server takes messages of at most {hello.max_message_bytes}"
         raise errors.not_checkpointed(entry, why)
     entry.checkpoint = checkpoint
-
-
-def _sent(entry: Entry, name: str) -> npt.NDArray[Any]:
-    """A kept input. Raises FailedPrecondition if it was given by another name."""
-    value = entry.inputs.get(name)
-    if isinstance(value, Zeros):
-        return np.zeros(value.shape, value.dtype)
-    if not isinstance(value, np.ndarray):
-        raise errors.named_otherwise(entry)
-    return value

@@ -15,13 +15,18 @@ from headrace.wire.errors import HeadraceError, quote
 
 
 class Asked(NamedTuple):
-    """What an Infer asks for, apart from its inputs. `keep` has the names of what it keeps, `keep_inputs` included."""
+    """What an Infer asks for, apart from its inputs."""
 
     model: str
     version: str | None
     outputs: tuple[str, ...] | None
     keep: tuple[str, ...]
+    """What is kept: outputs, and then inputs."""
     keep_inputs: tuple[str, ...]
+
+    @property
+    def kept_outputs(self) -> tuple[str, ...]:
+        return self.keep[: len(self.keep) - len(self.keep_inputs)]
 
 
 class Link(NamedTuple):

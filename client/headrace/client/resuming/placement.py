@@ -15,7 +15,8 @@ from headrace.client.resuming import errors
 from headrace.client.resuming.endings import Endings, extra_outputs
 from headrace.client.resuming.entry import Attempt, Entry, Link
 from headrace.client.resuming.journal import Journal
-from headrace.wire.errors import HeadraceError, InvalidArgument, quote
+from headrace.wire.errors import HeadraceError, InvalidArgument
+from headrace.wire.tensors import sliced_shape
 
 BREAKS_ALONE = 2
 """An entry that was in flight at this many breaks is sent with nothing else in flight."""
@@ -217,7 +218,7 @@ class Placement:
             entry.attempt = attempt
             return
         assert source.checkpoint is not None
-        part = _part(source.checkpoint[name], name, slices)
+        part = _part(source.checkpoint[name], slices)
         part.flags.writeable = False
         self._endings.fetched(entry, {name: part})
 
@@ -233,7 +234,7 @@ class Placement:
                 inputs[name] = replace(reference, stream=connection)
             else:
                 assert source.checkpoint is not None
-                inputs[name] = _part(source.checkpoint[reference.output], reference.output, reference.slices)
+                inputs[name] = _part(source.checkpoint[reference.output], reference.slices)
         return inputs
 
     def _version(self, entry: Entry) -> str | None:
@@ -247,10 +248,8 @@ class Placement:
         return entry.bound or None
 
 
-def _part(array: npt.NDArray[Any], name: str, slices: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
-    """A view of a part of an output. Raises InvalidArgument for slices that do not lie inside it."""
-    if len(slices) > array.ndim or any(
-        not 0 <= start <= stop <= size for (start, stop), size in zip(slices, array.shape, strict=False)
-    ):
-        raise InvalidArgument(f"slices {slices} are outside of output {quote(name)}, whose shape is {array.shape}")
-    return array[tuple([slice(start, stop) for start, stop in slices])]
+def _part(array: npt.NDArray[Any], slices: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
+    """A view of a part of an array. Raises InvalidArgument unless the slices lie inside it."""
+    sliced_shape(array.shape, slices)
+    part: npt.NDArray[Any] = array[tuple([slice(start, stop) for start, stop in slices])]
+    return part

@@ -28,7 +28,7 @@ from headrace.client.resuming.entry import Asked, Attempt, Entry, Link, Value
 from headrace.client.resuming.journal import Journal
 from headrace.client.resuming.placement import Placement
 from headrace.wire.durations import timeout_us
-from headrace.wire.errors import Code, HeadraceError, InvalidArgument, Unavailable, quote
+from headrace.wire.errors import Code, HeadraceError, Unavailable
 
 _FETCH = Asked("", None, (), (), ())
 
@@ -98,7 +98,8 @@ class ResumableProtocol:
         names = names_of(model, version, outputs, keep, keep_inputs)
         values, lost = self._values(self._models.fit(names, *normalized(inputs)))
         asked = Asked(*names[:3], (*names[3], *names[4]), names[4])
-        _check_kept_inputs(asked, values)
+        if lost is None:
+            _check_kept_inputs(asked, values)
         tag = self._last_tag + 1
         entry = Entry(ticket, tag, asked, values)
         entry.priority = priority
@@ -335,12 +336,14 @@ class ResumableProtocol:
 
 
 def _check_kept_inputs(asked: Asked, values: Mapping[str, Value]) -> None:
-    """Raises InvalidArgument for what cannot be sent again by itself."""
+    """Raises ValueError for what cannot be sent again by itself."""
     for name in asked.keep_inputs:
-        if isinstance(values.get(name), Link):
-            raise InvalidArgument(
-                f"input {quote(name)} is a kept output already: a stream with resume=True keeps only inputs that it "
-                "sends; use the output itself again"
+        if name not in values:
+            raise ValueError(f"keep_inputs has {name!r}, which is not in inputs; with resume=True use the same name")
+        if isinstance(values[name], Link):
+            raise ValueError(
+                f"input {name!r} is a reference, which a stream with resume=True cannot keep again; refer to the "
+                "ticket that it refers to"
             )
 
 
