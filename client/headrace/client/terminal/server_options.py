@@ -19,9 +19,10 @@ TOKEN_SECONDS = 1.0
 """How long a token is used before its file is read again."""
 
 
-def check_target(_type: Any, target: str) -> None:
+def check_target(_type: Any, target: str | None) -> None:
     """Raises ValueError with what to write instead."""
-    addresses_of(target)
+    if target is not None:
+        addresses_of(target)
 
 
 Target = Annotated[
