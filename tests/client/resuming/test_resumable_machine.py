@@ -38,8 +38,10 @@ class Streams(RuleBasedStateMachine):
         self.cancelled_early: dict[int, int] = {}
         """Tickets that were cancelled, and how many servers there were."""
 
-    @initialize(ordered=st.booleans())
-    def open(self, ordered: bool) -> None:
+    @initialize(ordered=st.booleans(), coarse=st.booleans())
+    def open(self, ordered: bool, coarse: bool) -> None:
+        self.coarse = coarse
+        """Whether messages arrive all at once, so that more happens in as many steps."""
         self.house = House(window=WINDOW, ordered=ordered, max_message_bytes=70_000)
         self.stream = self.house.stream
         self.house.connect()
@@ -112,12 +114,12 @@ class Streams(RuleBasedStateMachine):
         self.stream.cancel(ticket)
         self.house.ended += self.stream.take_ended()
 
-    @precondition(lambda self: self.house.connected)
+    @precondition(lambda self: not self.coarse and self.house.connected)
     @rule()
     def write(self) -> None:
         self.house.write()
 
-    @precondition(lambda self: self.house.connected and self.house.server.ready)
+    @precondition(lambda self: not self.coarse and self.house.connected and self.house.server.ready)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         server = self.house.server
@@ -125,24 +127,32 @@ class Streams(RuleBasedStateMachine):
         if not self.house.ordered or ready[0] == next(iter(server.in_flight)):
             server.finish(data.draw(st.sampled_from(ready)))
 
-    @precondition(lambda self: self.house.connected and self.house.server.in_flight and not self.house.ordered)
+    @precondition(
+        lambda self: not self.coarse and self.house.connected and self.house.server.in_flight and not self.house.ordered
+    )
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         tag = data.draw(st.sampled_from(sorted(self.house.server.in_flight)))
         self.house.server.fail(tag, Code.INTERNAL, "failed")
         self.spoiled.add(tag)
 
-    @precondition(lambda self: self.house.connected)
+    @precondition(lambda self: not self.coarse and self.house.connected)
     @rule()
     def read(self) -> None:
         self.house.read()
+
+    @precondition(lambda self: self.coarse and self.house.connected)
+    @rule()
+    def run(self) -> None:
+        """All that is under way arrives."""
+        self.house.run()
 
     @precondition(lambda self: self.house.connected and len(self.house.servers) < 12)
     @rule(crashed=st.booleans())
     def lose(self, crashed: bool) -> None:
         self.house.lose(crashed=crashed)
 
-    @precondition(lambda self: self.house.connected and not self.house.server.draining)
+    @precondition(lambda self: not self.coarse and self.house.connected and not self.house.server.draining)
     @rule()
     def drain(self) -> None:
         self.house.server.drain()
@@ -194,8 +204,8 @@ class Streams(RuleBasedStateMachine):
         if any(source in self.spoiled for source in self.sources[ticket.tag]):
             self.spoiled.add(ticket.tag)
         if ticket.error is not None:
-            # Several breaks in a row while it was in flight fail a ticket, whatever it does.
-            if isinstance(ticket.error, Internal) and "while this was in flight" in ticket.error.message:
+            # Several breaks in a row while it, or its source, was in flight fail a ticket, whatever it does.
+            if "while this was in flight" in ticket.error.message:
                 self.spoiled.add(ticket.tag)
             assert ticket.tag in self.spoiled, ticket
             assert isinstance(ticket.error, Cancelled | FailedPrecondition | NotFound | Internal)

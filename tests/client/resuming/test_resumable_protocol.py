@@ -110,6 +110,42 @@ def test_a_released_output_still_reaches_those_that_refer_to_it(house: House) ->
     assert not house.stream.journal.entries
 
 
+@pytest.mark.parametrize("how", ["take", "release"])
+def test_a_source_stays_while_another_of_its_dependents_may_have_to_be_made_again(house: House, how: str) -> None:
+    source = house.submit({"x": x()}, keep=("z",))
+    held = house.submit({"x": house.refer(source)}, keep=("z",))
+    house.run()
+    last = house.submit({"x": house.refer(source, take=how == "take")})
+    if how == "release":
+        house.stream.release(source, ())
+    server = house.resume()
+    house.run()  # the source and the last one; nothing needs the held one yet
+    assert y(last) == 3
+    later = house.submit({"x": house.refer(held)})
+    house.run()
+    assert y(later) == 5
+    assert [tag for tag, _ in server.kept] == [held.tag]
+    server = house.resume()
+    another = house.submit({"x": house.refer(held, take=True)})
+    house.run()
+    assert y(another) == 5
+    assert not server.kept
+    assert not house.stream.journal.entries
+
+
+def test_a_source_is_released_when_the_last_that_may_need_it_is_forgotten(house: House) -> None:
+    source = house.submit({"x": x()}, keep=("z",))
+    held = house.submit({"x": house.refer(source)}, keep=("z",))
+    house.run()
+    house.submit({"x": house.refer(source, take=True)})
+    server = house.resume()
+    house.run()
+    assert [tag for tag, _ in server.kept] == [source.tag]
+    house.stream.release(held, ())
+    house.run()
+    assert not server.kept
+
+
 def test_released_and_taken_outputs_are_not_made_again(house: House) -> None:
     released = house.submit({"x": x()}, keep=("z",))
     taken = house.submit({"x": x()}, keep=("z",))

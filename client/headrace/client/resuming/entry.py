@@ -45,14 +45,12 @@ class Entry:
     __slots__ = (
         "asked",
         "attempt",
-        "awaited",
         "bound",
         "breaks",
         "bytes",
         "checkpoint",
         "checkpointing",
         "deadline",
-        "dependents",
         "ended",
         "error",
         "fetch",
@@ -71,6 +69,7 @@ class Entry:
         "sources",
         "tag",
         "ticket",
+        "users",
     )
 
     def __init__(self, ticket: TicketState, tag: int, asked: Asked, inputs: dict[str, Value]) -> None:
@@ -87,7 +86,7 @@ class Entry:
         self.deadline: float | None = None
         self.held = set(asked.keep)
         """The kept outputs that the application may still refer to."""
-        self.dependents = 0
+        self.users: set[Entry] = set()
         """The entries that need its outputs when they are sent again."""
         self.links = 1
         """The most entries that have to be sent again for its outputs, itself included."""
@@ -99,8 +98,6 @@ class Entry:
         """Its kept outputs: it need not be sent again."""
         self.attempt: Attempt | None = None
         """What was sent of it on the connection of now."""
-        self.awaited: dict[str, int] = {}
-        """For each output, how many entries will refer to it that are yet to be sent again."""
         self.breaks = 0
         """How many connections broke while it was in flight."""
         self.is_suspect = False
@@ -125,10 +122,19 @@ class Entry:
         self.lost: HeadraceError | None = None
         """Why its outputs cannot be made again."""
 
+    def is_needed(self, output: str, *, beside: Entry | None = None) -> bool:
+        """Whether an entry (beside this one) that is not on the connection refers to this output, if it is sent."""
+        return any(
+            source is self and reference.output == output
+            for user in self.users
+            if user.attempt is None and user.lost is None and user is not beside
+            for source, reference in user.sources
+        )
+
     def __repr__(self) -> str:
         what = f"of model {quote(self.asked.model)}" if self.fetch is None else "(fetch)"
         state = "failed" if self.error else "ended" if self.ended else "unfinished"
-        return f"<Entry {self.tag} {what}: {state}, {self.links} links, {self.dependents} dependents>"
+        return f"<Entry {self.tag} {what}: {state}, {self.links} links, {len(self.users)} users>"
 
 
 class Attempt(TicketState):
@@ -143,6 +149,19 @@ class Attempt(TicketState):
         self.entry = entry
         self.extra = extra
         """The outputs, the last ones, that were asked for only as a checkpoint."""
+
+    def take(self, output: str) -> None:
+        """Another attempt on this connection takes an output."""
+        if output in self.keep:
+            self.mark_released((output,))
+
+    def give_back(self, output: str) -> None:
+        """It was refused, and has not taken it."""
+        if self._released is not None:
+            self._released.discard(output)
+
+    def unreleased(self) -> list[str]:
+        return [name for name in self.keep if self._released is None or name not in self._released]
 
 
 def size_of(value: Value) -> int:

@@ -30,6 +30,8 @@ class Journal:
         self.bytes = 0
         """Bytes of the inputs of all entries."""
         self.keep_seconds = float("inf")
+        self.left: list[Entry] = []
+        """Sources that have one user less: a server may not need to keep their outputs any more."""
         self._used: dict[Entry, float] = {}
         """When each held entry that has ended was last used, in the order of these times."""
 
@@ -44,7 +46,7 @@ class Journal:
         entry.checkpointing = bool(entry.asked.keep) and limited
         self.entries[entry.tag] = self.unfinished[entry.tag] = entry
         for link in entry.sources:
-            link.source.dependents += 1
+            link.source.users.add(entry)
             if link.reference.take:
                 link.source.held.discard(link.reference.output)
 
@@ -59,6 +61,8 @@ class Journal:
         for source, reference in entry.sources:
             if reference.take and not source.error and reference.output in source.asked.keep:
                 source.held.add(reference.output)
+                if source.attempt is not None:
+                    source.attempt.give_back(reference.output)
 
     def end(self, entry: Entry, now: float) -> None:
         """The outcome of an entry is known. If it has failed, it keeps nothing."""
@@ -84,7 +88,7 @@ class Journal:
     def release(self, entry: Entry, names: Iterable[str]) -> None:
         """The application does not refer to these outputs any more."""
         entry.held.difference_update(names)
-        if entry.checkpoint is not None and not entry.dependents:
+        if entry.checkpoint is not None and not entry.users:
             entry.checkpoint = {name: entry.checkpoint[name] for name in entry.checkpoint if name in entry.held}
         self.forget(entry)
 
@@ -104,7 +108,7 @@ class Journal:
             entry = leaving.pop()
             if not entry.held:
                 self._used.pop(entry, None)
-            if entry.ended and not entry.held and not entry.dependents:
+            if entry.ended and not entry.held and not entry.users:
                 self.entries.pop(entry.tag, None)
                 entry.checkpoint = None
                 leaving += self._without_inputs(entry)
@@ -119,7 +123,8 @@ class Journal:
         sources = [source for source, _ in entry.sources]
         entry.inputs, entry.sources = {}, ()
         for source in sources:
-            source.dependents -= 1
+            source.users.discard(entry)
+            self.left.append(source)
         return sources
 
     def closure(self, wanted: Iterable[Entry]) -> list[Entry]:

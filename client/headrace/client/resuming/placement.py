@@ -36,8 +36,8 @@ class Placement:
     def __init__(self, journal: Journal, endings: Endings, clock: Callable[[], float]) -> None:
         self.connection: StreamProtocol | None = None
         self.number = 0
-        self.pending: deque[tuple[Entry, tuple[Link, ...]]] = deque()
-        """What will be sent as soon as the window allows, in order, with its sources."""
+        self.pending: deque[Entry] = deque()
+        """What will be sent as soon as the window allows, in order."""
         self._pending_set: set[Entry] = set()
         self._alone: Entry | None = None
         """What must be the only ticket in flight."""
@@ -72,10 +72,10 @@ class Placement:
             self._count_break([each for each in connection.in_flight.values() if isinstance(each, Attempt)], crashed)
         self.pending.clear()
         self._pending_set.clear()
+        self._journal.left.clear()
         self._alone = None
         for entry in [*self._journal.entries.values()]:
             entry.attempt = None
-            entry.awaited = {}
             if entry.is_poison and entry.ended and entry.lost is None:
                 self._endings.lose(entry, errors.poisonous(entry.breaks))
         for entry in [*self._journal.unfinished.values()]:
@@ -121,17 +121,15 @@ class Placement:
             return
         for entry in self._journal.closure(wanted):
             if entry not in self._pending_set:
-                self.pending.append((entry, entry.sources))
+                self.pending.append(entry)
                 self._pending_set.add(entry)
-                for source, reference in entry.sources:
-                    source.awaited[reference.output] = source.awaited.get(reference.output, 0) + 1
         self.pump()
 
     def pump(self) -> None:
         """Send what is pending, as far as the window allows."""
         connection = self.connection
         while self.pending and connection is not None and not connection.draining:
-            entry, sources = self.pending[0]
+            entry = self.pending[0]
             if entry.error is None:
                 if self._is_alone or connection.free_window <= 0:
                     return
@@ -140,7 +138,7 @@ class Placement:
                 self._alone = entry if entry.is_suspect else None
             self.pending.popleft()
             self._pending_set.discard(entry)
-            self._place_pending(entry, sources)
+            self._place_pending(entry)
 
     def place(self, entry: Entry) -> None:
         """Send an entry. Raises what the client can see by itself, without effect."""
@@ -155,7 +153,7 @@ class Placement:
         extra: tuple[str, ...] = ()
         timeout = None
         if entry.ended:
-            outputs, kept = (), tuple([name for name in kept if name in entry.held or entry.awaited.get(name)])
+            outputs, kept = (), tuple([name for name in kept if name in entry.held or entry.is_needed(name)])
         else:
             timeout = None if entry.deadline is None else max(0.0, entry.deadline - self._clock())
             if entry.checkpointing:
@@ -169,18 +167,26 @@ class Placement:
         entry.attempt = attempt
         if entry.ticket is not None:
             connection.set_deadline(attempt, entry.ticket.deadline)
+        for source, reference in entry.sources:
+            if reference.take and source.attempt is not None and not source.is_needed(reference.output):
+                source.attempt.take(reference.output)
 
-    def release(self, entry: Entry, names: Iterable[str]) -> None:
-        """Release outputs on the server that nothing else will refer to."""
+    def let_go(self) -> None:
+        """Release on the server what nothing refers to any more, now or when it is sent again."""
+        left = self._journal.left
+        while left:
+            self.release_unneeded(left.pop())
+
+    def release_unneeded(self, entry: Entry) -> None:
         attempt = entry.attempt
         if attempt is not None:
-            names = [name for name in names if name in attempt.keep and not entry.awaited.get(name)]
+            names = [name for name in attempt.unreleased() if name not in entry.held and not entry.is_needed(name)]
             if names:
                 attempt.owner.release(attempt, names)
 
     # Internal
 
-    def _place_pending(self, entry: Entry, sources: Iterable[Link]) -> None:
+    def _place_pending(self, entry: Entry) -> None:
         failure: HeadraceError | None = None
         if entry.error is None:
             failure = self.source_failure(entry)
@@ -193,20 +199,10 @@ class Placement:
                     failure = InvalidArgument(str(error))
         if failure is not None:
             self._endings.lose(entry, failure)
-        for source, reference in sources:
-            self._no_longer_awaited(source, reference.output, taken=reference.take and entry.attempt is not None)
-        if not entry.ended:
-            # What the application has released meanwhile was sent with the others.
-            self.release(entry, [name for name in entry.asked.keep if name not in entry.held])
-
-    def _no_longer_awaited(self, source: Entry, output: str, *, taken: bool) -> None:
-        left = source.awaited.get(output, 0) - 1
-        if left > 0:
-            source.awaited[output] = left
-        else:
-            source.awaited.pop(output, None)
-            if output not in source.held and not taken:
-                self.release(source, (output,))
+        # What the application has released meanwhile was sent with the others.
+        self.release_unneeded(entry)
+        for source, _ in entry.sources:
+            self.release_unneeded(source)
 
     def _place_fetch(
         self, connection: StreamProtocol, entry: Entry, name: str, slices: Sequence[tuple[int, int]]
@@ -231,7 +227,8 @@ class Placement:
                 continue
             source, reference = value
             if source.attempt is not None:
-                inputs[name] = replace(reference, stream=connection)
+                take = reference.take and not source.is_needed(reference.output, beside=entry)
+                inputs[name] = replace(reference, stream=connection, take=take)
             else:
                 assert source.checkpoint is not None
                 inputs[name] = _part(source.checkpoint[reference.output], reference.slices)

@@ -132,8 +132,9 @@ class ResumableProtocol:
         released = source.mark_released(names)
         entry = self.journal.entries.get(source.tag)
         if entry is not None and released:
-            self._placement.release(entry, released)
             self.journal.release(entry, released)
+            self._placement.release_unneeded(entry)
+            self._placement.let_go()
 
     def cancel(self, ticket: TicketState) -> None:
         if ticket.ended or ticket.cancelling:
@@ -223,6 +224,7 @@ class ResumableProtocol:
                 self._endings.take(attempt, self._placement.number)
         self._placement.pump()
         self.journal.expire(self._clock())
+        self._placement.let_go()
         return self.take_ended()
 
     def take_ended(self) -> list[TicketState]:
