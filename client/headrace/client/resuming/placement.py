@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -228,7 +227,7 @@ class Placement:
             source, reference = value
             if source.attempt is not None:
                 take = reference.take and not source.is_needed(reference.output, beside=entry)
-                inputs[name] = replace(reference, stream=connection, take=take)
+                inputs[name] = Reference(connection, reference.tag, reference.output, take, None, reference.slices)
             else:
                 assert source.checkpoint is not None
                 inputs[name] = _part(source.checkpoint[reference.output], reference.slices)

@@ -324,7 +324,8 @@ class ResumableProtocol:
             return None
         if source.attempt is None and reference.output not in source.held:
             return None
-        return Link(source, reference)
+        # Without its ticket, whose result the journal must not keep.
+        return Link(source, Reference(None, reference.tag, reference.output, reference.take, None, reference.slices))
 
     def _is_sent_again(self, connection: StreamProtocol, attempt: Attempt) -> bool:
         """Whether it failed only because the server drains, so that it is sent again on another connection."""
