@@ -57,8 +57,8 @@ test-trust: $(VENV)/.installed ## Prove for long that no answer is another clien
 test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (minutes)
 	HEADRACE_RELOADS=300 $(VENV)/bin/pytest -s tests/e2e/test_reloads.py
 
-test-resume: $(VENV)/.model ## Kill and stop servers under load for two minutes: no ticket is lost, and chains stay bit-identical
-	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py
+test-resume: $(VENV)/.model ## Kill and stop servers under load (minutes): no ticket is lost, chains stay bit-identical
+	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py tests/e2e/test_resume_wild.py
 
 fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
 	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated
