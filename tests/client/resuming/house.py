@@ -12,7 +12,7 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming.resumable_protocol import ResumableProtocol
-from tests.client.protocol.tiny_server import TinyServer
+from tests.client.protocol.tiny_server import INFERS, TinyServer
 
 
 class House:
@@ -100,7 +100,7 @@ class House:
 
     def tags(self, server: TinyServer | None = None) -> list[int]:
         """The Infers that a server has received, in order."""
-        return [command.tag for command in (server or self.server).commands if command.kind == 0]
+        return [command.tag for command in (server or self.server).commands if command.kind in INFERS]
 
 
 def x(value: float = 1.0, size: int = 1) -> npt.NDArray[np.float32]:

@@ -168,7 +168,8 @@ class ResumingTransport(StreamTransport):
 
     def _adopt(self, fresh: StreamTransport) -> int:
         assert isinstance(fresh.protocol, StreamProtocol)
-        self.call, self.avoid, self.peer_has_vanished = fresh.call, fresh.avoid, False
+        self.call, self.avoid = fresh.call, fresh.avoid
+        self.peer_has_vanished = self._was_draining = False
         self._opened = self.loop.time()
         return self.protocol.connected(fresh.protocol)
 
