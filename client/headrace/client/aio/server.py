@@ -117,8 +117,8 @@ class Server:
 
     async def close(self) -> None:
         """Close the connection. Open streams end, and their tickets in flight fail with Cancelled."""
-        await self._descriptions.close()
         await self._connection.close()
+        await self._descriptions.close()
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """The models that are served, sorted by name.
