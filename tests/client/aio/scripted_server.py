@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +18,14 @@ from tests.client.protocol.tiny_server import TinyServer, message
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[bytes, Context], Awaitable[bytes]]
+
+CERTIFICATES = Path(__file__).parents[1] / "certificates"
+CA, CERTIFICATE, KEY = (CERTIFICATES / name for name in ("ca.pem", "client.pem", "client.key"))
+
+
+async def status(request: bytes, context: Context) -> bytes:
+    """Answers ServerStatus."""
+    return pb.ServerStatusResponse(version="7").SerializeToString()
 
 
 class Peer:

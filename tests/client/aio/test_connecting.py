@@ -1,9 +1,7 @@
-"""Connecting: why it fails, TLS, tokens, metadata, options, proxies, and how long it may take."""
+"""Connecting: why it fails, TLS, proxies, and how long it may take."""
 
 import asyncio
 import inspect
-import itertools
-import logging
 import math
 import socket
 import time
@@ -18,14 +16,20 @@ import pytest
 
 import headrace.client as hc
 import headrace.client.blocking as hb
-from headrace.client.transport.channel import open_channel
 from headrace.client.transport.connecting import explain
 from headrace.v1 import inference_pb2 as pb
-from tests.client.aio.scripted_server import Context, ScriptedServer, scripted_server
+from tests.client.aio.scripted_server import (
+    CA,
+    CERTIFICATE,
+    CERTIFICATES,
+    KEY,
+    Context,
+    ScriptedServer,
+    scripted_server,
+    status,
+)
 from tests.client.protocol.tiny_server import TinyServer
 
-CERTIFICATES = Path(__file__).parents[1] / "certificates"
-CA, CERTIFICATE, KEY = (CERTIFICATES / name for name in ("ca.pem", "client.pem", "client.key"))
 X = np.arange(4, dtype=np.float32)
 
 
@@ -41,10 +45,6 @@ def has_name_server() -> bool:
 def server_credentials(*, mutual: bool) -> grpc.ServerCredentials:
     pair = (CERTIFICATES / "server.key").read_bytes(), (CERTIFICATES / "server.pem").read_bytes()
     return grpc.ssl_server_credentials([pair], CA.read_bytes() if mutual else None, mutual)
-
-
-async def status(request: bytes, context: Context) -> bytes:
-    return pb.ServerStatusResponse(version="7").SerializeToString()
 
 
 @pytest.fixture
@@ -267,76 +267,6 @@ def test_both_clients_connect_with_the_same_arguments() -> None:
     assert parameters(hc.connect) == parameters(hb.connect)
     for name in ("models", "model", "model_states", "load_model", "unload_model", "status", "infer", "stream"):
         assert parameters(getattr(hc.Server, name)) == parameters(getattr(hb.Server, name))
-
-
-# Tokens, metadata, options
-
-
-async def test_tokens_and_metadata_come_with_each_call(server: ScriptedServer) -> None:
-    server.unary["ServerStatus"] = status
-    server.automatic = True
-    numbers = itertools.count(1)
-    metadata: dict[str, str | bytes] = {"x-tenant": "blue", "x-raw-bin": b"\0\xff"}
-    client = hc.connect(server.target, token=lambda: f"token-{next(numbers)}", metadata=metadata)
-    async with client:
-        await client.status()
-        async with client.stream():
-            pass
-    assert [each["authorization"] for each in server.metadata] == ["Bearer token-1", "Bearer token-2"]
-    assert all(each["x-tenant"] == "blue" and each["x-raw-bin"] == b"\0\xff" for each in server.metadata)
-
-
-@pytest.mark.parametrize("token", ["", "two words", "line\n", "grüße"])
-async def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(server: ScriptedServer, token: str) -> None:
-    with pytest.raises(ValueError, match="the token is empty, or has") as refused:
-        hc.connect(server.target, token=token)
-    assert not token or token not in str(refused.value)
-    async with hc.connect(server.target, token=lambda: token) as client:
-        with pytest.raises(ValueError, match="the token is empty, or has"):
-            await client.status()
-        with pytest.raises(ValueError, match="the token is empty, or has"):
-            async with client.stream():
-                pytest.fail("it was opened")
-
-
-async def test_a_secret_is_in_no_repr() -> None:
-    client = hc.connect(
-        "127.0.0.1:1", token="s3cret", metadata={"x-key": "s3cret"}, tls=hc.Tls(certificate=CERTIFICATE, key=KEY)
-    )
-    assert "s3cret" not in repr(client._connection.settings) + repr(client)
-    assert "PRIVATE" not in repr(client._connection.settings)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "sentence"),
-    [
-        ({"Tenant": "a"}, "'Tenant' cannot be a key of metadata: lower-case"),
-        ({"grpc-x": "a"}, "cannot be a key"),
-        ({"x": "grüße"}, "must be a str of printable ASCII"),
-        ({"x": b"raw"}, "must be a str of printable ASCII"),
-        ([("x-bin", "text")], "must be bytes"),
-    ],
-)
-def test_metadata_that_grpc_refuses_is_refused_at_once(metadata: Any, sentence: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=sentence):
-        hc.connect("127.0.0.1:1", metadata=metadata)
-
-
-async def test_a_token_in_plain_text_to_another_machine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "headrace.client")
-    for target, tls in (("127.0.0.1:1", None), ("models.example:1", CA), ("models.example:1", None)):
-        settings = hc.connect(target, token="t", tls=tls)._connection.settings
-        await open_channel(settings, settings.first_address).close()
-    (record,) = caplog.records
-    assert record.getMessage() == "The token for models.example:1 is sent in plain text; tls= encrypts the connection."
-
-
-async def test_options_of_channels_are_passed_on(server: ScriptedServer) -> None:
-    server.unary["ServerStatus"] = status
-    for options in ({"grpc.primary_user_agent": "mine/1"}, [("grpc.primary_user_agent", "mine/1")]):
-        async with hc.connect(server.target, options=options) as client:
-            await client.status()
-        assert str(server.metadata[-1]["user-agent"]).startswith("mine/1 ")
 
 
 # Timeouts

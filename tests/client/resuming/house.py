@@ -12,7 +12,10 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming.resumable_protocol import ResumableProtocol
+from headrace.v1 import inference_pb2 as pb
 from tests.client.protocol.tiny_server import INFERS, TinyServer
+
+INFER, RELEASE, FETCH = pb.Command.INFER, pb.Command.RELEASE, pb.Command.FETCH
 
 
 class House:
@@ -105,3 +108,25 @@ class House:
 
 def x(value: float = 1.0, size: int = 1) -> npt.NDArray[np.float32]:
     return np.full(size, value, np.float32)
+
+
+def y(ticket: TicketState) -> float:
+    return float(ticket.outputs()["y"][0])
+
+
+def call(server: TinyServer, tag: int) -> pb.Call:
+    """The call of an Infer, as the server has received it."""
+    (command,) = [each for each in server.commands if each.kind == INFER and each.tag == tag]
+    return server.calls[command.call]
+
+
+def chain(house: House, steps: int, *, pipelined: int = 1, **options: object) -> list[TicketState]:
+    """Infers each of which takes what the one before keeps."""
+    tickets: list[TicketState] = []
+    for step in range(steps):
+        state = house.refer(tickets[-1], take=True) if tickets else x(0)
+        tickets.append(house.submit({"x": state, "u": x(1)}, keep=("z",), **options))
+        if step % pipelined == pipelined - 1:
+            house.run()
+    house.run()
+    return tickets
