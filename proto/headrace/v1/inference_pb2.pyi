@@ -731,8 +731,8 @@ class Layout(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     FINGERPRINT_FIELD_NUMBER: builtins.int
     version: builtins.str
-    """Of a Done: the version of the model that has run, and a number that depends on the contents of its files. Two
-    servers whose numbers are equal and not 0 serve the same model under this name and version.
+    """Of a Done: the version of the model that has run, and a number that depends on the contents of its files and on how
+    its inputs and outputs are prepared. Two servers whose numbers are equal and not 0 compute the same.
     """
     fingerprint: builtins.int
     @builtins.property

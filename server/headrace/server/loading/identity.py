@@ -34,6 +34,21 @@ def identity(files: str, compilation: Compilation, runtime: str) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+def fingerprint(files: str, compilation: Compilation) -> int:
+    """64 bits of a hash of what a model computes, on whichever machine; never 0.
+
+    That is decided by its files, and by what is done to its inputs, outputs and variables.
+    """
+    document = {
+        "files": files,
+        "inputs": {name: asdict(replace(each, warm_up="")) for name, each in compilation.inputs.items()},
+        "outputs": {name: asdict(replace(each, labels="")) for name, each in compilation.outputs.items()},
+        "state": compilation.state,
+    }
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:8], "big") or 1
+
+
 @cache
 def _code() -> str:
     """A hash of the engine's source: what it guards and trusts may change between two builds of one version."""

@@ -18,7 +18,7 @@ from headrace.server.engine.findings import Findings
 from headrace.server.engine.labels import labels_in
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
-from headrace.server.loading.identity import identity
+from headrace.server.loading.identity import fingerprint, identity
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.server.repository.files import Stamp, digest, model_files, stamp
 from headrace.server.repository.labels import labels_beside
@@ -125,7 +125,7 @@ class Loader:
                     labels,
                     findings,
                     blobs,
-                    fingerprint=_fingerprint(contents),
+                    fingerprint=fingerprint(contents, model.compilation),
                 )
             if not _unchanged(files, before):
                 self._engine.unload(spec)
@@ -205,11 +205,6 @@ def _labels(model: NamedModel) -> tuple[str, ...]:
         why = error.strerror if isinstance(error, OSError) else error
         reason = f"model {quote(model.name)}: labels cannot be read from {quote(file, 1000)}: {why}"
         raise FailedPrecondition(reason) from error
-
-
-def _fingerprint(contents: str) -> int:
-    """64 bits of a digest, as hexadecimal digits; never 0."""
-    return int(contents[:16], 16) or 1
 
 
 def _unchanged(files: Sequence[Path], before: Stamp) -> bool:
