@@ -186,7 +186,7 @@ def test_every_trial_of_a_search_has_enough_requests_to_know_its_figure(arrivals
     plan = choose_search(None, arrivals, None, None, 0.0, 2.0, None, 1, trial_samples(condition))
     rates, outcomes = RateSearch(condition, plan), list[Outcome]()
     while (phase := rates.next_phase(outcomes)) is not None:
-        due = due_between(phase, len(outcomes), WHOLE, 0.0, 2.0)
+        due = np.concatenate(list(due_between(phase, len(outcomes), WHOLE, 0.0, 2.0)))
         outcomes.append(outcome(phase.load, samples(due, 0.1)))
     assert min(len(each.samples.intended) for each in outcomes) >= 100
     assert {judge(condition, each).reason for each in outcomes} == {"p99 100 ms"}

@@ -42,7 +42,7 @@ def test_percentiles_of_a_known_grid_are_exact() -> None:
     ],
 )
 def test_every_percentile_is_a_measured_duration_if_there_are_enough(count: int, ranks: tuple[int | None, ...]) -> None:
-    summary = percentiles(np.arange(1.0, count + 1))
+    summary = percentiles([np.arange(1.0, count + 1)])
     assert summary is not None
     assert astuple(summary)[:5] == ranks
 
@@ -50,7 +50,7 @@ def test_every_percentile_is_a_measured_duration_if_there_are_enough(count: int,
 @settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=300))
 def test_percentiles_are_ordered_and_of_nearest_rank(durations: list[float]) -> None:
-    summary = percentiles(np.array(durations))
+    summary = percentiles([np.array(durations)])
     assert summary is not None
     found = {thousandths: getattr(summary, name) for name, thousandths in PERCENTILES.items()}
     known = {thousandths: value for thousandths, value in found.items() if value is not None}
@@ -177,9 +177,9 @@ def test_a_percentile_is_a_lower_bound_whenever_the_answers_may_come(
     durations: list[float], waits: list[float], data: st.DataObject
 ) -> None:
     """However much longer requests without an answer take, percentiles do not get lower; those called exact stay."""
-    found = percentiles(np.array(durations), np.array(waits))
+    found = percentiles([np.array(durations)], [np.array(waits)])
     more = data.draw(st.lists(st.floats(0, 1e4), min_size=len(waits), max_size=len(waits)))
-    final = percentiles(np.array(durations + [wait + late for wait, late in zip(waits, more, strict=True)]))
+    final = percentiles([np.array(durations + [wait + late for wait, late in zip(waits, more, strict=True)])])
     assert found is not None
     assert final is not None
     for name in (*PERCENTILES, "max", "mean", "min"):
@@ -324,7 +324,7 @@ def test_the_curve_contains_the_percentiles_and_ends_at_the_maximum() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e4), max_size=300))
 def test_every_point_of_a_curve_is_a_measured_duration(durations: list[float]) -> None:
-    summary = quantiles(np.array(durations))
+    summary = quantiles([np.array(durations)])
     assert len(summary) <= 200
     assert (not summary) == (not durations)
     ordered = sorted(durations)

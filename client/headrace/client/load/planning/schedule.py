@@ -66,14 +66,12 @@ def planned_count(phase: Phase, seed: int, share: Share = WHOLE, until: float = 
     return count
 
 
-def due_between(phase: Phase, seed: int, share: Share, first: float, last: float) -> Floats:
-    """The due times of the measured part from `first` to `last`, of this process."""
-    found = [np.empty(0)]
+def due_between(phase: Phase, seed: int, share: Share, first: float, last: float) -> Iterator[Floats]:
+    """The due times of the measured part from `first` to `last`, of this process, some at a time."""
     for times in _measured_times(phase, seed, share):
-        found.append(times[(times >= first) & (times <= last)])
+        yield times[(times >= first) & (times <= last)]
         if times.size and times[-1] > last:
             break
-    return np.concatenate(found)
 
 
 def split_evenly(total: int, share: Share) -> int:

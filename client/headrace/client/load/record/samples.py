@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.client.load.record.mapped_pages import release
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int16]
 
+CHUNK_SAMPLES = 1 << 16
+"""How many samples are worked on at a time, so that a long run is never in memory as a whole."""
 UNKNOWN_TIME = math.nan
 NEVER_SENT = math.nan
 """The moment of sending of a request that never left this client."""
@@ -83,6 +87,14 @@ class Samples:
     @property
     def count(self) -> int:
         return len(self.intended)
+
+    def chunks(self) -> Iterator[Samples]:
+        """The rows in order, some at a time. What is read of samples on disk does not stay in memory."""
+        columns = [getattr(self, name) for name in COLUMNS]
+        for start in range(0, self.count, CHUNK_SAMPLES):
+            yield Samples(*(column[start : start + CHUNK_SAMPLES] for column in columns))
+            for column in columns:
+                release(column)
 
     def select(self, rows: npt.NDArray[Any]) -> Samples:
         """The rows that a boolean mask or an array of indices selects."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from headrace.client.load.record.run import ServerMeans
-from headrace.client.load.record.samples import Samples
-from headrace.client.load.report.delays import waits_before_sending
+from headrace.client.load.record.samples import Floats, Samples
+from headrace.client.load.report.chunked import Chunked, latency, split_at
+from headrace.client.load.report.delays import CAUSES, waits_before_sending
+
+Times = TypeVar("Times", Floats, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +45,52 @@ class TimeBreakdown:
         return self.window + self.connection + self.machine
 
 
-def breakdown(good: Samples, server: ServerMeans | None) -> TimeBreakdown | None:
-    """From the server's times of each request, else from its means, else without them."""
-    if not good.count:
+def breakdown(good: Iterable[Samples], server: ServerMeans | None) -> TimeBreakdown | None:
+    """Of requests that succeeded: from the server's times of each, else from its means, else without them."""
+    count, complete = 0, True
+    before = dict.fromkeys(CAUSES, 0.0)
+    # Of all requests together: the service time, and its parts.
+    service = network = queue = inference = 0.0
+    for chunk in good:
+        count += chunk.count
+        for cause, seconds in waits_before_sending(chunk).items():
+            before[cause] += float(seconds.sum())
+        served = chunk.ended - chunk.sent
+        service += float(served.sum())
+        # Unary calls do not wait for other tickets and report no such time.
+        queued = np.nan_to_num(chunk.waiting) + chunk.queued
+        complete = complete and bool(np.isfinite(queued + chunk.running).all())
+        if complete:
+            parts = _split(served, queued, chunk.running)
+            network, queue, inference = (
+                total + float(part.sum()) for total, part in zip((network, queue, inference), parts, strict=True)
+            )
+    if not count:
         return None
-    before = {cause: float(seconds.mean()) for cause, seconds in waits_before_sending(good).items()}
-    window, connection, machine = before["window"], before["connection"], before["machine"]
-    client = before["processor"]
-    service = good.ended - good.sent
-    # Unary calls do not wait for other tickets and report no such time.
-    queue, inference = np.nan_to_num(good.waiting) + good.queued, good.running
-    if not np.isfinite(queue + inference).all():
-        if server is None or not server.count:
-            network = before["network"] + float(service.mean())
-            return TimeBreakdown(window, connection, machine, client, network, None, None)
-        queue, inference, service = (np.array([each]) for each in (server.queue, server.compute, service.mean()))
-    # The two clocks may disagree. Clipped to the time they are part of, the parts add up.
+    window, connection, machine, client, sending = (
+        before[cause] / count for cause in ("window", "connection", "machine", "processor", "network")
+    )
+    if complete:
+        parts_of_one = sending + network / count, queue / count, inference / count
+        return TimeBreakdown(window, connection, machine, client, *parts_of_one)
+    if server is None or not server.count:
+        return TimeBreakdown(window, connection, machine, client, sending + service / count, None, None)
+    between, queue, inference = (
+        float(part) for part in _split(*map(np.float64, (service / count, server.queue, server.compute)))
+    )
+    return TimeBreakdown(window, connection, machine, client, sending + between, queue, inference)
+
+
+def _split(service: Times, queue: Times, inference: Times) -> tuple[Times, Times, Times]:
+    """The service time as the times in the network, in the queue and of inference.
+
+    The two clocks may disagree. Clipped to the time they are part of, the parts add up.
+    """
     inference = np.minimum(inference, service)
     queue = np.minimum(queue, service - inference)
-    network = before["network"] + float((service - queue - inference).mean())
-    return TimeBreakdown(window, connection, machine, client, network, float(queue.mean()), float(inference.mean()))
+    return service - queue - inference, queue, inference
 
 
-def slowest(good: Samples) -> Samples:
-    """The slowest hundredth of the requests."""
-    count = -(-good.count // 100)
-    return good.select(np.argsort(good.ended - good.intended, kind="stable")[good.count - count :])
+def slowest(good: Chunked[Samples], count: int) -> Chunked[Samples]:
+    """The slowest hundredth of `count` requests."""
+    return split_at(good, latency, count, count - -(-count // 100))[1]

@@ -11,14 +11,18 @@ All at a confidence of 95 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.client.load.record.run import Outcome
+from headrace.client.load.record.samples import Floats
+from headrace.client.load.report.chunked import Chunked, latency, successes
 from headrace.client.load.report.delays import unanswered
-from headrace.client.load.report.distribution import PERCENTILES, least, rank
+from headrace.client.load.report.distribution import PERCENTILES, least
+from headrace.client.load.report.grouping import group_percentiles, group_totals
 from headrace.client.load.report.summary import Summary
 
 PARTS = 10
@@ -102,26 +106,28 @@ def part_values(outcome: Outcome, figure: str) -> list[float] | None:
 
     As in `Summary.latency`, requests without an answer count as at least the time that they waited for one.
     """
-    samples, width = outcome.samples, outcome.elapsed / PARTS
-    good = samples.select(samples.code == 0)
-    if not good.count or width <= 0:
+    width = outcome.elapsed / PARTS
+    good = successes(outcome.samples)
+    if width <= 0 or not any(chunk.count for chunk in good):
         return None
     if figure == "throughput":
-        return [count / width for count in np.bincount(_parts(good.ended, width), minlength=PARTS).tolist()]
-    needed, value = _measure(figure)
-    due, waited = unanswered(outcome)
-    part = _parts(np.concatenate((good.intended, due)), width)
-    latency = np.concatenate((good.ended - good.intended, waited))
-    each = [np.sort(latency[part == at]) for at in range(PARTS)]
-    return [value(part) for part in each] if min(map(len, each)) >= needed else None
-
-
-def _measure(figure: str) -> tuple[int, Callable[[np.ndarray[tuple[int], np.dtype[np.float64]]], float]]:
-    """How many requests a figure needs, and the figure of sorted durations."""
+        ended = sum(np.bincount(_parts(chunk.ended, width), minlength=PARTS) for chunk in good)
+        return [count / width for count in np.asarray(ended).tolist()]
+    grouped = Chunked(lambda: _latencies(outcome, width))
+    totals = group_totals(grouped, PARTS)
+    if min(totals.counts) < (PARTS if figure == "mean" else max(PARTS, least(PERCENTILES[figure]))):
+        return None
     if figure == "mean":
-        return PARTS, lambda ordered: float(ordered.mean())
-    share = PERCENTILES[figure]
-    return max(PARTS, least(share)), lambda ordered: float(ordered[rank(len(ordered), share) - 1])
+        return [seconds / count for seconds, count in zip(totals.seconds, totals.counts, strict=True)]
+    return list(group_percentiles(grouped, totals, lambda *_: True, PERCENTILES[figure]).values())
+
+
+def _latencies(outcome: Outcome, width: float) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
+    """The part in which each request was due, and its latency."""
+    for chunk in successes(outcome.samples):
+        yield _parts(chunk.intended, width), latency(chunk)
+    for due, waited in unanswered(outcome):
+        yield _parts(due, width), waited
 
 
 def _parts(

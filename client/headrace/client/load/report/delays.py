@@ -5,14 +5,17 @@ A request that never left this client counts as waiting until the plan was over,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.client.load.planning.phases import OpenLoop
 from headrace.client.load.planning.schedule import Share, due_between
-from headrace.client.load.record.run import Outcome
+from headrace.client.load.record.run import Outcome, Tail
 from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
+from headrace.client.load.report.chunked import Chunked
 from headrace.client.load.report.plan_span import plan_span
 from headrace.client.load.report.rounding import rounded
 from headrace.wire.errors import Code
@@ -60,35 +63,48 @@ def waits_before_sending(samples: Samples) -> dict[Cause, Floats]:
     return waits | {"processor": np.maximum(rounded(left - samples.intended) - sum(waits.values()), 0.0)}
 
 
-def delays(outcome: Outcome, late: np.ndarray[tuple[int], np.dtype[np.bool]]) -> Delays:
-    """Of the `late` requests, those that never left, and those that were never taken up."""
-    samples = outcome.samples.select(late | np.isnan(outcome.samples.sent))
-    waits = waits_before_sending(samples)
-    unconnected = np.isnan(samples.sent) & np.isin(samples.code, UNANSWERED_CODES)
-    waits["connection"] = waits["connection"] + np.where(unconnected, _until_the_end(outcome, samples), 0.0)
-    longest = np.argmax([waits[cause] for cause in CAUSES], axis=0) if samples.count else np.empty(0, int)
-    counts = np.bincount(longest, minlength=len(CAUSES)).tolist()
-    seconds = [float(waits[cause].sum()) for cause in CAUSES]
-    for shares, waited in _tails(outcome):
-        counts[int(np.argmax(shares))] += len(waited)
-        for at, share in enumerate(shares):
-            seconds[at] += share * float(waited.sum())
-    return Delays(*map(Delay, counts, seconds))
+def is_late(samples: Samples, after: float) -> npt.NDArray[np.bool]:
+    """Which requests were sent more than `after` seconds after they were due."""
+    return rounded(samples.sent - samples.intended) > after
 
 
-def unanswered_waits(outcome: Outcome) -> Floats:
+def delays(outcome: Outcome, late_after: float) -> Delays:
+    """Of the requests that were sent late, those that never left, and those that were never taken up."""
+    counts, seconds = np.zeros(len(CAUSES), np.int64), np.zeros(len(CAUSES))
+    for chunk in outcome.samples.chunks():
+        samples = chunk.select(is_late(chunk, late_after) | np.isnan(chunk.sent))
+        if not samples.count:
+            continue
+        waits = waits_before_sending(samples)
+        unconnected = np.isnan(samples.sent) & np.isin(samples.code, UNANSWERED_CODES)
+        waits["connection"] = waits["connection"] + np.where(unconnected, _until_the_end(outcome, samples), 0.0)
+        longest = np.argmax([waits[cause] for cause in CAUSES], axis=0)
+        counts += np.bincount(longest, minlength=len(CAUSES))
+        seconds += [float(waits[cause].sum()) for cause in CAUSES]
+    for tail in outcome.tails:
+        shares = _shares(tail)
+        for due in _never_taken_up(outcome, tail):
+            counts[int(np.argmax(shares))] += len(due)
+            seconds += np.array(shares) * float((tail.until - due).sum())
+    return Delays(*map(Delay, counts.tolist(), seconds.tolist()))
+
+
+def unanswered_waits(outcome: Outcome) -> Chunked[Floats]:
     """How long each request without an answer had waited for one: those that were lost, timed out, or never sent."""
-    return unanswered(outcome)[1]
+    return Chunked(lambda: (waited for _, waited in unanswered(outcome)))
 
 
-def unanswered(outcome: Outcome) -> tuple[Floats, Floats]:
-    """When each request without an answer was due, and how long it had waited for one."""
-    samples = outcome.samples.select(np.isin(outcome.samples.code, UNANSWERED_CODES))
-    waited = samples.ended - samples.intended
-    waited += np.where(np.isnan(samples.sent), _until_the_end(outcome, samples), 0.0)
-    unsent = [waited for _, waited in _tails(outcome)]
-    due = [tail.until - waited for tail, waited in zip(outcome.tails, unsent, strict=True)]
-    return np.concatenate((samples.intended, *due)), rounded(np.concatenate((waited, *unsent)))
+def unanswered(outcome: Outcome) -> Iterator[tuple[Floats, Floats]]:
+    """When each request without an answer was due, and how long it had waited for one; some at a time."""
+    for chunk in outcome.samples.chunks():
+        samples = chunk.select(np.isin(chunk.code, UNANSWERED_CODES))
+        waited = samples.ended - samples.intended
+        waited += np.where(np.isnan(samples.sent), _until_the_end(outcome, samples), 0.0)
+        yield samples.intended, rounded(waited)
+    for tail in outcome.tails:
+        for due in _never_taken_up(outcome, tail):
+            waited = tail.until - due
+            yield tail.until - waited, rounded(waited)
 
 
 def _until_the_end(outcome: Outcome, samples: Samples) -> Floats:
@@ -97,15 +113,16 @@ def _until_the_end(outcome: Outcome, samples: Samples) -> Floats:
     return np.maximum(end - samples.ended, 0.0)
 
 
-def _tails(outcome: Outcome) -> list[tuple[list[float], Floats]]:
-    """For the requests that each process never took up: the shares of their wait by cause, and the waits."""
-    found = []
-    for tail in outcome.tails:
-        share = Share(tail.process, tail.processes)
-        due = due_between(outcome.phase, tail.seed, share, tail.first, tail.until)
-        shares = [tail.window, tail.connection, 0.0, tail.machine]
-        found.append(([*shares, max(1.0 - sum(shares), 0.0)], tail.until - due))
-    return found
+def _shares(tail: Tail) -> list[float]:
+    """The shares of the wait of requests that were never taken up, in the order of CAUSES."""
+    shares = [tail.window, tail.connection, 0.0, tail.machine]
+    return [*shares, max(1.0 - sum(shares), 0.0)]
+
+
+def _never_taken_up(outcome: Outcome, tail: Tail) -> Iterator[Floats]:
+    """When the requests of a tail were due."""
+    share = Share(tail.process, tail.processes)
+    return due_between(outcome.phase, tail.seed, share, tail.first, tail.until)
 
 
 def _share(delays: Delays, cause: Cause, at: int, total: float) -> bool:

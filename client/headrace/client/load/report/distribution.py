@@ -6,18 +6,22 @@ a percentile is a lower bound. It is called exact if it would be the same had th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from headrace.client.load.record.samples import Floats
+from headrace.client.load.report.chunked import Chunked
+from headrace.client.load.report.ranking import values_at
 
 PERCENTILES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p99_9": 999}
 """In thousandths."""
 SAME_RATIO = 1.02
 """Durations up to this many times another are the same to the reader."""
-NONE: Floats = np.empty(0)
+NONE: tuple[Floats, ...] = ()
 CURVE_POINTS = 190
 """Points of a curve, besides those of the percentiles above."""
 
@@ -26,6 +30,10 @@ BINS = 48
 """Bins of a histogram, at most."""
 MIN_BIN_RATIO = 1.005
 """Bins are not narrower than that: half a percent."""
+
+
+SHORTEST = 1e-6
+"""The shortest duration of a histogram, in seconds."""
 
 
 class Bin(NamedTuple):
@@ -73,54 +81,94 @@ def least(thousandths: int) -> int:
     return -(-1000 // (1000 - thousandths))
 
 
-def percentiles(durations: Floats, unanswered: Floats = NONE) -> Percentiles | None:
-    """The percentiles of durations, and of requests that have waited for an answer so long; None without durations."""
-    if not len(durations):
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is known of durations without looking for their percentiles."""
+
+    count: int
+    total: float
+    min: float
+    max: float
+
+    @property
+    def mean(self) -> float:
+        # The mean of equal numbers may be the next float above them.
+        return min(max(self.total / self.count, self.min), self.max)
+
+
+def extent(durations: Iterable[Floats]) -> Extent:
+    """Of durations in chunks."""
+    count, total, low, high = 0, 0.0, np.inf, -np.inf
+    for chunk in durations:
+        count, total = count + len(chunk), total + float(chunk.sum())
+        low, high = min(low, float(chunk.min(initial=np.inf))), max(high, float(chunk.max(initial=-np.inf)))
+    return Extent(count, total, low, high)
+
+
+def percentiles(durations: Iterable[Floats], unanswered: Iterable[Floats] = NONE) -> Percentiles | None:
+    """The percentiles of durations, and of requests that have waited for an answer so long; None without durations.
+
+    Both are in chunks that can be iterated over repeatedly.
+    """
+    answered = extent(durations)
+    if not answered.count:
         return None
-    ordered = np.sort(np.concatenate((durations, unanswered)))
-    slowest = np.sort(durations)
-    picked: dict[str, float | None] = dict.fromkeys(PERCENTILES)
-    at_least = {"max", "mean"} if len(unanswered) else set[str]()
-    for name, share in PERCENTILES.items():
-        if enough(len(ordered), share):
-            at = rank(len(ordered), share) - 1
-            picked[name] = float(ordered[at])
-            if at >= len(slowest) or slowest[at] > SAME_RATIO * ordered[at]:
-                at_least.add(name)
-    # The mean of equal numbers may be the next float above them.
-    mean = min(max(float(ordered.mean()), float(ordered[0])), float(ordered[-1]))
-    p50, p90, p95, p99, p99_9 = picked.values()
-    return Percentiles(p50, p90, p95, p99, p99_9, float(ordered[-1]), mean, float(ordered[0]), frozenset(at_least))
+    everything = joined(durations, unanswered)
+    whole = extent(everything)
+    names = [name for name, share in PERCENTILES.items() if enough(whole.count, share)]
+    places = [rank(whole.count, PERCENTILES[name]) - 1 for name in names]
+    found = dict(zip(names, values_at(everything, places, whole.count), strict=True))
+    at_least = set[str]()
+    if whole.count > answered.count:
+        at_least = {"max", "mean"} | {name for name, at in zip(names, places, strict=True) if at >= answered.count}
+        known = [(name, at) for name, at in zip(names, places, strict=True) if at < answered.count]
+        slowest = values_at(durations, [at for _, at in known], answered.count)
+        at_least |= {name for (name, _), slow in zip(known, slowest, strict=True) if slow > SAME_RATIO * found[name]}
+    p50, p90, p95, p99, p99_9 = (found.get(name) for name in PERCENTILES)
+    return Percentiles(p50, p90, p95, p99, p99_9, whole.max, whole.mean, whole.min, frozenset(at_least))
 
 
-def histogram(durations: Floats) -> list[Bin]:
+def median(durations: Iterable[Floats], count: int) -> float:
+    """The median of `count` durations in chunks: the mean of the two in the middle if there are two."""
+    low, high = values_at(durations, [(count - 1) // 2, count // 2], count)
+    return (low + high) / 2
+
+
+def joined(*parts: Iterable[Floats]) -> Chunked[Floats]:
+    """The chunks of all parts, one part after the other."""
+    return Chunked(lambda: chain.from_iterable(parts))
+
+
+def histogram(durations: Iterable[Floats]) -> list[Bin]:
     """Bins of equal width on a logarithmic axis, from the shortest duration to the longest; empty if there are none.
 
-    Durations of less than a microsecond count as one.
+    Durations of less than a microsecond count as one. They are in chunks that can be iterated over repeatedly.
     """
-    if not len(durations):
+    known = extent(durations)
+    if not known.count:
         return []
-    known = np.maximum(durations, 1e-6)
-    low, high = float(known.min()), float(known.max())
+    low, high = max(known.min, SHORTEST), max(known.max, SHORTEST)
     bins = min(BINS, max(1, int(np.log(high / low) / np.log(MIN_BIN_RATIO))))
     # Rounding must not leave the longest one outside.
     edges = np.geomspace(low, max(high, low * MIN_BIN_RATIO), bins + 1)
     edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
-    counts = np.histogram(known, edges)[0].tolist()
-    return [Bin(float(edges[at]), float(edges[at + 1]), count) for at, count in enumerate(counts)]
+    counts = np.zeros(bins, np.int64)
+    for chunk in durations:
+        counts += np.histogram(np.maximum(chunk, SHORTEST), edges)[0]
+    return [Bin(float(edges[at]), float(edges[at + 1]), count) for at, count in enumerate(counts.tolist())]
 
 
-def quantiles(durations: Floats) -> list[tuple[float, float]]:
+def quantiles(durations: Iterable[Floats]) -> list[tuple[float, float]]:
     """The points (p, duration not exceeded by a share p of them), evenly spaced on an axis of 1/(1-p).
 
-    The last point is the maximum. It is placed half a request below 1, as that axis does not reach 1.
+    The last point is the maximum. It is placed half a request below 1, as that axis does not reach 1. The durations are
+    in chunks that can be iterated over repeatedly.
     """
-    count = len(durations)
+    count = sum(map(len, durations))
     if not count:
         return []
-    ordered = np.sort(durations)
     steps = np.ceil(count - count / np.geomspace(1, count, CURVE_POINTS))
     marks = [rank(count, share) for share in PERCENTILES.values()]
     ranks = np.unique(np.clip(np.concatenate((steps, marks, [count])), 1, count).astype(np.int64))
     shares = np.minimum(ranks / count, 1 - 0.5 / count)
-    return list(zip(shares.tolist(), ordered[ranks - 1].tolist(), strict=True))
+    return list(zip(shares.tolist(), values_at(durations, (ranks - 1).tolist(), count), strict=True))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from headrace.client.load.record.run import Outcome
+from headrace.client.load.report.chunked import largest
 
 PARTS = 20
 """A phase is divided into so many parts of equal length, in each of which errors are counted."""
@@ -21,18 +23,25 @@ class ErrorTimes(NamedTuple):
     """How many were due in each of the parts of the phase."""
 
 
+NEVER = ErrorTimes(math.inf, -math.inf, (0,) * PARTS)
+
+
 def error_times(outcome: Outcome) -> dict[int, ErrorTimes]:
     """By code, without the requests that had no answer."""
-    samples = outcome.samples
-    found = {}
-    for code in np.unique(samples.code[samples.code > 0]).tolist():
-        due = samples.intended[samples.code == code]
-        counts = np.bincount(np.clip((due / part_seconds(outcome)).astype(int), 0, PARTS - 1), minlength=PARTS)
-        found[code] = ErrorTimes(float(due.min()), float(due.max()), tuple(counts.tolist()))
-    return found
+    found: dict[int, ErrorTimes] = {}
+    seconds = None
+    for chunk in outcome.samples.chunks():
+        for code in np.unique(chunk.code[chunk.code > 0]).tolist():
+            seconds = part_seconds(outcome) if seconds is None else seconds
+            due = chunk.intended[chunk.code == code]
+            counts = np.bincount(np.clip((due / seconds).astype(int), 0, PARTS - 1), minlength=PARTS).tolist()
+            before = found.get(code, NEVER)
+            together = tuple(map(sum, zip(before.counts, counts, strict=True)))
+            found[code] = ErrorTimes(min(before.first, float(due.min())), max(before.last, float(due.max())), together)
+    return dict(sorted(found.items()))
 
 
 def part_seconds(outcome: Outcome) -> float:
     """The length of a part of the phase."""
-    end = max(outcome.elapsed, float(outcome.samples.intended.max(initial=0.0)))
+    end = max(outcome.elapsed, largest(outcome.samples, "intended"))
     return (end or 1.0) / PARTS

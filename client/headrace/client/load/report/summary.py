@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from headrace.client.load.formatting import counted, duration_text, number_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome
-from headrace.client.load.record.samples import NO_ANSWER, Samples
+from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
 from headrace.client.load.report.breakdown import TimeBreakdown, breakdown, slowest
-from headrace.client.load.report.delays import Cause, Delays, delays, unanswered_waits
-from headrace.client.load.report.distribution import Percentiles, percentiles, quantiles
+from headrace.client.load.report.chunked import Chunked, largest, latency, service_time, split_at, successes
+from headrace.client.load.report.delays import Cause, Delays, delays, is_late, unanswered_waits
+from headrace.client.load.report.distribution import Percentiles, joined, median, percentiles, quantiles
 from headrace.client.load.report.error_times import error_times
 from headrace.client.load.report.plan_span import plan_span
-from headrace.client.load.report.rounding import rounded
 from headrace.client.terminal.printing import printable
 from headrace.wire.errors import Code, quote
 
@@ -98,35 +100,31 @@ class Summary:
 
 def summarise(outcome: Outcome) -> Summary:
     """Compute the figures and the warnings of a phase."""
-    samples, load = outcome.samples, outcome.phase.load
-    good = samples.select(samples.code == 0)
-    left = samples.select(np.isfinite(samples.sent))
-    is_late = rounded(samples.sent - samples.intended) > late_after(load)
-    late = int(np.count_nonzero(is_late))
-    answered = rounded(good.ended - good.intended)
+    load, totals = outcome.phase.load, _totals(outcome)
+    good = successes(outcome.samples)
     span = plan_span(outcome)
     summary = Summary(
         load=load_text(load),
         interrupted=outcome.interrupted,
         elapsed=outcome.elapsed,
         planned=outcome.planned,
-        sent=left.count,
-        unsent=outcome.unsent + samples.count - left.count,
-        late=late,
-        delays=delays(outcome, is_late),
-        plan_kept=min(100.0, 100.0 * (left.count - late) / outcome.planned) if outcome.planned else 0.0,
-        ok=good.count,
-        errors=_errors(samples),
-        no_answer=int(np.count_nonzero(samples.code == NO_ANSWER)),
+        sent=totals.sent,
+        unsent=outcome.unsent + outcome.samples.count - totals.sent,
+        late=totals.late,
+        delays=delays(outcome, late_after(load)),
+        plan_kept=min(100.0, 100.0 * (totals.sent - totals.late) / outcome.planned) if outcome.planned else 0.0,
+        ok=totals.ok,
+        errors={code_name(code): count for code, count in sorted(totals.codes.items()) if code > 0},
+        no_answer=totals.codes[NO_ANSWER],
         rate_planned=_rate(outcome.planned, span) if isinstance(load, OpenLoop) else None,
-        rate_sent=_rate(left.count, max(span, float(left.sent.max(initial=0.0)))),
-        throughput=_rate(good.count, outcome.elapsed),
-        latency=percentiles(answered, unanswered_waits(outcome)),
-        answered=percentiles(answered),
-        service=percentiles(rounded(good.ended - good.sent)),
+        rate_sent=_rate(totals.sent, max(span, totals.last_sent)),
+        throughput=_rate(totals.ok, outcome.elapsed),
+        latency=percentiles(good.map(latency), unanswered_waits(outcome)),
+        answered=percentiles(good.map(latency)),
+        service=percentiles(good.map(service_time)),
         breakdown=breakdown(good, outcome.server),
-        slowest=breakdown(slowest(good), None),
-        growth=_growth(good),
+        slowest=breakdown(slowest(good, totals.ok), None),
+        growth=_growth(good, totals.ok),
         warnings=[],
     )
     summary.warnings.extend(_warnings(summary, outcome))
@@ -135,10 +133,8 @@ def summarise(outcome: Outcome) -> Summary:
 
 def curve(outcome: Outcome) -> list[tuple[float, float]]:
     """The latency curve in seconds, of the requests that `Summary.latency` covers: see `distribution.quantiles`."""
-    good = outcome.samples.select(outcome.samples.code == 0)
-    if not good.count:
-        return []
-    return quantiles(np.concatenate((rounded(good.ended - good.intended), unanswered_waits(outcome))))
+    answered = successes(outcome.samples).map(latency)
+    return quantiles(joined(answered, unanswered_waits(outcome))) if any(map(len, answered)) else []
 
 
 def load_text(load: Load) -> str:
@@ -164,17 +160,37 @@ def _rate(count: int, seconds: float) -> float:
     return count / seconds if seconds > 0 else 0.0
 
 
-def _errors(samples: Samples) -> dict[str, int]:
-    codes, counts = np.unique(samples.code[samples.code > 0], return_counts=True)
-    return {code_name(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
+class _Totals(NamedTuple):
+    sent: int
+    late: int
+    ok: int
+    codes: Counter[int]
+    last_sent: float
 
 
-def _growth(good: Samples) -> Growth | None:
-    if good.count < MIN_GROWTH_SAMPLES:
+def _totals(outcome: Outcome) -> _Totals:
+    """What is counted of the requests that were taken up."""
+    sent = late = 0
+    codes: Counter[int] = Counter()
+    for chunk in outcome.samples.chunks():
+        sent += int(np.count_nonzero(np.isfinite(chunk.sent)))
+        late += int(np.count_nonzero(is_late(chunk, late_after(outcome.phase.load))))
+        kinds, counts = np.unique(chunk.code, return_counts=True)
+        codes.update(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+    return _Totals(sent, late, codes[0], codes, largest(outcome.samples, "sent"))
+
+
+def _growth(good: Chunked[Samples], count: int) -> Growth | None:
+    if count < MIN_GROWTH_SAMPLES:
         return None
-    latency = rounded(good.ended - good.intended)[np.argsort(good.intended, kind="stable")]
-    fifth = len(latency) // 5
-    return Growth(float(np.median(latency[:fifth])), float(np.median(latency[-fifth:])))
+    fifth = count // 5
+    first, _ = split_at(good, _due, count, fifth)
+    _, last = split_at(good, _due, count, count - fifth)
+    return Growth(median(first.map(latency), fifth), median(last.map(latency), fifth))
+
+
+def _due(samples: Samples) -> Floats:
+    return samples.intended
 
 
 def _warnings(summary: Summary, outcome: Outcome) -> list[str]:

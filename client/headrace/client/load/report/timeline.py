@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.client.load.record.run import Outcome
-from headrace.client.load.record.samples import Floats
-from headrace.client.load.report.distribution import enough, rank
+from headrace.client.load.record.samples import Floats, Samples
+from headrace.client.load.report.chunked import largest, latency, successes
+from headrace.client.load.report.distribution import enough
+from headrace.client.load.report.grouping import group_percentiles, group_totals
 
 MAX_BUCKETS = 120
+LONGEST = 1000
+"""Of a thousand thousandths."""
 MIN_SAMPLES_PER_BUCKET = 5
 """On average, since a percentile of a single request says little."""
 
@@ -42,47 +48,47 @@ def time_buckets(outcome: Outcome, buckets: int = MAX_BUCKETS) -> list[Bucket]:
     samples = outcome.samples
     if not samples.count:
         return []
-    end = max(outcome.elapsed, float(samples.ended.max()), float(samples.intended.max()))
+    end = max(outcome.elapsed, largest(samples, "ended"), largest(samples, "intended"))
     number = max(1, min(buckets, samples.count // MIN_SAMPLES_PER_BUCKET)) if end > 0 else 1
     width = end / number or 1.0
-    good = samples.code == 0
-    due = _bucket_indices(samples.intended, width, number)
-    ended = np.bincount(_bucket_indices(samples.ended[good], width, number), minlength=number)
-    counts = np.bincount(due, minlength=number)
-    errors = np.bincount(due[~good], minlength=number)
-    codes: list[dict[int, int]] = [{} for _ in range(number)]
-    for code in np.unique(samples.code[~good]).tolist():
-        for at in due[samples.code == code].tolist():
-            codes[at][code] = codes[at].get(code, 0) + 1
-    latencies = _split((samples.ended - samples.intended)[good], due[good], number)
+    counts, ended = np.zeros(number, np.int64), np.zeros(number, np.int64)
+    codes: list[Counter[int]] = [Counter() for _ in range(number)]
+    for chunk in samples.chunks():
+        due = _bucket_indices(chunk.intended, width, number)
+        counts += np.bincount(due, minlength=number)
+        ended += np.bincount(_bucket_indices(chunk.ended[chunk.code == 0], width, number), minlength=number)
+        for code in np.unique(chunk.code[chunk.code != 0]).tolist():
+            for at, count in enumerate(np.bincount(due[chunk.code == code], minlength=number).tolist()):
+                codes[at][code] += count
+    errors = [{code: count for code, count in sorted(each.items()) if count} for each in codes]
+    figures = _percentiles(samples, width, number)
     return [
         Bucket(
             at * width,
             width,
             int(counts[at]),
             int(ended[at]) / width,
-            *_percentiles(latencies[at]),
-            int(errors[at]),
-            codes[at],
+            *figures[at],
+            sum(errors[at].values()),
+            errors[at],
         )
         for at in range(number)
     ]
 
 
-def _bucket_indices(moments: Floats, width: float, number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _bucket_indices(moments: Floats, width: float, number: int) -> npt.NDArray[np.int64]:
     return np.clip((moments / width).astype(np.int64), 0, number - 1)
 
 
-def _split(values: Floats, buckets: np.ndarray[tuple[int], np.dtype[np.int64]], number: int) -> list[Floats]:
-    """The values of each bucket in ascending order."""
-    order = np.lexsort((values, buckets))
-    return np.split(values[order], np.searchsorted(buckets[order], np.arange(1, number)))
-
-
-def _percentiles(ordered: Floats) -> tuple[float | None, float | None, float | None]:
-    if not len(ordered):
-        return None, None, None
-    p50, p99 = (
-        float(ordered[rank(len(ordered), share) - 1]) if enough(len(ordered), share) else None for share in (500, 990)
+def _percentiles(samples: Samples, width: float, number: int) -> list[tuple[float | None, float | None, float | None]]:
+    """p50, p99 and the maximum of the successes of each bucket; None for what needs more of them."""
+    grouped = successes(samples).map(lambda chunk: (_bucket_indices(chunk.intended, width, number), latency(chunk)))
+    found = group_percentiles(
+        grouped,
+        group_totals(grouped, number),
+        lambda count, share: share == LONGEST or enough(count, share),
+        500,
+        990,
+        LONGEST,
     )
-    return p50, p99, float(ordered[-1])
+    return [(found.get((at, 500)), found.get((at, 990)), found.get((at, LONGEST))) for at in range(number)]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.record.run import Outcome, Run
 from headrace.client.load.record.samples import Floats, concatenated
+from headrace.client.load.report.chunked import Chunked, latency, successes
 from headrace.client.load.report.conditions import SERVICE, Condition
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
 from headrace.client.load.report.rate_search import FoundRate, found_only, found_rate
@@ -63,10 +64,9 @@ class Series:
     summary: Summary
 
     @property
-    def latencies(self) -> Floats:
+    def latencies(self) -> Chunked[Floats]:
         """Of the successes, in seconds."""
-        good = self.outcome.samples.select(self.outcome.samples.code == 0)
-        return good.ended - good.intended
+        return successes(self.outcome.samples).map(latency)
 
     @property
     def closed(self) -> bool:

@@ -91,7 +91,8 @@ def _rate_lines(each: Series, most: int) -> list[Json]:
     width = buckets[0].width
     moments = [each.offset + bucket.start + width / 2 for bucket in buckets]
     edges = [*(bucket.start for bucket in buckets), buckets[-1].start + width]
-    sent = np.histogram(np.clip(samples.sent, 0, edges[-1]), edges)[0] / width
+    counts = [np.histogram(np.clip(chunk.sent, 0, edges[-1]), edges)[0] for chunk in samples.chunks()]
+    sent = np.sum(counts, axis=0) / width
     span = each.summary.planned / each.summary.rate_planned
     # After the plan ends there is nothing to send, which is not the same as a rate of 0.
     within = sum(edge <= span * 1.001 for edge in edges[1:])
