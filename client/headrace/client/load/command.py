@@ -15,6 +15,7 @@ from headrace.client.load.planning.options import choose_phases, choose_search, 
 from headrace.client.load.planning.phases import Arrivals
 from headrace.client.load.record.record_file import read_record
 from headrace.client.load.record.run import Mode, Protocol, Run
+from headrace.client.load.report.chunked import any_success
 from headrace.client.load.report.conditions import (
     Condition,
     failed_conditions,
@@ -225,7 +226,7 @@ def _failures(run: Run, conditions: Sequence[Condition]) -> list[str]:
 
 def _unmeasured(run: Run) -> list[str]:
     """A sentence for each phase without a success. The trials of a search may fail, unless all of them do."""
-    loads = [load_text(each.phase.load) for each in run.outcomes if not (each.samples.code == 0).any()]
+    loads = [load_text(each.phase.load) for each in run.outcomes if not any_success(each.samples)]
     if run.settings.search is None:
         return [f"no request succeeded ({load})" for load in loads]
     return ["no request succeeded at any rate"] if len(loads) == len(run.outcomes) else []

@@ -10,7 +10,7 @@ import numpy as np
 
 from headrace.client.load.record.run import ServerMeans
 from headrace.client.load.record.samples import Floats, Samples
-from headrace.client.load.report.chunked import Chunked, latency, split_at
+from headrace.client.load.report.chunked import Chunked, latencies, split_at, successes
 from headrace.client.load.report.delays import CAUSES, waits_before_sending
 
 Times = TypeVar("Times", Floats, np.float64)
@@ -91,6 +91,7 @@ def _split(service: Times, queue: Times, inference: Times) -> tuple[Times, Times
     return service - queue - inference, queue, inference
 
 
-def slowest(good: Chunked[Samples], count: int) -> Chunked[Samples]:
-    """The slowest hundredth of `count` requests."""
-    return split_at(good, latency, count, count - -(-count // 100))[1]
+def slowest(samples: Samples, ok: int) -> Chunked[Samples]:
+    """The slowest hundredth of the requests that succeeded, of which there are `ok`."""
+    _, last = split_at(successes(samples), latencies(samples), ok - -(-ok // 100))
+    return last.map(lambda part: part[0].select(part[1]))

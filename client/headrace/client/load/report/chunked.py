@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.client.load.record.samples import Floats, Samples
-from headrace.client.load.report.ranking import float_keys, ranked, to_float
+from headrace.client.load.report.ranking import extent, ranked_values, to_float
 from headrace.client.load.report.rounding import rounded
 
 Chunk = TypeVar("Chunk")
 Other = TypeVar("Other")
+Item = TypeVar("Item")
+
+Mask = npt.NDArray[np.bool]
 
 
 class Chunked(Generic[Chunk]):
@@ -37,14 +42,34 @@ def successes(samples: Samples) -> Chunked[Samples]:
     return Chunked(lambda: (chunk.select(chunk.code == 0) for chunk in samples.chunks()))
 
 
+def any_success(samples: Samples) -> bool:
+    """Whether a request succeeded."""
+    return any((chunk.code == 0).any() for chunk in samples.chunks())
+
+
 def latency(samples: Samples) -> Floats:
     """From when each request was due to its end."""
     return rounded(samples.ended - samples.intended)
 
 
-def service_time(samples: Samples) -> Floats:
-    """From when each request was sent to its end."""
-    return rounded(samples.ended - samples.sent)
+def latencies(samples: Samples) -> Chunked[Floats]:
+    """Of the requests that succeeded."""
+    return Chunked(lambda: (latency(chunk)[chunk.code == 0] for chunk in samples.chunks()))
+
+
+def service_times(samples: Samples) -> Chunked[Floats]:
+    """From when each request was sent to its end, of those that succeeded."""
+    return Chunked(lambda: (_service_times(chunk) for chunk in samples.chunks()))
+
+
+def _service_times(chunk: Samples) -> Floats:
+    # A record may come from elsewhere, and say that a request succeeded that was never sent.
+    return rounded(chunk.ended - chunk.sent)[(chunk.code == 0) & np.isfinite(chunk.sent)]
+
+
+def due_times(samples: Samples) -> Chunked[Floats]:
+    """When the requests that succeeded were due."""
+    return Chunked(lambda: (chunk.intended[chunk.code == 0] for chunk in samples.chunks()))
 
 
 def largest(samples: Samples, column: str) -> float:
@@ -56,22 +81,26 @@ def largest(samples: Samples, column: str) -> float:
 
 
 def split_at(
-    rows: Chunked[Samples], order: Callable[[Samples], Floats], count: int, at: int
-) -> tuple[Chunked[Samples], Chunked[Samples]]:
-    """The first `at` of `count` rows in ascending order, and the others. Equal rows are in the order they come in."""
-    if not 0 < at < count:
-        none = Chunked[Samples](lambda: iter(()))
-        return (none, rows) if at <= 0 else (rows, none)
-    (found,) = ranked(rows.map(lambda chunk: float_keys(order(chunk))), [at], count)
-    limit, equal_before = to_float(found.key), at - found.below
+    rows: Chunked[Item], order: Chunked[Floats], at: int
+) -> tuple[Chunked[tuple[Item, Mask]], Chunked[tuple[Item, Mask]]]:
+    """Which rows are the first `at` in ascending order of their values, and which are the others.
 
-    def part(*, first: bool) -> Iterator[Samples]:
+    Equal rows are in the order they come in.
+    """
+    whole = extent(order)
+    limit, equal_before = -math.inf, 0
+    if 0 < at < whole.count:
+        (found,) = ranked_values(order, [at], whole)
+        limit, equal_before = to_float(found.key), at - found.below
+    elif at > 0:
+        limit = math.inf
+
+    def part(*, first: bool) -> Iterator[tuple[Item, Mask]]:
         passed = 0
-        for chunk in rows:
-            values = order(chunk)
+        for row, values in zip(rows, order, strict=True):
             equal = values == limit
             earlier = (values < limit) | (equal & (passed + np.cumsum(equal) <= equal_before))
             passed += int(np.count_nonzero(equal))
-            yield chunk.select(earlier if first else ~earlier)
+            yield row, earlier if first else ~earlier
 
     return Chunked(lambda: part(first=True)), Chunked(lambda: part(first=False))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import Floats
-from headrace.client.load.report.chunked import Chunked, latency, successes
+from headrace.client.load.report.chunked import Chunked, any_success, latency, successes
 from headrace.client.load.report.delays import unanswered
 from headrace.client.load.report.distribution import PERCENTILES, least
 from headrace.client.load.report.grouping import group_percentiles, group_totals
@@ -107,11 +107,10 @@ def part_values(outcome: Outcome, figure: str) -> list[float] | None:
     As in `Summary.latency`, requests without an answer count as at least the time that they waited for one.
     """
     width = outcome.elapsed / PARTS
-    good = successes(outcome.samples)
-    if width <= 0 or not any(chunk.count for chunk in good):
+    if width <= 0 or not any_success(outcome.samples):
         return None
     if figure == "throughput":
-        ended = sum(np.bincount(_parts(chunk.ended, width), minlength=PARTS) for chunk in good)
+        ended = sum(np.bincount(_parts(chunk.ended, width), minlength=PARTS) for chunk in successes(outcome.samples))
         return [count / width for count in np.asarray(ended).tolist()]
     grouped = Chunked(lambda: _latencies(outcome, width))
     totals = group_totals(grouped, PARTS)
@@ -124,8 +123,9 @@ def part_values(outcome: Outcome, figure: str) -> list[float] | None:
 
 def _latencies(outcome: Outcome, width: float) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
     """The part in which each request was due, and its latency."""
-    for chunk in successes(outcome.samples):
-        yield _parts(chunk.intended, width), latency(chunk)
+    for chunk in outcome.samples.chunks():
+        good = chunk.code == 0
+        yield _parts(chunk.intended[good], width), latency(chunk)[good]
     for due, waited in unanswered(outcome):
         yield _parts(due, width), waited
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.client.load.record.samples import Floats
 from headrace.client.load.report.chunked import Chunked
-from headrace.client.load.report.ranking import values_at
+from headrace.client.load.report.ranking import extent, values_at
 
 PERCENTILES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p99_9": 999}
 """In thousandths."""
@@ -81,30 +81,6 @@ def least(thousandths: int) -> int:
     return -(-1000 // (1000 - thousandths))
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What is known of durations without looking for their percentiles."""
-
-    count: int
-    total: float
-    min: float
-    max: float
-
-    @property
-    def mean(self) -> float:
-        # The mean of equal numbers may be the next float above them.
-        return min(max(self.total / self.count, self.min), self.max)
-
-
-def extent(durations: Iterable[Floats]) -> Extent:
-    """Of durations in chunks."""
-    count, total, low, high = 0, 0.0, np.inf, -np.inf
-    for chunk in durations:
-        count, total = count + len(chunk), total + float(chunk.sum())
-        low, high = min(low, float(chunk.min(initial=np.inf))), max(high, float(chunk.max(initial=-np.inf)))
-    return Extent(count, total, low, high)
-
-
 def percentiles(durations: Iterable[Floats], unanswered: Iterable[Floats] = NONE) -> Percentiles | None:
     """The percentiles of durations, and of requests that have waited for an answer so long; None without durations.
 
@@ -117,20 +93,21 @@ def percentiles(durations: Iterable[Floats], unanswered: Iterable[Floats] = NONE
     whole = extent(everything)
     names = [name for name, share in PERCENTILES.items() if enough(whole.count, share)]
     places = [rank(whole.count, PERCENTILES[name]) - 1 for name in names]
-    found = dict(zip(names, values_at(everything, places, whole.count), strict=True))
+    found = dict(zip(names, values_at(everything, places, whole), strict=True))
     at_least = set[str]()
     if whole.count > answered.count:
         at_least = {"max", "mean"} | {name for name, at in zip(names, places, strict=True) if at >= answered.count}
         known = [(name, at) for name, at in zip(names, places, strict=True) if at < answered.count]
-        slowest = values_at(durations, [at for _, at in known], answered.count)
+        slowest = values_at(durations, [at for _, at in known], answered)
         at_least |= {name for (name, _), slow in zip(known, slowest, strict=True) if slow > SAME_RATIO * found[name]}
     p50, p90, p95, p99, p99_9 = (found.get(name) for name in PERCENTILES)
     return Percentiles(p50, p90, p95, p99, p99_9, whole.max, whole.mean, whole.min, frozenset(at_least))
 
 
-def median(durations: Iterable[Floats], count: int) -> float:
-    """The median of `count` durations in chunks: the mean of the two in the middle if there are two."""
-    low, high = values_at(durations, [(count - 1) // 2, count // 2], count)
+def median(durations: Iterable[Floats]) -> float:
+    """The median of durations in chunks: the mean of the two in the middle if there are two."""
+    whole = extent(durations)
+    low, high = values_at(durations, [(whole.count - 1) // 2, whole.count // 2], whole)
     return (low + high) / 2
 
 
@@ -164,11 +141,12 @@ def quantiles(durations: Iterable[Floats]) -> list[tuple[float, float]]:
     The last point is the maximum. It is placed half a request below 1, as that axis does not reach 1. The durations are
     in chunks that can be iterated over repeatedly.
     """
-    count = sum(map(len, durations))
+    whole = extent(durations)
+    count = whole.count
     if not count:
         return []
     steps = np.ceil(count - count / np.geomspace(1, count, CURVE_POINTS))
     marks = [rank(count, share) for share in PERCENTILES.values()]
     ranks = np.unique(np.clip(np.concatenate((steps, marks, [count])), 1, count).astype(np.int64))
     shares = np.minimum(ranks / count, 1 - 0.5 / count)
-    return list(zip(shares.tolist(), values_at(durations, (ranks - 1).tolist(), count), strict=True))
+    return list(zip(shares.tolist(), values_at(durations, (ranks - 1).tolist(), whole), strict=True))

@@ -21,8 +21,7 @@ SORTED_AT_ONCE = 1 << 17
 """So many values are sorted instead of counted."""
 BINS = 1 << 19
 SIGN = np.uint64(1 << 63)
-ALL_KEYS = (1 << 64) - 1
-"""Above the key of any number."""
+ALL_BITS = (1 << 64) - 1
 
 
 class Ranked(NamedTuple):
@@ -50,20 +49,54 @@ def float_keys(values: Floats) -> Keys:
 
 def to_float(key: int) -> float:
     """The value of a key."""
-    bits = key ^ (1 << 63) if key >> 63 else key ^ ALL_KEYS
+    bits = key ^ (1 << 63) if key >> 63 else key ^ ALL_BITS
     return float(np.array([bits], np.uint64).view(np.float64)[0])
 
 
-def values_at(values: Iterable[Floats], ranks: Sequence[int], count: int) -> list[float]:
-    """The values at these ranks, counted from 0, of `count` values that can be iterated over repeatedly."""
-    return [to_float(each.key) for each in ranked(_KeysOf(values), ranks, count)]
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is known of values without ranking them."""
+
+    count: int
+    total: float
+    min: float
+    max: float
+
+    @property
+    def mean(self) -> float:
+        # The mean of equal numbers may be the next float above them.
+        return min(max(self.total / self.count, self.min), self.max)
 
 
-def ranked(keys: Iterable[Keys], ranks: Sequence[int], count: int, stop: int = ALL_KEYS) -> list[Ranked]:
-    """The keys at these ranks, counted from 0, of `count` keys below `stop` that can be iterated over repeatedly."""
+def extent(values: Iterable[Floats]) -> Extent:
+    """Of values in chunks."""
+    count, total, low, high = 0, 0.0, np.inf, -np.inf
+    for chunk in values:
+        count, total = count + len(chunk), total + float(chunk.sum())
+        low, high = min(low, float(chunk.min(initial=np.inf))), max(high, float(chunk.max(initial=-np.inf)))
+    return Extent(count, total, low, high)
+
+
+def values_at(values: Iterable[Floats], ranks: Sequence[int], whole: Extent) -> list[float]:
+    """The values at these ranks, counted from 0, of values that can be iterated over repeatedly."""
+    return [to_float(each.key) for each in ranked_values(values, ranks, whole)]
+
+
+def ranked_values(values: Iterable[Floats], ranks: Sequence[int], whole: Extent) -> list[Ranked]:
+    """The keys of the values at these ranks."""
     if not ranks:
         return []
-    bins = [_Bin(0, stop, 0, count)]
+    first, last = (int(key) for key in float_keys(np.array([whole.min, whole.max])))
+    return _ranked(_KeysOf(values), ranks, _Bin(first, last + 1, 0, whole.count))
+
+
+def ranked(keys: Iterable[Keys], ranks: Sequence[int], count: int, stop: int) -> list[Ranked]:
+    """The keys at these ranks, counted from 0, of `count` keys below `stop` that can be iterated over repeatedly."""
+    return _ranked(keys, ranks, _Bin(0, stop, 0, count)) if ranks else []
+
+
+def _ranked(keys: Iterable[Keys], ranks: Sequence[int], whole: _Bin) -> list[Ranked]:
+    bins = [whole]
     while sum(each.count for each in bins if each.stop - each.start > 1) > SORTED_AT_ONCE:
         bins = _divided(keys, bins, ranks)
     return _from_sorted(keys, bins, ranks)

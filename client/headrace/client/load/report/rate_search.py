@@ -25,6 +25,7 @@ from headrace.client.load.planning.rate_search import (
 )
 from headrace.client.load.record.run import Outcome, Run
 from headrace.client.load.record.samples import Floats
+from headrace.client.load.report.chunked import any_success
 from headrace.client.load.report.conditions import OPERATORS, SERVICE, Condition, parse_condition
 from headrace.client.load.report.distribution import PERCENTILES, enough, least, rank
 from headrace.client.load.report.summary import Summary, summarise
@@ -133,7 +134,7 @@ class RateSearch:
         """The next trial; None if the search is over."""
         self._trials += (judge(self.condition, outcome).trial for outcome in outcomes[len(self._trials) :])
         last = outcomes[-DECIDING_TRIALS:]
-        if len(last) == DECIDING_TRIALS and not any((outcome.samples.code == 0).any() for outcome in last):
+        if len(last) == DECIDING_TRIALS and not any(any_success(outcome.samples) for outcome in last):
             return None  # whatever the rate is, there is nothing to measure
         rate = next_rate(self._plan.first, self._trials, self._plan.lowest)
         return None if rate is None else self._plan.phase(rate)

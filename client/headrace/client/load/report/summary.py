@@ -11,9 +11,9 @@ import numpy as np
 from headrace.client.load.formatting import counted, duration_text, number_text, rate_text, share_text
 from headrace.client.load.planning.phases import Load, OpenLoop
 from headrace.client.load.record.run import Outcome
-from headrace.client.load.record.samples import NO_ANSWER, Floats, Samples
+from headrace.client.load.record.samples import NO_ANSWER, Samples
 from headrace.client.load.report.breakdown import TimeBreakdown, breakdown, slowest
-from headrace.client.load.report.chunked import Chunked, largest, latency, service_time, split_at, successes
+from headrace.client.load.report.chunked import due_times, largest, latencies, service_times, split_at, successes
 from headrace.client.load.report.delays import Cause, Delays, delays, is_late, unanswered_waits
 from headrace.client.load.report.distribution import Percentiles, joined, median, percentiles, quantiles
 from headrace.client.load.report.error_times import error_times
@@ -101,7 +101,7 @@ class Summary:
 def summarise(outcome: Outcome) -> Summary:
     """Compute the figures and the warnings of a phase."""
     load, totals = outcome.phase.load, _totals(outcome)
-    good = successes(outcome.samples)
+    answered = latencies(outcome.samples)
     span = plan_span(outcome)
     summary = Summary(
         load=load_text(load),
@@ -119,12 +119,12 @@ def summarise(outcome: Outcome) -> Summary:
         rate_planned=_rate(outcome.planned, span) if isinstance(load, OpenLoop) else None,
         rate_sent=_rate(totals.sent, max(span, totals.last_sent)),
         throughput=_rate(totals.ok, outcome.elapsed),
-        latency=percentiles(good.map(latency), unanswered_waits(outcome)),
-        answered=percentiles(good.map(latency)),
-        service=percentiles(good.map(service_time)),
-        breakdown=breakdown(good, outcome.server),
-        slowest=breakdown(slowest(good, totals.ok), None),
-        growth=_growth(good, totals.ok),
+        latency=percentiles(answered, unanswered_waits(outcome)),
+        answered=percentiles(answered),
+        service=percentiles(service_times(outcome.samples)),
+        breakdown=breakdown(successes(outcome.samples), outcome.server),
+        slowest=breakdown(slowest(outcome.samples, totals.ok), None),
+        growth=_growth(outcome.samples, totals.ok),
         warnings=[],
     )
     summary.warnings.extend(_warnings(summary, outcome))
@@ -133,7 +133,7 @@ def summarise(outcome: Outcome) -> Summary:
 
 def curve(outcome: Outcome) -> list[tuple[float, float]]:
     """The latency curve in seconds, of the requests that `Summary.latency` covers: see `distribution.quantiles`."""
-    answered = successes(outcome.samples).map(latency)
+    answered = latencies(outcome.samples)
     return quantiles(joined(answered, unanswered_waits(outcome))) if any(map(len, answered)) else []
 
 
@@ -180,17 +180,13 @@ def _totals(outcome: Outcome) -> _Totals:
     return _Totals(sent, late, codes[0], codes, largest(outcome.samples, "sent"))
 
 
-def _growth(good: Chunked[Samples], count: int) -> Growth | None:
-    if count < MIN_GROWTH_SAMPLES:
+def _growth(samples: Samples, ok: int) -> Growth | None:
+    if ok < MIN_GROWTH_SAMPLES:
         return None
-    fifth = count // 5
-    first, _ = split_at(good, _due, count, fifth)
-    _, last = split_at(good, _due, count, count - fifth)
-    return Growth(median(first.map(latency), fifth), median(last.map(latency), fifth))
-
-
-def _due(samples: Samples) -> Floats:
-    return samples.intended
+    fifth, answered, due = ok // 5, latencies(samples), due_times(samples)
+    first, _ = split_at(answered, due, fifth)
+    _, last = split_at(answered, due, ok - fifth)
+    return Growth(*(median(part.map(lambda each: each[0][each[1]])) for part in (first, last)))
 
 
 def _warnings(summary: Summary, outcome: Outcome) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from headrace.client.load.record.run import Outcome
 from headrace.client.load.record.samples import Floats, Samples
-from headrace.client.load.report.chunked import largest, latency, successes
+from headrace.client.load.report.chunked import Chunked, largest, latency
 from headrace.client.load.report.distribution import enough
 from headrace.client.load.report.grouping import group_percentiles, group_totals
 
@@ -82,7 +83,13 @@ def _bucket_indices(moments: Floats, width: float, number: int) -> npt.NDArray[n
 
 def _percentiles(samples: Samples, width: float, number: int) -> list[tuple[float | None, float | None, float | None]]:
     """p50, p99 and the maximum of the successes of each bucket; None for what needs more of them."""
-    grouped = successes(samples).map(lambda chunk: (_bucket_indices(chunk.intended, width, number), latency(chunk)))
+
+    def chunks() -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
+        for chunk in samples.chunks():
+            good = chunk.code == 0
+            yield _bucket_indices(chunk.intended[good], width, number), latency(chunk)[good]
+
+    grouped = Chunked(chunks)
     found = group_percentiles(
         grouped,
         group_totals(grouped, number),

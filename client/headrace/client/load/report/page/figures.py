@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from headrace.client.load.formatting import duration_text, rate_text
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.report.breakdown import TimeBreakdown
-from headrace.client.load.report.chunked import service_time, successes
+from headrace.client.load.report.chunked import service_times
 from headrace.client.load.report.distribution import Percentiles, quantiles
 from headrace.client.load.report.page.drawing import (
     HOVER_NAME,
@@ -56,8 +56,8 @@ def percentiles(content: PageContent) -> Figure | None:
     few = content.best_phases if content.by_run or content.found else content.series
     for each in few:
         if not each.closed:
-            served = successes(each.outcome.samples).map(service_time)
-            data.append(_percentile_line(each, quantiles(served), "service time", "dash"))
+            served = quantiles(service_times(each.outcome.samples))
+            data.append(_percentile_line(each, served, "service time", "dash"))
         data.append(_percentile_line(each, curve(each.outcome), "latency", "solid"))
     data = [line for line in data if line["x"]]
     if not data:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.record.run import Outcome, Run
 from headrace.client.load.record.samples import Floats, concatenated
-from headrace.client.load.report.chunked import Chunked, latency, successes
+from headrace.client.load.report.chunked import Chunked, latencies
 from headrace.client.load.report.conditions import SERVICE, Condition
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
 from headrace.client.load.report.rate_search import FoundRate, found_only, found_rate
@@ -66,7 +66,7 @@ class Series:
     @property
     def latencies(self) -> Chunked[Floats]:
         """Of the successes, in seconds."""
-        return successes(self.outcome.samples).map(latency)
+        return latencies(self.outcome.samples)
 
     @property
     def closed(self) -> bool:
