@@ -191,7 +191,7 @@ class _RecordReader:
     def run(self, name: str) -> Run:
         if self._phase is not None:
             samples = self._spool.take()
-            elapsed = float(samples.ended.max(initial=0.0))
+            elapsed = max((float(chunk.ended.max(initial=0.0)) for chunk in samples.chunks()), default=0.0)
             self._end_phase(_PhaseTotals(samples.count, 0, elapsed, {}, None, interrupted=True, tails=()), samples)
         return Run(self._settings, self._outcomes, name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -64,7 +64,8 @@ def service_times(samples: Samples) -> Chunked[Floats]:
 
 def _service_times(chunk: Samples) -> Floats:
     # A record may come from elsewhere, and say that a request succeeded that was never sent.
-    return rounded(chunk.ended - chunk.sent)[(chunk.code == 0) & np.isfinite(chunk.sent)]
+    good = (chunk.code == 0) & np.isfinite(chunk.sent)
+    return rounded(chunk.ended[good] - chunk.sent[good])
 
 
 def due_times(samples: Samples) -> Chunked[Floats]:
@@ -81,11 +82,11 @@ def largest(samples: Samples, column: str) -> float:
 
 
 def split_at(
-    rows: Chunked[Item], order: Chunked[Floats], at: int
+    rows: Iterable[Item], order: Iterable[Floats], at: int
 ) -> tuple[Chunked[tuple[Item, Mask]], Chunked[tuple[Item, Mask]]]:
     """Which rows are the first `at` in ascending order of their values, and which are the others.
 
-    Equal rows are in the order they come in.
+    Equal rows are in the order they come in. Rows and values are in chunks that can be iterated over repeatedly.
     """
     whole = extent(order)
     limit, equal_before = -math.inf, 0

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TextIO
 
 import numpy as np
 
 from headrace.client.load.record.run import Outcome, Run
-from headrace.client.load.record.samples import NO_ANSWER, Waits
+from headrace.client.load.record.samples import NO_ANSWER, Samples, Waits, concatenated
+from headrace.client.load.report.chunked import Chunked
+from headrace.client.load.report.ranking import extent, values_at
 from headrace.client.load.report.summary import code_name, load_text
 
 DURATIONS = ("latency_ms", "service_ms", "waiting_ms", "queued_ms", "running_ms")
 WAITS = {f"{cause}_wait_ms": cause for cause in Waits._fields}
 """What a request waited for before it was sent, and the columns of `Samples` that say how long."""
 HEADER = ("run", "phase", "load", "time", "due_s", "sent_s", "ended_s", "code", *DURATIONS, *WAITS)
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 30_000
 FORMULA_MARKS = "=+-@\t\r"
 """A text that begins with one of these is a formula to a spreadsheet."""
 
@@ -38,11 +42,8 @@ def write_csv(runs: Sequence[Run], file: TextIO) -> None:
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    samples = outcome.samples
-    order = np.argsort(samples.intended, kind="stable")
-    names = {code: "NO_ANSWER" if code == NO_ANSWER else code_name(code) for code in np.unique(samples.code).tolist()}
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        part = samples.select(order[start : start + ROWS_AT_ONCE])
+    for part in _in_due_order(outcome.samples):
+        names = {code: "NO_ANSWER" if code == NO_ANSWER else code_name(code) for code in set(part.code.tolist())}
         moments = (part.intended, part.sent, part.ended)
         durations = (part.ended - part.intended, part.ended - part.sent, part.waiting, part.queued, part.running)
         waits = (getattr(part, name) for name in WAITS.values())
@@ -56,6 +57,23 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
                 names[code],
                 *(_number(1e3 * time) for time in times),
             )
+
+
+def _in_due_order(samples: Samples) -> Iterator[Samples]:
+    """The requests in the order in which they were due, some at a time."""
+    due = Chunked(lambda: (chunk.intended for chunk in samples.chunks()))
+    ranks = range(ROWS_AT_ONCE, samples.count, ROWS_AT_ONCE)
+    limits = sorted(set(values_at(due, ranks, extent(due))))
+    spans = [(float(chunk.min()), float(chunk.max())) for chunk in due]
+    for low, high in pairwise((-math.inf, *limits, math.inf)):
+        rows = concatenated(
+            [
+                chunk.select((chunk.intended >= low) & (chunk.intended < high))
+                for chunk, (first, last) in zip(samples.chunks(), spans, strict=True)
+                if first < high and last >= low
+            ]
+        )
+        yield rows.select(np.argsort(rows.intended, kind="stable"))
 
 
 def _number(value: float) -> str:

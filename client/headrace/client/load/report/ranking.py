@@ -112,7 +112,7 @@ class _KeysOf:
 
 def _divided(keys: Iterable[Keys], bins: Sequence[_Bin], ranks: Sequence[int]) -> list[_Bin]:
     """Smaller bins: those within the given ones that contain one of the ranks."""
-    parts = BINS // len(bins)
+    parts = max(2, BINS // len(bins))
     starts, stops = _edges(bins)
     widths = [-(-(each.stop - each.start) // parts) for each in bins]
     divisors = np.array(widths, np.uint64)

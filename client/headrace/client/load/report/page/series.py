@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from headrace.client.load.planning.phases import ClosedLoop
 from headrace.client.load.record.run import Outcome, Run
-from headrace.client.load.record.samples import Floats, concatenated
+from headrace.client.load.record.samples import Floats
+from headrace.client.load.record.spool import SampleSpool
 from headrace.client.load.report.chunked import Chunked, latencies
 from headrace.client.load.report.conditions import SERVICE, Condition
 from headrace.client.load.report.differences import ComparisonRow, comparison_rows
@@ -219,10 +220,13 @@ def _whole(first: Series, repeated: Repetitions, *, phased: bool) -> Series:
     load = repeated.summary.load
     named = f"{first.name}, {load}" if first.label != first.load else load
     label = named if phased else first.name
-    samples = concatenated([outcome.samples for outcome in repeated.outcomes])
+    spool = SampleSpool()
+    for outcome in repeated.outcomes:
+        for chunk in outcome.samples.chunks():
+            spool.add(chunk)
     tails = tuple(tail for outcome in repeated.outcomes for tail in outcome.tails)
     unsent = sum(outcome.unsent for outcome in repeated.outcomes)
-    outcome = replace(repeated.outcomes[0], samples=samples, tails=tails, unsent=unsent)
+    outcome = replace(repeated.outcomes[0], samples=spool.take(), tails=tails, unsent=unsent)
     return replace(first, load=load, label=label, outcome=outcome, summary=repeated.summary)
 
 
