@@ -209,8 +209,10 @@ def report(
 
 def _missed(objectives: Sequence[Condition], runs: Sequence[Run]) -> list[str]:
     """A sentence for each objective that a phase does not fulfil; of a search, the best trial of the rate it found."""
+    if not objectives:
+        return []
     missed = missed_objectives(objectives, (summarise(each) for run in runs for each in found_only(run).outcomes))
-    searches = map(found_rate, runs) if objectives else ()
+    searches = map(found_rate, runs)
     return [*missed, *(found.sentence for found in searches if found is not None and found.best is None)]
 
 
@@ -218,7 +220,7 @@ def _failures(run: Run, conditions: Sequence[Condition]) -> list[str]:
     """A sentence for each condition that is true for a phase; of a search, for the best trial of the rate it found."""
     found = found_rate(run)
     if found is None:
-        return failed_conditions(conditions, [summarise(outcome) for outcome in run.outcomes])
+        return failed_conditions(conditions, [summarise(outcome) for outcome in run.outcomes]) if conditions else []
     if found.best is None:
         return [found.sentence]
     return failed_conditions(conditions, [found.best.middle])

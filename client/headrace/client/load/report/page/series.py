@@ -190,9 +190,10 @@ def page_content(runs: Sequence[Run], objectives: Sequence[Condition] = ()) -> P
         max((run.outcomes[at].elapsed for run in runs if at < len(run.outcomes)), default=0.0)
         for at in range(_most(runs))
     ]
+    known = _summaries(rows)
     series: list[Series] = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-        summaries = [summarise(outcome) for outcome in run.outcomes]
+        summaries = [known.get(id(outcome)) or summarise(outcome) for outcome in run.outcomes]
         loads = _unique(summary.load for summary in summaries)
         for at, (outcome, summary, load) in enumerate(zip(run.outcomes, summaries, loads, strict=True)):
             label = load if len(runs) == 1 else f"{name}, {load}" if phased else name
@@ -201,6 +202,16 @@ def page_content(runs: Sequence[Run], objectives: Sequence[Condition] = ()) -> P
     colours = _colours(1 + max((each.colour for each in series), default=0), len(runs) == 1)
     whole = _whole_series(series, rows) if any(run.settings.repeat > 1 for run in runs) else series
     return PageContent(runs, series, colours, whole, rows, found, tuple(objectives))
+
+
+def _summaries(rows: Sequence[ComparisonRow]) -> dict[int, Summary]:
+    """Those that have been computed, by the identity of the outcome: of a long run, they take seconds."""
+    compared = [each for row in rows for each in row.repetitions if each is not None]
+    return {
+        id(outcome): summary
+        for each in compared
+        for outcome, summary in zip(each.outcomes, each.summaries, strict=True)
+    }
 
 
 def _whole_series(series: Sequence[Series], rows: Sequence[ComparisonRow]) -> list[Series]:
