@@ -120,7 +120,7 @@ def _divided(keys: Iterable[Keys], bins: Sequence[_Bin], ranks: Sequence[int]) -
     for chunk in keys:
         within, inside = _within(chunk, starts, stops)
         offsets = ((inside - starts[within]) // divisors[within]).astype(np.int64)
-        counts += np.bincount(within * parts + offsets, minlength=len(counts))
+        np.add.at(counts, within * parts + offsets, 1)
     totals = counts.reshape(len(bins), parts).cumsum(axis=1)
     found: dict[int, _Bin] = {}
     for rank in ranks:

@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from headrace.client.load.formatting import duration_text, rate_text, share_text
 from headrace.client.load.planning.phases import OpenLoop, Phase
 from headrace.client.load.planning.rate_search import (
@@ -24,10 +22,10 @@ from headrace.client.load.planning.rate_search import (
     verdict,
 )
 from headrace.client.load.record.run import Outcome, Run
-from headrace.client.load.record.samples import Floats
-from headrace.client.load.report.chunked import any_success
+from headrace.client.load.report.chunked import any_success, latencies, service_times
 from headrace.client.load.report.conditions import OPERATORS, SERVICE, Condition, parse_condition
 from headrace.client.load.report.distribution import PERCENTILES, enough, least, rank
+from headrace.client.load.report.ranking import extent, values_at
 from headrace.client.load.report.summary import Summary, summarise
 from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import quote
@@ -168,8 +166,9 @@ def judge(condition: Condition, outcome: Outcome) -> Judged:
     assert isinstance(load, OpenLoop)
     assert limit is not None
     value = _value(condition.figure, outcome)
-    answered = 100 * int(np.count_nonzero(outcome.samples.code == 0)) / (outcome.planned or 1)
-    growth = summarise(outcome).growth
+    summary = summarise(outcome)
+    answered = 100 * summary.ok / (outcome.planned or 1)
+    growth = summary.growth
     grew = growth is not None and growth.grew and growth.last > GROWN_SHARE * limit
     reason = ""
     if answered < ANSWERED_PERCENT:
@@ -209,17 +208,14 @@ def found_only(run: Run) -> Run:
 def _value(figure: str, outcome: Outcome) -> float:
     """Infinite if it is unknown: there are too few requests, or too many without success."""
     samples, name = outcome.samples, _field(figure)
-    began = samples.sent if figure.startswith(SERVICE) else samples.intended
-    # Rounded to nanoseconds, beyond which there is only rounding error of floats.
-    durations: Floats = np.where(samples.code == 0, np.round(samples.ended - began, 9), np.inf)
-    durations = np.concatenate([durations, np.full(outcome.unsent, np.inf)])
-    if not len(durations) or not enough(len(durations), PERCENTILES.get(name, 0)):
+    durations = service_times(samples) if figure.startswith(SERVICE) else latencies(samples)
+    answered, count = extent(durations), samples.count + outcome.unsent
+    if not count or not enough(count, PERCENTILES.get(name, 0)):
         return math.inf
     if name == "mean":
-        return float(durations.mean())
-    durations.sort()
-    at = len(durations) if name == "max" else rank(len(durations), PERCENTILES[name])
-    return float(durations[at - 1])
+        return answered.mean if answered.count == count else math.inf
+    at = count if name == "max" else rank(count, PERCENTILES[name])
+    return values_at(durations, [at - 1], answered)[0] if at <= answered.count else math.inf
 
 
 def _why_not(condition: Condition, value: float, outcome: Outcome) -> str:
