@@ -55,8 +55,10 @@ async def run(script: str, *targets: str) -> list[str]:
     """The lines that a program prints. It has to end by itself."""
     code = PREAMBLE + textwrap.dedent(script)
     environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+    # From 3.12 on, Python warns of every fork of a process with threads.
+    options = ("-W", "ignore:This process:DeprecationWarning")
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *targets, stdout=PIPE, stderr=PIPE, env=environment
+        sys.executable, *options, "-c", code, *targets, stdout=PIPE, stderr=PIPE, env=environment
     )
     try:
         async with asyncio.timeout(30):
