@@ -62,7 +62,10 @@ def file_that_does_not_open(path: Path) -> Iterator[Callable[[], None]]:
     path.touch()
     with path.open("rb") as file:
         fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored, unlike SIGIO
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            pytest.skip(f"the file system of the tests has no leases: {error}")
 
         def wait_opening() -> None:
             deadline = time.monotonic() + 20
