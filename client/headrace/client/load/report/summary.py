@@ -255,9 +255,10 @@ def _delay_text(cause: Cause, summary: Summary) -> str:
 def _rate_text(summary: Summary, cause: Cause | None) -> str:
     """`cause`: why most of the delayed requests were delayed."""
     planned = f"of the planned {rate_text(summary.rate_planned or 0.0)}"
-    if cause not in ("machine", "processor"):
-        return f"the server handled only {rate_text(summary.throughput)} {planned}"
-    if summary.rate_sent < RATE_HELD_SHARE * (summary.rate_planned or 0.0):
-        who = "this client" if cause == "processor" else "this machine"
-        return f"{who} sent only {rate_text(summary.rate_sent)} {planned}"
-    return f"only {rate_text(summary.throughput)} {planned} were answered, which may be because of that"
+    if cause in ("machine", "processor"):
+        if summary.rate_sent < RATE_HELD_SHARE * (summary.rate_planned or 0.0):
+            who = "this client" if cause == "processor" else "this machine"
+            return f"{who} sent only {rate_text(summary.rate_sent)} {planned}"
+        if cause == "machine":  # which the server may share
+            return f"only {rate_text(summary.throughput)} {planned} were answered, which may be because of that"
+    return f"the server handled only {rate_text(summary.throughput)} {planned}"
