@@ -337,6 +337,11 @@ def test_a_timeout_that_is_no_number_is_refused(name: str) -> None:
         hc.connect("127.0.0.1:1", **{name: "5"})  # type: ignore[arg-type]  # what a user may write
 
 
+def test_patience_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="patience is not a number of seconds"):
+        hc.connect("127.0.0.1:1").stream(resume=True, patience=math.nan)
+
+
 async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = f"127.0.0.1:{silent.getsockname()[1]}"

@@ -247,6 +247,7 @@ class Server:
         `patience`: after so many seconds without a connection, a stream with `resume` ends with Unavailable.
         `on_resume`: called with a `Resumed` after each break of a stream with `resume`. It must not block.
         """
+        patience = seconds(patience, "patience")
         connection, known = self._connection, self._descriptions.known
         models = AsGiven() if resume else known
 

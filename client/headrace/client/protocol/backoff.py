@@ -6,10 +6,10 @@ FIRST_SECONDS = 0.1
 MAX_SECONDS = 5.0
 
 
-def backoff(failures: int, random: float) -> float:
-    """Seconds to wait after so many failures in a row: twice as long each time, up to a bound.
+def backoff(failures: int, random: float, *, first: float = FIRST_SECONDS, most: float = MAX_SECONDS) -> float:
+    """Seconds to wait after so many failures in a row: `first`, and then twice as long each time, up to `most`.
 
     `random`, from 0 to 1, takes away up to half, so that clients that failed together do not come back together.
     """
-    longest = min(MAX_SECONDS, FIRST_SECONDS * 2.0 ** min(failures - 1, 30))
+    longest = min(most, first * 2.0 ** min(failures - 1, 30))
     return longest * (1 - random / 2)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from headrace.client.protocol.backoff import backoff
 from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.resuming.resumable_protocol import ResumableProtocol
@@ -175,7 +176,8 @@ class ResumingTransport(StreamTransport):
 
     async def _reopen(self, error: HeadraceError) -> StreamTransport:
         while True:
-            await asyncio.sleep(_pause(self._attempts))
+            if self._attempts:  # the first one is made at once
+                await asyncio.sleep(backoff(self._attempts, random.random(), first=_FIRST_PAUSE, most=_LONGEST_PAUSE))
             left = self._patience_ends - self.loop.time()
             if left <= 0:
                 raise Unavailable(
@@ -201,11 +203,3 @@ class ResumingTransport(StreamTransport):
 def _is_break(error: HeadraceError) -> bool:
     """Whether another connection may help: the server, or what is between, has ended the call, and not the client."""
     return error.retryable or isinstance(error, Internal)
-
-
-def _pause(attempts: int) -> float:
-    """Seconds before an attempt: none before the first. Random, so that many streams do not come all at once."""
-    if not attempts:
-        return 0.0
-    longest: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts - 1, 10))
-    return random.uniform(0.5, 1.0) * longest

@@ -74,9 +74,6 @@ class StreamTransport:
         try:
             async with asyncio.timeout(clock_seconds(timeout)):
                 error = await self._receive()
-        except asyncio.CancelledError:
-            self.call.cancel()
-            raise
         except TimeoutError:
             error = Unavailable(f"{self._target} did not say Hello within {round(timeout, 2):g} s")
         if error is None and self.protocol.hello is None:
