@@ -26,7 +26,7 @@ def wait(work: Awaitable[T], timeout: float | None = None) -> T:
     """Await something on the background loop, and return its result.
 
     Raises TimeoutError after `timeout` seconds. Then, and when the waiting is interrupted, the work is cancelled.
-    Raises RuntimeError when the interpreter ends, and in a process that was forked while gRPC was in use.
+    Raises RuntimeError when the interpreter ends, and in a process that was forked after gRPC was used.
     """
     try:
         check_not_forked()

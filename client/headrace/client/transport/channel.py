@@ -11,7 +11,7 @@ import grpc.aio
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.transport.credentials import channel_credentials, warn_of_readable_token
-from headrace.client.transport.processes import check_not_forked, mark_in_use
+from headrace.client.transport.processes import check_not_forked, mark_used
 from headrace.v1 import inference_pb2 as pb
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -44,6 +44,7 @@ _SPREAD = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 def open_channel(settings: ConnectionSettings, address: Address) -> grpc.aio.Channel:
     """A channel, which connects when it is first used. Raises RuntimeError in a process in which gRPC cannot work."""
     check_not_forked()
+    mark_used()
     options = {**_OPTIONS, "grpc.max_receive_message_length": settings.max_message_bytes}
     if address.local:
         # A proxy of the environment is somewhere else, and would look for the address on its own machine.
@@ -57,11 +58,8 @@ def open_channel(settings: ConnectionSettings, address: Address) -> grpc.aio.Cha
     warn_of_readable_token(settings, address)
     arguments = list(options.items())
     if tls is None:
-        channel = grpc.aio.insecure_channel(address.target, options=arguments)
-    else:
-        channel = grpc.aio.secure_channel(address.target, channel_credentials(tls), options=arguments)
-    mark_in_use(channel)
-    return channel
+        return grpc.aio.insecure_channel(address.target, options=arguments)
+    return grpc.aio.secure_channel(address.target, channel_credentials(tls), options=arguments)
 
 
 def path(method: str) -> str:
