@@ -7,8 +7,8 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
-from typing import ParamSpec, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Generic, ParamSpec, TypeVar
 
 from headrace.client.protocol.timeouts import clock_seconds
 from headrace.client.transport.processes import check_not_forked, forks
@@ -36,8 +36,14 @@ def wait(work: Awaitable[T], timeout: float | None = None) -> T:
         if isinstance(work, Coroutine):
             work.close()
         raise
-    future = asyncio.run_coroutine_threadsafe(_done(work), _running())
-    return _wait(future, timeout)
+    loop = _running()
+    waiting = _Waiting(work)
+    try:
+        loop.call_soon_threadsafe(waiting.begin)
+        return waiting.result(timeout)
+    except BaseException:
+        loop.call_soon_threadsafe(waiting.cancel)
+        raise
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,13 +77,43 @@ def _can_wait() -> bool:
     return not (_ending.is_set() or forks())
 
 
-def _wait(future: Future[T], timeout: float | None) -> T:
-    try:
-        return future.result(clock_seconds(timeout))
-    except CancelledError:
-        raise RuntimeError("the background loop has stopped") from None
-    finally:
-        future.cancel()
+class _Waiting(Generic[T]):
+    """Work on the loop that another thread waits for.
+
+    The locks of `concurrent.futures` are in Python: Ctrl-C at the wrong moment leaves one of them locked for ever, and
+    the loop would stand when the work ends. A SimpleQueue cannot be interrupted halfway.
+    """
+
+    def __init__(self, work: Awaitable[T]) -> None:
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+
+    def begin(self) -> None:
+        """On the loop: start the work."""
+        self._task = asyncio.ensure_future(_done(self._work))
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # nobody may wait any more, and asyncio would log it
+        self._ended.put(task)
+
+    def cancel(self) -> None:
+        """On the loop: nobody waits any more."""
+        if self._task is not None:
+            self._task.cancel()
+        elif isinstance(self._work, Coroutine):
+            self._work.close()
+
+    def result(self, timeout: float | None) -> T:
+        """On the other thread: wait for the end of the work."""
+        try:
+            return self._ended.get(timeout=clock_seconds(timeout)).result()
+        except Empty:
+            raise TimeoutError from None
+        except asyncio.CancelledError:
+            raise RuntimeError("the background loop has stopped") from None
 
 
 async def _done(work: Awaitable[T]) -> T:
