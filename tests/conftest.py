@@ -9,12 +9,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 CACHE = pytest.StashKey[Path]()
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("headrace", deadline=None)
+# How long an example takes, or takes to be made up, says more about the machine than about the code. The other health
+# checks stay. A test that suppresses one of them names too_slow as well: its list replaces this one.
+settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headrace")
 
 

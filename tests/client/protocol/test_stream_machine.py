@@ -174,4 +174,4 @@ class Streams(RuleBasedStateMachine):
 
 
 TestStreams = Streams.TestCase
-TestStreams.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestStreams.settings = settings(max_examples=60, stateful_step_count=60)

@@ -233,6 +233,4 @@ def _keeps(call: pb.Call) -> bool:
 
 
 TestStreams = Streams.TestCase
-TestStreams.settings = settings(
-    max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "80")), stateful_step_count=60, deadline=None
-)
+TestStreams.settings = settings(max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "80")), stateful_step_count=60)

@@ -39,7 +39,6 @@ MODEL = st.dictionaries(st.sampled_from([each.name for each in fields(ModelOptio
 SERVER = st.dictionaries(st.sampled_from([each.name for each in fields(Settings)]) | STRINGS, VALUE)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(SERVER, st.dictionaries(st.sampled_from(["m", "n-1", "a b"]), MODEL, max_size=2))
 @example({}, {"m": {"properties": 1, "streams": "auto"}})
 def test_any_toml(server: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:

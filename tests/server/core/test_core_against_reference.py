@@ -22,7 +22,6 @@ TestCoreAgainstReference = CoreMachine.TestCase
 TestCoreAgainstReference.settings = settings(
     max_examples=int(os.environ.get("HEADRACE_EXAMPLES", "60")),
     stateful_step_count=STEPS,
-    deadline=None,
     report_multiple_bugs=False,
     print_blob=True,
     suppress_health_check=list(HealthCheck),

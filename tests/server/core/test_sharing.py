@@ -31,7 +31,7 @@ def busy_models(draw: st.DrawFn) -> tuple[int, list[Model]]:
 
 
 @given(busy_models())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_each_busy_model_has_its_share_by_weight(drawn: tuple[int, list[Model]]) -> None:
     """No two differ by more than the runs that each of them has in progress take."""
     threads, models = drawn
@@ -64,7 +64,7 @@ def any_models(draw: st.DrawFn) -> tuple[int, list[Model]]:
 
 
 @given(any_models())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_nothing_is_idle_while_a_run_could_start_and_no_model_waits_for_ever(drawn: tuple[int, list[Model]]) -> None:
     threads, models = drawn
     world = SharedProcessor(threads, models)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import ClosedLoop, OpenLoop, Phase
@@ -80,7 +80,6 @@ def assert_same(found: Run, whole: Run) -> None:
             np.testing.assert_array_equal(left, right, name)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LOADS, SAMPLES_PER_LINE, OVERS, SEEN), min_size=1, max_size=3))
 def test_a_record_reads_back_as_it_was_written(tmp_path_factory: Any, phases: list[Any]) -> None:
     outcomes = []

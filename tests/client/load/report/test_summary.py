@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import ClosedLoop, Load, OpenLoop
@@ -47,7 +47,6 @@ def test_every_percentile_is_a_measured_duration_if_there_are_enough(count: int,
     assert astuple(summary)[:5] == ranks
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=300))
 def test_percentiles_are_ordered_and_of_nearest_rank(durations: list[float]) -> None:
     summary = percentiles([np.array(durations)])
@@ -171,7 +170,6 @@ def test_requests_that_were_never_taken_up_count_as_well() -> None:
     assert summary.latency.max == summary.answered.max
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=200), st.lists(st.floats(1e-3, 10), max_size=50), st.data())
 def test_a_percentile_is_a_lower_bound_whenever_the_answers_may_come(
     durations: list[float], waits: list[float], data: st.DataObject
@@ -321,7 +319,6 @@ def test_the_curve_contains_the_percentiles_and_ends_at_the_maximum() -> None:
     assert min(decades) > 30
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e4), max_size=300))
 def test_every_point_of_a_curve_is_a_measured_duration(durations: list[float]) -> None:
     summary = quantiles([np.array(durations)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.client.load.planning.phases import OpenLoop
@@ -40,7 +40,6 @@ def test_the_number_of_buckets_follows_the_number_of_requests() -> None:
     assert time_buckets(outcome(LOAD, NO_SAMPLES)) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 20), st.sampled_from([0, 8, -1])), min_size=1))
 def test_every_request_is_in_exactly_one_bucket(rows: list[tuple[float, float, int]]) -> None:
     due, latency, code = zip(*rows, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.client.load.record.samples import NO_WAITS, Waits
@@ -13,7 +13,6 @@ SECONDS = st.floats(0, 10)
 STEPS = st.lists(st.tuples(*[SECONDS] * 5), min_size=1, max_size=50)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_the_parts_add_up_and_the_processors_is_the_lag_without_waits(
     steps: list[tuple[float, ...]],

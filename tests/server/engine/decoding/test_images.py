@@ -248,7 +248,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_damaged_file_is_decoded_or_refused_in_our_words(data: st.DataObject) -> None:
     file = bytearray(data.draw(st.sampled_from(FILES)))
