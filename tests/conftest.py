@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.stopwatch import Stopwatch
 
 CACHE = pytest.StashKey[Path]()
 
@@ -33,3 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+@pytest.fixture
+def stopwatch() -> Iterator[Stopwatch]:
+    with Stopwatch() as watch:
+        yield watch

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import math
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.client.aio.scripted_server import (
     status,
 )
 from tests.client.protocol.tiny_server import TinyServer
+from tests.stopwatch import Stopwatch
 
 X = np.arange(4, dtype=np.float32)
 
@@ -80,15 +80,14 @@ def test_a_target_that_cannot_be_right_is_refused_at_once(connect: Any, target: 
         ("ipv4:1.2.3:80", "gRPC cannot use the address"),
     ],
 )
-async def test_what_waiting_cannot_mend_is_told_at_once(target: str, cause: str) -> None:
-    started = time.monotonic()
+async def test_what_waiting_cannot_mend_is_told_at_once(stopwatch: Stopwatch, target: str, cause: str) -> None:
     async with hc.connect(target, connect_timeout=30) as client:
         with pytest.raises(hc.Unavailable, match=f"no server answers at {target}: {cause}"):
             await client.models(timeout=30)
         with pytest.raises(hc.Unavailable, match=cause):
             async with client.stream():
                 pytest.fail("it was opened")
-    assert time.monotonic() - started < 5
+    assert stopwatch.ran() < 5
 
 
 async def test_a_host_that_a_name_server_does_not_know_is_told_at_once() -> None:
@@ -228,12 +227,13 @@ async def test_a_client_shows_its_certificate() -> None:
         (hc.Tls(ca=CA, certificate=CERTIFICATE, key=CERTIFICATES / "server.key"), "or its key cannot be used"),
     ],
 )
-async def test_a_certificate_that_does_not_fit_is_told_at_once(secure: ScriptedServer, tls: Any, cause: str) -> None:
-    started = time.monotonic()
+async def test_a_certificate_that_does_not_fit_is_told_at_once(
+    secure: ScriptedServer, stopwatch: Stopwatch, tls: Any, cause: str
+) -> None:
     async with hc.connect(secure.target, tls=tls, connect_timeout=30) as client:
         with pytest.raises(hc.Unavailable, match=cause):
             await client.status()
-    assert time.monotonic() - started < 5
+    assert stopwatch.ran() < 5
 
 
 async def test_plain_text_and_tls_do_not_meet(secure: ScriptedServer, server: ScriptedServer) -> None:
@@ -342,11 +342,11 @@ def test_patience_that_is_no_number_is_refused() -> None:
         hc.connect("127.0.0.1:1").stream(resume=True, patience=math.nan)
 
 
-async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
+async def test_a_server_that_accepts_and_says_nothing_is_given_up(stopwatch: Stopwatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = f"127.0.0.1:{silent.getsockname()[1]}"
         async with hc.connect(target, connect_timeout=0.3) as client:
-            started = time.monotonic()
+            stopwatch.start()
             with pytest.raises(hc.Unavailable, match=r"tried for 0\.3 s"):
                 await client.models()
-            assert time.monotonic() - started < 2
+            assert stopwatch.ran() < 2

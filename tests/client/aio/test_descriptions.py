@@ -90,7 +90,7 @@ async def test_a_description_that_does_not_come_is_not_waited_for_long(
     describing: Describing, client: hc.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptions, "ASK_TIMEOUT", 0.05)
-    async with client.stream() as stream, asyncio.timeout(5):
+    async with client.stream() as stream, asyncio.timeout(30):
         assert (await (await stream.submit("m", {"x": [1, 2]})))["y"].dtype == np.int64
     describing.may_answer.set()
 

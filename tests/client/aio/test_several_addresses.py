@@ -12,6 +12,7 @@ import pytest
 import headrace.client as hc
 from headrace.v1 import inference_pb2 as pb
 from tests.client.aio.scripted_server import Context, ScriptedServer, scripted_server
+from tests.stopwatch import Stopwatch
 
 X = np.arange(4, dtype=np.float32)
 
@@ -72,38 +73,39 @@ async def test_clients_do_not_all_begin_with_the_same_address() -> None:
 
 
 @pytest.mark.parametrize("dead", ["127.0.0.1:1", "no..host:8001", "unix:/no/such/socket"])
-async def test_an_address_that_refuses_costs_nothing(dead: str) -> None:
+async def test_an_address_that_refuses_costs_nothing(stopwatch: Stopwatch, dead: str) -> None:
     async with servers(1) as (server,), hc.connect(f"{dead},{server.target}") as client, AsyncExitStack() as stack:
         server.counting = True
-        started = time.monotonic()
+        stopwatch.start()
         await open_streams(client, stack, 6)
         assert [(await client.status()).version for _ in range(6)] == ["0"] * 6
-        assert time.monotonic() - started < 1
+        assert stopwatch.ran() < 1
         assert server.open_streams == 6
 
 
-async def test_an_address_that_is_silent_costs_a_second_once() -> None:
+async def test_an_address_that_is_silent_costs_a_second_once(stopwatch: Stopwatch) -> None:
     """It accepts connections, as a stopped process does."""
     async with servers(2) as (silent, server), hc.connect(target_of([silent, server])) as client:
         silent.greeting = b""
         server.counting = True
         async with AsyncExitStack() as stack:
-            started = time.monotonic()
+            stopwatch.start()
             await open_streams(client, stack, 2)
-            assert 0.5 < time.monotonic() - started < 2
+            assert stopwatch.elapsed() > 0.5
+            assert stopwatch.ran() < 2
             assert server.open_streams == 2
 
 
-async def test_a_call_to_an_address_that_is_silent_is_made_at_another() -> None:
+async def test_a_call_to_an_address_that_is_silent_is_made_at_another(stopwatch: Stopwatch) -> None:
     async def never(request: bytes, context: Context) -> bytes:
         await asyncio.Event().wait()
         return b""
 
     async with servers(2) as (silent, server), hc.connect(target_of([silent, server])) as client:
         silent.unary["ServerStatus"] = never
-        started = time.monotonic()
+        stopwatch.start()
         assert {(await client.status()).version for _ in range(4)} == {"1"}
-        assert time.monotonic() - started < 3
+        assert stopwatch.ran() < 3
         server.unary["ServerStatus"] = never
         with pytest.raises(hc.DeadlineExceeded, match=r"did not answer ServerStatus within 0\.3 s"):
             await client.status(timeout=0.3)
@@ -117,7 +119,7 @@ async def test_an_address_that_comes_back_is_used_again() -> None:
         again = ScriptedServer()
         answer_status(again, "again")
         await again.start(second.target)
-        found, end = "", time.monotonic() + 10
+        found, end = "", time.monotonic() + 30
         while found != "again" and time.monotonic() < end:
             found = (await client.status()).version
         assert found == "again"
@@ -131,7 +133,7 @@ async def test_all_addresses_dead_is_told_with_all_causes_and_found_when_one_sta
         for _ in range(2):
             with pytest.raises(hc.Unavailable, match=rf"127\.0\.0\.1:1 .*refused; .*{target} .*refused"):
                 await client.status()
-    async with hc.connect(f"127.0.0.1:1,{target}", connect_timeout=10) as client:
+    async with hc.connect(f"127.0.0.1:1,{target}", connect_timeout=30) as client:
         asking = asyncio.create_task(client.status())
         await asyncio.sleep(0.2)
         late = ScriptedServer()
@@ -141,22 +143,21 @@ async def test_all_addresses_dead_is_told_with_all_causes_and_found_when_one_sta
         await late.stop()
 
 
-async def test_only_unknown_hosts_are_told_at_once() -> None:
-    started = time.monotonic()
+async def test_only_unknown_hosts_are_told_at_once(stopwatch: Stopwatch) -> None:
     async with hc.connect("no..1:1,no..2:1", connect_timeout=30) as client:
         with pytest.raises(hc.Unavailable, match=r"no\.\.1.*unknown; .*no\.\.2.*unknown"):
             await client.models()
-    assert time.monotonic() - started < 5
+    assert stopwatch.ran() < 5
 
 
-async def test_a_server_that_drains_is_avoided() -> None:
+async def test_a_server_that_drains_is_avoided(stopwatch: Stopwatch) -> None:
     async with servers(2) as (draining, server), hc.connect(target_of([draining, server])) as client:
         draining.refusal = grpc.StatusCode.UNAVAILABLE
         server.counting = True
         async with AsyncExitStack() as stack:
-            started = time.monotonic()
+            stopwatch.start()
             await open_streams(client, stack, 4)
-            assert time.monotonic() - started < 1
+            assert stopwatch.ran() < 1
             assert server.open_streams == 4
 
 
@@ -209,13 +210,13 @@ async def test_retries_are_counted(server: ScriptedServer) -> None:
         hc.connect(server.target, retries=-1)
 
 
-async def test_retries_end_with_the_timeout(server: ScriptedServer) -> None:
+async def test_retries_end_with_the_timeout(server: ScriptedServer, stopwatch: Stopwatch) -> None:
     server.unary["Infer"] = Flaky(999, grpc.StatusCode.UNAVAILABLE).answer
     async with hc.connect(server.target, retries=999) as client:
-        started = time.monotonic()
+        stopwatch.start()
         with pytest.raises(hc.Unavailable, match="not now"):
             await client.infer("m", {"x": X}, timeout=0.5)
-        assert time.monotonic() - started < 1
+        assert stopwatch.ran() < 1
 
 
 @pytest.mark.parametrize(
@@ -240,12 +241,12 @@ async def test_what_has_side_effects_is_tried_once(server: ScriptedServer, clien
         assert len(flaky.calls) == 1
 
 
-async def test_a_call_is_retried_at_another_address_at_once() -> None:
+async def test_a_call_is_retried_at_another_address_at_once(stopwatch: Stopwatch) -> None:
     async with servers(2) as (sick, well), hc.connect(target_of([sick, well])) as client:
         sick.unary["ServerStatus"] = Flaky(99, grpc.StatusCode.UNAVAILABLE).answer
-        started = time.monotonic()
+        stopwatch.start()
         assert {(await client.status()).version for _ in range(6)} == {"1"}
-        assert time.monotonic() - started < 0.5
+        assert stopwatch.ran() < 0.5
 
 
 async def test_a_stream_that_is_refused_for_a_moment_is_opened(server: ScriptedServer, client: hc.Server) -> None:
