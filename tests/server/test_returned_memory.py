@@ -40,7 +40,7 @@ class Machine:
         while self._periods.qsize():
             await _turn()
         await _turn()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self._giving:
                 await _turn()
         for _ in range(20):

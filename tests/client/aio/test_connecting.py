@@ -185,7 +185,7 @@ async def slow_link(target: str, delay: float) -> AsyncIterator[tuple[str, list[
 async def test_a_handshake_over_a_slow_link_is_waited_for(secure: ScriptedServer) -> None:
     tls = hc.Tls(ca=CA, server_name="server.test")
     async with slow_link(secure.target, 0.2) as (target, connections):
-        async with hc.connect(target, tls=tls) as client:
+        async with hc.connect(target, tls=tls, connect_timeout=30) as client:
             assert (await client.status()).version == "7"
         assert len(connections) == 1  # no attempt was given up
 

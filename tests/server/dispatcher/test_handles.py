@@ -24,7 +24,7 @@ async def test_reading_pauses_while_too_many_events_are_not_handed_off() -> None
     await asyncio.sleep(0.01)
     assert not reader.done()
     handle.handed_off(handle.take())
-    await asyncio.wait_for(reader, 1)
+    await asyncio.wait_for(reader, 30)
     dispatcher.close()
 
 
@@ -37,8 +37,8 @@ async def test_closing_a_handle_wakes_its_reader_and_its_writer() -> None:
     await asyncio.sleep(0)
     handle.close()
     full.close()
-    assert await asyncio.wait_for(writer, 1) is False
-    await asyncio.wait_for(reader, 1)
+    assert await asyncio.wait_for(writer, 30) is False
+    await asyncio.wait_for(reader, 30)
     dispatcher.close()
 
 

@@ -59,7 +59,7 @@ class World:
     async def told(self, count: int) -> dict[int, Event]:
         """Wait for the terminal events of `count` tickets."""
         events: dict[int, Event] = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(events) < count:
                 assert await self.handle.wait_for_events()
                 taken = self.stream.take()

@@ -55,7 +55,7 @@ class Quiet:
         return handle
 
     async def told(self, handle: StreamHandle) -> Event:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             while not (events := handle.take()):
                 assert await handle.wait_for_events()
         (event,) = events

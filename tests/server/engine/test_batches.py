@@ -223,7 +223,7 @@ def test_a_cancel_after_completion_takes_the_result(driver: Driver, tmp_path: Pa
     bench = Bench(driver, "async", models.add_multiply(tmp_path))
     batch = of(*bench.pieces(1, 2))
     driver.engine.start(batch)
-    assert driver.woken.wait(10)
+    assert driver.woken.wait(30)
     driver.engine.cancel(batch)
     assert driver.engine.poll() == []
     assert driver.engine.collect() == [Ended(batch)]

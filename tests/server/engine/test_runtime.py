@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +17,7 @@ from headrace.server.engine.slots import Slot
 from headrace.wire.errors import FailedPrecondition
 from tests import models
 from tests.server.engine.driver import Array, Driver, array, arrays, f32, make, of, only, piece, row
+from tests.stopwatch import Stopwatch
 
 
 def test_it_is_an_engine() -> None:
@@ -117,18 +117,20 @@ def test_what_cannot_start_is_reported_as_ended(driver: Driver, tmp_path: Path) 
     assert [a[0, 0] for a in arrays(driver.run(good).sent)] == [3, 2]
 
 
-def test_a_cancel_stops_the_run_early_and_the_slot_goes_on(driver: Driver, tmp_path: Path) -> None:
+def test_a_cancel_stops_the_run_early_and_the_slot_goes_on(
+    driver: Driver, tmp_path: Path, stopwatch: Stopwatch
+) -> None:
     spec = driver.load(models.slow(tmp_path))
-    begin = time.perf_counter()
+    stopwatch.start()
     assert array(driver.infer(spec, {"x": f32(2)}).sent[0]) == 2
-    whole = time.perf_counter() - begin
+    whole = stopwatch.ran()
     for value in (3, 4):
         run = make(spec, {"x": f32(value)}, keep=["y"])
         driver.engine.start(run)
-        begin = time.perf_counter()
+        stopwatch.start()
         driver.engine.cancel(run)
         (ended,) = driver.wait()
-        assert time.perf_counter() - begin < whole / 2
+        assert stopwatch.ran() < whole / 2
         assert ended.run is run
         assert (ended.sent, ended.kept) == ((), ())
     assert array(driver.infer(spec, {"x": f32(5)}).sent[0]) == 5
@@ -138,7 +140,7 @@ def test_a_cancel_after_completion_is_reported_once(driver: Driver, tmp_path: Pa
     spec = driver.load(models.scale(tmp_path))
     run = make(spec, {"x": f32(1)})
     driver.engine.start(run)
-    assert driver.woken.wait(10)
+    assert driver.woken.wait(30)
     driver.engine.cancel(run)
     assert driver.engine.poll() == []
     assert driver.engine.collect() == [Ended(run)]
@@ -215,28 +217,28 @@ def test_unloading(driver: Driver, tmp_path: Path) -> None:
     assert array(driver.infer(new, {"x": f32(1)}).sent[0]) == 3
 
 
-def test_closing_stops_runs_in_progress(tmp_path: Path) -> None:
+def test_closing_stops_runs_in_progress(tmp_path: Path, stopwatch: Stopwatch) -> None:
     driver = Driver()
     spec = driver.load(models.slow(tmp_path, steps=1000), slots=2)
     for slot in (0, 1):
         driver.engine.start(make(spec, {"x": f32(1)}, slot=slot))
-    begin = time.perf_counter()
+    stopwatch.start()
     driver.engine.close()
-    assert time.perf_counter() - begin < 5
+    assert stopwatch.ran() < 5
     assert driver.engine.collect() + driver.engine.poll() == []
     assert repr(driver.engine) == "<OpenVinoEngine 0 models, 0 running, 0 of them stopping>"
 
 
-def test_closing_does_not_wait_for_the_holder_of_an_error(tmp_path: Path) -> None:
+def test_closing_does_not_wait_for_the_holder_of_an_error(tmp_path: Path, stopwatch: Stopwatch) -> None:
     """The traceback of an error refers to everything that took part."""
     driver = Driver()
     spec = driver.load(models.static_add_multiply(tmp_path))
     part = piece(spec, {"x": row(1), "y": row(2)})
     part.inline = [part.inline[0], part.inline[1][:-4]]
     error = driver.run(of(part)).error
-    begin = time.perf_counter()
+    stopwatch.start()
     driver.engine.close()
-    assert time.perf_counter() - begin < 5
+    assert stopwatch.ran() < 5
     assert isinstance(error, ValueError)
 
 

@@ -44,12 +44,14 @@ def test_times_of_a_run_that_follows(driver: Driver, tmp_path: Path) -> None:
 
 def test_computing_takes_most_of_the_time(driver: Driver, tmp_path: Path) -> None:
     spec = driver.load(models.slow(tmp_path))
+    times: list[tuple[float, float, float]] = []
     for _ in range(2):
         ended, whole = timed(driver, make(spec, {"x": f32(1)}))
-        taken, inferred, read = ended.times
-        assert min(taken, read) > 0
-        assert inferred > 10 * max(taken, read)
-        assert taken + inferred + read < whole
+        assert min(ended.times) > 0
+        assert sum(ended.times) < whole
+        times.append(ended.times)
+    taken, inferred, read = map(min, zip(*times, strict=True))  # the machine may have stood still in one of them
+    assert inferred > 10 * max(taken, read)
 
 
 def test_a_run_has_ended_when_the_runtime_calls(driver: Driver, tmp_path: Path) -> None:

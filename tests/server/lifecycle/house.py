@@ -109,7 +109,7 @@ class House:
 
     def _load(self, model: NamedModel, more: bool) -> ModelSpec:
         self._loop.call_soon_threadsafe(self.began.set)
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if self.error is not None:
             raise self.error
         stamp = self.disk[model.name].versions[int(model.version)].stamp

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from headrace.server.loading import cache as cache_module
 from headrace.server.loading.cache import Cache
 from tests.server.engine.test_findings import FINDINGS
+from tests.stopwatch import Stopwatch
 
 KEY = "a" * 64
 
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_entry(
         Cache(tmp_path / "cache")
 
 
-def test_servers_take_turns_until_one_of_them_ends(tmp_path: Path) -> None:
+def test_servers_take_turns_until_one_of_them_ends(tmp_path: Path, stopwatch: Stopwatch) -> None:
     program = (
         "import sys, time; from pathlib import Path; from headrace.server.loading.cache import Cache\n"
         "with Cache(Path(sys.argv[1])).turn(60, lambda: False): print('has it', flush=True); time.sleep(60)\n"
@@ -131,12 +131,15 @@ def test_servers_take_turns_until_one_of_them_ends(tmp_path: Path) -> None:
     with other:
         assert other.stdout is not None
         assert other.stdout.readline() == "has it\n"
-        began = time.monotonic()
-        with Cache(tmp_path).turn(0.2, lambda: False):
-            assert time.monotonic() - began >= 0.2  # it waited, and then went on without a turn
-        began = time.monotonic()
-        with Cache(tmp_path).turn(60, lambda: True):
-            assert time.monotonic() - began < 1  # it has given up
-        threading.Timer(0.2, other.kill).start()
-        with Cache(tmp_path).turn(60, lambda: False):
-            assert time.monotonic() - began < 20
+        try:
+            stopwatch.start()
+            with Cache(tmp_path).turn(0.2, lambda: False):
+                assert stopwatch.elapsed() >= 0.2  # it waited, and then went on without a turn
+            stopwatch.start()
+            with Cache(tmp_path).turn(60, lambda: True):
+                assert stopwatch.ran() < 1  # it has given up
+            threading.Timer(0.2, other.kill).start()
+            with Cache(tmp_path).turn(60, lambda: False):
+                assert stopwatch.ran() < 20
+        finally:
+            other.kill()

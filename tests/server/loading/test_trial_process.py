@@ -21,6 +21,7 @@ from headrace.server.loading import trial_process
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, Unavailable
 from tests import bad_models, models
+from tests.stopwatch import Stopwatch
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
 
@@ -110,12 +111,15 @@ def test_a_model_that_is_refused_says_why(tmp_path: Path) -> None:
     assert "CTCLoss" in sentence(trial(bad_models.ctc_loss(tmp_path)))
 
 
-def test_a_file_that_is_read_for_ever(tmp_path: Path) -> None:
+def test_a_file_that_is_read_for_ever(tmp_path: Path, stopwatch: Stopwatch) -> None:
     path = bad_models.endless(tmp_path)
-    began = time.monotonic()
-    message = sentence(trial(path), seconds=3.0)
-    assert message == f"model 'm' from '{path}' takes longer than --load-timeout, 3 s: the model is read"
-    assert time.monotonic() - began < 10
+    for seconds in (3, 30):
+        stopwatch.start()
+        message = sentence(trial(path), seconds=seconds)
+        assert stopwatch.ran() < seconds + 7
+        if "the trial starts" not in message:  # as it may be for three seconds on a busy machine
+            break
+    assert message == f"model 'm' from '{path}' takes longer than --load-timeout, {seconds} s: the model is read"
 
 
 def when_it_reads(process: Trial, act: Callable[[], None]) -> None:
@@ -202,7 +206,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
             time.sleep(0.02)  # it reads
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while is_running(stat):
             assert time.monotonic() < deadline
             time.sleep(0.02)

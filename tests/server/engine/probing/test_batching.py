@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -32,6 +31,7 @@ from tests.server.engine.probing.rows import (
     infer,
     rows_of,
 )
+from tests.stopwatch import Stopwatch
 
 # What is batched
 
@@ -200,7 +200,9 @@ def test_checking_is_bounded(core: ov.Core, tmp_path: Path, monkeypatch: pytest.
     assert rows_of(model) == Batching(1, "checking one row takes too long")
 
 
-def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_run_is_given_up(
+    core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopwatch: Stopwatch
+) -> None:
     """And the model still works afterwards."""
     unit = constant(np.eye(1024))
 
@@ -215,13 +217,13 @@ def test_a_slow_run_is_given_up(core: ov.Core, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(batching, "FIRST_RUN_SECONDS", 0.02)
     assert rows_of(model, None) == Batching(1, "measuring one row takes too long")
     monkeypatch.setattr(batching, "REQUESTED_CHECKING_SECONDS", 0.02)
-    began = perf_counter()
+    stopwatch.start()
     assert rows_of(model) == Batching(1, "checking one row takes too long")
-    given_up = perf_counter() - began
+    given_up = stopwatch.ran()
     x = np.ones((1, 16), np.float32)
-    began = perf_counter()
+    stopwatch.start()
     assert (infer(model.runtime.create_infer_request(), x) == x).all()
-    assert given_up < (perf_counter() - began) / 2
+    assert given_up < stopwatch.ran() / 2
 
 
 def test_nothing_is_left_behind(core: ov.Core, tmp_path: Path) -> None:

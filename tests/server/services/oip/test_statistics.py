@@ -45,12 +45,12 @@ async def test_statistics_of_all_models_one_model_or_one_version(
 async def test_counts_and_times_are_summed(dispatcher: Dispatcher) -> None:
     seconds_ago = 60.0
     recorder = dispatcher.core.models.find("other").statistics
+    before = time.time() - seconds_ago
     last = dispatcher.now() - seconds_ago
     recorder.ran(1, 1, 0.25, 0.5, (0.125, 0.25, 0.0625), last)
     recorder.ran(4, 3, 0.75, 1.0, (0.25, 0.5, 0.125), last)
     recorder.failed(1.5)
     recorder.failed(0.000000001)
-    before = time.time() - seconds_ago
     (found,) = await statistics(dispatcher, "other")
     after = time.time() - seconds_ago
     assert before * 1e3 - 1 <= found.last_inference <= after * 1e3 + 1
