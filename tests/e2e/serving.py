@@ -51,7 +51,7 @@ class Served:
 
     def wait_until_logged(self, text: str, count: int = 1) -> str:
         """The log once it contains a text this many times: a thread of its own writes it."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (log := self.log).count(text) < count:
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{log}"
             time.sleep(0.01)
@@ -80,7 +80,7 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(30)
 
     def __enter__(self) -> Served:
         self.ready()

@@ -24,6 +24,7 @@ from tests.e2e.operating import Operator
 from tests.e2e.serving import Served, run_server
 from tests.e2e.test_control import replace
 from tests.packaged_models import packaged
+from tests.stopwatch import Stopwatch
 
 CORRUPTIONS = int(os.environ.get("HEADRACE_CORRUPTIONS", "24"))
 """Damaged files of each format."""
@@ -194,15 +195,17 @@ def test_a_trial_that_a_signal_ends(reading: tuple[Live, threading.Thread, list[
     assert f"ends the process that tries it ({number.name})" in sentence
 
 
-def test_a_server_that_stops_ends_the_trial(reading: tuple[Live, threading.Thread, list[str]]) -> None:
+def test_a_server_that_stops_ends_the_trial(
+    reading: tuple[Live, threading.Thread, list[str]], stopwatch: Stopwatch
+) -> None:
     house, thread, told = reading
     child = the_child(house.served)
-    began = time.monotonic()
+    stopwatch.start()
     assert house.served.stop() == 0
-    assert time.monotonic() - began < 2
+    assert stopwatch.ran() < 2
     thread.join(20)
     assert told[0].startswith("UNAVAILABLE: ")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -214,7 +217,7 @@ def test_a_signal_during_the_start_ends_the_trial(tmp_path: Path) -> None:
     try:
         child = the_child(served)
         assert served.stop() == 128 + signal.SIGTERM
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while Path(f"/proc/{child}/stat").exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -78,7 +78,7 @@ def test_nothing_is_serving_while_the_server_drains(operator: Operator, scale: S
     for watch in watches:
         with refused(grpc.StatusCode.UNAVAILABLE):
             next(watch)
-    assert scale.process.wait(10) == 0
+    assert scale.process.wait(30) == 0
 
 
 def test_reflection_lists_and_describes_every_service(operator: Operator) -> None:

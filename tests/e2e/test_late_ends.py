@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import headrace.client as hc
 from tests import models
 from tests.e2e.conftest import Serve
+from tests.stopwatch import Stopwatch
 
 X = np.ones(1, np.float32)
 GOOD, BAD = np.array([2, 8]), np.array([3, 5])
@@ -27,8 +27,8 @@ async def server(serve: Serve, tmp_path: Path) -> AsyncIterator[hc.Server]:
 
 
 async def nothing_is_held(server: hc.Server) -> hc.ModelStatus:
-    """Wait until the slot is free and no byte is charged; a second is enough."""
-    for _ in range(50):
+    """Wait until the slot is free and no byte is charged; a second is enough on a machine that does nothing else."""
+    for _ in range(500):
         status = await server.status()
         (model,) = status.models
         held = (model.slots_running, model.slots_stopping, model.slots_restoring, model.tickets_queued)
@@ -38,18 +38,18 @@ async def nothing_is_held(server: hc.Server) -> hc.ModelStatus:
     raise AssertionError(f"still held: {status}")
 
 
-async def test_a_late_failure_ends_its_ticket_and_its_slot_goes_on(server: hc.Server) -> None:
+async def test_a_late_failure_ends_its_ticket_and_its_slot_goes_on(server: hc.Server, stopwatch: Stopwatch) -> None:
     async with server.stream() as stream:
         for _ in range(3):
-            began = time.monotonic()
+            stopwatch.start()
             assert (await (await stream.submit("late", {"x": X, "shape": GOOD})))["y"].tolist() == [[1] * 8] * 2
-            took = time.monotonic() - began
+            took = stopwatch.ran()
             bad = await stream.submit("late", {"x": X, "shape": BAD}, keep=["y"])
-            began = time.monotonic()
+            stopwatch.start()
             with pytest.raises(hc.Internal):
                 await bad
             # A poll comes each 20 ms; the machine may be busy.
-            assert time.monotonic() - began < 2 * took + 1
+            assert stopwatch.ran() < 2 * took + 1
         assert (await nothing_is_held(server)).restorations == 3
 
 
@@ -58,7 +58,7 @@ async def test_a_late_failure_ends_its_ticket_and_its_slot_goes_on(server: hc.Se
 async def test_a_stopped_run_gives_its_slot_back(server: hc.Server, end: str, shape: np.ndarray) -> None:
     for _ in range(3):
         stream = server.stream()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await stream.__aenter__()
             timeout = 0.02 if end == "deadline" else None
             ticket = await stream.submit("late", {"x": X, "shape": shape}, keep=["y"], timeout=timeout)

@@ -25,6 +25,7 @@ from tests.e2e.conftest import F32, Serve
 from tests.e2e.pipes import Pipe, unread_pipe
 from tests.e2e.serving import Served
 from tests.e2e.talkative import LINES, WORD
+from tests.stopwatch import Stopwatch
 
 ONE = np.ones(1, np.float32)
 AT_ONCE = 2.0
@@ -49,11 +50,11 @@ class Latencies:
         self._thread = threading.Thread(target=self._run, args=(address,))
 
     def _run(self, address: str) -> None:
-        with blocking.connect(address) as server, server.stream() as stream:
+        with Stopwatch() as watch, blocking.connect(address) as server, server.stream() as stream:
             while not self._stop.is_set():
-                began = time.perf_counter()
-                assert stream.submit("scale", {"x": ONE}).result(20)["y"].tolist() == [3]
-                self.seconds.append(time.perf_counter() - began)
+                watch.start()
+                assert stream.submit("scale", {"x": ONE}).result(30)["y"].tolist() == [3]
+                self.seconds.append(watch.ran())
 
     def __enter__(self) -> Latencies:
         self._thread.start()
@@ -69,10 +70,10 @@ def talk(address: str, count: int) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(count):
-            assert stub.ServerLive(oip.ServerLiveRequest(), timeout=10).live
+            assert stub.ServerLive(oip.ServerLiveRequest(), timeout=30).live
 
 
-def test_a_log_that_is_not_read_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_log_that_is_not_read_holds_up_nobody(tmp_path: Path, stopwatch: Stopwatch) -> None:
     """10 MB of messages while nobody reads them: clients are served, and the end is not delayed."""
     model = str(models.scale(tmp_path))
     with unread_pipe() as pipe:
@@ -81,9 +82,9 @@ def test_a_log_that_is_not_read_holds_up_nobody(tmp_path: Path) -> None:
                 talk(served.address, 100)
             assert len(good.seconds) > 100
             assert max(good.seconds) < 1
-            began = time.monotonic()
+            stopwatch.start()
             assert served.stop() == 0
-            assert time.monotonic() - began < AT_ONCE
+            assert stopwatch.ran() < AT_ONCE
         pipe.read()
 
 
@@ -96,7 +97,7 @@ def test_the_log_says_how_many_messages_are_missing(tmp_path: Path) -> None:
     ):
         talk(served.address, 30)
         pipe.read()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not DROPPED.search(pipe.text):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -109,15 +110,15 @@ def test_the_log_says_how_many_messages_are_missing(tmp_path: Path) -> None:
     assert 0 <= others < 200
 
 
-def test_a_log_that_is_full_at_the_start_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_log_that_is_full_at_the_start_holds_up_nobody(tmp_path: Path, stopwatch: Stopwatch) -> None:
     with unread_pipe() as pipe:
         pipe.fill()
         with piped(pipe, tmp_path, str(models.scale(tmp_path))) as served:
             with blocking.connect(served.address) as server:
                 assert server.infer("scale", {"x": ONE})["y"].tolist() == [3]
-            began = time.monotonic()
+            stopwatch.start()
             assert served.stop() == 0
-            assert time.monotonic() - began < AT_ONCE
+            assert stopwatch.ran() < AT_ONCE
         pipe.read()
 
 
@@ -125,7 +126,7 @@ def test_a_start_that_fails_ends_though_the_log_is_full(tmp_path: Path) -> None:
     with unread_pipe() as pipe:
         pipe.fill()
         command = [sys.executable, "-m", "headrace.server", str(tmp_path / "missing.xml")]
-        assert subprocess.run(command, stderr=pipe.writing, timeout=20, check=False).returncode == 3
+        assert subprocess.run(command, stderr=pipe.writing, timeout=30, check=False).returncode == 3
         pipe.read()
 
 
@@ -141,12 +142,12 @@ def test_standard_output_that_is_not_read_holds_up_nobody(tmp_path: Path, how: s
         with subprocess.Popen(command, stdout=pipe.writing) as server:
             try:
                 with blocking.connect(address, connect_timeout=20) as client:
-                    deadline = time.monotonic() + 20
+                    deadline = time.monotonic() + 30
                     while not client.models():  # the port is open before they are loaded
                         assert time.monotonic() < deadline
                     assert client.infer("scale", {"x": ONE})["y"].tolist() == [3]
                 server.send_signal(signal.SIGTERM)
-                assert server.wait(10) == 0
+                assert server.wait(30) == 0
             finally:
                 server.kill()
         pipe.read()

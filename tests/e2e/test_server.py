@@ -156,7 +156,7 @@ def test_the_first_signal_drains(serve: Serve, tmp_path: Path) -> None:
         # Kept outputs hold the stream open until they are released.
         stream.send(Command(kind=Command.RELEASE, tag=1), Command(kind=Command.RELEASE, tag=2))
         assert stream.ends_with() is grpc.StatusCode.UNAVAILABLE
-    assert served.process.wait(10) == 0
+    assert served.process.wait(30) == 0
 
 
 def test_after_the_grace_period_what_is_left_fails(serve: Serve, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_after_the_grace_period_what_is_left_fails(serve: Serve, tmp_path: Path)
         failed, _ = stream.receive()
         assert (failed.tag, failed.failure.code) == (1, pb.UNAVAILABLE)
         assert stream.ends_with() is grpc.StatusCode.UNAVAILABLE
-    assert served.process.wait(10) == 0
+    assert served.process.wait(30) == 0
 
 
 def test_a_second_signal_stops_at_once(serve: Serve, tmp_path: Path) -> None:
@@ -191,4 +191,4 @@ def test_a_second_signal_stops_at_once(serve: Serve, tmp_path: Path) -> None:
         served.process.send_signal(signal.SIGTERM)
         assert stream.receive()[0].kind == Event.DRAINING
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(10) == 128 + signal.SIGTERM
+        assert served.process.wait(30) == 128 + signal.SIGTERM

@@ -35,6 +35,7 @@ from tests.e2e.operating import NOT_SERVING, SERVING, Operator
 from tests.e2e.serving import Served
 from tests.e2e.stream_errors import outcome, refusal
 from tests.e2e.stubs import Command, Event, StubStream
+from tests.stopwatch import Stopwatch
 
 ONE = np.ones(1, np.float32)
 LONG = "--grace=60"
@@ -46,10 +47,10 @@ AT_ONCE = 2.0
 @contextmanager
 def ends_within(seconds: float, served: Served, *codes: int) -> Iterator[None]:
     """What is done inside has the server end so soon, with one of these exit codes."""
-    began = time.monotonic()
-    yield
-    assert served.process.wait(20) in codes
-    assert time.monotonic() - began < seconds
+    with Stopwatch() as watch:
+        yield
+        assert served.process.wait(30) in codes
+        assert watch.ran() < seconds
     assert "Traceback" not in served.log
 
 
@@ -123,7 +124,7 @@ class TestIdle:
         async with hc.connect(served.address) as server, server.stream() as stream:
             assert (await (await stream.submit("scale", {"x": ONE})))["y"].tolist() == [3]
             served.process.send_signal(signal.SIGTERM)
-            served.process.wait(10)
+            served.process.wait(30)
             assert (await refusal(stream)).retryable
 
     def test_the_address_is_free_at_once(self, serve: Serve, tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ class TestInFlight:
                 while not stream.draining:
                     tickets.append(await stream.submit("slow", {"x": ONE}))
                     await asyncio.sleep(0)
-            assert served.process.wait(20) == 0
+            assert served.process.wait(30) == 0
             answered = 0
             for ticket in tickets:
                 error = await outcome(ticket)
@@ -189,17 +190,16 @@ class TestInFlight:
                         pass
                     assert each.status().draining
             ticket.release()
-        assert served.process.wait(10) == 0
+        assert served.process.wait(30) == 0
 
 
 class TestDelay:
     def test_a_delayed_server_is_not_ready_while_it_still_serves(self, serve: Serve, tmp_path: Path) -> None:
-        served = serve(str(models.scale(tmp_path)), "--drain-delay=4", LONG)
+        served = serve(str(models.scale(tmp_path)), "--drain-delay=60", LONG)
         operator = Operator(served.address)
         with operator.channel, blocking.connect(served.address) as server, server.stream() as stream:
             watch = operator.watch("scale")
             assert next(watch) == SERVING
-            began = time.monotonic()
             served.process.send_signal(signal.SIGTERM)
             assert next(watch) == NOT_SERVING
             assert operator.check("") == NOT_SERVING
@@ -212,10 +212,22 @@ class TestDelay:
                     assert each.submit("scale", {"x": ONE}).result(10)["y"].tolist() == [3]
                     assert not each.draining
                 assert late.infer("scale", {"x": ONE})["y"].tolist() == [3]
-            assert time.monotonic() - began < 4, "the machine is too busy for this test"
+            watch.call.cancel()
+        assert served.process.poll() is None
+
+    def test_clients_are_told_when_the_delay_is_over(self, serve: Serve, tmp_path: Path, stopwatch: Stopwatch) -> None:
+        served = serve(str(models.scale(tmp_path)), "--drain-delay=1", LONG)
+        operator = Operator(served.address)
+        with operator.channel, StubStream(served.address) as stream:
+            watch = operator.watch("scale")
+            assert next(watch) == SERVING
+            stopwatch.start()
+            served.process.send_signal(signal.SIGTERM)
+            assert next(watch) == NOT_SERVING
+            assert stream.receive()[0].kind == Event.DRAINING
+            assert stopwatch.elapsed() >= 1
             assert status_of(watch.call) == STOPPING
-            assert time.monotonic() - began >= 4
-        assert served.process.wait(10) == 0
+        assert served.process.wait(30) == 0
 
     def test_a_second_signal_does_not_wait_for_the_delay(self, serve: Serve, tmp_path: Path) -> None:
         served = serve(str(models.scale(tmp_path)), "--drain-delay=60")
@@ -321,11 +333,13 @@ class TestHanging:
             assert blocked.stdout.readline().startswith(b"headrace ready")
             fill(writing)
             blocked.send_signal(signal.SIGTERM)
-            assert blocked.wait(10) in (0, 1)
+            assert blocked.wait(30) in (0, 1)
         os.close(reading)
         os.close(writing)
 
-    def test_a_log_that_is_not_read_at_start_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
+    def test_a_log_that_is_not_read_at_start_does_not_hold_up_the_end(
+        self, tmp_path: Path, stopwatch: Stopwatch
+    ) -> None:
         """Standard error is a pipe that is full while models load."""
         reading, writing = os.pipe()
         fill(writing)
@@ -335,10 +349,10 @@ class TestHanging:
             while not takes_signals(blocked.pid):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            began = time.monotonic()
+            stopwatch.start()
             blocked.send_signal(signal.SIGTERM)
-            assert blocked.wait(10) in (0, 128 + signal.SIGTERM)
-            assert time.monotonic() - began < AT_ONCE
+            assert blocked.wait(30) in (0, 128 + signal.SIGTERM)
+            assert stopwatch.ran() < AT_ONCE
         os.close(reading)
         os.close(writing)
 
@@ -380,7 +394,7 @@ def test_an_infinite_grace_period_waits(serve: Serve, tmp_path: Path, option: st
             time.sleep(0.01)
         assert ticket.fetch("y").tolist() == [3]
         ticket.release()
-        assert served.process.wait(10) == 0
+        assert served.process.wait(30) == 0
     assert "Traceback" not in served.log
 
 
