@@ -61,7 +61,7 @@ class Served:
         """Wait for the one line on standard output and return it."""
         assert self.process.stdout is not None
         # A server that hangs while it loads must not hang the test.
-        watchdog = threading.Timer(55, self.process.kill)
+        watchdog = threading.Timer(200, self.process.kill)
         watchdog.start()
         line = self.process.stdout.readline()
         watchdog.cancel()

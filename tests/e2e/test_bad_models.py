@@ -67,7 +67,7 @@ def live(serve: Serve, path: Path, good: Path, *arguments: str) -> Live:
     return Live(serve(f"bad={path}", f"good={good}", "--model-control", *arguments))
 
 
-@pytest.mark.timeout(60 + 10 * CORRUPTIONS)
+@pytest.mark.timeout(300 + 10 * CORRUPTIONS)
 @pytest.mark.parametrize("kind", ["ir", "weights", "onnx", "real onnx"])
 def test_corrupt_files_end_nothing(serve: Serve, folder: Path, tmp_path: Path, kind: str) -> None:
     """The server lives, serves the model as it was, tells clients nothing, and the operator one sentence each."""

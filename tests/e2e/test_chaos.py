@@ -137,7 +137,6 @@ async def garbage(address: str, seed: int) -> None:
         call.cancel()
 
 
-@pytest.mark.timeout(120)
 async def test_a_server_survives_wild_clients(serve: Serve, tmp_path: Path) -> None:
     served = serve(
         f"scale={models.scale(tmp_path)}",

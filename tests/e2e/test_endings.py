@@ -47,7 +47,7 @@ async def test_a_hundred_good_answers_survive_three_bad_requests(serve: Serve, t
 
 
 async def test_a_deadline_stops_a_run(serve: Serve, tmp_path: Path, stopwatch: Stopwatch) -> None:
-    served = serve(f"slow={models.slow(tmp_path, steps=2000)}", "--slots=1")
+    served = serve(f"slow={models.slow(tmp_path, steps=1000)}", "--slots=1")
     async with hc.connect(served.address) as server, server.stream() as stream:
         stopwatch.start()
         with pytest.raises(hc.DeadlineExceeded):

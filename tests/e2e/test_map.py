@@ -19,7 +19,7 @@ from tests import models
 from tests.e2e.serving import Served
 
 Item = dict[str, npt.NDArray[np.float32]]
-SECONDS = 10.0
+SECONDS = 30.0
 """Far longer than anything here takes, and shorter than the patience of a test."""
 
 

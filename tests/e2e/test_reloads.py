@@ -56,7 +56,7 @@ class User:
                     self.answers += 1
 
 
-@pytest.mark.timeout(120 + 4 * RELOADS)
+@pytest.mark.timeout(300 + 4 * RELOADS)
 def test_versions_alternate_under_load(live: Callable[..., Live], repository: Path, tmp_path: Path) -> None:
     """No answer is wrong, none is missing, and the memory of old versions is freed."""
     # Copies, so that each of the two is tried only once, before there is any load.

@@ -167,7 +167,6 @@ def crowd(address: str, count: int) -> Iterator[subprocess.Popen[str]]:
             clients.kill()
 
 
-@pytest.mark.timeout(240)
 def test_a_thousand_clients_that_are_killed_in_the_middle_leave_nothing(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)))
     for _ in range(10):
@@ -176,7 +175,6 @@ def test_a_thousand_clients_that_are_killed_in_the_middle_leave_nothing(serve: S
     check_that_nothing_is_left(served)
 
 
-@pytest.mark.timeout(240)
 def test_connections_that_are_reset_in_a_burst_leave_nothing(serve: Serve, tmp_path: Path) -> None:
     served = serve(str(models.scale(tmp_path)))
     with ResettingProxy(served.address) as proxy, crowd(proxy.address, 100):

@@ -54,7 +54,6 @@ class Asking:
         self._threads.shutdown()
 
 
-@pytest.mark.timeout(180)
 def test_the_disk_is_followed_without_a_gap(live: Callable[..., Live], repository: Path, tmp_path: Path) -> None:
     version(repository, "m", 1)
     version(repository, "leaving", 1)

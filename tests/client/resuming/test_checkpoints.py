@@ -171,7 +171,6 @@ class Instant(StreamProtocol):
         return ended
 
 
-@pytest.mark.timeout(240)
 def test_a_chain_of_any_length_takes_the_memory_of_a_few_steps() -> None:
     stream = ResumableProtocol(1 << 20, lambda: 0.0)
     stream.connected(Instant())

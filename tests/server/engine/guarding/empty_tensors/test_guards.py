@@ -25,7 +25,6 @@ from tests.server.engine.walks import take_walk
 LEFT_OVER = "may get an empty tensor from data, and the runtime answers that with an earlier run's result"
 
 
-@pytest.mark.timeout(240)
 def test_results_are_right_when_data_empty_a_tensor() -> None:
     """Directly and asynchronously, repeatedly, among runs with ordinary data, which are unaffected."""
     assert take_walk("tests.server.engine.guarding.empty_tensors.walk") == [*CASES, *RIGHT]

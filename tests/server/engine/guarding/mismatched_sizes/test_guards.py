@@ -48,7 +48,6 @@ UNKNOWN: dict[str, tuple[list[Shape], Build, str]] = {
 }
 
 
-@pytest.mark.timeout(180)
 def test_mismatched_shapes_reveal_no_foreign_memory() -> None:
     """Both where the server guards the operation and where it relies on the runtime to check, as it does today."""
     assert take_walk("tests.server.engine.guarding.mismatched_sizes.walk") == [*FITTED, *REFUSED]

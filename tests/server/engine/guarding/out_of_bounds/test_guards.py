@@ -99,7 +99,6 @@ def _recurrent(x: ov.Node) -> ov.Node:
     return opset3.gru_cell(x, state, weights(15, 17), weights(15, 5), weights(15), 5)
 
 
-@pytest.mark.timeout(120)
 def test_hostile_data_reveals_no_foreign_memory() -> None:
     """And right results stay right."""
     assert take_walk("tests.server.engine.guarding.out_of_bounds.walk") == [*CASES]
