@@ -46,7 +46,7 @@ class Live:
         request = oip.ModelInferRequest(
             model_name=name, model_version=version, inputs=[tensor], raw_input_contents=[X.tobytes()]
         )
-        response = self.operator.stub.ModelInfer(request, timeout=20)
+        response = self.operator.stub.ModelInfer(request, timeout=30)
         (plus,) = {*(np.frombuffer(response.raw_output_contents[0], np.float32) - X).tolist()}
         return response.model_version, plus
 

@@ -35,7 +35,7 @@ class Operator:
         self.stub.RepositoryModelUnload(request, timeout=30)
 
     def index(self, *, ready: bool = False) -> list[tuple[str, str, str, str]]:
-        found = self.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=ready), timeout=10).models
+        found = self.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=ready), timeout=30).models
         return [(model.name, model.version, model.state, model.reason) for model in found]
 
     def log(self, **settings: bool | int | str) -> dict[str, bool | int | str]:
@@ -44,11 +44,11 @@ class Operator:
         for name, value in settings.items():
             kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
             setattr(request.settings[name], kind, value)
-        shown = self.stub.LogSettings(request, timeout=10).settings
+        shown = self.stub.LogSettings(request, timeout=30).settings
         return {name: getattr(value, str(value.WhichOneof("parameter_choice"))) for name, value in shown.items()}
 
     def check(self, service: str) -> int:
-        status: int = self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+        status: int = self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status
         return status
 
     def watch(self, service: str) -> Watch:

@@ -30,7 +30,7 @@ class ResettingProxy:
 
     def reset(self) -> int:
         """Returns the number of connections."""
-        return asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(30)
 
     async def _reset(self) -> int:
         count = len(self._servers)

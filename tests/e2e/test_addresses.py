@@ -43,7 +43,7 @@ needs_both = pytest.mark.skipif(not localhost_is_both(), reason="localhost is no
 
 
 def answers(address: str) -> bool:
-    with blocking.connect(address, connect_timeout=10) as server:
+    with blocking.connect(address, connect_timeout=30) as server:
         return bool(server.infer("scale", {"x": ONE})["y"].tolist() == [3])
 
 

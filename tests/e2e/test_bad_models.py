@@ -154,7 +154,7 @@ def trials(served: Served) -> list[int]:
 
 def the_child(served: Served) -> int:
     """The process that tries a model, when there is one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = trials(served)
         if found:
@@ -188,7 +188,7 @@ def reading(serve: Serve, folder: Path, tmp_path: Path) -> Iterator[tuple[Live, 
 def test_a_trial_that_a_signal_ends(reading: tuple[Live, threading.Thread, list[str]], number: signal.Signals) -> None:
     house, thread, told = reading
     os.kill(the_child(house.served), number)
-    thread.join(20)
+    thread.join(30)
     assert told == [TOLD]
     house.answers()
     (sentence,) = house.sentences()
@@ -203,7 +203,7 @@ def test_a_server_that_stops_ends_the_trial(
     stopwatch.start()
     assert house.served.stop() == 0
     assert stopwatch.ran() < 2
-    thread.join(20)
+    thread.join(30)
     assert told[0].startswith("UNAVAILABLE: ")
     deadline = time.monotonic() + 30
     while Path(f"/proc/{child}").exists():

@@ -44,7 +44,7 @@ def seconds(stream: StubStream, count: int) -> list[float]:
 
 def status_of(served: Served) -> pb.ServerStatusResponse:
     with grpc.insecure_channel(served.address) as channel:
-        return InferenceStub(channel).ServerStatus(pb.ServerStatusRequest(), timeout=10)
+        return InferenceStub(channel).ServerStatus(pb.ServerStatusRequest(), timeout=30)
 
 
 def used(status: pb.ServerStatusResponse) -> dict[str, int]:

@@ -219,7 +219,7 @@ def test_an_interrupt_is_quiet() -> None:
         connection, _ = silent.accept()  # it waits for an answer now
         with connection:
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
+            assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == 130
 
 

@@ -113,7 +113,7 @@ def test_completion_is_printed(shell: str, tmp_path: Path) -> None:
     assert (printed.returncode, printed.stderr) == (0, "")
     assert all(word in printed.stdout for word in ("headrace", "models", "--fail-if"))
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=printed.stdout, text=True, check=True, timeout=10)
+        subprocess.run([shell, "-n"], input=printed.stdout, text=True, check=True, timeout=30)
     assert list(tmp_path.iterdir()) == []
 
 

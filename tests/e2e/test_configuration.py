@@ -19,7 +19,7 @@ from tests.e2e.serving import run_server
 
 def described(address: str) -> list[pb.ModelDescription]:
     with grpc.insecure_channel(address) as channel:
-        return list(InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=5).models)
+        return list(InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=30).models)
 
 
 def test_models_of_a_file_are_served_each_with_its_options(serve: Serve, tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_bytes_that_are_not_a_frame_are_rejected_and_the_stream_lives_on(
         raw: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/headrace.v1.Inference/Stream")
         inputs = define(1, tensor("x"), tensor("y"), outputs=("sum",))
         frame = pb.ClientFrame(commands=[inputs, Command(tag=1, call=1, tensors=2)], tensors=[X.tobytes()] * 2)
-        replies = raw(iter([message] * 5 + [frame.SerializeToString()]), timeout=20)
+        replies = raw(iter([message] * 5 + [frame.SerializeToString()]), timeout=30)
         events = [event for reply in replies for event in pb.ServerFrame.FromString(reply).events]
         assert [event.kind for event in events[:6]] == [Event.HELLO] + [Event.FAILED] * 5
         for event in events[1:6]:

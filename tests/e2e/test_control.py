@@ -158,7 +158,7 @@ class User:
         for ticket in tickets:
             value = 2 * value + 1
             try:
-                y = ticket.result(20)["y"]
+                y = ticket.result(30)["y"]
             except (hc.Unavailable, hc.FailedPrecondition) as error:
                 self.refused += 1
                 if isinstance(error, hc.FailedPrecondition) and not source_failed:

@@ -61,7 +61,7 @@ def call(channel: grpc.Channel, rpc: str, *messages: bytes) -> Ended:
     }
     received: list[bytes] = []
     try:
-        begun = kinds[many](rpc)(iter(messages) if many[0] else messages[0], timeout=20)
+        begun = kinds[many](rpc)(iter(messages) if many[0] else messages[0], timeout=30)
         received += begun if many[1] else [begun]
     except grpc.RpcError as error:
         return Ended(error.code(), error.details() or "", received)

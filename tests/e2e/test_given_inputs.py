@@ -47,7 +47,7 @@ async def call(served: Served, request: pytest.FixtureRequest) -> AsyncIterator[
                 return await asyncio.to_thread(blocked.infer, *arguments, **options)
 
             async def submit_in_thread(*arguments: Any, **options: Any) -> Any:
-                return (await asyncio.to_thread(stream_of_blocked.submit, *arguments, **options)).result(10)
+                return (await asyncio.to_thread(stream_of_blocked.submit, *arguments, **options)).result(30)
 
             ways: dict[str, Call] = {
                 "unary": server.infer,
@@ -204,7 +204,7 @@ def test_a_model_that_is_loaded_again_with_other_ports_takes_what_those_take(ser
     served = serve("--repository", str(repository), "--model-control", "--property=INFERENCE_PRECISION_HINT=f32")
     with blocking.connect(served.address) as server, server.stream() as stream:
         calls: list[Call] = [
-            lambda value: stream.submit("m", {"x": value}).result(10)["same"],
+            lambda value: stream.submit("m", {"x": value}).result(30)["same"],
             lambda value: server.infer("m", {"x": value})["same"],
         ]
         whole, doubles = np.arange(3), np.array([0.1])

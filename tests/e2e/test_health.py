@@ -85,7 +85,7 @@ def test_reflection_lists_and_describes_every_service(operator: Operator) -> Non
     request = reflection_pb2.ServerReflectionRequest
     names = (*SERVICES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
     asked = [request(list_services=""), *(request(file_containing_symbol=name) for name in names)]
-    listed, *described = ServerReflectionStub(operator.channel).ServerReflectionInfo(iter(asked), timeout=10)
+    listed, *described = ServerReflectionStub(operator.channel).ServerReflectionInfo(iter(asked), timeout=30)
     assert {service.name for service in listed.list_services_response.service} == set(names)
     methods: dict[str, set[str]] = {}
     for response in described:

@@ -155,7 +155,7 @@ async def test_what_a_failed_or_cancelled_ticket_would_have_kept(served: Served)
 def test_the_blocking_client_keeps_inputs_and_cuts_outputs(served: Served) -> None:
     with blocking.connect(served.address) as server, server.stream() as stream:
         first = stream.submit("scale", {"x": X[0]}, outputs=[], keep=["y"], keep_inputs=["x"])
-        first.result(timeout=20)
+        first.result(timeout=30)
         second = stream.submit("scale", {"x": first["y"][-2:]})
         third = stream.submit("scale", {"x": first.take("x")[:3]})
         assert second.result()["y"].tolist() == [59, 63]

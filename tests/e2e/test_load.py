@@ -77,7 +77,7 @@ async def run(job: Job) -> list[Outcome]:
 
 @ways
 async def test_every_request_is_an_inference(served: Served, protocol: Protocol, mode: Mode) -> None:
-    found = await answers(served, protocol, mode, Request("add", "1", outputs=("sum",), timeout=20, priority=3), 50)
+    found = await answers(served, protocol, mode, Request("add", "1", outputs=("sum",), timeout=30, priority=3), 50)
     assert [(answer.code, answer.message) for answer in found] == [(0, "")] * 50
     assert (await status(served, "add")).inferences == 50
     for answer in found:

@@ -141,7 +141,7 @@ def test_standard_output_that_is_not_read_holds_up_nobody(tmp_path: Path, how: s
             command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
         with subprocess.Popen(command, stdout=pipe.writing) as server:
             try:
-                with blocking.connect(address, connect_timeout=20) as client:
+                with blocking.connect(address, connect_timeout=30) as client:
                     deadline = time.monotonic() + 30
                     while not client.models():  # the port is open before they are loaded
                         assert time.monotonic() < deadline

@@ -48,7 +48,7 @@ async def test_readiness_follows_models_and_server(served: Served) -> None:
 def test_readiness_without_await(served: Served) -> None:
     with blocking.connect(served.address) as server:
         assert server.is_ready()
-        assert server.model_is_ready("m", 1, timeout=5)
+        assert server.model_is_ready("m", 1, timeout=30)
         assert not server.model_is_ready("nope")
 
 

@@ -55,7 +55,7 @@ def test_a_repository_is_served_by_name_and_version(live: Callable[..., Live], r
     with refused(grpc.StatusCode.NOT_FOUND, "'numbered/3'"):
         house.operator.check("numbered/3")
     ready = {
-        each: house.operator.stub.ModelReady(oip.ModelReadyRequest(name="numbered", version=each), timeout=5).ready
+        each: house.operator.stub.ModelReady(oip.ModelReadyRequest(name="numbered", version=each), timeout=30).ready
         for each in ("", "10", "2", "3")
     }
     assert ready == {"": True, "10": True, "2": False, "3": False}
@@ -113,7 +113,7 @@ def test_models_that_are_loaded_serve_before_the_server_is_ready(tmp_path: Path,
         seen: set[tuple[bool, int]] = set()
         while time.monotonic() < deadline:
             try:
-                ready = house.operator.stub.ServerReady(oip.ServerReadyRequest(), timeout=5).ready
+                ready = house.operator.stub.ServerReady(oip.ServerReadyRequest(), timeout=30).ready
                 whole = house.operator.check("")
                 states = [state for _, _, state, _ in house.operator.index()]  # maybe later than what was asked
             except grpc.RpcError:

@@ -28,7 +28,7 @@ def test_one_line_is_on_standard_output(serve: Serve, tmp_path: Path) -> None:
 
 def described(address: str) -> list[pb.ModelDescription]:
     with grpc.insecure_channel(address) as channel:
-        return list(InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=5).models)
+        return list(InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=30).models)
 
 
 def test_models_are_described_as_they_were_read(serve: Serve, tmp_path: Path) -> None:

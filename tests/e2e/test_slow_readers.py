@@ -92,7 +92,7 @@ def settled(served: Served, work: Callable[[], None]) -> pb.ModelStatus:
         seen = pb.ModelStatus()
         for _ in range(100):
             work()
-            status = InferenceStub(channel).ServerStatus(pb.ServerStatusRequest(), timeout=5)
+            status = InferenceStub(channel).ServerStatus(pb.ServerStatusRequest(), timeout=30)
             (wide,) = [model for model in status.models if model.name == "wide"]
             if status.tickets_in_flight >= 40 and wide == seen:
                 return wide

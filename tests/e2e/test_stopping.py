@@ -69,7 +69,7 @@ def file_that_does_not_open(path: Path) -> Iterator[Callable[[], None]]:
             pytest.skip(f"the file system of the tests has no leases: {error}")
 
         def wait_opening() -> None:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 30
             while fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -90,7 +90,7 @@ def processor_seconds(served: Served) -> float:
 
 
 def wait_until_it_computes(served: Served, before: float) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while processor_seconds(served) < before + 1:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -165,7 +165,7 @@ class TestInFlight:
         served = serve(str(models.scale(tmp_path)), LONG)
         with blocking.connect(served.address) as server, server.stream() as stream:
             ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
-            ticket.result(10)
+            ticket.result(30)
             served.process.send_signal(signal.SIGTERM)
             while not stream.draining:
                 time.sleep(0.01)
@@ -178,7 +178,7 @@ class TestInFlight:
         served = serve(str(models.scale(tmp_path)), LONG)
         with blocking.connect(served.address) as server, server.stream() as stream:
             ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
-            ticket.result(10)
+            ticket.result(30)
             served.process.send_signal(signal.SIGTERM)
             while not stream.draining:
                 time.sleep(0.01)
@@ -209,7 +209,7 @@ class TestDelay:
             # All of it on a new connection, too.
             with blocking.connect(served.address) as late, late.stream() as new:
                 for each in (stream, new):
-                    assert each.submit("scale", {"x": ONE}).result(10)["y"].tolist() == [3]
+                    assert each.submit("scale", {"x": ONE}).result(30)["y"].tolist() == [3]
                     assert not each.draining
                 assert late.infer("scale", {"x": ONE})["y"].tolist() == [3]
             watch.call.cancel()
@@ -386,7 +386,7 @@ def test_an_infinite_grace_period_waits(serve: Serve, tmp_path: Path, option: st
     served = serve(str(models.scale(tmp_path)), option)
     with blocking.connect(served.address) as server, server.stream() as stream:
         ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
-        assert ticket.result(10)["y"].tolist() == [3]
+        assert ticket.result(30)["y"].tolist() == [3]
         if "keep" in option:
             assert stream.hello.keep_seconds == math.inf
         served.process.send_signal(signal.SIGTERM)

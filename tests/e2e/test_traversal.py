@@ -115,7 +115,7 @@ def oip_infer(channel: grpc.Channel, name: str, version: str) -> object:
     request = oip.ModelInferRequest(
         model_name=name, model_version=version, inputs=[tensor], raw_input_contents=[bytes(4)]
     )
-    return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+    return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
 
 
 def native_infer(channel: grpc.Channel, name: str, version: str) -> object:

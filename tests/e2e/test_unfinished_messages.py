@@ -63,7 +63,7 @@ def test_they_take_no_place_of_others(serve: Serve, tmp_path: Path) -> None:
             stack.enter_context(bad).wait_until_sent()
         with grpc.insecure_channel(served.address) as channel:
             check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RPCS["Check"])
-            assert check(b"", timeout=10) == b"\x08\x01", "SERVING"
+            assert check(b"", timeout=30) == b"\x08\x01", "SERVING"
         with StubStream(served.address) as good:
             infers(good, 10)
 

@@ -154,7 +154,7 @@ def test_blocking(address: str) -> None:
         with server.stream(ordered=True) as stream:
             assert stream.hello.window == 32
             a = stream.submit("wide", {"x": x}, outputs=["small"], keep=["large"])
-            np.testing.assert_array_equal(a.result(timeout=10)["small"], 2 * x)
+            np.testing.assert_array_equal(a.result(timeout=30)["small"], 2 * x)
             assert a.fetch("large", slice=(5, 7)).tolist() == [[21.0] * 1024, [22.0] * 1024]
             assert server.status().kept_bytes == 4 << 20
             a.release("large")

@@ -57,7 +57,7 @@ class Unfinished:
     def wait_until_sent(self) -> None:
         """Until the server has had time for all of it."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.delivered >= self._sent * len(self._windows), timeout=20)
+            assert self._changed.wait_for(lambda: self.delivered >= self._sent * len(self._windows), timeout=30)
 
     def _write(self) -> None:
         with suppress(OSError):

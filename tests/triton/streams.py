@@ -28,15 +28,15 @@ class CallbackStream:
 
     def next(self) -> tuple[InferResult | None, Any]:
         """What the callback was given, a result or an error."""
-        return self._answers.get(timeout=20)
+        return self._answers.get(timeout=30)
 
     def result(self) -> InferResult:
-        result, error = self._answers.get(timeout=20)
+        result, error = self._answers.get(timeout=30)
         assert error is None, error
         return result
 
     def error(self) -> InferenceServerException:
-        result, error = self._answers.get(timeout=20)
+        result, error = self._answers.get(timeout=30)
         assert error is not None, result
         return error
 

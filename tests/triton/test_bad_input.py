@@ -40,12 +40,12 @@ def test_bad_input_of_a_call_is_an_error(
 ) -> None:
     bad = BAD[wrong]
     with pytest.raises(grpc.RpcError) as refused:
-        infer(_written(bad.request), timeout=20)
+        infer(_written(bad.request), timeout=30)
     message = refused.value.details() or ""
     assert refused.value.code().name in bad.statuses, message
     check_sentence(message)
     assert re.search(bad.named, message)
-    assert infer(GOOD.SerializeToString(), timeout=20).raw_output_contents == [ANSWER]
+    assert infer(GOOD.SerializeToString(), timeout=30).raw_output_contents == [ANSWER]
 
 
 @pytest.mark.parametrize("wrong", BAD)

@@ -25,14 +25,14 @@ def channel(served: Served) -> Iterator[grpc.Channel]:
 @pytest.mark.parametrize("service", ["", SERVICE, "scale"])
 def test_health_is_reported(channel: grpc.Channel, service: str) -> None:
     request = health_pb2.HealthCheckRequest(service=service)
-    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
     assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_the_health_of_what_is_not_there_is_unknown(channel: grpc.Channel) -> None:
     request = health_pb2.HealthCheckRequest(service="nowhere")
     with pytest.raises(grpc.RpcError) as refused:
-        health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+        health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 

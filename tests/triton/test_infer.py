@@ -65,7 +65,7 @@ def test_typed_contents_are_taken(stub: GRPCInferenceServiceStub, datatype: str)
         data = each.sample(count)
         message = request(each.model, Input("x", [count], None, datatype))
         getattr(message.inputs[0].contents, each.contents).extend(data.tolist())
-        response = stub.ModelInfer(message, timeout=10)
+        response = stub.ModelInfer(message, timeout=30)
         assert response.raw_output_contents == [data.tobytes()]
 
 
@@ -78,7 +78,7 @@ def test_strings_are_served(client: InferenceServerClient, stub: GRPCInferenceSe
     assert result.as_numpy("ends").tolist() == [5, 5, 11, 13, 100_013]
     typed = request("strings", Input("x", [5], None, "BYTES"), outputs=["same"])
     typed.inputs[0].contents.bytes_contents.extend(expected)
-    assert stub.ModelInfer(typed, timeout=10).raw_output_contents == [strings(*expected)]
+    assert stub.ModelInfer(typed, timeout=30).raw_output_contents == [strings(*expected)]
 
 
 def test_scalars_are_served(client: InferenceServerClient) -> None:
@@ -98,7 +98,7 @@ def test_callbacks_get_results(client: InferenceServerClient) -> None:
         )
     found = {}
     for _ in range(50):
-        result, error = answers.get(timeout=10)
+        result, error = answers.get(timeout=30)
         assert error is None
         assert result is not None
         found[int(result.get_response().id)] = result.as_numpy("y").tolist()
@@ -108,7 +108,7 @@ def test_callbacks_get_results(client: InferenceServerClient) -> None:
 def test_a_callback_gets_an_error(client: InferenceServerClient) -> None:
     answers: SimpleQueue[tuple[InferResult | None, InferenceServerException | None]] = SimpleQueue()
     client.async_infer("nowhere", pair(), lambda result, error: answers.put((result, error)))
-    result, error = answers.get(timeout=10)
+    result, error = answers.get(timeout=30)
     assert result is None
     with refused("NOT_FOUND", "'nowhere'"):
         raise error or AssertionError

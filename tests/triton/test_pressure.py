@@ -46,7 +46,7 @@ def test_many_clients_that_do_not_read_harm_no_other(pressed: Served) -> None:
             stream = stack.enter_context(RawStream(pressed.address))
             stream.send(*[wide(number) for number in range(50)])
             for _ in range(20):
-                assert client.infer("scale", [given("x", np.ones(1000, np.float32))], client_timeout=10)
+                assert client.infer("scale", [given("x", np.ones(1000, np.float32))], client_timeout=30)
 
 
 def test_a_client_that_does_not_read_blocks_only_itself(pressed: Served) -> None:
@@ -91,4 +91,4 @@ def test_what_is_in_flight_ends_before_the_server_does(serve: Serve, tmp_path: P
         with pytest.raises(grpc.RpcError) as ended:
             stream.receive()
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert served.process.wait(20) == 0
+    assert served.process.wait(30) == 0

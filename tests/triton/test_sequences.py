@@ -205,7 +205,7 @@ def test_a_call_that_cannot_be_read_ends_its_sequence(client: InferenceServerCli
     bad.inputs[0].contents.int_contents.append(1)
     bad.parameters["sequence_id"].int64_param = 9
     with grpc.insecure_channel(stateful.address) as channel, pytest.raises(grpc.RpcError):
-        GRPCInferenceServiceStub(channel).ModelInfer(bad, timeout=10)
+        GRPCInferenceServiceStub(channel).ModelInfer(bad, timeout=30)
     with refused("FAILED_PRECONDITION", "sequence 9 of model 'sum' has ended"):
         call(client, 9)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
 
 from tests.e2e.serving import Served
+from tests.stopwatch import Stopwatch
 from tests.triton.messages import ONES, X, check_sentence, given, pair, refused
 from tests.triton.requests import GOOD, ONE, SLOW, UNKNOWN
 from tests.triton.streams import CallbackStream, RawStream
@@ -156,5 +156,5 @@ def test_a_client_may_vanish(client: InferenceServerClient, served: Served) -> N
 
 def is_free(client: InferenceServerClient) -> bool:
     """Two hundred runs of the slow model would take a minute: those in the queue are gone."""
-    began = time.monotonic()
-    return bool(client.infer("slow", [given("x", ONE)]).as_numpy("y") == ONE) and time.monotonic() - began < 10
+    with Stopwatch() as watch:
+        return bool(client.infer("slow", [given("x", ONE)]).as_numpy("y") == ONE) and watch.ran() < 10

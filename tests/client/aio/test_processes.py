@@ -30,7 +30,7 @@ def forever():
         yield X
 
 async def use(target):
-    async with hc.connect(target, connect_timeout=3) as server, server.stream() as stream:
+    async with hc.connect(target, connect_timeout=30) as server, server.stream() as stream:
         return (await (await stream.submit("m", X, outputs=["y"])))["y"][0]
 
 def say(function, *arguments):
@@ -70,7 +70,7 @@ async def run(script: str, *targets: str) -> list[str]:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             out, err = await program.communicate()
     except TimeoutError:
         os.killpg(program.pid, SIGKILL)  # its forked children hold the pipes, too
