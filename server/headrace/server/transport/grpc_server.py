@@ -16,11 +16,10 @@ from headrace.server.transport.status import Incident
 
 GrpcServer: TypeAlias = grpc.aio.Server
 
-_COMPRESSIONS = {
-    "none": None,
-    "gzip": grpc.Compression.Gzip,
-    "deflate": grpc.Compression.Deflate,
-}
+_COMPRESSION_LEVELS = {"none": 0, "gzip": 1, "deflate": 3}
+"""gRPC's levels, not its algorithms: with those it would compress for clients that cannot read it, too. Of what a
+client accepts, the lowest level is gzip, and the highest deflate.
+"""
 REFUSALS = 1024
 """Calls that may be in the course of being refused."""
 PENDING = 8192
@@ -42,9 +41,8 @@ def grpc_server(
     to know the calls that may be receiving a message.
     """
     server = grpc.aio.server(
-        options=_options(max_message_bytes, calls),
+        options=_options(max_message_bytes, calls, compression),
         maximum_concurrent_rpcs=calls + REFUSALS,
-        compression=_COMPRESSIONS[compression],
     )
     turns = MessageTurns()
     server.add_generic_rpc_handlers([handlers(service, incident, receiving, turns) for service in services])
@@ -65,11 +63,12 @@ def listen(server: GrpcServer, host: str, port: int) -> str:
     return addresses.shown
 
 
-def _options(max_message_bytes: int, calls: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, calls: int, compression: str) -> list[tuple[str, int]]:
     pending = max(2 * calls, PENDING)
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.default_compression_level", _COMPRESSION_LEVELS[compression]),
         # The loop accepts one call per turn, so a burst waits. From 1,000 on gRPC would cancel some of it.
         ("grpc.server.max_pending_requests", pending),
         ("grpc.server.max_pending_requests_hard_limit", pending),
