@@ -66,8 +66,8 @@ fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both p
 bench-costs: $(VENV)/.installed ## Print what the costliest requests cost a server and its other clients
 	$(VENV)/bin/python -m tests.costs
 
-bench: $(VENV)/.model ## Measure Headrace beside what limits it: a table, and build/bench.json
-	$(VENV)/bin/python -m tests.bench
+bench: $(VENV)/.model ## Measure Headrace beside what limits it (minutes): tables, and build/bench/history.jsonl
+	$(VENV)/bin/python -m tests.bench $(BENCH)
 
 demo: $(VENV)/.model ## Find the speech in a recording, chunk by chunk, through a server of its own
 	$(VENV)/bin/python client/examples/speech.py

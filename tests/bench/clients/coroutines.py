@@ -1,0 +1,39 @@
+"""Our client with add/multiply: `workers` coroutines on one stream, each submits an inference and awaits it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+
+import headrace.client as hc
+from tests.bench.clients.job import Job, job
+
+ROW = np.ones((1, 16), np.float32)
+WARM_UP = 300
+
+
+async def main(job: Job) -> None:
+    took: list[float] = []
+
+    async def work(stream: hc.Stream, end: float) -> None:
+        began = time.perf_counter()
+        while began < end:
+            await (await stream.submit("am", {"x": ROW, "y": ROW}, outputs=["sum"]))
+            now = time.perf_counter()
+            took.append(now - began)
+            began = now
+
+    async with hc.connect(job.target) as server, server.stream() as stream:
+        for _ in range(WARM_UP):
+            await (await stream.submit("am", {"x": ROW, "y": ROW}, outputs=["sum"]))
+        end = job.begin()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(job.options["workers"]):
+                tasks.create_task(work(stream, end))
+        job.report(len(took), took)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(job()))

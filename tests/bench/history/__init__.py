@@ -1,0 +1,1 @@
+"""What runs have measured, a line of JSON for each."""

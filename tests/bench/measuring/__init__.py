@@ -1,0 +1,1 @@
+"""Turns, rounds, spread, and what may be concluded from them."""

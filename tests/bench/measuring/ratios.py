@@ -1,0 +1,108 @@
+"""The ratios of a run, and what is demanded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.bench.measuring.bounds import Bound, Verdict
+from tests.bench.measuring.rounds import Measured, Round
+from tests.bench.measuring.spread import Spread, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    name: str
+    """The name of the case, and of what is compared if that is not its figure with its reference."""
+    title: str
+    way: str
+    spread: Spread
+    bound: Bound
+    rounds: int
+    """How many rounds count."""
+    slow_echo: bool = False
+    """Whether it is to an echo that was never in its fast mode."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.bound.verdict(self.spread.median)
+
+    @property
+    def close(self) -> bool:
+        return self.bound.is_close(self.spread)
+
+
+def ratios(measured: Sequence[Measured], builds: Mapping[str, str]) -> list[Ratio]:
+    """All ratios. `builds`: the way that is `compiled` and the one that is `pure`, as far as there are any."""
+    return [*_to_references(measured), *_compiled_over_pure(measured, builds)]
+
+
+def counted_rounds(rounds: Sequence[Round]) -> list[Round]:
+    """Those in which the echo was in its fast mode; all, if it never was or is not compared with."""
+    return [each for each in rounds if each.echo is None or each.echo.fast] or list(rounds)
+
+
+def _to_references(measured: Sequence[Measured]) -> Iterator[Ratio]:
+    for each in measured:
+        case = each.case
+        if case.reference is None or not each.rounds:
+            continue
+        counted = counted_rounds(list(each.rounds.values()))
+        slow = any(one.echo is not None and not one.echo.fast for one in counted)
+        title = f"{case.title} / {case.reference.title}"
+        yield _ratio(case.name, title, each, counted, _figures(each), case.bound, slow_echo=slow)
+        if case.earlier_server_time is not None:
+            earlier = case.earlier_server_time
+            title = f"{case.title}: server's processor time over today's"
+            yield _ratio(f"{case.name}:server-time", title, each, counted, _server_times(earlier), case.server_time)
+
+
+def _ratio(
+    name: str,
+    title: str,
+    measured: Measured,
+    rounds: Sequence[Round],
+    of: Callable[[Round], float],
+    bound: Bound,
+    *,
+    slow_echo: bool = False,
+) -> Ratio:
+    return Ratio(name, title, measured.way, spread([of(each) for each in rounds]), bound, len(rounds), slow_echo)
+
+
+def _figures(measured: Measured) -> Callable[[Round], float]:
+    case = measured.case
+
+    def of(each: Round) -> float:
+        assert case.reference is not None
+        assert each.reference is not None
+        return case.figure.of(each.turn) / case.reference.figure.of(each.reference)
+
+    return of
+
+
+def _server_times(earlier: float) -> Callable[[Round], float]:
+    def of(each: Round) -> float:
+        ours, echo = each.turn.server_us, each.reference.server_us if each.reference else None
+        assert ours is not None
+        assert echo is not None
+        return ours / echo / earlier
+
+    return of
+
+
+def _compiled_over_pure(measured: Sequence[Measured], builds: Mapping[str, str]) -> Iterator[Ratio]:
+    if not {"compiled", "pure"} <= builds.keys():
+        return
+    by_way = {(each.case.name, each.way): each for each in measured}
+    for each in measured:
+        pure = by_way.get((each.case.name, builds["pure"]))
+        if each.way != builds["compiled"] or each.case.compiled.must is None or pure is None:
+            continue
+        both = sorted(each.rounds.keys() & pure.rounds.keys())
+        if both:
+            figure = each.case.figure.of
+            values = [figure(each.rounds[at].turn) / figure(pure.rounds[at].turn) for at in both]
+            title = f"{each.case.title}: compiled / pure"
+            name = f"{each.case.name}:compiled"
+            yield Ratio(name, title, each.way, spread(values), each.case.compiled, len(values))

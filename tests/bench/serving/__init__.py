@@ -1,0 +1,1 @@
+"""The ways to serve that are compared, and their servers."""

@@ -1,0 +1,81 @@
+"""A server of one way, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.measuring.client_turn import client_turn
+from tests.bench.measuring.turn import Turn, TurnFailed
+from tests.bench.serving.ways import Way
+from tests.e2e.serving import READY
+
+START_SECONDS = 120.0
+PRECISION = "--property=INFERENCE_PRECISION_HINT=f32"
+"""References compute with f32, so servers do too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    way: Way
+    address: str
+    pid: int
+
+    def turn(self, client: str, seconds: float, *, processes: int = 1, **options: object) -> Turn:
+        """A turn of a client with this server. Raises TurnFailed."""
+        return client_turn(client, self.address, seconds, pid=self.pid, processes=processes, **options)
+
+    def resident_bytes(self) -> int:
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        if match is None:
+            raise TurnFailed("the server has ended")
+        return int(match[1]) * 1024
+
+
+@contextmanager
+def running(way: Way, arguments: Sequence[str]) -> Iterator[Server]:
+    """A server that is ready inside the block. Raises TurnFailed."""
+    command = [*way.command, *arguments, PRECISION, "--port=0", "--log-level=warning"]
+    environment = {**os.environ, **way.environment}
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        except OSError as error:
+            raise TurnFailed(f"{way.text} cannot be run: {error.strerror}") from None
+        with process:
+            try:
+                yield Server(way, _address(process), process.pid)
+            except _NotReady:
+                process.kill()
+                process.wait()
+                log.seek(0)
+                raise TurnFailed(f"{way.text} did not become ready: {_last_line(log.read())}") from None
+            finally:
+                process.kill()
+
+
+class _NotReady(Exception):
+    pass
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    line = process.stdout.readline()
+    watchdog.cancel()
+    match = READY.fullmatch(line)
+    if match is None:
+        raise _NotReady
+    return match[1]
+
+
+def _last_line(log: str) -> str:
+    return log.strip().rpartition("\n")[2] or "it has logged nothing"
