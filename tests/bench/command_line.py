@@ -27,7 +27,7 @@ class Options:
     history: Path
 
     def rounds_of(self, case: Case) -> int:
-        return self.rounds or case.rounds
+        return 1 if case.once else self.rounds or case.rounds
 
 
 def parsed(arguments: Sequence[str], cases: Sequence[Case]) -> Options:

@@ -16,6 +16,7 @@ from tests.bench.measuring.ratios import ratios
 from tests.bench.measuring.rounds import Measured, Round
 from tests.bench.measuring.spread import spread
 from tests.bench.measuring.turn import P50, RATE, Figure, Turn, TurnFailed
+from tests.bench.references.benchmark_app import turn_of
 
 FAST, SLOW = EchoMode(fast=True, took_us=70, limit_us=95), EchoMode(fast=False, took_us=125, limit_us=95)
 
@@ -154,3 +155,16 @@ def test_processes_of_a_client_add_up() -> None:
 def test_a_figure_that_the_client_has_not_measured_fails_the_turn() -> None:
     with pytest.raises(TurnFailed, match="p50"):
         P50.of(rate(1))
+
+
+def test_a_figure_can_have_a_bound_without_a_reference() -> None:
+    alone = Case("c", "c", case().serving, case().turn, bound=Bound(1000, less=True))
+    found = ratios([Measured(alone, "here", {0: Round(rate(900), None, None)})], {})
+    assert [(each.spread.median, each.verdict) for each in found] == [(900, Verdict.REACHED)]
+
+
+def test_what_benchmark_app_prints() -> None:
+    lines = ["[ INFO ] Count:            240 iterations", "[ INFO ] Duration:         2000.00 ms"]
+    assert turn_of(lines).rate == 120.0
+    with pytest.raises(TurnFailed, match="no such model"):
+        turn_of(["[ ERROR ] no such model"])

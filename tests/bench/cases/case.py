@@ -66,6 +66,8 @@ class Case:
     server_time: Bound = NO_BOUND
     """Of today's over that."""
     rounds: int = 5
+    once: bool = False
+    """Whether one round is enough, or all that makes sense."""
     slow: bool = False
     """Only measured if it is named, or with --long."""
     needs: Callable[[], bool] = field(default=lambda: True)

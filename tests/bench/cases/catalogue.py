@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from tests.bench.cases import chains, large_models, open_inference, small_models
+from tests.bench.cases import chains, large_models, live, memory, open_inference, perf_analyzer, small_models
 
-CASES = [*small_models.CASES, *open_inference.CASES, *chains.CASES, *large_models.CASES]
+CASES = [
+    *small_models.CASES,
+    *open_inference.CASES,
+    *perf_analyzer.CASES,
+    *live.HALF_LOAD,
+    *chains.CASES,
+    *live.AUDIO,
+    *large_models.CASES,
+    *memory.CASES,
+]

@@ -1,8 +1,12 @@
-"""Our client with add/multiply: `workers` coroutines on one stream, each submits an inference and awaits it."""
+"""Our client with add/multiply: `workers` coroutines on one stream, each submits an inference and awaits it.
+
+`count`: end after so many inferences.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import numpy as np
@@ -16,10 +20,11 @@ WARM_UP = 300
 
 async def main(job: Job) -> None:
     took: list[float] = []
+    count = job.options.get("count", math.inf)
 
     async def work(stream: hc.Stream, end: float) -> None:
         began = time.perf_counter()
-        while began < end:
+        while began < end and len(took) < count:
             await (await stream.submit("am", {"x": ROW, "y": ROW}, outputs=["sum"]))
             now = time.perf_counter()
             took.append(now - began)

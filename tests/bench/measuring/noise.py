@@ -61,9 +61,8 @@ class NoiseVerdict:
         if self.quiet:
             return f"The machine was quiet: {took}."
         return (
-            f"The machine was NOISY: {took}. Rates are too low and times too high, and no ratio is certainly reached or "
-            "missed: measure again on a quiet machine. Processor time for a request is "
-            "affected the least."
+            f"The machine was NOISY: {took}. Rates are too low and times too high, and no ratio is certainly reached "
+            "or missed: measure again on a quiet machine. Processor time for a request is affected the least."
         )
 
 

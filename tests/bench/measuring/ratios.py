@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench.measuring.bounds import Bound, Verdict
 from tests.bench.measuring.rounds import Measured, Round
 from tests.bench.measuring.spread import Spread, spread
+from tests.bench.measuring.turn import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ def counted_rounds(rounds: Sequence[Round]) -> list[Round]:
 def _to_references(measured: Sequence[Measured]) -> Iterator[Ratio]:
     for each in measured:
         case = each.case
-        if case.reference is None or not each.rounds:
+        if not each.rounds:
+            continue
+        if case.reference is None:
+            if case.bound.must is not None:
+                yield _ratio(case.name, case.title, each, list(each.rounds.values()), _own(case.figure), case.bound)
             continue
         counted = counted_rounds(list(each.rounds.values()))
         slow = any(one.echo is not None and not one.echo.fast for one in counted)
@@ -68,6 +73,11 @@ def _ratio(
     slow_echo: bool = False,
 ) -> Ratio:
     return Ratio(name, title, measured.way, spread([of(each) for each in rounds]), bound, len(rounds), slow_echo)
+
+
+def _own(figure: Figure) -> Callable[[Round], float]:
+    """Of a figure with a bound of its own."""
+    return lambda each: figure.of(each.turn)
 
 
 def _figures(measured: Measured) -> Callable[[Round], float]:

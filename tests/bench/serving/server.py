@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+import grpc
+
+from headrace.oip import open_inference_pb2 as pb
+from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench.measuring.client_turn import client_turn
 from tests.bench.measuring.turn import Turn, TurnFailed
 from tests.bench.serving.ways import Way
@@ -32,11 +34,15 @@ class Server:
         """A turn of a client with this server. Raises TurnFailed."""
         return client_turn(client, self.address, seconds, pid=self.pid, processes=processes, **options)
 
-    def resident_bytes(self) -> int:
-        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        if match is None:
-            raise TurnFailed("the server has ended")
-        return int(match[1]) * 1024
+    def inferences(self, model: str) -> int:
+        """How many it has done of a model so far. Raises TurnFailed."""
+        with grpc.insecure_channel(self.address) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            try:
+                answer = stub.ModelStatistics(pb.ModelStatisticsRequest(name=model), timeout=10)
+            except grpc.RpcError as error:
+                raise TurnFailed(f"the server does not say what it has done: {error}") from None
+        return sum(each.inference_count for each in answer.model_stats)
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""`headrace load`: latency in an open loop, from when a request was due."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.commands.observed import Observed, observed
+from tests.bench.measuring.turn import Turn, TurnFailed
+from tests.bench.serving.server import Server
+
+HERE = Path(sys.executable).with_name("headrace")
+INPUTS = ("--shape", "x:1,16", "--shape", "y:1,16", "--output", "sum")
+WARM_UP = 0.3
+
+
+def half_load(server: Server, protocol: str, seconds: float, in_flight: int) -> Turn:
+    """An open loop at half of what a closed one with so many in flight gets through, just before. Raises TurnFailed."""
+    _, closed = _load(server, protocol, seconds, "--concurrency", str(in_flight))
+    rate = closed["throughput_per_s"] / 2
+    run, phase = _load(server, protocol, 2 * seconds, "--rate", f"{rate:.0f}/s")
+    answered, elapsed, latency = phase["ok"], phase["elapsed_ms"] / 1e3, phase["latency"]
+    if phase["errors"] or not latency or latency["p99_ms"] is None:
+        raise TurnFailed(f"{answered} of {phase['planned']} requests were answered")
+    used = None if run.server_us is None else run.server_us * answered / 1e6
+    beside = {"rate": rate, "plan_kept_percent": phase["plan_kept_percent"]}
+    return Turn(answered, elapsed, latency["p50_ms"] / 1e3, latency["p99_ms"] / 1e3, used, beside=beside)
+
+
+def _load(server: Server, protocol: str, seconds: float, *load: str) -> tuple[Observed, dict[str, Any]]:
+    command: Sequence[str] = [
+        *(str(HERE), "load", server.address, "am", "--json", "--protocol", protocol, *INPUTS),
+        *("--warmup", str(WARM_UP), "--duration", str(seconds), *load),
+    ]
+    run = observed(command, server, "am")
+    phase: dict[str, Any] = json.loads(run.output)["runs"][0]["phases"][0]
+    return run, phase
