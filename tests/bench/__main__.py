@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,14 @@ from rich.console import Console
 from tests.bench.cases.case import Serving, Setting
 from tests.bench.cases.catalogue import CASES
 from tests.bench.command_line import Options, parsed
-from tests.bench.history.entry import append, entry_of
+from tests.bench.history.entry import append, entry_of, read
 from tests.bench.measuring.bounds import Verdict
 from tests.bench.measuring.echo_mode import EchoModes
 from tests.bench.measuring.noise import Noise
 from tests.bench.measuring.ratios import ratios
 from tests.bench.measuring.rounds import Measured, measure
 from tests.bench.measuring.turn import TurnFailed
+from tests.bench.page.page import render_page
 from tests.bench.references.echo import echo_server
 from tests.bench.serving.server import Server, running
 from tests.bench.serving.ways import Way, builds, ways_of_this_checkout
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     for way in ways:
         console.print(f"{way.name}: {way.text}", highlight=False)
     noise, measured = Noise(), list[Measured]()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # report what there is, as after Ctrl-C
     try:
         with console.status("measuring") as status:
             for each in _measured(options, ways, noise, console, status.update):
@@ -94,8 +97,11 @@ def _report(console: Console, options: Options, ways: Sequence[Way], noise: Nois
     console.print(ratio_table(found, ways=len(ways)))
     console.print(str(verdict), highlight=False, style="" if verdict.quiet else "yellow")
     console.print(str(echo), highlight=False)
-    append(entry_of(measured, found, verdict, echo, ways), options.history)
-    console.print(f"Added to {options.history}.", highlight=False)
+    if not options.quick:
+        append(entry_of(measured, found, verdict, echo, ways), options.history)
+        page = options.history.with_name("index.html")
+        page.write_text(render_page(read(options.history)), "utf-8")
+        console.print(f"Added to {options.history}, and plotted by {page}.", highlight=False)
     missed = [each for each in found if each.verdict is Verdict.MISSED and each.way == ways[0].name]
     return 1 if options.strict and missed else 0
 

@@ -23,6 +23,8 @@ class Options:
     seconds: float
     rounds: int | None
     """None: as many as each case says."""
+    quick: bool
+    """A trial of the bench itself, which is no part of the history."""
     strict: bool
     history: Path
 
@@ -46,7 +48,7 @@ def parsed(arguments: Sequence[str], cases: Sequence[Case]) -> Options:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"length of a turn (default: {SECONDS:g})")
-    parser.add_argument("--quick", action="store_true", help="few and short rounds, to see whether it works")
+    parser.add_argument("--quick", action="store_true", help="few and short rounds, not added to the history")
     parser.add_argument("--long", action="store_true", help="also measure the cases that take minutes")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a ratio misses what it must reach")
     parser.add_argument("--history", type=Path, default=Path("build/bench/history.jsonl"), metavar="FILE")
@@ -66,7 +68,7 @@ def parsed(arguments: Sequence[str], cases: Sequence[Case]) -> Options:
         parser.error("two ways have the same name")
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else None)
-    return Options(chosen, ways, seconds, rounds, given.strict, given.history)
+    return Options(chosen, ways, seconds, rounds, given.quick, given.strict, given.history)
 
 
 def _chosen(cases: Sequence[Case], patterns: Sequence[str], *, long: bool) -> list[Case] | str:
