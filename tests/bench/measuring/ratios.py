@@ -58,7 +58,7 @@ def _to_references(measured: Sequence[Measured]) -> Iterator[Ratio]:
         yield _ratio(case.name, title, each, counted, _figures(each), case.bound, slow_echo=slow)
         if case.earlier_server_time is not None:
             earlier = case.earlier_server_time
-            title = f"{case.title}: server's processor time over today's"
+            title = f"{case.title}: server's processor time over the earlier one"
             yield _ratio(f"{case.name}:server-time", title, each, counted, _server_times(earlier), case.server_time)
 
 

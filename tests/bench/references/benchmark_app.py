@@ -13,6 +13,7 @@ from tests.bench.measuring.turn import Turn, TurnFailed
 
 REQUESTS_IN_FLIGHT = ("", "4", "16")
 """Values of -nireq that are tried at first, of which the best one counts. Empty: its own choice."""
+PATIENCE_SECONDS = 120.0
 LONGER = 3
 """Its turns are so many times as long as others, as it begins cold."""
 
@@ -36,7 +37,10 @@ class BenchmarkApp:
         command = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(self._model(setting.folder))]
         command += ["-d", "CPU", "-hint", "throughput", "-infer_precision", "f32", "-t", str(seconds), *self._options]
         command += ["-nireq", in_flight] if in_flight else []
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TurnFailed(f"benchmark_app: {error}") from None
         return turn_of(ended.stdout.splitlines())
 
 
