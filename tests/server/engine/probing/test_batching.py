@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from headrace.server.engine.models import compile_model
 from headrace.server.engine.probing import batching
 from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.row_probe import RowProbe
-from headrace.server.engine.probing.sample_inputs import SampleInputs
+from headrace.server.engine.probing.sample_inputs import Rows, SampleInputs
 from tests import models
 from tests.server.engine.probing.rows import (
     BATCH,
@@ -347,3 +349,35 @@ def test_one_lucky_asynchronous_run_in_three_does_not_count() -> None:
             return [0.1 if rows == 1 else 1.0, 1.0, 1.0]
 
     assert choose(Lucky(float), in_place=False).rows == MAX_BATCH
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("requested", "limit"),
+    [
+        (None, "FIRST_RUN_SECONDS"),
+        (None, "MEASURING_SECONDS"),
+        (None, "CHECKING_SECONDS"),
+        (8, "REQUESTED_CHECKING_SECONDS"),
+    ],
+)
+def test_a_machine_that_stands_still_does_not_decide(
+    core: ov.Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requested: int | None, limit: str
+) -> None:
+    """The process does not get the processor until a limit has passed; then it does."""
+    run, stood_still = RowProbe._run, 0
+
+    def stopped(probe: RowProbe, values: Sequence[Rows], deadline: float) -> list[Rows]:
+        nonlocal stood_still
+        left = deadline - perf_counter()
+        if left < 1:
+            stood_still += 1
+            time.sleep(max(0, left))
+            monkeypatch.setattr(batching, limit, 40.0)
+        return run(probe, values, deadline)
+
+    monkeypatch.setattr(RowProbe, "_run", stopped)
+    monkeypatch.setattr(batching, limit, 0.4)
+    rows = requested or MAX_BATCH
+    assert rows_of(compiled(core, models.add_multiply(tmp_path)), requested) == Batching(rows, f"up to {rows} rows")
+    assert stood_still >= 1

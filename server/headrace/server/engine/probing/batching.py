@@ -18,6 +18,7 @@ import openvino as ov
 
 from headrace.server.core.specs import MAX_BATCH, Port
 from headrace.server.engine.ports import row_bytes
+from headrace.server.engine.probing.processor_share import MAX_ATTEMPTS, ProcessorShare
 from headrace.server.engine.probing.row_probe import MixedRowsError, RowProbe
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import quote
@@ -63,7 +64,7 @@ def probe_batching(
     `numbers` are the inputs of integers that are no indices. `requested` is the operator's number of rows; with None
     there are as many as pay off in runs of at most `max_seconds`. `in_place`: runs of the model are direct ones. The
     model runs on random data with NaN and infinities among them. Failures of the model do not raise. Blocks for seconds
-    at worst.
+    at worst, three times as long if this process hardly gets the processor.
     """
     unfit = _why_unfit(inputs, outputs)
     if unfit is not None:
@@ -72,14 +73,19 @@ def probe_batching(
     if bound < 2:
         return Batching(1, why)
     try:
-        probe = RowProbe(compiled, inputs, outputs, bound, numbers)
-        if requested is not None:
-            return _checked(probe, bound, REQUESTED_CHECKING_SECONDS)
-        return _Sizes(probe, in_place, max_seconds).choose(bound)
+        for _ in range(MAX_ATTEMPTS):
+            share, probe = ProcessorShare(), RowProbe(compiled, inputs, outputs, bound, numbers)
+            if requested is not None:
+                found = _checked(probe, bound, REQUESTED_CHECKING_SECONDS)
+            else:
+                found = _Sizes(probe, in_place, max_seconds).choose(bound)
+            if not (probe.cut_short and share.starved):
+                break
     except MixedRowsError as mixed:
         return Batching(1, str(mixed))
     except RuntimeError:
         return Batching(1, "it cannot be probed")
+    return found
 
 
 def _why_unfit(inputs: Sequence[Port], outputs: Sequence[Port]) -> str | None:

@@ -49,6 +49,8 @@ class RowProbe:
         self._ordinary = SampleInputs(inputs, outputs, max_rows, numbers, large=False)
         self._large = SampleInputs(inputs, outputs, max_rows, numbers, large=True)
         self._random = np.random.default_rng(SEED)
+        self.cut_short = False
+        """Whether a run had not ended at its deadline."""
 
     def time_runs(self, rows: int, in_place: bool, deadline: float) -> list[float]:
         """Seconds that each of a few runs takes. Raises MixedRowsError, TimeoutError and what the runtime raises."""
@@ -155,16 +157,23 @@ class RowProbe:
         for port, element_type, data in zip(self._inputs, self._types, self._set, strict=True):
             tensor = ov.Tensor(data.reshape(-1), (len(data), *row_shape(port)), element_type)
             self._request.set_input_tensor(port.index, tensor)
-        milliseconds_left = math.ceil((deadline - perf_counter()) * 1e3)
-        if milliseconds_left <= 0:
-            raise TimeoutError
-        self._request.start_async()
-        if not self._request.wait_for(milliseconds_left):
-            self._request.cancel()
-            with suppress(RuntimeError):
-                self._request.wait()
+        if not self._ends_by(deadline):
+            self.cut_short = True
             raise TimeoutError
         return [self._result(port, len(self._set[0])) for port in self._outputs]
+
+    def _ends_by(self, deadline: float) -> bool:
+        """Run what has been set. A run that has not ended at the deadline is cancelled."""
+        milliseconds_left = math.ceil((deadline - perf_counter()) * 1e3)
+        if milliseconds_left <= 0:
+            return False
+        self._request.start_async()
+        if self._request.wait_for(milliseconds_left):
+            return True
+        self._request.cancel()
+        with suppress(RuntimeError):
+            self._request.wait()
+        return False
 
     def _result(self, port: Port, rows: int) -> Rows:
         tensor = self._request.get_output_tensor(port.index)
