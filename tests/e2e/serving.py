@@ -101,4 +101,4 @@ def run_server(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "headrace.server", *arguments]
     # Wide, so that no sentence is broken over lines.
     env = {**os.environ, "COLUMNS": "500"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)

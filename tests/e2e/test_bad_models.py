@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -103,27 +103,33 @@ def test_models_that_end_the_runtime_are_not_loaded_into_a_live_server(
     serve: Serve, folder: Path, tmp_path: Path
 ) -> None:
     harmless = models.onnx_add(folder).rename(folder / "bad.onnx")
-    house = live(serve, harmless, models.scale(tmp_path), "--load-timeout=3")
+    good = models.scale(tmp_path)
+    assert live(serve, harmless, good).served.stop() == 0  # from now on, both trials are known
+    house = live(serve, harmless, good, "--load-timeout=10")
     replace(harmless, bad_models.endless(tmp_path).read_bytes())
     assert house.load() == TOLD
     house.answers()
     assert house.sentences() == [
-        f"model 'bad' from '{harmless}' takes longer than --load-timeout, 3 s: the model is read"
+        f"model 'bad' from '{harmless}' takes longer than --load-timeout, 10 s: the model is read"
     ]
     index = house.operator.index()
     assert index == [("bad", "1", "READY", TOLD.partition(": ")[2]), ("good", "1", "READY", "")]
     assert "Traceback" not in house.served.log
 
 
-@pytest.mark.parametrize("build", [bad_models.ctc_loss, bad_models.endless])
-def test_such_a_model_at_start_is_one_sentence(tmp_path: Path, build: object) -> None:
-    assert callable(build)
-    path = build(tmp_path)
-    ended = run_server(f"good={models.scale(tmp_path)}", f"bad={path}", F32, "--load-timeout=5", "--log-level=error")
+@pytest.mark.parametrize(
+    ("build", "seconds", "why"), [(bad_models.ctc_loss, 60, "CTCLoss"), (bad_models.endless, 5, "--load-timeout, 5 s")]
+)
+def test_such_a_model_at_start_is_one_sentence(
+    serve: Serve, tmp_path: Path, build: Callable[[Path], Path], seconds: int, why: str
+) -> None:
+    good = f"good={models.scale(tmp_path)}"
+    assert serve(good).stop() == 0  # from now on, its trial is known
+    ended = run_server(good, f"bad={build(tmp_path)}", F32, f"--load-timeout={seconds}", "--log-level=error")
     assert ended.returncode == 3
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("headrace-server: model 'bad' ")
-    assert {"ctc_loss": "CTCLoss", "endless": "--load-timeout, 5 s"}[path.stem] in ended.stderr
+    assert why in ended.stderr
     assert ended.stdout == ""
 
 
