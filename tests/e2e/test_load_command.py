@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,11 @@ async def headrace(*arguments: str, interrupted_after: float | None = None) -> E
     process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=pipe, stderr=pipe)
     if interrupted_after is not None:
         asyncio.get_running_loop().call_later(interrupted_after, process.send_signal, signal.SIGINT)
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
     assert process.returncode is not None
     ended = Ended(process.returncode, out.decode(), err.decode())
     assert "Traceback" not in ended.out + ended.err

@@ -186,7 +186,7 @@ async def oip_server_process(latencies: Path) -> AsyncIterator[str]:
         yield (await process.stdout.readline()).decode().strip()
     finally:
         process.kill()
-        await process.wait()
+        await process.communicate()  # unlike wait, it closes the pipe
 
 
 async def _serve(latencies: Path) -> None:
