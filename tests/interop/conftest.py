@@ -15,6 +15,8 @@ from tests.interop.inferences import Bystander
 from tests.interop.remote import LIBRARIES, Library, Remote
 
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
+GROWTH_BYTES = 32 << 20
+"""What an attack may leave in the allocator's hands."""
 
 Serve = Callable[..., Served]
 
@@ -71,3 +73,16 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return stack.enter_context(Served([*map(str, arguments), F32], log))
 
         yield start
+
+
+@pytest.fixture
+def unharmed(shared: Served, bystander: Bystander) -> Iterator[Bystander]:
+    """The test attacks the server; afterwards another client is served at once, and memory has not grown.
+
+    What was taken is given back: `bystander` asserts that.
+    """
+    before = shared.resident_bytes()
+    yield bystander
+    assert min(bystander.is_served() for _ in range(3)) < 1
+    bystander.until_idle()
+    bystander.until(lambda _: shared.resident_bytes() - before < GROWTH_BYTES)
