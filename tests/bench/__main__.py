@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -32,6 +33,13 @@ MIN_WIDTH = 150
 """One line for each row, in a log too."""
 
 
+class Absence(NamedTuple):
+    """Why a way has no server for a case."""
+
+    failure: str = ""
+    lacks: str = ""
+
+
 def main(arguments: Sequence[str]) -> int:
     options = parsed(arguments, CASES)
     console = Console()
@@ -43,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # report what there is, as after Ctrl-C
     try:
         with console.status("measuring") as status:
-            for each in _measured(options, ways, noise, console, status.update):
+            for each in _measured(options, ways, noise, status.update):
                 measured.extend(each)
     except KeyboardInterrupt:
         console.print("Interrupted: these are the cases that were measured until then.")
@@ -53,40 +61,40 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measured(
-    options: Options, ways: Sequence[Way], noise: Noise, console: Console, say: object
+    options: Options, ways: Sequence[Way], noise: Noise, say: Callable[[str], None]
 ) -> Iterator[list[Measured]]:
     """The cases, one after the other; the servers of cases that share them run as long as those are measured."""
-    assert callable(say)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, echo_server() as echo:
         setting = Setting(options.seconds, Path(name), echo)
         for serving, cases in groupby(options.cases, lambda case: case.serving):
             with ExitStack() as stack:
                 say("starting servers")
-                servers, failures = _servers(serving, ways, setting.folder, stack)
+                servers, absent = _servers(serving, ways, setting.folder, stack)
                 for case in cases:
-                    failed = [Measured(case, way, failure=why) for way, why in failures.items()]
-                    for way, why in failures.items():
-                        console.print(f"{case.name}, {way}: {why}", style="red")
                     rounds = options.rounds_of(case)
-                    yield [*(measure(case, servers, setting, noise, rounds, say) if servers else []), *failed]
+                    yield [
+                        *(measure(case, servers, setting, noise, rounds, say) if servers else []),
+                        *(Measured(case, way, {}, rounds, why.failure, why.lacks) for way, why in absent.items()),
+                    ]
 
 
 def _servers(
     serving: Serving, ways: Sequence[Way], folder: Path, stack: ExitStack
-) -> tuple[list[Server], dict[str, str]]:
-    """One of each way, and why others did not start. They are started one after the other, as they measure models."""
-    servers, failures = [], {}
+) -> tuple[list[Server], dict[str, Absence]]:
+    """One of each way, and why others have none. They are started one after the other, as they measure models."""
+    servers: list[Server] = []
+    absent: dict[str, Absence] = {}
     arguments = serving.arguments(folder)
     for way in ways:
         if serving.needs and not way.has_option(serving.needs):
-            failures[way.name] = f"this server has no {serving.needs}"
+            absent[way.name] = Absence(lacks=serving.needs)
             continue
         known = [option for option in serving.options if way.has_option(option.partition("=")[0])]
         try:
             servers.append(stack.enter_context(running(way, [*arguments, *known])))
         except TurnFailed as failed:
-            failures[way.name] = str(failed)
-    return servers, failures
+            absent[way.name] = Absence(failure=str(failed))
+    return servers, absent
 
 
 def _report(console: Console, options: Options, ways: Sequence[Way], noise: Noise, measured: Sequence[Measured]) -> int:
@@ -94,7 +102,11 @@ def _report(console: Console, options: Options, ways: Sequence[Way], noise: Nois
     verdict = noise.verdict()
     echo = EchoModes([round.echo for each in measured for round in each.rounds.values() if round.echo is not None])
     console.print(figure_table(measured, ways=len(ways)))
-    console.print(ratio_table(found, ways=len(ways)))
+    for each in measured:
+        if each.failure:
+            console.print(f"{each.case.name}, {each.way}: {each.missing}", style="red", highlight=False, markup=False)
+    if found:
+        console.print(ratio_table(found, ways=len(ways)))
     console.print(str(verdict), highlight=False, style="" if verdict.quiet else "yellow")
     console.print(str(echo), highlight=False)
     if not options.quick:
@@ -102,8 +114,10 @@ def _report(console: Console, options: Options, ways: Sequence[Way], noise: Nois
         page = options.history.with_name("index.html")
         page.write_text(render_page(read(options.history)), "utf-8")
         console.print(f"Added to {options.history}, and plotted by {page}.", highlight=False)
-    missed = [each for each in found if each.verdict is Verdict.MISSED and each.way == ways[0].name]
-    return 1 if options.strict and missed else 0
+    judged = ways[0].name
+    wrong = any(each.verdict is Verdict.MISSED for each in found if each.way == judged)
+    wrong |= any(each.failure for each in measured if each.way == judged)
+    return 1 if options.strict and wrong else 0
 
 
 if __name__ == "__main__":

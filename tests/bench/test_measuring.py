@@ -168,3 +168,10 @@ def test_what_benchmark_app_prints() -> None:
     assert turn_of(lines).rate == 120.0
     with pytest.raises(TurnFailed, match="no such model"):
         turn_of(["[ ERROR ] no such model"])
+
+
+def test_a_ratio_of_which_rounds_have_failed_says_so() -> None:
+    half = Measured(case(bound=Bound(2)), "here", {0: Round(rate(9), rate(3), None)}, asked=4, failure="it has ended")
+    assert half.missing == "3 of 4 rounds failed: it has ended"
+    assert [each.notes for each in ratios([half], {})] == [["rounds failed"]]
+    assert Measured(case(), "here", asked=4, lacks="--prune").missing == "this server has no --prune"

@@ -13,7 +13,8 @@ from tests.bench.measuring.turn import Turn
 from tests.bench.serving.server import Server
 
 METHODS = {"unary": "ModelInfer", "stream": "ModelStreamInfer"}
-EARLIER_SERVER_TIME = {"unary": 3.0, "stream": 3.0}
+EARLIER_SERVER_TIME = {"unary": 1.7, "stream": 2.4}
+"""Of a server on grpc.aio in pure Python, over the echo's: 360 and 165 us, where the echo took 210 and 70."""
 
 
 def add_multiply_request() -> bytes:

@@ -71,7 +71,7 @@ def read(file: Path) -> list[Entry]:
 
 def _figure(measured: Measured) -> Entry:
     case, rounds = measured.case, list(measured.rounds.values())
-    known: Entry = {"case": case.name, "title": case.title, "way": measured.way, "failure": measured.failure}
+    known: Entry = {"case": case.name, "title": case.title, "way": measured.way, "missing": measured.missing}
     if not rounds:
         return known
     known |= _side("", case.figure, [each.turn for each in rounds])
@@ -100,8 +100,7 @@ def _ratio(ratio: Ratio) -> Entry:
         **{name: round(value, 5) for name, value in asdict(ratio.spread).items()},
         **asdict(ratio.bound),
         "verdict": str(ratio.verdict),
-        "close": ratio.close,
-        "slow_echo": ratio.slow_echo,
+        "notes": ratio.notes,
         "rounds": ratio.rounds,
     }
 

@@ -23,6 +23,8 @@ class Ratio:
     """How many rounds count."""
     slow_echo: bool = False
     """Whether it is to an echo that was never in its fast mode."""
+    incomplete: bool = False
+    """Whether rounds are missing because they failed."""
 
     @property
     def verdict(self) -> Verdict:
@@ -31,6 +33,12 @@ class Ratio:
     @property
     def close(self) -> bool:
         return self.bound.is_close(self.spread)
+
+    @property
+    def notes(self) -> list[str]:
+        """What else is to be known before the verdict is believed."""
+        known = {"close": self.close, "echo slow": self.slow_echo, "rounds failed": self.incomplete}
+        return [note for note, applies in known.items() if applies]
 
 
 def ratios(measured: Sequence[Measured], builds: Mapping[str, str]) -> list[Ratio]:
@@ -72,7 +80,8 @@ def _ratio(
     *,
     slow_echo: bool = False,
 ) -> Ratio:
-    return Ratio(name, title, measured.way, spread([of(each) for each in rounds]), bound, len(rounds), slow_echo)
+    values = spread([of(each) for each in rounds])
+    return Ratio(name, title, measured.way, values, bound, len(rounds), slow_echo, bool(measured.failure))
 
 
 def _own(figure: Figure) -> Callable[[Round], float]:
@@ -115,4 +124,6 @@ def _compiled_over_pure(measured: Sequence[Measured], builds: Mapping[str, str])
             values = [figure(each.rounds[at].turn) / figure(pure.rounds[at].turn) for at in both]
             title = f"{each.case.title}: compiled / pure"
             name = f"{each.case.name}:compiled"
-            yield Ratio(name, title, each.way, spread(values), each.case.compiled, len(values))
+            failed = bool(each.failure or pure.failure)
+            bound = each.case.compiled
+            yield Ratio(name, title, each.way, spread(values), bound, len(values), incomplete=failed)

@@ -27,8 +27,21 @@ class Measured:
     way: str
     rounds: dict[int, Round] = field(default_factory=dict)
     """By number, so that those of two ways can be paired."""
+    asked: int = 0
+    """How many rounds there should be."""
     failure: str = ""
     """Why a round is missing; empty if none is."""
+    lacks: str = ""
+    """The option that the case needs and this server does not have; empty if it has all."""
+
+    @property
+    def missing(self) -> str:
+        """What is said of missing rounds; empty if none is missing."""
+        if self.lacks:
+            return f"this server has no {self.lacks}"
+        if not self.failure:
+            return ""
+        return f"{self.asked - len(self.rounds)} of {self.asked} rounds failed: {self.failure}"
 
 
 def measure(
@@ -43,7 +56,7 @@ def measure(
 
     A way whose turn fails is left out of that round.
     """
-    measured = {server.way.name: Measured(case, server.way.name) for server in servers}
+    measured = {server.way.name: Measured(case, server.way.name, asked=rounds) for server in servers}
     for number in range(rounds):
         say(f"{case.title}: round {number + 1} of {rounds}")
         noise.sample()

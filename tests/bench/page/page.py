@@ -111,8 +111,7 @@ def _row(ratio: dict[str, Any]) -> str:
         f"<td>{'' if bound is None else f'{sign} {bound:g}'}</td>" for bound in (ratio["must"], ratio["aim"])
     )
     kind = "missed" if ratio["verdict"] == "missed" else "reached"
-    notes = ["close"] * ratio["close"] + ["echo slow"] * ratio["slow_echo"]
-    verdict = f'<b class="{kind}">{text(ratio["verdict"])}</b>' + "".join(f", {note}" for note in notes)
+    verdict = f'<b class="{kind}">{text(ratio["verdict"])}</b>' + "".join(f", {note}" for note in ratio["notes"])
     return f'<tr><th>{text(ratio["title"])}</th>{figures}{bounds}<td class="verdict">{verdict}</td></tr>'
 
 

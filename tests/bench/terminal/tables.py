@@ -27,7 +27,7 @@ def figure_table(measured: Sequence[Measured], *, ways: int) -> Table:
     for each in measured:
         name = each.case.title if each.case.title != last else ""
         last = each.case.title
-        cells = [each.failure, *[""] * 5] if not each.rounds else _cells(each)
+        cells = ["failed" if each.failure else each.missing, *[""] * 5] if not each.rounds else _cells(each)
         table.add_row(name, *([each.way] if ways > 1 else []), *cells)
     return table
 
@@ -42,13 +42,12 @@ def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
     table.add_column("verdict")
     for each in ratios:
         verdict = f"[{STYLES[each.verdict]}]{each.verdict}[/]" if each.verdict else ""
-        notes = ["close"] * each.close + ["echo slow"] * each.slow_echo
         table.add_row(
             each.title,
             *([each.way] if ways > 1 else []),
             *(f"{value:.3g}" for value in (each.spread.low, each.spread.median, each.spread.high)),
             *(_bound(bound, less=each.bound.less) for bound in (each.bound.must, each.bound.aim)),
-            ", ".join([verdict, *notes] if verdict else notes),
+            ", ".join([verdict, *each.notes] if verdict else each.notes),
         )
     return table
 
