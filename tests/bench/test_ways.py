@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.bench.serving import ways
 from tests.bench.serving.ways import HERE, Way, builds, parsed_way
 
 
@@ -26,11 +28,11 @@ def test_what_is_no_way_is_refused(text: str) -> None:
 
 
 def test_a_build_is_known_by_what_the_version_says() -> None:
-    ways = [
+    named = [
         Way(name, (sys.executable, "-c", f"print({text!r})"))
         for name, text in (("old", "1.0"), ("here", "1.0 (pure)"), ("fast", "1.0 (compiled)"), ("same", "1.0 (pure)"))
     ]
-    assert builds(ways) == {"pure": "here", "compiled": "fast"}
+    assert builds(named) == {"pure": "here", "compiled": "fast"}
 
 
 def test_options_that_a_server_lacks_are_known() -> None:
@@ -38,3 +40,20 @@ def test_options_that_a_server_lacks_are_known() -> None:
     assert way.has_option("--prune")
     assert not way.has_option("--transport")
     assert Way("none", ("/nonexistent",)).output("--help") == ""
+
+
+def test_a_checkout_that_is_compiled_in_place_has_a_pure_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for root in ways.ROOTS:
+        (tmp_path / root / "headrace").mkdir(parents=True)
+        (tmp_path / root / "headrace" / f"{root}.py").touch()
+        (tmp_path / root / "headrace" / f"{root}.cpython-311.so").touch()
+    script = tmp_path / "headrace-server"
+    script.write_text("#!/bin/sh\necho '1.0 (compiled) --transport CHOICE'\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ways, "HERE", script)
+    here, aio, pure = ways.ways_of_this_checkout()
+    assert here.command == (str(script),)
+    assert aio.command == (str(script), "--transport", "aio")
+    copies = [Path(folder) for folder in pure.environment["PYTHONPATH"].split(":")]
+    assert [[file.name for file in copy.rglob("*.*")] for copy in copies] == [[f"{root}.py"] for root in ways.ROOTS]

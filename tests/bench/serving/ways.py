@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OTHER_BUILDS = Path("build")
-"""`build/venv-compiled` and `build/venv-pure` are environments with the other build, if they are there."""
+ROOTS = ("proto", "server", "client")
+PURE = Path("build/bench/pure")
+"""Where the sources go that a server in pure Python runs, if those of the checkout are compiled in place."""
+OTHER_BUILD = Path("build/venv-compiled")
+"""An environment with a compiled wheel, if it is there."""
 HERE = Path(sys.executable).with_name("headrace-server")
 
 
@@ -67,12 +71,20 @@ def ways_of_this_checkout() -> list[Way]:
     ways = [here]
     if here.has_option("--transport"):
         ways.append(Way("aio", (*here.command, "--transport", "aio")))
-    build = here.build
-    for other in ("compiled", "pure"):
-        command = OTHER_BUILDS / f"venv-{other}" / "bin" / "headrace-server"
-        if other != build and command.is_file():
-            ways.append(Way(other, (str(command),)))
+    build, compiled = here.build, OTHER_BUILD / "bin" / "headrace-server"
+    if build == "compiled":
+        ways.append(Way("pure", (sys.executable, "-m", "headrace.server"), {"PYTHONPATH": _sources(PURE)}))
+    elif build == "pure" and compiled.is_file():
+        ways.append(Way("compiled", (str(compiled),)))
     return ways
+
+
+def _sources(folder: Path) -> str:
+    """The sources of this checkout copied into a folder, without the modules that were compiled in place."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for root in ROOTS:
+        shutil.copytree(root, folder / root, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return os.pathsep.join(str((folder / root).resolve()) for root in ROOTS)
 
 
 def builds(ways: Sequence[Way]) -> dict[str, str]:
