@@ -27,7 +27,7 @@ from tests.bench.page.page import render_page
 from tests.bench.references.echo import echo_server
 from tests.bench.serving.server import Server, running
 from tests.bench.serving.ways import Way, builds, ways_of_this_checkout
-from tests.bench.terminal.tables import figure_table, ratio_table
+from tests.bench.terminal.tables import done_text, figure_table, ratio_table
 
 MIN_WIDTH = 150
 """One line for each row, in a log too."""
@@ -50,9 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     noise, measured = Noise(), list[Measured]()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # report what there is, as after Ctrl-C
     try:
-        with console.status("measuring") as status:
+        with console.status("measuring", refresh_per_second=1) as status:  # drawing takes a processor's time
             for each in _measured(options, ways, noise, status.update):
                 measured.extend(each)
+                console.print(*map(done_text, each), sep="\n", highlight=False, markup=False)
     except KeyboardInterrupt:
         console.print("Interrupted: these are the cases that were measured until then.")
     if not measured:

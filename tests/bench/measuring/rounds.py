@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 from tests.bench.cases.case import Case, Setting
 from tests.bench.measuring.echo_mode import EchoMode, mode_of
@@ -52,38 +54,59 @@ def measure(
     rounds: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Measured]:
-    """Measure a case with each server. Each round begins with another one, as the first turn is not like the others.
-
-    A way whose turn fails is left out of that round.
-    """
+    """Measure a case with each server. A way whose turn fails, or whose reference's, is left out of that round."""
     measured = {server.way.name: Measured(case, server.way.name, asked=rounds) for server in servers}
     for number in range(rounds):
         say(f"{case.title}: round {number + 1} of {rounds}")
         noise.sample()
-        try:
-            shared = case.reference.turn(setting) if case.reference and case.reference.turn else None
-        except TurnFailed as failed:
-            for each in measured.values():
-                each.failure = f"{case.reference.title if case.reference else ''}: {failed}"
-            continue
-        first = number % len(servers)
-        for server in (*servers[first:], *servers[:first]):
-            each = measured[server.way.name]
+        turns = _turns(case, servers, setting, backwards=number % 2 == 1)
+        for way, each in measured.items():
             try:
-                each.rounds[number] = _round(case, server, setting, shared, noise.speed)
+                each.rounds[number] = _round(case, way, turns, noise.speed)
             except TurnFailed as failed:
                 each.failure = str(failed)
     noise.sample()
     return list(measured.values())
 
 
-def _round(case: Case, server: Server, setting: Setting, shared: Turn | None, speed: float) -> Round:
-    turn, reference = case.turn(setting, server), case.reference
-    if reference is None:
+Seat = tuple[str, Literal["ours", "reference"]]
+"""Who takes a turn: the name of a way, or "" for a reference beside all of them."""
+
+
+def _turns(
+    case: Case, servers: Sequence[Server], setting: Setting, *, backwards: bool
+) -> dict[Seat, Turn | TurnFailed]:
+    """A turn of each. Every other round goes backwards, so that a machine that becomes slower favours nobody."""
+    seats: dict[Seat, Callable[[], Turn]] = {}
+    reference = case.reference
+    if reference is not None and reference.turn is not None:
+        seats["", "reference"] = partial(reference.turn, setting)
+    for server in servers:
+        seats[server.way.name, "ours"] = partial(case.turn, setting, server)
+        if reference is not None and reference.turn_of_server is not None:
+            seats[server.way.name, "reference"] = partial(reference.turn_of_server, setting, server)
+    order = list(seats.items())
+    return {seat: _taken(take) for seat, take in (reversed(order) if backwards else order)}
+
+
+def _taken(take: Callable[[], Turn]) -> Turn | TurnFailed:
+    try:
+        return take()
+    except TurnFailed as failed:
+        return failed
+
+
+def _round(case: Case, way: str, turns: Mapping[Seat, Turn | TurnFailed], speed: float) -> Round:
+    """Raises TurnFailed."""
+    turn = _done(turns[way, "ours"])
+    if case.reference is None:
         return Round(turn, None, None)
-    if reference.turn_of_server is not None:
-        return Round(turn, reference.turn_of_server(setting, server), None)
-    if shared is None:
-        return Round(turn, turn, None)
-    in_flight = reference.echo_in_flight
-    return Round(turn, shared, mode_of(shared, in_flight, speed) if in_flight is not None else None)
+    other = turns.get((way, "reference")) or turns.get(("", "reference")) or turn
+    reference, in_flight = _done(other), case.reference.echo_in_flight
+    return Round(turn, reference, mode_of(reference, in_flight, speed) if in_flight is not None else None)
+
+
+def _done(turn: Turn | TurnFailed) -> Turn:
+    if isinstance(turn, TurnFailed):
+        raise turn
+    return turn

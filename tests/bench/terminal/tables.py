@@ -32,6 +32,15 @@ def figure_table(measured: Sequence[Measured], *, ways: int) -> Table:
     return table
 
 
+def done_text(measured: Measured) -> str:
+    """What is printed as soon as a case is measured."""
+    name = f"{measured.case.name}, {measured.way}: "
+    if not measured.rounds:
+        return name + measured.missing
+    figure = measured.case.figure
+    return name + figure_text(spread([figure.of(each.turn) for each in measured.rounds.values()]), figure.unit)
+
+
 def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
     table = Table(title="Ratios, taken within rounds: what must be reached, what is aimed for")
     table.add_column("ratio")
