@@ -27,7 +27,7 @@ from tests.bench.page.page import render_page
 from tests.bench.references.echo import echo_server
 from tests.bench.serving.server import Server, running
 from tests.bench.serving.ways import Way, builds, ways_of_this_checkout
-from tests.bench.terminal.tables import done_text, figure_table, ratio_table
+from tests.bench.terminal.tables import done_text, figure_table, ratio_table, verdicts_text
 
 MIN_WIDTH = 150
 """One line for each row, in a log too."""
@@ -108,6 +108,7 @@ def _report(console: Console, options: Options, ways: Sequence[Way], noise: Nois
             console.print(f"{each.case.name}, {each.way}: {each.missing}", style="red", highlight=False, markup=False)
     if found:
         console.print(ratio_table(found, ways=len(ways)))
+        console.print(verdicts_text([each for each in found if each.way == ways[0].name]), highlight=False)
     console.print(str(verdict), highlight=False, style="" if verdict.quiet else "yellow")
     console.print(str(echo), highlight=False)
     if not options.quick:

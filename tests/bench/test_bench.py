@@ -25,6 +25,7 @@ def test_a_run_is_printed_and_added_to_the_history(tmp_path: Path) -> None:
     assert ended.stderr == ""
     assert "add/multiply, window 1, p50 / grpc.aio echo" in ended.stdout
     assert "/nonexistent/server cannot be run" in ended.stdout
+    assert "Ratios that are judged: 1;" in ended.stdout
     assert "The machine was NOISY" in ended.stdout  # two loops are too few to know better
     (entry,) = read(file)
     assert entry["ways"]["gone"] == "/nonexistent/server"

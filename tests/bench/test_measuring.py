@@ -108,16 +108,18 @@ def test_ratios_are_taken_within_rounds_and_to_the_fast_echo() -> None:
     rounds = {
         0: Round(rate(1000), rate(500), FAST),
         1: Round(rate(1200), rate(400), FAST),
-        2: Round(rate(1000), rate(100), SLOW),  # flatters the server
+        2: Round(rate(1000), rate(400), FAST),
+        3: Round(rate(1000), rate(100), SLOW),  # flatters the server
     }
     found = ratios([Measured(case(bound=Bound(2)), "here", rounds)], {})
-    assert [(each.spread.low, each.spread.high, each.rounds, each.slow_echo) for each in found] == [(2, 3, 2, False)]
+    assert [(each.spread.low, each.spread.high, each.rounds, each.notes) for each in found] == [(2, 3, 3, [])]
     assert found[0].verdict is Verdict.REACHED
 
 
-def test_a_ratio_to_an_echo_that_was_never_fast_says_so() -> None:
-    found = ratios([Measured(case(), "here", {0: Round(rate(1000), rate(100), SLOW)})], {})
-    assert [(each.spread.median, each.slow_echo) for each in found] == [(10, True)]
+def test_an_echo_that_was_seldom_fast_says_so_and_all_rounds_count() -> None:
+    rounds = {0: Round(rate(1000), rate(100), SLOW), 1: Round(rate(100), rate(100), FAST)}
+    found = ratios([Measured(case(), "here", rounds)], {})
+    assert [(each.spread.low, each.spread.high, each.notes) for each in found] == [(1, 10, ["echo slow"])]
 
 
 def test_the_processor_time_is_compared_with_the_earlier_one() -> None:

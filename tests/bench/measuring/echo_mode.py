@@ -61,5 +61,5 @@ class EchoModes:
         rule += "scaled by the processor's speed"
         if self.name == "fast":
             return f"{counted} ({rule})."
-        left = "Ratios to it count the fast turns only where there are any"
+        left = "Ratios to it count only the fast ones if there are three"
         return f"{counted} ({rule}). {left}; those to a slow echo flatter the server."

@@ -10,6 +10,8 @@ from tests.bench.measuring.rounds import Measured, Round
 from tests.bench.measuring.spread import Spread, spread
 from tests.bench.measuring.turn import Figure
 
+MIN_FAST_ROUNDS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
@@ -22,7 +24,7 @@ class Ratio:
     rounds: int
     """How many rounds count."""
     slow_echo: bool = False
-    """Whether it is to an echo that was never in its fast mode."""
+    """Whether rounds count in which the echo was in its slow mode."""
     incomplete: bool = False
     """Whether rounds are missing because they failed."""
 
@@ -47,8 +49,12 @@ def ratios(measured: Sequence[Measured], builds: Mapping[str, str]) -> list[Rati
 
 
 def counted_rounds(rounds: Sequence[Round]) -> list[Round]:
-    """Those in which the echo was in its fast mode; all, if it never was or is not compared with."""
-    return [each for each in rounds if each.echo is None or each.echo.fast] or list(rounds)
+    """Those in which the echo was in its fast mode, if there are enough of them; else all.
+
+    A few could be those in which others disturbed the server and not the echo.
+    """
+    fast = [each for each in rounds if each.echo is None or each.echo.fast]
+    return fast if len(fast) >= MIN_FAST_ROUNDS else list(rounds)
 
 
 def _to_references(measured: Sequence[Measured]) -> Iterator[Ratio]:

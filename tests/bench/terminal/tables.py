@@ -46,7 +46,7 @@ def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
     table.add_column("ratio")
     if ways > 1:
         table.add_column("way")
-    for name in ("lowest", "median", "highest", "must", "aim"):
+    for name in ("rounds", "lowest", "median", "highest", "must", "aim"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for each in ratios:
@@ -54,11 +54,19 @@ def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
         table.add_row(
             each.title,
             *([each.way] if ways > 1 else []),
+            str(each.rounds),
             *(f"{value:.3g}" for value in (each.spread.low, each.spread.median, each.spread.high)),
             *(_bound(bound, less=each.bound.less) for bound in (each.bound.must, each.bound.aim)),
             ", ".join([verdict, *each.notes] if verdict else each.notes),
         )
     return table
+
+
+def verdicts_text(ratios: Sequence[Ratio]) -> str:
+    """How many of those of which something is demanded reached it."""
+    judged = [each.verdict for each in ratios if each.verdict]
+    missed, aims = judged.count(Verdict.MISSED), judged.count(Verdict.AIM)
+    return f"Ratios that are judged: {len(judged)}; missed: {missed}; aim reached: {aims}."
 
 
 def _cells(measured: Measured) -> list[str]:
