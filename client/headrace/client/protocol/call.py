@@ -43,7 +43,7 @@ class Call:
     __slots__ = (
         "_count",
         "_fixed",
-        "_inline",
+        "_inline_inputs",
         "_sizes",
         "_small",
         "_sources",
@@ -67,7 +67,7 @@ class Call:
         self.keep = (*description.keep, *description.keep_inputs)
         """What is kept: outputs, and then inputs."""
         self._sources: list[tuple[str, str, bool]] = []
-        self._inline: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
+        self._inline_inputs: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
         self._zeros: list[tuple[str, Zeros]] = []
         self._sizes: list[int | None] = []
         for name, value in inputs.items():
@@ -76,7 +76,7 @@ class Call:
             elif isinstance(value, Zeros):
                 self._zeros.append((name, value))
             else:
-                self._inline.append((name, value.dtype, value.shape))
+                self._inline_inputs.append((name, value.dtype, value.shape))
                 self._sizes.append(fixed_size(value))
         self.tensors = len(self._sizes)
         self._fixed = None not in self._sizes
@@ -117,7 +117,7 @@ class Call:
             if value.output != output or value.take is not take or value.slices:
                 return None
             holes.append(value.tag.to_bytes(8, "little"))
-        for name, dtype, shape in self._inline:
+        for name, dtype, shape in self._inline_inputs:
             value = inputs.get(name)
             if type(value) is not _ndarray or value.dtype is not dtype or value.shape != shape:
                 return None

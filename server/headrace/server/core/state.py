@@ -120,14 +120,14 @@ class Ticket:
     Most tickets differ from the defaults in few attributes, so the defaults are attributes of the class.
     """
 
-    state = TicketState.WAITING
     priority = 0
     plan: Plan | None = None
     """None for a Fetch, and for an Infer with bad content."""
     model: ModelQueue[Ticket] | None = None
     inline: Sequence[Buffer] = ()
     charge: MessageCharge | None = None
-    ready = started = 0.0
+    ready = 0.0
+    started = 0.0
     sources: Sequence[KeptOutput] = ()
     """The kept outputs that it refers to or fetches, and holds."""
     missing = 0
@@ -140,8 +140,6 @@ class Ticket:
     """Of a Fetch."""
     kept: tuple[KeptOutput, ...] = ()
     """In the order of plan.keep."""
-    own: dict[int, KeptOutput] = _NONE
-    """Those of `kept` that it still holds itself, by the index of the port."""
     keep: tuple[int, ...] = ()
     """Positions in plan.keep of the outputs that still had a holder when it started."""
     rows: int = 0
@@ -159,6 +157,9 @@ class Ticket:
     entry: float | None = None
 
     def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
+        self.state = TicketState.WAITING
+        self.own = _NONE
+        """Those of `kept` that it still holds itself, by the index of the port."""
         self.stream = stream
         self.tag = tag
         self.infer = infer

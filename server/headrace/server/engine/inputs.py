@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +27,15 @@ us, and 30 us after other work, which is as long as the run of a small model."""
 Shape = tuple[int, ...]
 
 
-@dataclass(slots=True)
 class _Staging:
     """Memory of the slot that is set as an input, and that inputs are copied to."""
 
-    shape: Shape
-    memory: memoryview
-    tensor: ov.Tensor
+    __slots__ = ("memory", "shape", "tensor")
+
+    def __init__(self, shape: Shape, memory: memoryview, tensor: ov.Tensor) -> None:
+        self.shape = shape
+        self.memory = memory
+        self.tensor = tensor
 
 
 class Inputs:
@@ -52,8 +53,8 @@ class Inputs:
         self._in_use: list[npt.NDArray[np.uint8]] = []
         self._plan: Plan | None = None
         """The plan of the last run, if the inputs of each run of this plan are in memory of the slot."""
-        self._inline: Sequence[memoryview] = ()
-        self._references: Sequence[memoryview] = ()
+        self._inline_memory: Sequence[memoryview] = ()
+        self._reference_memory: Sequence[memoryview] = ()
         """That memory, in the order of the plan's inputs."""
 
     def feed(self, part: Part) -> None:
@@ -64,9 +65,9 @@ class Inputs:
         plan = part.plan
         assert plan is not None
         if plan is self._plan:
-            for memory, data in zip(self._inline, part.inline, strict=True):
+            for memory, data in zip(self._inline_memory, part.inline, strict=True):
                 memory[:] = data
-            for memory, tensor in zip(self._references, part.references, strict=True):
+            for memory, tensor in zip(self._reference_memory, part.references, strict=True):
                 memory[:] = tensor.read()
             return  # the zeros are still zero
         self._plan = None
@@ -79,8 +80,8 @@ class Inputs:
                 self._set(port, shape, data)
         if plan.fixed and None not in self._staged:
             staged = [each.memory for each in self._staged if each is not None]
-            self._inline = [staged[bound.port.index] for bound in plan.inline]
-            self._references = [staged[bound.port.index] for bound in plan.references]
+            self._inline_memory = [staged[bound.port.index] for bound in plan.inline]
+            self._reference_memory = [staged[bound.port.index] for bound in plan.references]
             self._plan = plan
 
     def feed_batch(self, parts: Sequence[Part], rows: int) -> None:
@@ -108,7 +109,7 @@ class Inputs:
 
     def close(self) -> None:
         """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
-        del self._request
+        self._request = None
 
     def _set(self, port: Port, shape: Shape, data: Buffer) -> None:
         array = np.frombuffer(data, np.uint8)

@@ -72,7 +72,7 @@ class Outputs:
 
     def close(self) -> None:
         """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
-        del self._request
+        self._request = None
 
     def read(self, parts: Sequence[Part], given: Sequence[Part]) -> Results:
         """The results of the completed run, in memory that no later run writes to.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from threading import Event
 from time import perf_counter, thread_time
 
 from headrace.server.core.engine_api import Part, Run, Tensor, Variables
 from headrace.server.core.specs import Port
+from headrace.server.engine.callbacks import call_back
 from headrace.server.engine.decoding.decoder import Decoded
 from headrace.server.engine.direct_runs import MAX_DIRECT_SECONDS, RunTimes
 from headrace.server.engine.in_place import infer_in_place
@@ -65,23 +64,16 @@ class Slot:
         self._outputs = Outputs(model, self._request)
         if self._times is not None:
             self._warm(model, self._times)
-        self._callback_released = self._set_callback(on_completed)  # last: with it, only `close` frees the slot
+        self._callback_released = call_back(self._request, self._complete)  # last: with it, only `close` frees the slot
 
     def replacement(self, model: CompiledModel) -> Slot:
         """A slot with an unused compiled model, to take the place of this one. Raises what the runtime raises."""
         return Slot(model.recompiled(), self._on_completed)
 
-    def _set_callback(self, on_completed: Callable[[Slot], None]) -> Event:
-        """Make the runtime call `on_completed`. The event is set when the runtime has released the callback."""
-
-        def completed(_: object) -> None:
-            if not self.spoiled:  # a spoiled slot only completes the run that cleanses it
-                on_completed(self)
-
-        released = Event()
-        weakref.finalize(completed, released.set)
-        self._request.set_callback(completed, None)
-        return released
+    def _complete(self) -> None:
+        """Called by the runtime on one of its threads."""
+        if not self.spoiled:  # a spoiled slot only completes the run that cleanses it
+            self._on_completed(self)
 
     def _warm(self, model: CompiledModel, times: RunTimes) -> None:
         """Run batches of every size, so that no ticket waits for the slow first run of a size."""
@@ -330,7 +322,7 @@ class Slot:
         self._outputs.close()
         if self._variables is not None:
             self._variables.close()
-        del self._request
+        self._request = None
         # The runtime's thread may be about to release the callback, and needs the GIL for that. If the runtime were
         # freed now, it would wait for that thread while holding the GIL; if the callback held the last reference to
         # it, that thread would free the runtime and wait for itself.

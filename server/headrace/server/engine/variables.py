@@ -44,7 +44,8 @@ class VariablesOf:
 
     def close(self) -> None:
         """Drop the InferRequest, which the traceback of an error might keep alive through this object."""
-        del self._request, self._states
+        self._request = None
+        self._states = {}
 
 
 def _copy(tensor: ov.Tensor) -> ov.Tensor:

@@ -20,12 +20,12 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class GrpcCall:
     """`services.call.Call` over a context of grpc.aio."""
 
-    __slots__ = ("_context", "_turns", "peer", "read", "write")
-    end: object = grpc.aio.EOF
+    __slots__ = ("_context", "_turns", "end", "peer", "read", "write")
 
     def __init__(self, context: Context, turns: MessageTurns) -> None:
         self._context = context
         self._turns = turns
+        self.end: object = grpc.aio.EOF
         # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write

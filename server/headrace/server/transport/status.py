@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
@@ -13,7 +13,7 @@ from headrace.wire.errors import HeadraceError
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Incident = Callable[[BaseException], HeadraceError]
 """Logs an unexpected error, and returns what the client is told instead."""
 
