@@ -237,6 +237,28 @@ def wide(folder: Path) -> Path:
     return _save(folder, "wide", [x], {"small": op.multiply(x, np.float32(2)), "large": large})
 
 
+def two_heads(folder: Path, rows: int = -1, width: int = 512) -> Path:
+    """x, y: f32[rows,16] -> light: f32[rows,16], of x alone; heavy: f32[rows,16], of both, by `width`^2 weights."""
+    x, y = _input("x", [rows, 16]), _input("y", [rows, 16])
+    random = np.random.default_rng(5)
+    into, through, out = (
+        (random.standard_normal(shape, np.float32) / np.float32(16))
+        for shape in ((16, width), (width, width), (width, 16))
+    )
+    light = op.tanh(op.multiply(x, np.float32(0.5)))
+    heavy: ov.Node = op.add(light, y)
+    for weights in (into, through, out):
+        heavy = op.relu(op.matmul(heavy, weights, False, False))
+    return _save(folder, "two_heads", [x, y], {"light": light, "heavy": heavy})
+
+
+def half_failing(folder: Path) -> Path:
+    """x: f32[?] -> twice: f32[?], 2x; table: f32[2,8], x, for which a run with other than 16 elements fails."""
+    x = _input("x", [-1])
+    table = op.reshape(x, np.array([2, 8]), special_zero=False)
+    return _save(folder, "half_failing", [x], {"twice": op.multiply(x, np.float32(2)), "table": table})
+
+
 def ranging(folder: Path) -> Path:
     """n: i64[] -> y: f32[?], twice 0 to n: the data decide how large the output is."""
     n = _input("n", [], "i64")

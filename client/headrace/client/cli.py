@@ -26,6 +26,7 @@ from headrace.client.terminal.tables import (
     states_table,
     status_lines,
     status_table,
+    variant_lines,
 )
 from headrace.client.terminal.usage_error import UsageError
 from headrace.client.transport.channel import MAX_GRPC_MESSAGE_BYTES
@@ -91,6 +92,8 @@ async def status(target: Target, /, *, security: SecurityOptions = PLAIN, as_jso
         return
     print(*status_lines(found, target), "", sep="\n")
     print_table(status_table(found))
+    for line in variant_lines(found):
+        print(line)
 
 
 @app.command(help_epilogue="Example: headrace infer 127.0.0.1:8001 resnet50 --input x=cat.npy --output y")

@@ -1340,6 +1340,7 @@ class ModelStatus(message.Message):
     EXECUTIONS_FIELD_NUMBER: builtins.int
     SLOTS_RESTORING_FIELD_NUMBER: builtins.int
     RESTORATIONS_FIELD_NUMBER: builtins.int
+    VARIANTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     slots_free: builtins.int
@@ -1359,6 +1360,12 @@ class ModelStatus(message.Message):
     """
     restorations: builtins.int
     """The number of restorations since the model was loaded."""
+    @builtins.property
+    def variants(self) -> containers.RepeatedCompositeFieldContainer[Variant]:
+        """Variants of the model that compute only some of its outputs, for requests that ask for no others. Their slots,
+        tickets and runs are among those above.
+        """
+
     def __init__(
         self,
         *,
@@ -1373,9 +1380,35 @@ class ModelStatus(message.Message):
         executions: builtins.int = ...,
         slots_restoring: builtins.int = ...,
         restorations: builtins.int = ...,
+        variants: abc.Iterable[Variant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Variant(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    EXECUTIONS_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    executions: builtins.int
+    """The runs since the variant was made, and what making it has added to the memory of the process."""
+    memory_bytes: builtins.int
+    @builtins.property
+    def outputs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        outputs: abc.Iterable[builtins.str] | None = ...,
+        executions: builtins.int = ...,
+        memory_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "memory_bytes", b"memory_bytes", "outputs", b"outputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -5,12 +5,16 @@ A process that serves (`server`), tests, and any other way to run the server sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Engine
+from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatcher.dispatcher import Dispatcher
-from headrace.server.lifecycle.lifecycle import Lifecycle, Load
+from headrace.server.lifecycle.lifecycle import Lifecycle
+from headrace.server.lifecycle.pruning import Pruning
+from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import Disk
 from headrace.server.services.call import Service
 from headrace.server.services.gate import Gate
@@ -29,18 +33,38 @@ MAX_PROBES = 256
 """Probes answered at once, and watches open at once, beside `--streams`."""
 
 
+class ModelLoader(Protocol):
+    """Loads models into the engine: `loading.loader.Loader`."""
+
+    def load(self, model: NamedModel, more: bool = False) -> ModelSpec: ...
+    def load_variant(self, model: NamedModel, spec: ModelSpec, outputs: Sequence[int]) -> ModelSpec: ...
+
+
 class Application:
-    """To be made on the event loop that it runs on. `lifecycle` then loads what is on `disk` into the engine.
+    """To be made on the event loop that it runs on. `lifecycle` then loads what is on `disk` into the engine, and
+    `pruning` makes variants of it.
 
     `services` is what a transport serves; it admits up to `max_calls` calls at once.
     """
 
-    def __init__(self, core: Core, engine: Engine, disk: Disk, load: Load, settings: Settings) -> None:
+    def __init__(
+        self,
+        core: Core,
+        engine: Engine,
+        disk: Disk,
+        loader: ModelLoader,
+        settings: Settings,
+        has_room: Callable[[int], bool],
+    ) -> None:
+        """`has_room` says whether there is memory for a variant of a model that takes so many bytes."""
         self.core = core
         self.dispatcher = Dispatcher(core, engine, IncidentIds())
         self.health = Health(("", *SERVICES))
         self.lifecycle = Lifecycle(
-            disk.scan, load, core, self.dispatcher.tell, self.health, allowed=settings.model_control
+            disk.scan, loader.load, core, self.dispatcher.tell, self.health, allowed=settings.model_control
+        )
+        self.pruning = Pruning(
+            loader.load_variant, core, self.dispatcher.tell, self.dispatcher.now, self.lifecycle.source, has_room
         )
         self._regions = RegionRegistry() if settings.shared_memory else None
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
@@ -54,6 +78,11 @@ class Application:
             health_service(self.health, probes, watches),
             reflection_service((*SERVICES, HEALTH), watches),
         )
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded, which cannot be stopped."""
+        return self.lifecycle.loading or self.pruning.loading
 
     def drain(self) -> None:
         """Refuse new calls and new work, and finish what is in flight. Streams end as the core decides."""

@@ -91,6 +91,10 @@ class MemoryGuard:
                 self._models = min(self._models + max(0, after - before), after)
             self._raise_ceiling()  # at once: the next run may be one that takes everything
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether models may take so many bytes more, without anybody being short of memory."""
+        return self._excess() < 0 and mapped_bytes() + nbytes <= self._most - RESERVE_BYTES
+
     @property
     def threshold(self) -> int:
         """Bytes beyond which calls are ended."""

@@ -101,7 +101,7 @@ async def _serve(
     signals: Signals,
     errors: Output,
 ) -> _Result:
-    application = Application(core, engine, disk, loader.load, settings)
+    application = Application(core, engine, disk, loader, settings, guard.has_room)
     dispatcher = application.dispatcher
     selector.watcher = dispatcher
     receiving = Receiving()
@@ -120,8 +120,11 @@ async def _serve(
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await transport.start()
-    guard.start(receiving.end_some)
-    memory = asyncio.create_task(return_memory(dispatcher, engine.release_memory))
+    guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
+    tasks = [
+        asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
+        asyncio.create_task(application.pruning.run()),
+    ]
     code, watcher = 0, None
     first = asyncio.create_task(received.get())
     starting = asyncio.create_task(_start(application, loader, settings))
@@ -152,7 +155,8 @@ async def _serve(
         await asyncio.wait([asyncio.create_task(transport.stop(None))], timeout=LAST_SECONDS / 2)
         leave(128 + second.result())
     second.cancel()
-    memory.cancel()
+    for task in tasks:
+        task.cancel()
     guard.stop()
     if watcher is not None:
         watcher.stop()
@@ -215,7 +219,7 @@ async def _stop(application: Application, transport: GrpcServer, loader: Loader,
     # This closes the port, so it is last: until then probes are answered, and other calls learn that the server stops.
     stopping = asyncio.create_task(transport.stop(STOP_SECONDS))
     await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)
-    return stopping.done() and not application.lifecycle.loading
+    return stopping.done() and not application.loading
 
 
 def _exempt_from_collection() -> None:

@@ -156,6 +156,8 @@ class Settings:
     """Folder that keeps how models may run, and compiled models: the next start is faster and decides the same."""
     share: Literal["auto", "on", "off"] = "auto"
     """Divide the processor among models by weight and priority; auto: if the file gives a model either."""
+    prune: Literal["auto", "off"] = "auto"
+    """Compile models without outputs that clients do not ask for, where that saves a tenth (auto), or never (off)."""
     batch_delay: Pause = _DEFAULTS.batch_delay
     """Seconds that a batch waits to fill."""
     coalesce: Literal["auto", "off"] = "auto"
@@ -222,4 +224,5 @@ class Settings:
             self.batch,
             state=self.state,
             extensions=self.extension,
+            prune=self.prune,
         )

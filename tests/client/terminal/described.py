@@ -1,7 +1,7 @@
 """A model and a server status to print."""
 
 from headrace.client.protocol.models import Model, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, Variant
 
 MODEL = Model(
     "segmenter",
@@ -28,7 +28,7 @@ STATUS = ServerStatus(
     12,
     1536,
     0,
-    (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5),),
+    (ModelStatus("segmenter", "2", 1, 2, 1, 7, 9000, 3, 1125, 1, 5, (Variant(("mask", "score"), 800, 5 << 20),)),),
     Account("memory", 3 << 20, 1 << 30),
     (Account("queue", 0, 1 << 30), Account("unsent", 3 << 20, 1 << 29)),
     300 << 20,

@@ -22,6 +22,7 @@ from headrace.client.terminal.tables import (
     states_table,
     status_lines,
     status_table,
+    variant_lines,
 )
 from tests.client.terminal.described import MODEL, STATUS
 
@@ -86,6 +87,10 @@ def test_the_status_is_a_row_for_each_model() -> None:
     header, row = words(status_table(usual))
     assert header == ["MODEL", "VERSION", *slots, "QUEUED", "DONE", "FAILED"]
     assert row == ["segmenter", "2", "1", "2", "1", "7", "9000", "3"]
+
+
+def test_variants_are_told_below_the_table() -> None:
+    assert variant_lines(STATUS) == ["segmenter 2: 800 runs computed only mask, score · variant of 5 MiB"]
 
 
 def test_outputs_are_a_row_each() -> None:

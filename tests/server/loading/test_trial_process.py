@@ -143,7 +143,7 @@ def test_a_child_that_a_signal_ends(tmp_path: Path, number: signal.Signals) -> N
 
 def test_a_trial_is_ended_by_another_thread(tmp_path: Path) -> None:
     process = trial(bad_models.endless(tmp_path))
-    when_it_reads(process, process.kill)
+    when_it_reads(process, lambda: process.kill("the server is stopping"))
     assert sentence(process, Unavailable) == "model 'm' was not loaded: the server is stopping"
 
 

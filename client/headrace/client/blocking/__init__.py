@@ -18,7 +18,7 @@ from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, Variant
 from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
@@ -63,6 +63,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Variant",
     "Zeros",
     "completed",
     "connect",

@@ -8,13 +8,25 @@ from headrace.v1 import inference_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A variant of a model that computes only these outputs, for requests that ask for no others.
+
+    `executions`: its runs since it was made. `memory_bytes`: what making it has added to the memory of the server.
+    """
+
+    outputs: tuple[str, ...]
+    executions: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """The load of a version of a model: its slots by state, and the number of tickets that wait for one.
 
     `slots_stopping`: their ticket was cancelled or has expired, and the runtime has not let go of them yet.
     `slots_restoring`: a failed run has spoiled their compiled model, which is being restored.
     `inferences`: done since the model was loaded, in `executions` runs. `failures`: ended in any other way.
-    `restorations`: how often a compiled model was restored.
+    `restorations`: how often a compiled model was restored. The slots, tickets and runs of `variants` are among these.
     """
 
     name: str
@@ -28,6 +40,7 @@ class ModelStatus:
     executions: int
     slots_restoring: int = 0
     restorations: int = 0
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,7 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
             model.executions,
             model.slots_restoring,
             model.restorations,
+            tuple(Variant(tuple(each.outputs), each.executions, each.memory_bytes) for each in model.variants),
         )
         for model in message.models
     )

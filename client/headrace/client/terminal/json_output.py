@@ -12,7 +12,8 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
         represent are "NaN", "Infinity" and "-Infinity"
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
-                     "inferences", "failures", "executions", "slots_restoring", "restorations"}],
+                     "inferences", "failures", "executions", "slots_restoring", "restorations",
+                     "variants": [{"outputs", "executions", "memory_bytes"}]}],
          "memory": account, "accounts": [account], "resident_bytes"}
         account: {"name", "used_bytes", "limit_bytes"}
 """

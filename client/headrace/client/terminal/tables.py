@@ -62,6 +62,16 @@ def status_table(status: ServerStatus) -> Table:
     return table
 
 
+def variant_lines(status: ServerStatus) -> list[str]:
+    """What variants of models compute only some outputs, below the table."""
+    return [
+        f"{printable(model.name)} {model.version}: {variant.executions} runs computed only "
+        f"{', '.join(map(printable, variant.outputs))} · variant of {size_text(variant.memory_bytes)}"
+        for model in status.models
+        for variant in model.variants
+    ]
+
+
 def status_lines(status: ServerStatus, target: str) -> list[str]:
     """The load of the server as a whole, above the table."""
     return [

@@ -52,6 +52,8 @@ class ModelOptions:
     """Concurrent inferences; 0: twice what the device calls optimal."""
     batch: str | int | None = None
     """Rows of a run that tickets share: auto (where it pays off), off, or up to 64."""
+    prune: str | None = None
+    """Compile it without outputs that clients do not ask for, where that saves a tenth (auto), or never (off)."""
     batch_delay: float | None = None
     """Seconds that a batch waits to fill."""
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1
@@ -72,7 +74,7 @@ class ModelOptions:
     """By name; `*` stands for all others."""
 
 
-AS_FLAGS = ("device", "run", "hint", "slots", "batch", "batch_delay")
+AS_FLAGS = ("device", "run", "hint", "slots", "batch", "prune", "batch_delay")
 """Options with the values of the flags of these names."""
 INHERITED = {**{name: name for name in AS_FLAGS}, "state": "state", "extensions": "extension"}
 """Options that the command line has for all models, and the names of its settings."""

@@ -120,6 +120,8 @@ class Plan:
     kept: Mapping[str, Port]
     """The ports in `keep`, by each of their names."""
     keeps_inputs: bool
+    asked: frozenset[int]
+    """The outputs that are sent or kept, by index."""
 
 
 def bind(call: Call, spec: ModelSpec) -> Plan:
@@ -175,6 +177,7 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         _rows([shape[0] for _, shape in shapes]) if spec.batch > 1 else None,
         _by_name(keep),
         bool(kept_inputs),
+        frozenset([port.index for port in (*outputs, *keep) if port.index >= 0]),
     )
 
 

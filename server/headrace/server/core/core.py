@@ -113,7 +113,7 @@ class Core:
 
     def slot_restored(self, spec: ModelSpec, slot: int) -> None:
         """A slot that was `restoring` can be used again."""
-        for model in (*self.models, *self.models.retired):
+        for model in self.models.with_slots():
             if model.spec is spec:
                 self._execution.slot_restored(model, slot)
 

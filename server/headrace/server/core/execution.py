@@ -158,6 +158,9 @@ class Execution:
                 queued += started - ticket.arrived
             processing.pop()
         if done:
+            model.executions += 1
+            if model.demand is not None and (plan := tickets[0].plan) is not None:
+                model.demand.ran(plan.asked, ended.times[1])
             model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
 
     def _end(

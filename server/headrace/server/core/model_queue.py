@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.batching import Arrivals
+from headrace.server.core.calls import Call
+from headrace.server.core.demand import Demand
 from headrace.server.core.sharing import Share
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
@@ -15,11 +17,18 @@ from headrace.server.core.turns import T, Turns
 class ModelQueue(Turns[T]):
     """Tickets of type `T` that wait for the slots of one version of a model. `turns` has their order."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, statistics: Statistics | None = None) -> None:
+        """With `statistics`, those of the model of which it is a variant."""
         super().__init__()
         self.spec = spec
         self.share = Share(spec)
-        self.statistics = Statistics()
+        self.statistics = statistics or Statistics()
+        self.demand = Demand(len(spec.outputs)) if spec.prunes else None
+        """What is asked of it, if it may have variants."""
+        self.variants: Sequence[ModelQueue[T]] = ()
+        """Those that new calls are bound to, with the fewest outputs first."""
+        self.executions = 0
+        """Of this model or variant alone: runs that had a result."""
         self.arrivals = Arrivals()
         self.holders = 1
         """Infers that need the model, until they return their inputs; and one more while new tickets may use it."""
@@ -27,6 +36,15 @@ class ModelQueue(Turns[T]):
         self._free = list(range(spec.slots))
         self.restorations = 0
         """How often a slot was restored after a failed run."""
+
+    def variant_for(self, call: Call) -> ModelQueue[T]:
+        """The variant that computes the least of what a call needs; the model itself if there is none."""
+        asked = (*call.outputs, *call.keep)
+        if asked and not call.all_outputs:
+            for variant in self.variants:
+                if variant.spec.has_outputs(asked):
+                    return variant
+        return self
 
     # ------------------------------------------------------------------------------------------------------- slots
 

@@ -56,7 +56,27 @@ class Models:
         """Forget why versions of a name cannot be used. One that is not served is then unknown."""
         self._withheld.pop(name, None)
 
+    def serving(self, spec: ModelSpec) -> ModelQueue[Ticket] | None:
+        """The model that was added with this very spec, while it is served."""
+        model = self._models.get(spec.name, {}).get(spec.version)
+        return model if model is not None and model.spec is spec else None
+
+    def add_variant(self, model: ModelQueue[Ticket], spec: ModelSpec) -> None:
+        """Bind the calls to a variant from now on that need nothing else of a model that is served."""
+        variant = ModelQueue[Ticket](spec, model.statistics)
+        model.variants = sorted((*model.variants, variant), key=lambda each: len(each.spec.outputs))
+        self.generation += 1
+
+    def remove_variant(self, model: ModelQueue[Ticket], variant: ModelQueue[Ticket]) -> None:
+        """Bind calls to the model itself again. Tickets of the variant finish with it."""
+        model.variants = [each for each in model.variants if each is not variant]
+        self.generation += 1
+        self._retire(variant)
+
     def _retire(self, model: ModelQueue[Ticket]) -> None:
+        variants, model.variants = model.variants, ()
+        for variant in variants:
+            self._retire(variant)
         self.retired[model] = None
         model.holders -= 1
         if not model.holders:
@@ -98,6 +118,8 @@ class Models:
         if defined.generation != self.generation:
             defined.bound = defined.error = None
             model = self.find(defined.call.model, defined.call.version)
+            if model.variants:
+                model = model.variant_for(defined.call)
             try:
                 defined.bound = model, bind(defined.call, model.spec)
             except HeadraceError as error:
@@ -107,6 +129,13 @@ class Models:
             raise type(defined.error)(defined.error.message)
         assert defined.bound is not None
         return defined.bound
+
+    def with_slots(self) -> Iterator[ModelQueue[Ticket]]:
+        """Every model, also retired ones, and their variants."""
+        for model in self:
+            yield model
+            yield from model.variants
+        yield from self.retired
 
     def __iter__(self) -> Iterator[ModelQueue[Ticket]]:
         """By name, then version."""

@@ -35,6 +35,8 @@ class Compilation:
 
     Among the models that share the processor, those of the highest `priority` (0 to 9) come first, and of these each
     gets a part of it in proportion to its `weight` (1 to 1000).
+
+    `prune` is `auto` where variants without some of the outputs may be made, for clients that never ask for those.
     """
 
     device: str = "CPU"
@@ -53,6 +55,7 @@ class Compilation:
     weight: int = 1
     priority: int = 0
     expected: tuple[ExpectedPort, ...] = ()
+    prune: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
         """Raises ValueError for a number that is out of range."""

@@ -28,6 +28,7 @@ from headrace.server.engine.ports import ports_of
 from headrace.server.engine.preparing.model import Prepared, prepare
 from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.direct import Direct, compile_direct, weight_bytes
+from headrace.server.engine.pruning import may_be_pruned, prune, pruned_ports, pruned_values
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.strings import prepare_strings
 from headrace.wire.dtypes import Datatype
@@ -93,11 +94,13 @@ def compile_model(
     findings: Findings | None = None,
     progress: Progress = lambda _: None,
     blobs: Blobs | None = None,
+    outputs: Sequence[int] = (),
 ) -> CompiledModel:
     """Read and compile a model in a format that the runtime reads: IR, ONNX, TensorFlow and so on.
 
-    With `findings`, which an earlier call with the same files and `compilation` has returned, nothing is measured, and
-    what is in `blobs` is not compiled again.
+    With `outputs`, the indices of some in ascending order, it is the variant that computes only these. With `findings`,
+    which an earlier call with the same files, `compilation` and `outputs` has returned, nothing is measured, and what
+    is in `blobs` is not compiled again.
 
     Raises NotFound when the file does not exist, and FailedPrecondition when it cannot be read, compiled or served,
     with the runtime's exception as its cause. The messages are for the operator: they have paths and the runtime's
@@ -126,24 +129,30 @@ def compile_model(
     progress("its graph is examined")
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
-    outputs = ports_of(name, "output", model.outputs)
+    ports, labels_of = ports_of(name, "output", model.outputs), prepared.labels
     has_variables = bool(model.get_variables())
+    prunes = may_be_pruned(compilation, inputs, ports, has_variables=has_variables, indices=bool(prepared.indices))
+    if outputs:
+        prune(model, outputs)
+        ports, labels_of, prunes = pruned_ports(ports, outputs), pruned_values(labels_of, outputs), False
     spec = ModelSpec(
         name,
         version,
         inputs,
-        outputs,
+        ports,
         has_variables,
         1,
         sequences=has_variables and compilation.state == "sequence",
         batch_delay=compilation.batch_delay,
         labels=labels,
-        output_labels=prepared.labels,
+        output_labels=labels_of,
         indices=prepared.indices,
+        prunes=prunes,
+        pruned_to=tuple(outputs),
     )
     progress("it is compiled")
     try:
-        if any(port.datatype is Datatype.BYTES for port in (*inputs, *outputs)):
+        if any(port.datatype is Datatype.BYTES for port in (*inputs, *ports)):
             prepare_strings()
         return _compile(core, model, spec, prepared, compilation, findings, progress, blobs)
     except Exception as error:

@@ -18,6 +18,7 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.decoding.decoder import MEMORY_BYTES, Decoded, Decoder
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
+from headrace.server.engine.pruning import pruned_values
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Outcome, Slot
@@ -100,6 +101,31 @@ class OpenVinoEngine:
         before = used_bytes()
         compilation = compilation or Compilation()
         model = compile_model(self._core, name, version, path, compilation, labels, findings, blobs=blobs)
+        return self._add(replace(model, spec=replace(model.spec, fingerprint=fingerprint)), compilation, before)
+
+    def load_variant(
+        self,
+        spec: ModelSpec,
+        outputs: Sequence[int],
+        path: Path,
+        compilation: Compilation,
+        findings: Findings,
+        blobs: Blobs | None = None,
+    ) -> ModelSpec:
+        """Load the variant of a model that computes only these outputs, from the files that it was loaded from.
+
+        It is a model of its own to this engine. As `load`, with the `findings` of the variant.
+        """
+        before = used_bytes()
+        where = spec.name, spec.version, path
+        model = compile_model(self._core, *where, compilation, spec.labels, findings, blobs=blobs, outputs=outputs)
+        # Files of labels may have changed.
+        labels = pruned_values(spec.output_labels, outputs)
+        known = replace(model.spec, fingerprint=spec.fingerprint, output_labels=labels)
+        return self._add(replace(model, spec=known), compilation, before)
+
+    def _add(self, model: CompiledModel, compilation: Compilation, before: int) -> ModelSpec:
+        """Make the slots of a model. `before`: the bytes that were used before it was compiled."""
         with ExitStack() as made:
             slots = self._slots(model, made)
             if compilation.warm_up:
@@ -107,9 +133,14 @@ class OpenVinoEngine:
             made.pop_all()
         # Other threads may allocate and free meanwhile, so this is not exact while the server is busy.
         added = max(0, used_bytes() - before)
-        model = replace(model, spec=replace(model.spec, memory_bytes=added, fingerprint=fingerprint))
+        model = replace(model, spec=replace(model.spec, memory_bytes=added))
         self._models[id(model.spec)] = _LoadedModel(model, slots)
         return model.spec
+
+    def findings(self, spec: ModelSpec) -> Findings | None:
+        """Those that a model was loaded with; None if it has been unloaded. May be called on any thread."""
+        loaded = self._models.get(id(spec))
+        return None if loaded is None else loaded.model.findings
 
     def _slots(self, model: CompiledModel, made: ExitStack) -> list[Slot]:
         """The slots of a model. `made` closes them: the garbage collector, which does not see their callbacks, would

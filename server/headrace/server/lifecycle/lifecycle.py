@@ -91,6 +91,14 @@ class Lifecycle:
         retired = {(model.spec.name, model.spec.version) for model in self._core.models.retired}
         return [state for _, model in sorted(self._models.items()) for state in model.states(retired)]
 
+    def source(self, spec: ModelSpec) -> NamedModel | None:
+        """The files that a version was loaded from that serves as `spec`."""
+        model = self._models.get(spec.name)
+        for version in () if model is None else model.serving:
+            if version.spec is spec and version.loaded is not None:
+                return version.loaded.model
+        return None
+
     async def scan(self) -> Scan:
         """What is on disk now. Raises UnreadableRepositoryError."""
         return await self._scanner.run(self._scan_disk)

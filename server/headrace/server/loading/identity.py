@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -17,14 +18,15 @@ from headrace.server.version import VERSION
 _PROCESSOR_KEYS = {"vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "CPU part"}
 
 
-def identity(files: str, compilation: Compilation, runtime: str) -> str:
+def identity(files: str, compilation: Compilation, runtime: str, outputs: Sequence[int] = ()) -> str:
     """A hash of everything that decides, without what does not change how it runs by itself.
 
-    `files` is the digest of the model's files, `runtime` the runtime's version.
+    `files` is the digest of the model's files, `runtime` the runtime's version, `outputs` those of a variant.
     """
     document = {
         "files": files,
-        "compilation": asdict(replace(compilation, weight=1, priority=0, expected=())),
+        "compilation": asdict(replace(compilation, weight=1, priority=0, expected=(), prune="auto")),
+        "outputs": outputs,
         "runtime": runtime,
         "server": VERSION,
         "code": _code(),

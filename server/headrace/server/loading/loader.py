@@ -20,10 +20,12 @@ from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import fingerprint, identity
 from headrace.server.loading.trial_process import TrialProcess
-from headrace.server.repository.files import Stamp, digest, model_files, stamp
+from headrace.server.repository.files import digest, model_files, stamp
 from headrace.server.repository.labels import labels_beside
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable, quote
+
+STOPPING = "the server is stopping"
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,16 @@ class LoadingEngine(Protocol):
         blobs: Blobs | None = None,
         fingerprint: int = 0,
     ) -> ModelSpec: ...
+    def load_variant(
+        self,
+        spec: ModelSpec,
+        outputs: Sequence[int],
+        path: Path,
+        compilation: Compilation,
+        findings: Findings,
+        blobs: Blobs | None = None,
+    ) -> ModelSpec: ...
+    def findings(self, spec: ModelSpec) -> Findings | None: ...
     def unload(self, spec: ModelSpec) -> None: ...
 
 
@@ -74,6 +86,8 @@ class Loader:
         self._closing = threading.Lock()
         """Held while `_trial` or `_closed` changes."""
         self._trial: TrialProcess | None = None
+        self._tries_variant = False
+        """Whether `_trial` is that of a variant, which gives way to a model."""
         self._spare: TrialProcess | None = None
         self._closed = False
 
@@ -87,23 +101,15 @@ class Loader:
         `close`. Messages are for the operator.
         """
         began = perf_counter()
-        try:
-            files = [*model_files(model.path), *extension_libraries(model.compilation.extensions)]
-            before = stamp(files)
-            contents = digest(files)
-            key = self._key(model, contents)
-        except ValueError as error:
-            raise FailedPrecondition(f"model {quote(model.name)} cannot be read: {error}") from error
-        except FileNotFoundError as error:
-            where = quote(str(model.path), 1000)
-            raise NotFound(f"model {quote(model.name)}: file {where} does not exist") from error
-        except OSError as error:
-            reason = f"model {quote(model.name)} cannot be read from {quote(str(model.path), 1000)}: {error.strerror}"
-            raise FailedPrecondition(reason) from error
+        files = _Files(model)
+        key = self._key(model, files)
         findings = self._cache.read(key) if self._cache is not None else None
         known = findings is not None
         if findings is None:
-            findings = self._try(model, key, files, before)
+            with self._closing:
+                if self._trial is not None and self._tries_variant:
+                    self._trial.kill("another model is to be loaded, which comes first")
+            findings = self._try(_request(model), key, files)
         if self._closed:
             raise _stopping(model)
         tried = perf_counter()
@@ -112,26 +118,14 @@ class Loader:
         elif not known and self._spare is None:
             with suppress(OSError):  # the trial of the next model says why
                 self._spare = TrialProcess()
-        with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
-            with self._load_turn, self._loading():
-                if self._closed:
-                    raise _stopping(model)
-                labels = _labels(model)
-                spec = self._engine.load(
-                    model.name,
-                    model.version,
-                    model.path,
-                    model.compilation,
-                    labels,
-                    findings,
-                    blobs,
-                    fingerprint=fingerprint(contents, model.compilation),
-                )
-            if not _unchanged(files, before):
-                self._engine.unload(spec)
-                raise _changed(model)
-            if blobs is not None:
-                blobs.keep()
+
+        def load(blobs: Blobs | None) -> ModelSpec:
+            labels = _labels(model)
+            where = model.name, model.version, model.path
+            known = fingerprint(files.contents, model.compilation)
+            return self._engine.load(*where, model.compilation, labels, findings, blobs, fingerprint=known)
+
+        spec = self._load(model, key, files, load)
         how = "its trial is known" if known else f"tried in {tried - began:.2f} s"
         took = perf_counter() - tried
         logger.info("loaded %s: %s, loaded in %.2f s; %s", spec, how, took, spec.reasons() or "nothing limits it")
@@ -142,6 +136,34 @@ class Loader:
                 quote(spec.name),
             )
         return spec
+
+    def load_variant(self, model: NamedModel, spec: ModelSpec, outputs: Sequence[int]) -> ModelSpec:
+        """Try a variant of a model that is loaded as `spec`, unless its findings are kept, and load it.
+
+        It computes only `outputs`, the indices of some. Raises FailedPrecondition when there is to be none, because it
+        is not as good as the model, or because the files of the model have changed, and Unavailable after `close` and
+        when the model has been unloaded. Messages are for the operator.
+        """
+        began = perf_counter()
+        files = _Files(model)
+        if fingerprint(files.contents, model.compilation) != spec.fingerprint:
+            raise FailedPrecondition(f"the files of model {quote(model.name)} have changed since it was loaded")
+        full = self._engine.findings(spec)
+        if full is None:
+            raise Unavailable(f"model {quote(model.name)} has been unloaded")
+        key = self._key(model, files, outputs)
+        findings = self._cache.read(key) if self._cache is not None else None
+        if findings is None:
+            findings = self._try(_request(model, outputs, full), key, files)
+
+        def load(blobs: Blobs | None) -> ModelSpec:
+            return self._engine.load_variant(spec, outputs, model.path, model.compilation, findings, blobs)
+
+        variant = self._load(model, key, files, load)
+        logger.info(
+            "loaded %s in %.2f s; %s", variant, perf_counter() - began, variant.reasons() or "nothing limits it"
+        )
+        return variant
 
     def discard_spare(self) -> None:
         """The last model of a start has been loaded."""
@@ -154,35 +176,49 @@ class Loader:
         with self._closing:
             self._closed = True
             if self._trial is not None:
-                self._trial.kill()
+                self._trial.kill(STOPPING)
 
-    def _key(self, model: NamedModel, contents: str) -> str:
+    def _key(self, model: NamedModel, files: _Files, outputs: Sequence[int] = ()) -> str:
         if self._cache is None:
             return ""
-        return identity(contents, model.compilation, self._engine.runtime_version)
+        return identity(files.contents, model.compilation, self._engine.runtime_version, outputs)
 
-    def _try(self, model: NamedModel, key: str, files: Sequence[Path], before: Stamp) -> Findings:
+    def _load(self, model: NamedModel, key: str, files: _Files, load: Callable[[Blobs | None], ModelSpec]) -> ModelSpec:
+        """Load what has been tried into the engine."""
+        with nullcontext() if self._cache is None else closing(self._cache.blobs(key)) as blobs:
+            with self._load_turn, self._loading():
+                if self._closed:
+                    raise _stopping(model)
+                spec = load(blobs)
+            if not files.unchanged():
+                self._engine.unload(spec)
+                raise _changed(model)
+            if blobs is not None:
+                blobs.keep()
+        return spec
+
+    def _try(self, request: TrialRequest, key: str, files: _Files) -> Findings:
         cache = self._cache
         with self._turn, nullcontext() if cache is None else cache.turn(self._seconds, lambda: self._closed):
             kept = cache.read(key) if cache is not None else None  # another server may have tried it meanwhile
             if kept is not None:
                 return kept
-            request = TrialRequest(model.name, model.version, model.path.absolute(), model.compilation)
             with self._closing:
                 if self._closed:
-                    raise _stopping(model)
+                    raise _stopping(request)
                 spare, self._spare = self._spare, None
-                trial = self._trial = spare or self._start(model)
+                trial = self._trial = spare or self._start(request)
+                self._tries_variant = bool(request.outputs)
             try:
                 findings = trial.run(request, self._seconds)
             finally:
                 with self._closing:
                     self._trial = None
-            if not _unchanged(files, before):
-                raise _changed(model)
+            if not files.unchanged():
+                raise _changed(request)
             return findings if cache is None else cache.add(key, findings)
 
-    def _start(self, model: NamedModel) -> TrialProcess:
+    def _start(self, model: TrialRequest) -> TrialProcess:
         try:
             return TrialProcess()
         except OSError as error:
@@ -192,6 +228,38 @@ class Loader:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle" if self._trial is None else "trying a model"
         return f"<Loader {state}>"
+
+
+class _Files:
+    """The files that decide what a model is, as they are now.
+
+    Making one raises NotFound and FailedPrecondition, with a message for the operator.
+    """
+
+    def __init__(self, model: NamedModel) -> None:
+        try:
+            self._files = [*model_files(model.path), *extension_libraries(model.compilation.extensions)]
+            self._before = stamp(self._files)
+            self.contents = digest(self._files)
+        except ValueError as error:
+            raise FailedPrecondition(f"model {quote(model.name)} cannot be read: {error}") from error
+        except FileNotFoundError as error:
+            where = quote(str(model.path), 1000)
+            raise NotFound(f"model {quote(model.name)}: file {where} does not exist") from error
+        except OSError as error:
+            reason = f"model {quote(model.name)} cannot be read from {quote(str(model.path), 1000)}: {error.strerror}"
+            raise FailedPrecondition(reason) from error
+
+    def unchanged(self) -> bool:
+        try:
+            return stamp(self._files) == self._before
+        except OSError:
+            return False
+
+
+def _request(model: NamedModel, outputs: Sequence[int] = (), full: Findings | None = None) -> TrialRequest:
+    path = model.path.absolute()
+    return TrialRequest(model.name, model.version, path, model.compilation, tuple(outputs), full)
 
 
 def _labels(model: NamedModel) -> tuple[str, ...]:
@@ -207,16 +275,9 @@ def _labels(model: NamedModel) -> tuple[str, ...]:
         raise FailedPrecondition(reason) from error
 
 
-def _unchanged(files: Sequence[Path], before: Stamp) -> bool:
-    try:
-        return stamp(files) == before
-    except OSError:
-        return False
-
-
-def _changed(model: NamedModel) -> FailedPrecondition:
+def _changed(model: NamedModel | TrialRequest) -> FailedPrecondition:
     return FailedPrecondition(f"model {quote(model.name)} was not loaded: its files changed meanwhile; load it again")
 
 
-def _stopping(model: NamedModel) -> Unavailable:
-    return Unavailable(f"model {quote(model.name)} was not loaded: the server is stopping")
+def _stopping(model: NamedModel | TrialRequest) -> Unavailable:
+    return Unavailable(f"model {quote(model.name)} was not loaded: {STOPPING}")

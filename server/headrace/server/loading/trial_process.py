@@ -33,7 +33,7 @@ class TrialProcess:
 
     def __init__(self) -> None:
         """Start the process, which gets ready and waits for its model. Raises OSError when it cannot be started."""
-        self._killed = False
+        self._killed = ""
         self._process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
@@ -43,9 +43,9 @@ class TrialProcess:
             start_new_session=True,
         )
 
-    def kill(self) -> None:
-        """End the trial. `run` raises Unavailable."""
-        self._killed = True
+    def kill(self, why: str) -> None:
+        """End the trial. `run` raises Unavailable, and says why."""
+        self._killed = why
         self._process.kill()
 
     def discard(self) -> None:
@@ -65,7 +65,7 @@ class TrialProcess:
         finally:
             self.discard()
         if self._killed:
-            raise Unavailable(f"model {quote(request.name)} was not loaded: the server is stopping")
+            raise Unavailable(f"model {quote(request.name)} was not loaded: {self._killed}")
         if tail is None:
             raise FailedPrecondition(
                 f"{_named(request)} takes longer than --load-timeout, {seconds:g} s: {report.doing}"

@@ -14,12 +14,17 @@ from headrace.wire.errors import HeadraceError, rebuild
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """The model to try, and how it is to be compiled."""
+    """The model to try, and how it is to be compiled.
+
+    With `outputs` it is the variant of the model that computes only these, and `findings` are those of the model.
+    """
 
     name: str
     version: str
     path: Path
     compilation: Compilation
+    outputs: tuple[int, ...] = ()
+    findings: Findings | None = None
 
     def encode(self) -> bytes:
         document = {
@@ -27,6 +32,8 @@ class TrialRequest:
             "version": self.version,
             "path": str(self.path),
             "compilation": asdict(self.compilation),
+            "outputs": self.outputs,
+            "findings": None if self.findings is None else self.findings.to_json(),
         }
         return json.dumps(document).encode()
 
@@ -34,7 +41,9 @@ class TrialRequest:
     def decode(cls, data: bytes) -> TrialRequest:
         document = json.loads(data)
         compilation = Compilation.from_json(document["compilation"])
-        return cls(document["name"], document["version"], Path(document["path"]), compilation)
+        findings = None if document["findings"] is None else Findings.from_json(document["findings"])
+        where = document["name"], document["version"], Path(document["path"])
+        return cls(*where, compilation, tuple(document["outputs"]), findings)
 
 
 @dataclass(slots=True)

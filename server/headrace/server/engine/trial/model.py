@@ -13,6 +13,7 @@ from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.slots import Slot
 from headrace.server.engine.trial.messages import TrialRequest, encode_doing, encode_error, encode_findings
 from headrace.server.engine.trial.sizes import SizeRunner
+from headrace.server.engine.trial.variant import Comparison, compile_both
 from headrace.wire.errors import FailedPrecondition, HeadraceError, quote
 
 
@@ -24,11 +25,20 @@ def try_model(request: bytes, write: Callable[[bytes], object]) -> NoReturn:
 
     model = TrialRequest.decode(request)
     try:
-        compiled = compile_model(ov.Core(), model.name, model.version, model.path, model.compilation, progress=progress)
+        core, comparison = ov.Core(), None
+        if model.outputs:
+            full, compiled = compile_both(core, model, progress)
+            comparison = Comparison(full, compiled)
+        else:
+            where = model.name, model.version, model.path
+            compiled = compile_model(core, *where, model.compilation, progress=progress)
         progress("a slot is made")
         slots = [Slot(compiled, lambda _: None)]
-        runner = SizeRunner(compiled)
-        runner.run_sizes(progress)
+        if comparison is not None:
+            comparison.compare(progress)
+        else:
+            runner = SizeRunner(compiled)
+            runner.run_sizes(progress)
         assert slots
     except HeadraceError as error:
         write(encode_error(error))

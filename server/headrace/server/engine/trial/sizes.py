@@ -24,7 +24,7 @@ MAX_INPUT_BYTES = 16 << 20
 """The inputs of a run that is tried, in total."""
 SECONDS = 2.0
 """How long trying sizes may take."""
-_FLOATS = (Datatype.FP16, Datatype.FP32, Datatype.FP64, Datatype.BF16)
+FLOATS = (Datatype.FP16, Datatype.FP32, Datatype.FP64, Datatype.BF16)
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shape of each input."""
@@ -78,9 +78,9 @@ class SizeRunner:
         for shapes in combinations(self._model.runtime_spec.inputs):
             if not self._accepts(shapes):
                 continue  # clients get as far as a run that fails; a graph that was spoiled costs a compilation here
-            text = ", ".join(f"[{','.join(map(str, shape))}]" for shape in shapes)
+            text = ", ".join(map(shape_text, shapes))
             progress(f"it runs inputs of {text}" if text else "it runs")
-            for make in (_zeros, _sample):
+            for make in (zeros, sample):
                 if perf_counter() >= deadline or not self._run(shapes, make, deadline):
                     return
 
@@ -114,14 +114,18 @@ class SizeRunner:
         return ov.Tensor(data, shape, self._types[port.index])
 
 
-def _zeros(port: Port, elements: int) -> npt.NDArray[np.uint8]:
+def shape_text(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def zeros(port: Port, elements: int) -> npt.NDArray[np.uint8]:
     return np.zeros(elements * ITEMSIZE[port.datatype], np.uint8)
 
 
-def _sample(port: Port, elements: int) -> npt.NDArray[np.uint8]:
+def sample(port: Port, elements: int) -> npt.NDArray[np.uint8]:
     """Normally distributed floats; integers of 0 and 1, because they may be indices."""
     random = np.random.default_rng(elements)
-    if port.datatype in _FLOATS:
+    if port.datatype in FLOATS:
         numbers: npt.NDArray[np.generic] = random.standard_normal(elements, np.float32)
     else:
         numbers = random.integers(0, 2, elements, np.uint8)

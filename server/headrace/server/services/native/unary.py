@@ -73,16 +73,28 @@ def _response(done: Done) -> bytes:
 
 
 def _status(model: ModelQueue[Ticket]) -> pb.ModelStatus:
+    queues = (model, *model.variants)
+    slots = [state for each in queues for state in each.slots]
     return pb.ModelStatus(
         name=model.spec.name,
         version=model.spec.version,
-        slots_free=model.slots.count(SlotState.FREE),
-        slots_running=model.slots.count(SlotState.RUNNING),
-        slots_stopping=model.slots.count(SlotState.STOPPING),
-        slots_restoring=model.slots.count(SlotState.RESTORING),
-        restorations=model.restorations,
-        tickets_queued=model.queued,
+        slots_free=slots.count(SlotState.FREE),
+        slots_running=slots.count(SlotState.RUNNING),
+        slots_stopping=slots.count(SlotState.STOPPING),
+        slots_restoring=slots.count(SlotState.RESTORING),
+        restorations=sum(each.restorations for each in queues),
+        tickets_queued=sum(each.queued for each in queues),
         inferences=model.statistics.inferences,
         failures=model.statistics.fail[0],
         executions=model.statistics.executions,
+        variants=[_variant(each) for each in model.variants],
+    )
+
+
+def _variant(variant: ModelQueue[Ticket]) -> pb.Variant:
+    spec = variant.spec
+    return pb.Variant(
+        outputs=[port.name for port in spec.outputs],
+        executions=variant.executions,
+        memory_bytes=spec.memory_bytes,
     )
