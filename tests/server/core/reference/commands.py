@@ -91,10 +91,11 @@ class Commands:
         if codes or call is None:
             self._ends.fail(ticket, *codes)
             return ticket
-        ticket.call, ticket.inline = call, inline
+        ticket.call, ticket.inline = self._state.bound(call), inline
         ticket.priority = min(priority, self._state.limits.max_priority)
         ticket.charge = charge if inline else None
-        ports = [*((port, False) for port in call.keep), *((port, True) for port in call.keep_inputs)]
+        kept = ticket.call.keep
+        ports = [*((port, False) for port in kept), *((port, True) for port in call.keep_inputs)]
         ticket.outputs = [
             ExpectedOutput(ticket, port, is_input, call.kept_bytes(position))
             for position, (port, is_input) in enumerate(ports)

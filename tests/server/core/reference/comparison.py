@@ -32,6 +32,7 @@ class Comparison:
         self.state = self.reference.state
         self.decision = self.core.decide(0.0)
         """The latest one."""
+        self._unloaded: list[ModelSpec] = []
         self._settled = True
         """The core was told nothing since."""
 
@@ -195,8 +196,24 @@ class Comparison:
             self.state.tick()
             self.compare()
 
+    def add_variant(self, spec: ModelSpec, variant: ModelSpec) -> None:
+        """New calls are bound to a variant of a model."""
+        self.core.models.add_variant(self.core.models.find(spec.name), variant)
+        self.state.add_variant(spec, variant)
+        self.compare()
+
+    def remove_variant(self, at: int) -> None:
+        """Calls are bound to a model again, instead of to one of its variants."""
+        spec, variant = self.state.variants.pop(at % len(self.state.variants))
+        model = self.core.models.find(spec.name)
+        (queue,) = (each for each in model.variants if each.spec is variant)
+        self.core.models.remove_variant(model, queue)
+        self.compare()
+
     def decide(self, *, direct: bool = True) -> None:
         decision = self.decision = self.core.decide(self.state.now, direct=direct)
+        self._unloaded += decision.unload
+        checks.check_unloaded(self.core, self.state, self._unloaded)
         self.reference.decide(decision.starts, decision.stops, checks.has_failed, direct=direct)
         self.compare()
         checks.check_changed(decision, self.state)

@@ -21,6 +21,8 @@ from tests.server.core.reference.in_place import end_in_place
 from tests.server.core.reference.known_calls import MODELS
 from tests.server.core.reference.speaking import free_tag, speak
 
+MAX_VARIANTS = 8
+
 
 @contextmanager
 def bounds(*, eager: bool) -> Iterator[None]:
@@ -143,6 +145,21 @@ class Moves:
                 self.comparison.infer(stream, tags[-1], number, inline, charge, sources, (), 0.0, 0)
         self.comparison.decide()
         self.runs_in_place(size, most, fails)
+
+    def vary(self, at: int, of: int, *, removes: bool, direct: bool) -> None:
+        """A variant of a model is made, or, if it `removes`, there is one less."""
+        if removes and self.state.variants:
+            self.comparison.remove_variant(at)
+        elif len(self.state.variants) < MAX_VARIANTS:
+            spec = pick([spec for spec in MODELS if len(spec.outputs) > 1], at)
+            count = len(spec.outputs)
+            chosen = 1 + of % (2**count - 2)  # neither none nor all
+            kept = tuple(index for index in range(count) if chosen >> index & 1)
+            outputs = tuple(replace(spec.outputs[index], index=number) for number, index in enumerate(kept))
+            batch = 1 + at % spec.batch
+            self.comparison.add_variant(
+                spec, replace(spec, outputs=outputs, pruned_to=kept, direct=direct, batch=batch, slots=1 + of % 2)
+            )
 
     def run_ends(self, at: int, size: int, fails: bool, spoils: bool = False) -> None:
         if running := self.comparison.running:

@@ -94,6 +94,8 @@ def _step(moves: Moves, random: Random) -> None:
         moves.open(random.randrange(OWNERS), random.choice(STREAM_KINDS), random.random() < 0.4, random.random() < 0.3)
     elif chance < 0.871:
         moves.comparison.drain()
+    elif chance < 0.93:
+        moves.vary(at, random.randrange(1000), removes=random.random() < 0.3, direct=random.random() < 0.5)
     chance = random.random()
     if chance < 0.5:
         moves.comparison.decide()

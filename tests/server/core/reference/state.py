@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headrace.server.core.engine_api import Run
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
 from tests.server.core.reference.accounts import ExpectedAccounts
-from tests.server.core.reference.expected import ExpectedCharge, ExpectedStream, ExpectedTicket
+from tests.server.core.reference.expected import ExpectedCharge, ExpectedStream, ExpectedTicket, KnownCall
 
 
 class ExpectedState:
     def __init__(self, limits: Limits, specs: Sequence[ModelSpec]) -> None:
         self.limits = limits
-        self.specs = specs
+        self.specs = [*specs]
+        """Of models, and of every variant there ever was."""
+        self.variants: list[tuple[ModelSpec, ModelSpec]] = []
+        """Models, and variants that new tickets are bound to, the oldest first."""
         self.now = 0.0
         self.clock = 0
         """Counts what has happened. What happens at one tick has no order."""
@@ -26,6 +30,26 @@ class ExpectedState:
         """Runs that the next decision must stop."""
         self.restoring: dict[int, set[int]] = {id(spec): set() for spec in specs}
         """For each model its slots that were spoiled and not restored yet."""
+
+    def add_variant(self, spec: ModelSpec, variant: ModelSpec) -> None:
+        self.specs.append(variant)
+        self.variants.append((spec, variant))
+        self.restoring[id(variant)] = set()
+
+    def bound(self, call: KnownCall) -> KnownCall:
+        """A call, as one of the smallest variant that has all outputs it asks for, if there is one."""
+        asked = {port.names for port in (*call.outputs, *call.keep)}
+        fitting = [
+            variant
+            for spec, variant in self.variants
+            if spec is call.spec and asked <= {port.names for port in variant.outputs}
+        ]
+        if call.call.all_outputs or not asked or not fitting:
+            return call
+        variant = min(fitting, key=lambda each: len(each.outputs))
+        ports = {port.names: port for port in variant.outputs}
+        outputs, keep = (tuple(ports[port.names] for port in each) for each in (call.outputs, call.keep))
+        return replace(call, spec=variant, outputs=outputs, keep=keep)
 
     def tick(self) -> int:
         """Something has happened."""

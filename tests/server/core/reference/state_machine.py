@@ -229,6 +229,10 @@ class CoreMachine(RuleBasedStateMachine):
         if sure:
             self.moves.leave(at, vanishes)
 
+    @rule(at=any_of, of=any_of, removes=st.booleans(), direct=st.booleans())
+    def vary(self, at: int, of: int, removes: bool, direct: bool) -> None:
+        self.moves.vary(at, of, removes=removes, direct=direct)
+
     @rule(sure=seldom)
     def drain(self, sure: bool) -> None:
         if sure:
