@@ -18,9 +18,11 @@ from tests.interop.inferences import (
     REFLECTION,
     STREAM,
     Bystander,
-    frame as client_frame,
     model_infer,
     model_infer_answer,
+)
+from tests.interop.inferences import (
+    frame as client_frame,
 )
 from tests.interop.peer import (
     CONTINUATION,
@@ -177,9 +179,7 @@ def wide() -> bytes:
     from headrace.oip import open_inference_pb2 as oip
 
     tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 16])
-    return oip.ModelInferRequest(
-        model_name="wide", inputs=[tensor], raw_input_contents=[bytes(64)]
-    ).SerializeToString()
+    return oip.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[bytes(64)]).SerializeToString()
 
 
 def test_messages_that_grow(shared: Served, unharmed: Bystander) -> None:

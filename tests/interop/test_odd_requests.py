@@ -16,7 +16,6 @@ from tests.interop.peer import (
     CONTINUATION,
     DATA,
     END_HEADERS,
-    END_STREAM,
     HEADERS,
     LARGEST_WINDOW,
     PADDED,
