@@ -26,6 +26,7 @@ from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.single_caller import single_caller
 from tests.e2e.conftest import Serve
+from tests.stopwatch import retried_if_disturbed
 
 WAYS: list[tuple[Protocol, Mode]] = [
     ("headrace", "stream"),
@@ -65,6 +66,7 @@ def words(summary: Summary) -> str:
     return "; ".join(summary.warnings)
 
 
+@retried_if_disturbed
 async def test_a_killed_server_is_a_lost_connection(serve: Serve, tmp_path: Path) -> None:
     """20/s for eight seconds, in which the server of all four runs is killed; they need not begin at the same time."""
     served = serve(f"am={models.add_multiply(tmp_path)}")
@@ -105,6 +107,7 @@ async def test_a_killed_server_is_a_lost_connection(serve: Serve, tmp_path: Path
 
 
 @pytest.mark.parametrize("mode", ["stream", "unary"])
+@retried_if_disturbed
 async def test_a_stall_behind_a_window_of_four_is_the_windows(mode: Mode) -> None:
     """100/s for 3 s; the four requests from 1 s on take 1.4 s, and what is due meanwhile waits for room."""
     server = ScriptedOipServer(lambda number: 1.4 if 100 <= number < 104 else 0.0)
@@ -124,6 +127,7 @@ async def test_a_stall_behind_a_window_of_four_is_the_windows(mode: Mode) -> Non
     assert summary.breakdown.window >= 0.95 * sum(waits) / 300
 
 
+@retried_if_disturbed
 async def test_a_server_at_twice_its_capacity_is_what_limits_the_rate(serve: Serve, tmp_path: Path) -> None:
     # With one thread, a processor is left for the client.
     served = serve(f"slow={models.slow(tmp_path, 4)}", "--property=INFERENCE_NUM_THREADS=1")
@@ -149,6 +153,7 @@ async def test_a_server_at_twice_its_capacity_is_what_limits_the_rate(serve: Ser
     assert "client sent only" not in words(summary)
 
 
+@retried_if_disturbed
 async def test_the_smaller_window_of_a_server_is_a_window_too(serve: Serve, tmp_path: Path) -> None:
     """The server lets a stream have two requests in flight, whatever the load test would like."""
     served = serve(f"slow={models.slow(tmp_path, 4)}", "--window=2")
@@ -159,6 +164,7 @@ async def test_the_smaller_window_of_a_server_is_a_window_too(serve: Serve, tmp_
     assert "client" not in words(summary)
 
 
+@retried_if_disturbed
 def test_a_client_with_a_busy_processor_is_to_blame() -> None:
     """400/s are planned, and the client computes for 5 ms before it sends each of them: it can send 200/s."""
 

@@ -37,6 +37,7 @@ from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, Internal, NotFound
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.worker_jobs import ENDLESS, JOB
+from tests.stopwatch import retried_if_disturbed
 
 
 @pytest.fixture
@@ -70,8 +71,10 @@ def ends_within(pid: int, seconds: float) -> bool:
         os.close(handle)
 
 
-async def test_workers_follow_the_plan_together(server: ScriptedOipServer, capfd: pytest.CaptureFixture[str]) -> None:
-    (outcome,), events = await run(job_for(server))
+@retried_if_disturbed
+async def test_workers_follow_the_plan_together(capfd: pytest.CaptureFixture[str]) -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.001)) as server:
+        (outcome,), events = await run(job_for(server))
     assert (outcome.planned, outcome.unsent, outcome.interrupted) == (200, 0, False)
     assert outcome.samples.count == 200
     assert not outcome.samples.code.any()
@@ -99,8 +102,10 @@ async def test_workers_follow_the_plan_together(server: ScriptedOipServer, capfd
     assert events[-1] == PhaseFinished(0, outcome, 0)
 
 
-async def test_server_statistics_of_a_phase_are_in_its_outcome(server: ScriptedOipServer) -> None:
-    (outcome,), _ = await run(job_for(server))
+@retried_if_disturbed
+async def test_server_statistics_of_a_phase_are_in_its_outcome() -> None:
+    async with scripted_oip_server(ScriptedOipServer(lambda _: 0.001)) as server:
+        (outcome,), _ = await run(job_for(server))
     assert outcome.server is not None
     assert outcome.server.count == pytest.approx(200, abs=20)
     assert (outcome.server.queue, outcome.server.compute) == pytest.approx((0.00025, 0.00075))
@@ -166,6 +171,7 @@ async def test_a_job_that_cannot_start_is_an_error(
 
 
 @pytest.mark.parametrize("mode", ["stream", "unary"])
+@retried_if_disturbed
 async def test_a_server_that_disappears_is_recorded_and_nothing_is_printed(
     mode: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
