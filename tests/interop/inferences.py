@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 
 import grpc
 import numpy as np
@@ -93,14 +94,14 @@ class Bystander:
         self.channel = grpc.insecure_channel(address)
         self._stub = InferenceStub(self.channel)
         self._infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(MODEL_INFER)
-        self._number = 0
+        self._numbers = count(1)
 
     def is_served(self) -> float:
         """Assert that a request is answered with the right number. Returns the seconds that it took."""
-        self._number += 1
+        number = next(self._numbers)
         begin = time.monotonic()
-        reply = self._infer(model_infer(self._number), timeout=20)
-        assert model_infer_answer(reply) == 2 * self._number + 1
+        reply = self._infer(model_infer(number), timeout=20)
+        assert model_infer_answer(reply) == 2 * number + 1
         return time.monotonic() - begin
 
     def status(self) -> pb.ServerStatusResponse:

@@ -107,6 +107,8 @@ class Peer:
         self.goaway: int | None = None
         """The error with which the server says goodbye."""
         self.pongs = 0
+        self.has_settings = False
+        """Whether those of the server have come, and are acknowledged."""
         self.closed = False
         self._polite = polite
         self._encoder, self._decoder = Encoder(), Decoder()
@@ -203,5 +205,6 @@ class Peer:
         elif kind in (SETTINGS, PING) and self._polite and not flags & ACK:
             with suppress(OSError):
                 self.send(frame(kind, ACK, payload=payload if kind == PING else b""))
+            self.has_settings |= kind == SETTINGS
         if kind in (DATA, HEADERS) and flags & END_STREAM:
             answer.ended = True

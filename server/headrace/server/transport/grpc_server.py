@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -44,6 +45,7 @@ def grpc_server(
         options=_options(max_message_bytes, calls, compression),
         maximum_concurrent_rpcs=calls + REFUSALS,
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
     turns = MessageTurns()
     server.add_generic_rpc_handlers([handlers(service, incident, receiving, turns) for service in services])
     return server
@@ -63,12 +65,20 @@ def listen(server: GrpcServer, host: str, port: int) -> str:
     return addresses.shown
 
 
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """grpc.aio logs a traceback for each client that vanishes while the response of a unary call is sent to it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
+
+
 def _options(max_message_bytes: int, calls: int, compression: str) -> list[tuple[str, int]]:
     pending = max(2 * calls, PENDING)
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.default_compression_level", _COMPRESSION_LEVELS[compression]),
+        # Of one connection; it bounds those that are reset as soon as they are opened, too. They are accepted all the
+        # same, and without this a flood of them fills the queue below, so that calls of others are cancelled.
+        ("grpc.max_concurrent_streams", calls + REFUSALS),
         # The loop accepts one call per turn, so a burst waits. From 1,000 on gRPC would cancel some of it.
         ("grpc.server.max_pending_requests", pending),
         ("grpc.server.max_pending_requests_hard_limit", pending),
