@@ -76,9 +76,9 @@ def _options(max_message_bytes: int, calls: int, compression: str) -> list[tuple
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.default_compression_level", _COMPRESSION_LEVELS[compression]),
-        # Of one connection; it bounds those that are reset as soon as they are opened, too. They are accepted all the
-        # same, and without this a flood of them fills the queue below, so that calls of others are cancelled.
-        ("grpc.max_concurrent_streams", calls + REFUSALS),
+        # Of one connection, those that were reset right after they were opened included, since they are accepted all
+        # the same: a flood of them would fill the queue below, and gRPC would cancel calls of others.
+        ("grpc.max_concurrent_streams", pending // 2),
         # The loop accepts one call per turn, so a burst waits. From 1,000 on gRPC would cancel some of it.
         ("grpc.server.max_pending_requests", pending),
         ("grpc.server.max_pending_requests_hard_limit", pending),
