@@ -16,13 +16,14 @@ from openvino import opset15 as op
 from headrace.server.core.specs import ModelSpec
 from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.models import CompiledModel, compile_model
-from headrace.server.engine.port_options import OutputOptions
+from headrace.server.engine.port_options import InputOptions, OutputOptions
 from headrace.server.engine.trial.messages import TrialRequest
 from headrace.server.engine.trial.variant import Comparison, compile_both
 from headrace.wire.errors import FailedPrecondition
 from tests import models, stateful_models
 from tests.saving import result, write
 from tests.server.engine.bench import numbers
+from tests.server.engine.decoding.pictures import jpeg, picture
 from tests.server.engine.driver import Array, Driver, array, of, piece
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
@@ -167,6 +168,24 @@ def test_a_variant_is_described_as_its_model_is(tmp_path: Path, driver: Driver) 
     assert (spec.prunes, variant.prunes) == (True, False)
     assert variant.pruned_to == (1,)
     assert str(variant).startswith("model 'm' version 1 pruned to 'heavy' (")
+
+
+def test_images_are_decoded_for_a_variant_too(tmp_path: Path, driver: Driver) -> None:
+    x = op.parameter([1, 3, 24, 32], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    wide = op.matmul(
+        op.reshape(x, np.array([1, 2304]), special_zero=False), np.ones((2304, 512), np.float32), False, False
+    )
+    outputs = [result("mean", op.reduce_mean(x, np.array([1, 2, 3]))), result("wide", wide)]
+    path = write(tmp_path, "images", ov.Model(outputs, [x], "images"))
+    options = InputOptions(encoded=True, resize="linear", scale=(255.0,))
+    compilation = replace(F32, inputs={"x": options}, slots=1)
+    spec, variant = load_both(driver, path, 0, compilation=compilation)
+    assert [str(port) for port in variant.inputs] == [str(port) for port in spec.inputs] == ["BYTES[1]"]
+    for number in range(3):
+        file = {"x": np.array([jpeg(picture(50 + number, 60, number))], object)}
+        expected = array(driver.infer(spec, file, ["mean"]).sent[0])
+        assert array(driver.infer(variant, file).sent[0]).tobytes() == expected.tobytes()
 
 
 def test_other_bits_are_found(tmp_path: Path) -> None:

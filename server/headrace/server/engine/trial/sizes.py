@@ -122,11 +122,12 @@ def zeros(port: Port, elements: int) -> npt.NDArray[np.uint8]:
     return np.zeros(elements * ITEMSIZE[port.datatype], np.uint8)
 
 
-def sample(port: Port, elements: int) -> npt.NDArray[np.uint8]:
-    """Normally distributed floats; integers of 0 and 1, because they may be indices."""
-    random = np.random.default_rng(elements)
+def sample(port: Port, elements: int, seed: int = 0, scale: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Normally distributed floats, times `scale`; integers of 0 and 1, because they may be indices."""
+    random = np.random.default_rng(elements if not seed else (elements, port.index, seed))
     if port.datatype in FLOATS:
-        numbers: npt.NDArray[np.generic] = random.standard_normal(elements, np.float32)
+        numbers: npt.NDArray[np.generic] = random.standard_normal(elements, np.float32) * np.float32(scale)
     else:
         numbers = random.integers(0, 2, elements, np.uint8)
-    return numbers.astype(numpy_dtype(port.datatype)).view(np.uint8)
+    with np.errstate(over="ignore"):
+        return numbers.astype(numpy_dtype(port.datatype)).view(np.uint8)
