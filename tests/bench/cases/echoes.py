@@ -34,6 +34,7 @@ def raw_echo(kind: str, message: bytes, in_flight: int, processes: int) -> Refer
             processes=processes,
             method=UNARY if kind == "unary" else STREAM,
             message=message.hex(),
+            answer=message.hex(),
             in_flight=in_flight // processes,
         )
 

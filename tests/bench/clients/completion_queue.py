@@ -23,17 +23,28 @@ class Channel:
 
     def __init__(self, target: str) -> None:
         self._channel = cygrpc.Channel(target.encode(), OPTIONS, None)
+        self._pending = 0
 
     def call(self, method: str, *batches: tuple[tuple[Any, ...], Done]) -> Any:
         """Start a call with batches of operations, each with what to do when it is done."""
+        self._pending += len(batches)
         return self._channel.integrated_call(0, method.encode(), None, None, (), None, batches, None, 0)
+
+    def operate(self, call: Any, operation: Any, done: Done) -> None:
+        """Start one more operation of a call."""
+        self._pending += 1
+        call.operate((operation,), done)
 
     def turn(self) -> None:
         """Wait for the next event and handle it."""
         event = self._channel.next_call_event()
+        self._pending -= 1
         event.tag(event)
 
     def close(self) -> None:
+        """Close it once every call has ended, which it would wait for without handling their events."""
+        while self._pending:
+            self.turn()
         self._channel.close(cygrpc.StatusCode.cancelled, "the client has ended")
 
 

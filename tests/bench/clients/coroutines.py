@@ -32,7 +32,9 @@ async def main(job: Job) -> None:
 
     async with hc.connect(job.target) as server, server.stream() as stream:
         for _ in range(WARM_UP):
-            await (await stream.submit("am", {"x": ROW, "y": ROW}, outputs=["sum"]))
+            outputs = await (await stream.submit("am", {"x": ROW, "y": ROW}, outputs=["sum"]))
+            if not np.array_equal(outputs["sum"], ROW + ROW):
+                raise SystemExit("an answer is not the right one")
         end = job.begin()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(job.options["workers"]):

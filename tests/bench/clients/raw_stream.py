@@ -1,4 +1,7 @@
-"""A stream of raw messages, with so many in flight. `method` and `message` (in hexadecimal) say what is sent."""
+"""A stream of raw messages, with so many in flight.
+
+`method` and `message` (in hexadecimal) say what is sent, and every answer must contain the bytes of `answer`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ WARM_UP = 300
 class Exchange:
     """One stream. Messages are written one after the other, as gRPC demands, whenever fewer are in flight than may."""
 
-    def __init__(self, channel: Channel, method: str, message: bytes) -> None:
-        self._channel, self._message = channel, message
+    def __init__(self, channel: Channel, method: str, message: bytes, answer: bytes) -> None:
+        self._channel, self._message, self._answer = channel, message, answer
         self._call = channel.call(method, (opening_operations(), self._opened), ((status(),), self._ended))
-        self._call.operate((receive(),), self._received)
+        self._channel.operate(self._call, receive(), self._received)
         self._sent: deque[float] = deque()
-        self._writing = self.over = False
+        self._writing = False
         self._wanted = 0
         self._end = 0.0
         self.took: list[float] = []
@@ -33,27 +36,29 @@ class Exchange:
             self._channel.turn()
 
     def close(self) -> None:
-        self._call.operate((close(),), self._opened)
-        while not self.over:
-            self._channel.turn()
+        """Say that no more will come, which ends the stream."""
+        self._channel.operate(self._call, close(), self._opened)
 
     def _write(self) -> None:
         if self._wanted and not self._writing:
             self._wanted -= 1
             self._writing = True
             self._sent.append(time.perf_counter())
-            self._call.operate((send(self._message),), self._written)
+            self._channel.operate(self._call, send(self._message), self._written)
 
     def _written(self, _event: Any) -> None:
         self._writing = False
         self._write()
 
     def _received(self, event: Any) -> None:
-        if event.batch_operations[0].message() is None:
+        message = event.batch_operations[0].message()
+        if message is None:
             return
+        if self._answer not in message:
+            raise SystemExit("an answer is not the right one")
         now = time.perf_counter()
         self.took.append(now - self._sent.popleft())
-        self._call.operate((receive(),), self._received)
+        self._channel.operate(self._call, receive(), self._received)
         if now < self._end:
             self._wanted += 1
             self._write()
@@ -65,12 +70,12 @@ class Exchange:
         code, details = event.batch_operations[0].code(), event.batch_operations[0].details()
         if code or self._sent:
             raise SystemExit(f"the stream has ended with {code}: {details}")
-        self.over = True
 
 
 def main(job: Job) -> None:
     channel = Channel(job.target)
-    exchange = Exchange(channel, job.options["method"], bytes.fromhex(job.options["message"]))
+    message, answer = (bytes.fromhex(job.options[name]) for name in ("message", "answer"))
+    exchange = Exchange(channel, job.options["method"], message, answer)
     for _ in range(WARM_UP):
         exchange.run(1, 0.0)
     exchange.took.clear()

@@ -1,4 +1,7 @@
-"""Unary calls of raw bytes, so many at once. `method` and `message` (in hexadecimal) say what is called."""
+"""Unary calls of raw bytes, so many at once.
+
+`method` and `message` (in hexadecimal) say what is called, and every answer must contain the bytes of `answer`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ WARM_UP = 300
 class Calls:
     """Calls that follow each other until `end`."""
 
-    def __init__(self, channel: Channel, method: str, message: bytes) -> None:
-        self._channel, self._method, self._message = channel, method, message
+    def __init__(self, channel: Channel, method: str, message: bytes, answer: bytes) -> None:
+        self._channel, self._method, self._message, self._answer = channel, method, message, answer
         self.took: list[float] = []
         self.running = 0
         self.end = 0.0
@@ -24,9 +27,11 @@ class Calls:
         began = time.perf_counter()
 
         def done(event: Any) -> None:
-            *_, status = event.batch_operations
+            *_, received, status = event.batch_operations
             if status.code():
                 raise SystemExit(f"a call has failed: {status.details()}")
+            if self._answer not in received.message():
+                raise SystemExit("an answer is not the right one")
             now = time.perf_counter()
             self.took.append(now - began)
             self.running -= 1
@@ -46,7 +51,8 @@ class Calls:
 
 def main(job: Job) -> None:
     channel = Channel(job.target)
-    calls = Calls(channel, job.options["method"], bytes.fromhex(job.options["message"]))
+    message, answer = (bytes.fromhex(job.options[name]) for name in ("message", "answer"))
+    calls = Calls(channel, job.options["method"], message, answer)
     for _ in range(WARM_UP):
         calls.run(1, 0.0)
     calls.took.clear()
