@@ -75,6 +75,8 @@ def _figure(measured: Measured) -> Entry:
     if not rounds:
         return known
     known |= _side("", case.figure, [each.turn for each in rounds])
+    names = rounds[0].turn.beside
+    known["beside"] = {name: spread([each.turn.beside[name] for each in rounds]).median for name in names}
     references = [each.reference for each in rounds if each.reference is not None]
     if case.reference is not None and references:
         known |= {"reference": case.reference.title} | _side("reference_", case.reference.figure, references)
