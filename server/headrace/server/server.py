@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
-from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.engine.decoding.decoder import MEMORY_BYTES
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
@@ -28,7 +27,9 @@ from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.telemetry.logging import start_logging
 from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.addresses import CannotListenError
-from headrace.server.transport.grpc_server import GrpcServer, grpc_server, listen
+from headrace.server.transport.choice import NoTransportError, choose_transport
+from headrace.server.transport.interface import Server, Transport
+from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import keep_freed_memory
@@ -63,10 +64,14 @@ def run(disk: Disk, settings: Settings) -> int:
         return EXIT_BAD_OPTION
     guard = MemoryGuard(core.limits.memory, available_bytes())
     loader = Loader(engine, guard.loading, settings.load_timeout, cache)
-    selector = PollingSelector(settings.busy_poll)
     try:
-        with asyncio.Runner(loop_factory=lambda: PollingLoop(selector)) as runner:
-            result = runner.run(_serve(core, engine, settings, selector, disk, loader, guard, signals, errors))
+        transport = choose_transport(settings.transport, settings.busy_poll)
+    except NoTransportError as error:
+        errors.write(f"headrace-server: --transport: {error}")
+        return EXIT_BAD_OPTION
+    try:
+        with asyncio.Runner(loop_factory=transport.new_loop) as runner:
+            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, errors))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -94,7 +99,7 @@ async def _serve(
     core: Core,
     engine: OpenVinoEngine,
     settings: Settings,
-    selector: PollingSelector,
+    transport: Transport,
     disk: Disk,
     loader: Loader,
     guard: MemoryGuard,
@@ -103,23 +108,17 @@ async def _serve(
 ) -> _Result:
     application = Application(core, engine, disk, loader, settings, guard.has_room)
     dispatcher = application.dispatcher
-    selector.watcher = dispatcher
+    transport.selector.watcher = dispatcher
     receiving = Receiving()
-    transport = grpc_server(
-        application.services,
-        dispatcher.incident,
-        receiving,
-        calls=application.max_calls,
-        max_message_bytes=settings.max_message_bytes,
-        compression=settings.compression,
-    )
+    options = ServerOptions(application.max_calls, settings.max_message_bytes, settings.compression)
+    server = transport.server(application.services, dispatcher.incident, receiving, options)
     try:
-        address = listen(transport, settings.host, settings.port)
+        address = server.listen(settings.host, settings.port)
     except CannotListenError as error:
         errors.write(f"headrace-server: {error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
-    await transport.start()
+    await server.start()
     guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
         asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
@@ -147,12 +146,12 @@ async def _serve(
         )
         await first
     stopping = asyncio.create_task(
-        _stop(application, transport, loader, settings.grace, 0.0 if code else settings.drain_delay)
+        _stop(application, server, loader, settings.grace, 0.0 if code else settings.drain_delay)
     )
     second = asyncio.create_task(received.get())
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
-        await asyncio.wait([asyncio.create_task(transport.stop(None))], timeout=LAST_SECONDS / 2)
+        await asyncio.wait([asyncio.create_task(server.stop(None))], timeout=LAST_SECONDS / 2)
         leave(128 + second.result())
     second.cancel()
     for task in tasks:
@@ -202,7 +201,7 @@ def _count(application: Application) -> str:
     return f"{text}, {failed} could not be loaded" if failed else text
 
 
-async def _stop(application: Application, transport: GrpcServer, loader: Loader, grace: float, delay: float) -> bool:
+async def _stop(application: Application, server: Server, loader: Loader, grace: float, delay: float) -> bool:
     """Report not ready, drain after a delay, and stop. Returns False if something is left that cannot be stopped."""
     application.health.withdraw()
     if delay:
@@ -217,7 +216,7 @@ async def _stop(application: Application, transport: GrpcServer, loader: Loader,
         async with asyncio.timeout(grace + DELIVERY_SECONDS):
             await application.drained()
     # This closes the port, so it is last: until then probes are answered, and other calls learn that the server stops.
-    stopping = asyncio.create_task(transport.stop(STOP_SECONDS))
+    stopping = asyncio.create_task(server.stop(STOP_SECONDS))
     await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)
     return stopping.done() and not application.loading
 

@@ -14,7 +14,7 @@ from os import sched_yield
 from time import monotonic, perf_counter
 from typing import Protocol
 
-_Ready = list[tuple[selectors.SelectorKey, int]]
+Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class LoopWatcher(Protocol):
@@ -43,35 +43,39 @@ class PollingSelector(selectors.DefaultSelector):
         """Whether the last call did not look for messages, because the loop had other work."""
         self.watcher: LoopWatcher | None = None
 
-    def select(self, timeout: float | None = None) -> _Ready:
+    def select(self, timeout: float | None = None) -> Ready:
         watcher = self.watcher
         if watcher is not None:
             watcher.turn_begins()
         if timeout is not None and timeout <= 0:
             # A message is read in one turn of the loop and handled in the next, so looking every second turn is enough.
             self._skipped = not self._skipped
-            return [] if self._skipped else super().select(0)
+            return [] if self._skipped else self._look(0) or []
         if watcher is None:
-            return self._wait(timeout, polling=True)
+            return self._wait(timeout, polling=True) or []
         idle_after = watcher.idle_after()
         if timeout is not None and timeout <= idle_after:
-            return self._wait(timeout, polling=watcher.waits_for_clients())
+            return self._wait(timeout, polling=watcher.waits_for_clients()) or []
         ready = self._wait(None if idle_after == math.inf else idle_after, polling=watcher.waits_for_clients())
-        if not ready and idle_after < math.inf:
+        if ready is None and idle_after < math.inf:
             watcher.idle()
-        return ready
+        return ready or []
 
-    def _wait(self, timeout: float | None, *, polling: bool) -> _Ready:
+    def _look(self, timeout: float | None) -> Ready | None:
+        """Wait for up to `timeout` seconds, None being without limit. Returns None if nothing has happened."""
+        return super().select(timeout) or None
+
+    def _wait(self, timeout: float | None, *, polling: bool) -> Ready | None:
         if self._poll_seconds and polling:
             start = perf_counter()
             limit = self._poll_seconds if timeout is None else min(self._poll_seconds, timeout)
             while (elapsed := perf_counter() - start) < limit:
-                if ready := super().select(0):
+                if (ready := self._look(0)) is not None:
                     return ready
                 sched_yield()  # to the threads that receive the message
             if timeout is not None:
                 timeout -= elapsed
-        return super().select(timeout)
+        return self._look(timeout)
 
 
 class PollingLoop(asyncio.SelectorEventLoop):

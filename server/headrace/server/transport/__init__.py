@@ -1,1 +1,1 @@
-"""gRPC: the only place in the server that imports it."""
+"""gRPC: the only place in the server that imports it. Two rooms, `aio` and `completion_queue`, offer the same."""

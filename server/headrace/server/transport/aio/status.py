@@ -1,21 +1,19 @@
-"""The one place where errors become statuses of gRPC calls."""
+"""The one place where errors become statuses of calls of grpc.aio."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
+from headrace.server.transport.interface import Incident
 from headrace.wire.errors import HeadraceError
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Incident = Callable[[BaseException], HeadraceError]
-"""Logs an unexpected error, and returns what the client is told instead."""
 
 
 async def finish(context: Context, error: Exception, incident: Incident) -> NoReturn:

@@ -1,0 +1,58 @@
+"""A server of grpc.aio, as a transport."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import grpc
+
+from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
+from headrace.server.services.call import Service
+from headrace.server.transport.aio.handlers import handlers
+from headrace.server.transport.binding import bind
+from headrace.server.transport.interface import Incident
+from headrace.server.transport.message_turns import MessageTurns
+from headrace.server.transport.options import ServerOptions
+from headrace.server.transport.receiving import Receiving
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """grpc.aio logs a traceback for each client that vanishes while the response of a unary call is sent to it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
+
+
+class AioTransport:
+    """`interface.Transport`. A thread of gRPC polls, and wakes the loop."""
+
+    def __init__(self, busy_poll: float) -> None:
+        self.selector = PollingSelector(busy_poll)
+
+    def new_loop(self) -> PollingLoop:
+        return PollingLoop(self.selector)
+
+    def server(
+        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+    ) -> AioServer:
+        return AioServer(services, incident, receiving, options)
+
+
+class AioServer:
+    """`interface.Server`."""
+
+    def __init__(
+        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+    ) -> None:
+        self._server = grpc.aio.server(options=options.for_grpc(), maximum_concurrent_rpcs=options.max_calls)
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
+        turns = MessageTurns()
+        self._server.add_generic_rpc_handlers([handlers(each, incident, receiving, turns) for each in services])
+
+    def listen(self, host: str, port: int) -> str:
+        return bind(host, port, self._server.add_insecure_port)
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        await self._server.stop(grace)

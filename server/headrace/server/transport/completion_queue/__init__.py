@@ -1,0 +1,1 @@
+"""The transport by gRPC's completion queue, which the event loop polls itself."""

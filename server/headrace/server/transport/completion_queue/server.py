@@ -1,0 +1,131 @@
+"""A server whose calls arrive in the completion queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace.server.dispatcher.event_loop import PollingLoop
+from headrace.server.services.call import Rpc, Service
+from headrace.server.transport.binding import bind
+from headrace.server.transport.completion_queue.call import QueueCall
+from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Queue, new_server
+from headrace.server.transport.completion_queue.selector import CompletionQueueLoop, CompletionQueueSelector
+from headrace.server.transport.handling import handle
+from headrace.server.transport.interface import Incident
+from headrace.server.transport.message_turns import MessageTurns
+from headrace.server.transport.options import NO_SUCH_METHOD, TOO_MANY_CALLS, ServerOptions
+from headrace.server.transport.receiving import Receiving
+from headrace.wire.errors import HeadraceError
+
+ASKED_CALLS = 64
+"""Calls that gRPC is asked for in advance."""
+_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
+_RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+class CompletionQueueTransport:
+    """`interface.Transport`, on what `cython_layer.open_queue` returns."""
+
+    def __init__(self, queue: Queue, call: CoreCall, busy_poll: float) -> None:
+        self.selector = CompletionQueueSelector(queue, call, busy_poll)
+
+    def new_loop(self) -> PollingLoop:
+        return CompletionQueueLoop(self.selector)
+
+    def server(
+        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+    ) -> CompletionQueueServer:
+        return CompletionQueueServer(self.selector.queue, services, incident, receiving, options)
+
+
+class CompletionQueueServer:
+    """`interface.Server`."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        services: Sequence[Service],
+        incident: Incident,
+        receiving: Receiving,
+        options: ServerOptions,
+    ) -> None:
+        self._queue = queue
+        self._rpcs: dict[bytes, Rpc] = {
+            f"/{service.name}/{name}".encode(): rpc for service in services for name, rpc in service.rpcs.items()
+        }
+        self._incident = incident
+        self._receiving = receiving
+        self._max_calls = options.max_calls
+        self._server = new_server(queue, options.for_grpc())
+        self._started = False
+        self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[None] | None = None
+        """Set from when the server is to stop; done when gRPC has stopped it."""
+        self._calls: set[QueueCall] = set()
+        """Those that gRPC, or whose handler, has not ended."""
+        self.turns = MessageTurns()
+
+    def listen(self, host: str, port: int) -> str:
+        return bind(host, port, lambda target: self._server.add_http2_port(target.encode()))
+
+    async def start(self) -> None:
+        self._server.start(backup_queue=False)
+        self._started = True
+        for _ in range(ASKED_CALLS):
+            self._ask()
+
+    async def stop(self, grace: float | None) -> None:
+        if not self._started:
+            return
+        if self._stopped is None:
+            self._stopped = self._loop.create_future()
+            self._server.shutdown(self._queue, self._on_stopped)
+        if grace is not None and not self._stopped.done():
+            await asyncio.wait([self._stopped], timeout=grace)
+        if not self._stopped.done():
+            self._server.cancel_all_calls()
+            await asyncio.wait([self._stopped])
+
+    def _on_stopped(self, _event: Event) -> None:
+        # gRPC does not say for every call that it has ended, before it says that the server has.
+        for call in tuple(self._calls):
+            call.ended = True
+        self._server.destroy()
+        assert self._stopped is not None
+        self._stopped.set_result(None)
+
+    def _ask(self) -> None:
+        self._server.request_call(self._queue, self._queue, self._arrived)
+
+    def _arrived(self, event: Event) -> None:
+        if self._stopped is None:
+            self._ask()
+        if not event.success:  # the server stops
+            return
+        rpc = self._rpcs.get(event.call_details.method)
+        call = QueueCall(self, event)
+        if rpc is None:
+            call.fail(_UNIMPLEMENTED, NO_SUCH_METHOD)
+        elif len(self._calls) >= self._max_calls:
+            call.fail(_RESOURCE_EXHAUSTED, TOO_MANY_CALLS)
+        else:
+            self._calls.add(call)
+            call.task = self._loop.create_task(self._serve(rpc, call))
+            call.task.add_done_callback(call.served)
+
+    async def _serve(self, rpc: Rpc, call: QueueCall) -> None:
+        try:
+            response = await handle(rpc, call, self._receiving)
+        except Exception as error:
+            known = error if isinstance(error, HeadraceError) else self._incident(error)
+            call.fail(known.code, known.message)
+        else:
+            call.succeed(response)
+
+    def forget(self, call: QueueCall) -> None:
+        if call.ended and call.task is None:
+            self._calls.discard(call)
+
+    def __repr__(self) -> str:
+        return f"<CompletionQueueServer: {len(self._calls)} calls>"

@@ -1,0 +1,47 @@
+"""How a call goes from its arrival to the end of its handler, whichever transport carries it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from headrace.server.services.call import LARGE_REQUEST, Bidirectional, Call, Rpc
+from headrace.server.transport.receiving import Receiving, ReceivingCall
+from headrace.wire.errors import InvalidArgument
+
+NO_REQUEST = "the call ended without a request message"
+
+
+class EndableCall(Call, ReceivingCall, Protocol):
+    """A call that a transport gives to a handler, and that may be ended while the handler reads."""
+
+
+async def handle(rpc: Rpc, call: EndableCall, receiving: Receiving) -> Any:
+    """Run the handler of a call, through its gate. Returns the response of a unary RPC.
+
+    Raises what the handler raises, and what the call was ended with.
+    """
+    handler: Callable[..., Any] = rpc.handler
+    gate = rpc.gate
+    receiving.add(call)
+    try:
+        if isinstance(rpc, Bidirectional):
+            with gate:
+                return await handler(call)
+        # A call that is refused need not send its message, and one that never sends it takes no place.
+        gate.check()
+        message = await call.read()
+        if message is call.end:
+            raise InvalidArgument(NO_REQUEST)
+        with gate:
+            if len(message) >= LARGE_REQUEST and (turn := call.turn()) is not None:
+                await turn
+            receiving.remove(call)
+            return await handler(message, call)
+    except asyncio.CancelledError:
+        if call.error is None:
+            raise
+        raise call.error from None
+    finally:
+        receiving.remove(call, None)

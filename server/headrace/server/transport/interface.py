@@ -1,0 +1,46 @@
+"""What the life of the process needs of a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
+from headrace.server.services.call import Service
+from headrace.server.transport.options import ServerOptions
+from headrace.server.transport.receiving import Receiving
+from headrace.wire.errors import HeadraceError
+
+Incident: TypeAlias = Callable[[BaseException], HeadraceError]
+"""Logs an unexpected error, and returns what the client is told instead."""
+
+
+class Server(Protocol):
+    """A gRPC server of some services, on the event loop of its transport."""
+
+    def listen(self, host: str, port: int) -> str:
+        """Bind all addresses of a host, and return the address for clients. Port 0 picks a free one.
+
+        To be called before `start`. Raises CannotListenError.
+        """
+
+    async def start(self) -> None:
+        """Accept calls."""
+
+    async def stop(self, grace: float | None) -> None:
+        """Accept no more calls, and return when the last has ended.
+
+        Calls are cancelled after `grace` seconds, or at once. A later call may shorten the time of an earlier one.
+        """
+
+
+class Transport(Protocol):
+    """`selector` is that of the loop, which `new_loop` makes."""
+
+    @property
+    def selector(self) -> PollingSelector: ...
+    def new_loop(self) -> PollingLoop: ...
+    def server(
+        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+    ) -> Server:
+        """A server of `services`. `receiving` gets to know the calls that may be receiving a message."""
