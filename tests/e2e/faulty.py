@@ -51,9 +51,14 @@ def break_handlers() -> None:
     async def fail(*_: object) -> None:
         raise PlantedError
 
+    def fail_at_once(*_: object) -> None:
+        raise PlantedError
+
     for rpcs in HANDLERS:
         for name, _ in inspect.getmembers(rpcs, inspect.iscoroutinefunction):
             setattr(rpcs, name, fail)
+    for answering in (UnaryRpcs, InferRpc):
+        setattr(answering, "infer", fail_at_once)  # noqa: B010 - mypy knows what belongs there
 
 
 def break_streams() -> None:

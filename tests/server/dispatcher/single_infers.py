@@ -8,6 +8,7 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.dispatcher.handle import StreamHandle
 from headrace.wire.dtypes import Datatype
+from tests.server.dispatcher.waiting import wait_for_events
 
 
 def submit(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data: bytes) -> StreamHandle:
@@ -24,7 +25,7 @@ def submit(dispatcher: Dispatcher, spec: ModelSpec, shape: tuple[int, ...], data
 async def event_of(handle: StreamHandle) -> Event:
     """Wait for the only event of a stream."""
     while not (events := handle.take()):
-        assert await handle.wait_for_events()
+        assert await wait_for_events(handle)
     (event,) = events
     handle.close()
     return event

@@ -17,6 +17,7 @@ from headrace.server.dispatcher.dispatcher import TURN_SECONDS, Dispatcher
 from headrace.server.dispatcher.handle import StreamHandle
 from headrace.wire.dtypes import Datatype
 from tests.server.dispatcher.in_place_engine import SPEC, InPlaceEngine, dispatcher_over, tell
+from tests.server.dispatcher.waiting import wait_for_events
 
 RUN_SECONDS = 0.3 * TURN_SECONDS
 NAMES = ("async", "a", "b", "c", "d")
@@ -32,7 +33,7 @@ def without_hello(dispatcher: Dispatcher) -> StreamHandle:
 async def read(handle: StreamHandle, count: int) -> list[int]:
     """The tags of the next events, each frame of which is written at once."""
     tags: list[int] = []
-    while len(tags) < count and await handle.wait_for_events():
+    while len(tags) < count and await wait_for_events(handle):
         events = handle.take()
         handle.handed_off(events)
         handle.flushed()
@@ -158,7 +159,7 @@ async def test_events_are_written_while_other_direct_runs_have_still_to_happen()
 
     async def write() -> tuple[list[int], list[int]]:
         """What is written first, and what has run by then."""
-        assert await handle.wait_for_events()
+        assert await wait_for_events(handle)
         return [event.tag for event in handle.take()], [*engine.tags]
 
     writer = asyncio.create_task(write())

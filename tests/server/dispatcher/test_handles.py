@@ -13,6 +13,7 @@ from headrace.server.dispatcher.dispatcher import POLL_SECONDS, Dispatcher
 from headrace.server.engine.fake import FakeEngine, Script
 from headrace.wire.errors import Internal
 from tests.server.dispatcher.in_place_engine import SPEC, InPlaceEngine, dispatcher_over, tell
+from tests.server.dispatcher.waiting import wait_for_events, wait_until_readable
 
 
 async def test_reading_pauses_while_too_many_events_are_not_handed_off() -> None:
@@ -20,7 +21,7 @@ async def test_reading_pauses_while_too_many_events_are_not_handed_off() -> None
     handle = dispatcher.open(unary=True, window=2)
     for _ in range(4):
         dispatcher.core.reject(handle.stream, Internal("an event"))
-    reader = asyncio.create_task(handle.wait_until_readable())
+    reader = asyncio.create_task(wait_until_readable(handle))
     await asyncio.sleep(0.01)
     assert not reader.done()
     handle.handed_off(handle.take())
@@ -33,7 +34,7 @@ async def test_closing_a_handle_wakes_its_reader_and_its_writer() -> None:
     handle, full = dispatcher.open(unary=True, window=2), dispatcher.open(unary=True, window=2)
     for _ in range(4):
         dispatcher.core.reject(full.stream, Internal("an event"))
-    writer, reader = asyncio.create_task(handle.wait_for_events()), asyncio.create_task(full.wait_until_readable())
+    writer, reader = asyncio.create_task(wait_for_events(handle)), asyncio.create_task(wait_until_readable(full))
     await asyncio.sleep(0)
     handle.close()
     full.close()

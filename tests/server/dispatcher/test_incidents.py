@@ -21,6 +21,7 @@ from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
 from headrace.wire.dtypes import Datatype
+from tests.server.dispatcher.waiting import wait_for_events
 
 X, Y = (Port(0, (name,), Datatype.FP32, (Dimension(0, -1),)) for name in "xy")
 BAD = 13
@@ -61,7 +62,7 @@ class World:
         events: dict[int, Event] = {}
         async with asyncio.timeout(30):
             while len(events) < count:
-                assert await self.handle.wait_for_events()
+                assert await wait_for_events(self.handle)
                 taken = self.stream.take()
                 events |= {event.tag: event for event in taken if event.admitted}
                 self.handle.handed_off(taken)

@@ -18,6 +18,7 @@ from headrace.server.dispatcher.dispatcher import POLL_SECONDS, Dispatcher
 from headrace.server.dispatcher.handle import StreamHandle
 from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.wire.dtypes import Datatype
+from tests.server.dispatcher.waiting import wait_for_events
 
 ANY_ROWS = (Dimension(0, -1),)
 X, Y = Port(0, ("x",), Datatype.FP32, ANY_ROWS), Port(0, ("y",), Datatype.FP32, ANY_ROWS)
@@ -57,7 +58,7 @@ class Quiet:
     async def told(self, handle: StreamHandle) -> Event:
         async with asyncio.timeout(30):
             while not (events := handle.take()):
-                assert await handle.wait_for_events()
+                assert await wait_for_events(handle)
         (event,) = events
         handle.handed_off(events)
         return event

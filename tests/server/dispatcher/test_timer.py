@@ -9,6 +9,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import FakeEngine, Script
 from tests.server.dispatcher.in_place_engine import SPEC, tell
+from tests.server.dispatcher.waiting import wait_for_events
 
 
 async def test_an_earlier_deadline_is_kept_although_a_later_one_was_set_before() -> None:
@@ -23,7 +24,7 @@ async def test_an_earlier_deadline_is_kept_although_a_later_one_was_set_before()
         dispatcher.act()
     failed: list[int] = []
     async with asyncio.timeout(30):
-        while len(failed) < 2 and await handle.wait_for_events():
+        while len(failed) < 2 and await wait_for_events(handle):
             failed += [event.tag for event in handle.take()]
     assert failed == [3, 2]
     dispatcher.close()

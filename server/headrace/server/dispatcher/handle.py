@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, Protocol
 
@@ -24,16 +23,16 @@ class Driver(Protocol):
 
 
 class StreamHandle:
-    """`services.api.StreamHandle`. One task reads for the stream, one writes."""
+    """`services.api.StreamHandle`."""
 
-    __slots__ = ("_act", "_core", "_driver", "_now", "_readable", "_writable", "stream", "take", "window")
+    __slots__ = ("_act", "_core", "_driver", "_now", "on_news", "on_readable", "stream", "take", "window")
 
     def __init__(self, driver: Driver, stream: Stream) -> None:
         self._driver = driver
         self._core, self._act, self._now = driver.core, driver.act, driver.now
         self.stream = stream
-        self._writable: asyncio.Future[None] | None = None
-        self._readable: asyncio.Future[None] | None = None
+        self.on_news: Callable[[], None] | None = None
+        self.on_readable: Callable[[], None] | None = None
         self.take = stream.take
         self.window = stream.window
 
@@ -49,6 +48,10 @@ class StreamHandle:
     def has_events(self) -> bool:
         return bool(self.stream.outbox)
 
+    @property
+    def may_read(self) -> bool:
+        return self.stream.may_read
+
     def submit(
         self, apply: Callable[Concatenate[Core, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
@@ -62,42 +65,28 @@ class StreamHandle:
     def handed_off(self, events: Sequence[Event]) -> None:
         stream = self.stream
         self._core.handed_off(stream, events, self._now())
-        if self._readable is not None and stream.may_read:
-            _wake(self._readable)
+        if self.on_readable is not None and stream.may_read:
+            self._wake_reader()
         self._act()
 
     def flushed(self) -> None:
         if self._core.flushed(self.stream):
             self._act()
 
-    async def wait_for_events(self) -> bool:
-        stream = self.stream
-        if not stream.outbox and not stream.ended:
-            self._writable = asyncio.get_running_loop().create_future()
-            await self._writable
-            self._writable = None
-        return not stream.ended
-
-    async def wait_until_readable(self) -> None:
-        stream = self.stream
-        while not stream.may_read and not stream.ended:
-            self._readable = asyncio.get_running_loop().create_future()
-            await self._readable
-            self._readable = None
-
     def wake_writer(self) -> None:
         """The stream has events, or has ended."""
-        _wake(self._writable)
+        if self.on_news is not None:
+            self.on_news()
 
     def close(self) -> None:
         self._driver.abandon(self.stream)
-        _wake(self._writable)
-        _wake(self._readable)
+        self.wake_writer()
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self.on_readable is not None:
+            on_readable, self.on_readable = self.on_readable, None
+            on_readable()
 
     def __repr__(self) -> str:
         return f"<StreamHandle {self.stream}>"
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

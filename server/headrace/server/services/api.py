@@ -56,6 +56,12 @@ class Commands(Protocol):
 class StreamHandle(Protocol):
     """A stream of the core, for the service that reads and writes its messages."""
 
+    on_news: Callable[[], None] | None
+    """Called when there are events, perhaps taken already, or the stream has ended; also during `submit` and the like,
+    so it has to leave what it does about it for later."""
+    on_readable: Callable[[], None] | None
+    """Called in the same way, once, when commands may be read again."""
+
     @property
     def window(self) -> int: ...
     @property
@@ -85,11 +91,9 @@ class StreamHandle(Protocol):
     def flushed(self) -> None:
         """The transport has written the events."""
 
-    async def wait_for_events(self) -> bool:
-        """Wait until there are events, which another task may take first. Returns False when the stream has ended."""
-
-    async def wait_until_readable(self) -> None:
-        """Wait until commands may be read: a client that does not read its events blocks only itself."""
+    @property
+    def may_read(self) -> bool:
+        """Whether commands may be read: a client that does not read its events blocks only itself."""
 
     def close(self) -> None:
         """End the stream: its client has gone, or has all its results. May be called more than once."""

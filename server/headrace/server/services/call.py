@@ -1,7 +1,12 @@
-"""An RPC as a service sees it, independent of the transport, and a service as the transport sees it."""
+"""An RPC as a service sees it, independent of the transport, and a service as the transport sees it.
+
+What happens for every message of an inference goes by callbacks, the rest by coroutines: waking a task takes as long as
+reading a small message.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -26,7 +31,19 @@ class Call(Protocol):
     def write(self) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         """Send a message. Only one write may be pending at a time; raises CancelledError when the client has gone."""
 
-    def turn(self) -> Awaitable[None] | None:
+    def read_then(self, callback: Callable[[bytes | None], None]) -> None:
+        """Read the next message, then call `callback` with it, or with None once the client has half-closed.
+
+        It is not called before this returns. It may still be called when the handler has ended.
+        """
+
+    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+        """Send a message, then call `callback`, with False if the client has gone.
+
+        As `read_then` calls it, and as `write` only one at a time.
+        """
+
+    def turn(self) -> asyncio.Future[None] | None:
         """What to wait for before a large message is handled or written; None if the call may go on at once.
 
         Large messages take turns, so that many of them do not hold up the small ones of others.
@@ -43,8 +60,22 @@ class Call(Protocol):
         """The address of the client, as the transport writes it. The calls of one connection have the same."""
 
 
+class AnswerableCall(Call, Protocol):
+    """A call that is answered by one of two methods, at once or later. Whatever comes after its end has no effect."""
+
+    on_end: Callable[[], None] | None
+    """Called when the call ends without an answer: its client has gone, or the server ends it."""
+
+    def respond(self, response: bytes) -> None:
+        """End the call with its response."""
+
+    def fail(self, error: Exception) -> None:
+        """End the call with the status of an error."""
+
+
 UnaryHandler: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
 ServerStreamingHandler: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
+AnsweringHandler: TypeAlias = Callable[[bytes, AnswerableCall], None]
 BidirectionalHandler: TypeAlias = Callable[[Call], Awaitable[None]]
 
 
@@ -53,6 +84,14 @@ class Unary:
     """One request, one response."""
 
     handler: UnaryHandler
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """One request, one response, without a task for each call: the handler answers, or sees to it. It may raise."""
+
+    handler: AnsweringHandler
     gate: Gate
 
 
@@ -72,7 +111,7 @@ class Bidirectional:
     gate: Gate
 
 
-Rpc: TypeAlias = Unary | ServerStreaming | Bidirectional
+Rpc: TypeAlias = Unary | Answering | ServerStreaming | Bidirectional
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Gate:
-    """Admits up to `limit` calls at a time: a call runs inside `with gate:`.
+    """Admits up to `limit` calls at a time: a call runs inside `with gate:`, or between `enter` and `leave`.
 
     `full_message` is the message of the error that further calls get.
     """
@@ -34,14 +34,21 @@ class Gate:
         if self._inside >= self._limit:
             raise ResourceExhausted(self._full_message)
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
         """Raises what `check` raises."""
         self.check()
         self._inside += 1
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """A call that has entered has ended."""
         self._inside -= 1
         self._check_empty()
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def close(self) -> None:
         """Admit no more calls. Calls inside the gate run to their end."""

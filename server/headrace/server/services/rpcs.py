@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from headrace.server.services.call import (
+    Answering,
+    AnsweringHandler,
     Bidirectional,
     BidirectionalHandler,
     Call,
     ServerStreaming,
     Unary,
-    UnaryHandler,
 )
 from headrace.server.services.gate import Gate
 from headrace.wire.errors import InvalidArgument
@@ -48,9 +49,9 @@ class RpcFactory:
 
         return Unary(respond, self.gate)
 
-    def raw_unary(self, handler: UnaryHandler) -> Unary:
+    def answering(self, handler: AnsweringHandler) -> Answering:
         """A unary RPC whose handler accepts and returns bytes: it counts what a message contains before parsing it."""
-        return Unary(handler, self.gate)
+        return Answering(handler, self.gate)
 
     def server_streaming(
         self, handler: Callable[[Any, Call], Awaitable[None]], request: type[Message]

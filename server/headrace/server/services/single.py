@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
-from headrace.server.services.call import Call
+from headrace.server.services.call import AnswerableCall
 from headrace.wire.errors import Unavailable
 
 UNLIMITED_BYTES = (1 << 31) - 1
@@ -17,24 +18,76 @@ UNLIMITED_BYTES = (1 << 31) - 1
 P = ParamSpec("P")
 
 
-async def run_single(
-    streams: Streams,
-    call: Call,
-    apply: Callable[Concatenate[Commands, Stream, float, P], None],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> Done:
-    """Run the one Infer that `apply` submits (see `StreamHandle.submit`). Raises the error that it fails with."""
-    handle = streams.open(call.peer(), unary=True)
-    try:
-        handle.submit(apply, *args, **kwargs)
-        while not (events := handle.take()):
-            if not await handle.wait_for_events():
-                raise Unavailable("the server has stopped")
-    finally:
-        handle.close()
-    (event,) = events
-    if isinstance(event, Failed):
-        raise event.error
-    assert isinstance(event, Done)
-    return event
+class SingleInference:
+    """Answers a call with the result of one Infer: with what `respond` makes of it, or the error of either.
+
+    `release` is called at the end, whatever that is.
+    """
+
+    __slots__ = ("_call", "_handle", "_release", "_respond", "_running", "_submitting")
+
+    def __init__(
+        self,
+        streams: Streams,
+        call: AnswerableCall,
+        respond: Callable[[Done], bytes],
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._call = call
+        self._respond = respond
+        self._release = release
+        self._handle = streams.open(call.peer(), unary=True)
+        self._running = self._submitting = True
+
+    def begin(
+        self, apply: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Submit what `apply` does (see `StreamHandle.submit`). It is answered now, or when it has ended."""
+        self._handle.on_news = self._on_news
+        self._call.on_end = self._end
+        try:
+            self._handle.submit(apply, *args, **kwargs)
+        except Exception as error:
+            self._end()
+            self._call.fail(error)
+            return
+        self._submitting = False
+        self._look()
+
+    def _on_news(self) -> None:
+        if not self._submitting:
+            self._submitting = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._submitting = False
+        if not self._running:
+            return
+        handle, call = self._handle, self._call
+        try:
+            events = handle.take()
+            if not events:
+                if handle.ended:
+                    self._end()
+                    call.fail(Unavailable("the server has stopped"))
+                return
+            (event,) = events
+            if isinstance(event, Failed):
+                raise event.error
+            assert isinstance(event, Done)
+            response = self._respond(event)
+        except Exception as error:
+            self._end()
+            call.fail(error)
+        else:
+            # The response is on its way before the core goes on.
+            call.respond(response)
+            self._end()
+
+    def _end(self) -> None:
+        """The call has its answer, or needs none any more."""
+        if self._running:
+            self._running = False
+            self._call.on_end = self._handle.on_news = None
+            self._handle.close()
+            self._release()

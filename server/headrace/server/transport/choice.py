@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TransportName: TypeAlias = Literal["auto", "completion-queue", "aio"]
 
+AUTO_IS_COMPLETION_QUEUE = False
+"""Once it has carried the whole suite."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +30,7 @@ def choose_transport(name: TransportName, busy_poll: float) -> Transport:
 
     `busy_poll` is how many seconds its loop polls before it sleeps. Raises NoTransportError.
     """
-    if name != "completion-queue":  # `auto` too, until the completion queue has carried the whole suite
+    if name == "aio" or (name == "auto" and not AUTO_IS_COMPLETION_QUEUE):
         return AioTransport(busy_poll)
     found = _completion_queue(busy_poll, tested=name == "auto")
     if not isinstance(found, str):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from headrace.server.services.call import LARGE_REQUEST, Bidirectional, Call, Rpc
+from headrace.server.services.call import LARGE_REQUEST, Bidirectional, Call, ServerStreaming, Unary
 from headrace.server.transport.receiving import Receiving, ReceivingCall
 from headrace.wire.errors import InvalidArgument
 
@@ -17,7 +17,7 @@ class EndableCall(Call, ReceivingCall, Protocol):
     """A call that a transport gives to a handler, and that may be ended while the handler reads."""
 
 
-async def handle(rpc: Rpc, call: EndableCall, receiving: Receiving) -> Any:
+async def handle(rpc: Unary | ServerStreaming | Bidirectional, call: EndableCall, receiving: Receiving) -> Any:
     """Run the handler of a call, through its gate. Returns the response of a unary RPC.
 
     Raises what the handler raises, and what the call was ended with.

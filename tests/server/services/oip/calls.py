@@ -16,7 +16,7 @@ ROW_BYTES = len(DOUBLED)
 
 
 class InMemoryCall:
-    """A `services.call.Call` without a transport. `written` has the messages that were sent to the client."""
+    """A `services.call.AnswerableCall` without a transport. `written` has the messages that the client was sent."""
 
     end: object = "end"
 
@@ -24,9 +24,12 @@ class InMemoryCall:
         self.written: list[bytes] = []
         self.stuck = False
         """Whether the client has stopped reading."""
+        self.response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.on_end: Callable[[], None] | None = None
         self._seconds = seconds
         self._metadata = metadata
         self._messages = asyncio.Queue[Any]()
+        self._work: list[asyncio.Task[None]] = []
 
     def send(self, *messages: bytes) -> None:
         for message in messages:
@@ -42,6 +45,28 @@ class InMemoryCall:
         if self.stuck:
             await asyncio.get_running_loop().create_future()
         self.written.append(message)
+
+    def read_then(self, callback: Callable[[bytes | None], None]) -> None:
+        async def read() -> None:
+            message = await self.read()
+            callback(None if message is self.end else message)
+
+        self._work.append(asyncio.create_task(read()))
+
+    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+        async def write() -> None:
+            await self.write(message)
+            callback(True)
+
+        self._work.append(asyncio.create_task(write()))
+
+    def respond(self, response: bytes) -> None:
+        if not self.response.done():
+            self.response.set_result(response)
+
+    def fail(self, error: Exception) -> None:
+        if not self.response.done():
+            self.response.set_exception(error)
 
     def turn(self) -> None:
         """Nothing to wait for: it is the only call."""

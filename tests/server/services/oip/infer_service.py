@@ -44,10 +44,19 @@ class InferService:
         self._stream = StreamInferRpc(self.dispatcher, reader, writer)
 
     def infer(self, message: bytes, call: InMemoryCall) -> asyncio.Task[bytes]:
-        return asyncio.create_task(self._serve(self._infer.infer(message, call)))
+        return asyncio.create_task(self._serve(self._answer(message, call)))
 
     def stream(self, call: InMemoryCall) -> asyncio.Task[None]:
         return asyncio.create_task(self._serve(self._stream.stream(call)))
+
+    async def _answer(self, message: bytes, call: InMemoryCall) -> bytes:
+        self._infer.infer(message, call)
+        try:
+            return await call.response
+        except asyncio.CancelledError:
+            if call.on_end is not None:
+                call.on_end()
+            raise
 
     async def _serve(self, handler: Coroutine[Any, Any, T]) -> T:
         """Turn an error into a status, as the transport does."""

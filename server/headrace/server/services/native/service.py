@@ -18,7 +18,7 @@ def inference_service(streams: Streams, control: Control, rpcs: RpcFactory, prob
         pb.DESCRIPTOR.services_by_name["Inference"].full_name,
         {
             "Stream": rpcs.bidirectional(StreamRpc(streams).stream),
-            "Infer": rpcs.raw_unary(unary.infer),
+            "Infer": rpcs.answering(unary.infer),
             "ListModels": rpcs.unary(models.list_models, pb.ListModelsRequest),
             "DescribeModel": rpcs.unary(models.describe_model, pb.DescribeModelRequest),
             "LoadModel": rpcs.unary(models.load, pb.LoadModelRequest),

@@ -9,10 +9,10 @@ from headrace.server.core.quotas import Quota
 from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import Commands, Streams
-from headrace.server.services.call import Call
+from headrace.server.services.call import AnswerableCall
 from headrace.server.services.native.commands import VIEW_BYTES, to_call
 from headrace.server.services.native.encoder import to_tensor
-from headrace.server.services.single import UNLIMITED_BYTES, run_single
+from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
@@ -25,7 +25,7 @@ class UnaryRpcs:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    async def infer(self, message: bytes, call: Call) -> bytes:
+    def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference."""
         request, tensors = parse_frame(message, pb.InferRequest())
         core_call = to_call(request.call)
@@ -39,7 +39,7 @@ class UnaryRpcs:
             charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
             core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
-        return _response(await run_single(self._streams, call, submit))
+        SingleInference(self._streams, call, _response).begin(submit)
 
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
         view = self._streams.view

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from headrace.server.core.events import Done
 from headrace.server.core.sequences import NO_STEP
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
-from headrace.server.services.call import Call
+from headrace.server.services.call import AnswerableCall
 from headrace.server.services.oip.messages import RequestParts, model_name, split_request
 from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
-from headrace.server.services.single import UNLIMITED_BYTES, run_single
+from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
 from headrace.wire.errors import HeadraceError
 
 
@@ -20,7 +21,7 @@ class InferRpc:
         self._requests = requests
         self._responses = responses
 
-    async def infer(self, message: bytes, call: Call) -> bytes:
+    def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference: a stream of one ticket."""
         parts = split_request(message)
         try:
@@ -29,15 +30,21 @@ class InferRpc:
             if parts.parameters:
                 self._miss_step(call, parts, error)
             raise
-        try:
-            done = await run_single(
-                self._streams, call, _open_and_submit, request, len(message), call.time_remaining() or 0.0
-            )
+
+        def respond(done: Done) -> bytes:
             return self._responses.write(done, parts.id, request.outputs)
-        finally:
+
+        def release() -> None:
             self._requests.release(request.outputs)
 
-    def _miss_step(self, call: Call, parts: RequestParts, error: HeadraceError) -> None:
+        try:
+            inference = SingleInference(self._streams, call, respond, release)
+        except Exception:
+            release()
+            raise
+        inference.begin(_open_and_submit, request, len(message), call.time_remaining() or 0.0)
+
+    def _miss_step(self, call: AnswerableCall, parts: RequestParts, error: HeadraceError) -> None:
         handle = self._streams.open(call.peer(), unary=True)
         try:
             handle.submit(miss_step, parts, error)

@@ -57,7 +57,7 @@ def open_inference_service(
         factory = probes if method.name in PROBES else rpcs
         handler = handlers.get(method.name) or _unimplemented(method.name)
         methods[method.name] = factory.unary(handler, getattr(pb, method.input_type.name))
-    methods["ModelInfer"] = rpcs.raw_unary(InferRpc(streams, requests, responses).infer)
+    methods["ModelInfer"] = rpcs.answering(InferRpc(streams, requests, responses).infer)
     methods["ModelStreamInfer"] = rpcs.bidirectional(StreamInferRpc(streams, requests, responses).stream)
     return Service(service.full_name, methods)
 

@@ -12,13 +12,12 @@ from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import LARGE_REQUEST, Call
-from headrace.server.services.eager import EagerCoroutine
 from headrace.server.services.oip.descriptions import OutputOptions
 from headrace.server.services.oip.inference import miss_step, read_request, submit
 from headrace.server.services.oip.messages import split_request
 from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
-from headrace.server.services.reader import reader_task
+from headrace.server.services.session import Session
 from headrace.server.services.single import UNLIMITED_BYTES
 from headrace.wire.errors import HeadraceError
 
@@ -38,84 +37,78 @@ class StreamInferRpc:
         self._responses = responses
 
     async def stream(self, call: Call) -> None:
-        """Handle a call: write until the stream has ended, while a task of its own reads."""
-        session = _Session(self._streams, self._requests, self._responses, call)
+        """Handle a call."""
+        session = _RequestSession(self._streams, self._requests, self._responses, call)
         try:
-            async with reader_task(session.handle, session.read()):
-                await session.write()
-                if session.error is not None:
-                    raise session.error
+            await session.run()
         finally:
             session.release()
 
 
-class _Session:
-    """One call of the RPC.
+class _RequestSession(Session):
+    """Its clients do not know of a window, so reading pauses while a full window of requests is unanswered."""
 
-    Its clients do not know of a window, so reading pauses while a full window of requests is unanswered. If a request
-    is done right after it was read, the reader writes its response before it reads on, which saves a turn of the event
-    loop.
-    """
+    large = LARGE_REQUEST
 
     def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call) -> None:
-        self.handle = streams.open(call.peer(), unary=True, window=streams.view.limits.window)
-        self.handle.submit(_open)
-        self.error: HeadraceError | None = None
-        """The error that ends the call, if its client wants errors to end it."""
+        super().__init__(streams.open(call.peer(), unary=True, window=streams.view.limits.window), call)
+        self._handle.submit(_open)
         self._streams = streams
         self._requests = requests
         self._responses = responses
-        self._call = call
+        self._tags = itertools.count(1)
         self._pending: deque[_Pending] = deque()
         self._ended: dict[int, Event] = {}
         """Terminal events of pending requests by tag. Those of refused requests come before it is their turn."""
+        self._ready: deque[tuple[_Pending, Event]] = deque()
+        """Those whose turn it is, in order."""
+        self._new: Sequence[Event] = ()
+        """The events of those that have just come to it."""
         self._acquired: dict[int, Sequence[OutputOptions]] = {}
         """Output options, by tag, whose regions are released when the request is answered."""
-        self._writing = asyncio.Lock()
-        self._answered: asyncio.Future[None] | None = None
-        """The reader waits for this while the window is full."""
+        self._full = False
+        """Whether reading waits, because the window is full."""
+        self._classified = False
+        """Whether the last response took its time."""
         self._errors_end_call = ("triton_grpc_error", "true") in call.metadata()
-
-    async def read(self) -> None:
-        """Submit requests until the client half-closes or the stream has ended."""
-        handle, read, end = self.handle, self._call.read, self._call.end
-        # The read of the next message is already pending while a request runs.
-        next_message = EagerCoroutine(read())
-        try:
-            for tag in itertools.count(1):
-                while len(self._pending) >= handle.window:
-                    self._answered = asyncio.get_running_loop().create_future()
-                    await self._answered
-                more_arrived = next_message.ready
-                message = await next_message
-                if handle.ended:
-                    return
-                if message is end:
-                    handle.half_close()
-                    return
-                if len(message) >= LARGE_REQUEST and (turn := self._call.turn()) is not None:
-                    await turn
-                    if handle.ended:
-                        return
-                next_message = EagerCoroutine(read())
-                handle.submit(self._submit, tag, message)
-                if handle.has_events and not (more_arrived or self._writing.locked()):
-                    await self._write_ready()
-        finally:
-            next_message.cancel()
-
-    async def write(self) -> None:
-        """Write responses until the stream has ended. `error` is then set if an error has ended it."""
-        while await self.handle.wait_for_events():
-            await self._write_ready()
-        async with self._writing:
-            # The reader may be writing the last responses.
-            pass
 
     def release(self) -> None:
         """Release the regions of requests that will not be answered."""
         while self._acquired:
             self._requests.release(self._acquired.popitem()[1])
+
+    def submit(self, message: bytes) -> None:
+        self._handle.submit(self._submit, next(self._tags), message)
+
+    def next_message(self) -> bytes | None:
+        while not self._ready:
+            if not self._take_ready():
+                return None
+        pending, event = self._ready.popleft()
+        self._classified = bool(pending.outputs)
+        return self._encode(pending, event)
+
+    def write_began(self) -> None:
+        if self._new:
+            new, self._new = self._new, ()
+            self._handle.handed_off(new)
+
+    def write_ended(self) -> None:
+        if not self._ready:
+            self._handle.flushed()
+
+    def write_turn(self) -> asyncio.Future[None] | None:
+        if not self._classified:
+            return None
+        # Classes take time: others have their turn between two responses.
+        self._classified = False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn.set_result(None)
+        return turn
+
+    def wait_until_readable(self) -> bool:
+        self._full = len(self._pending) >= self._handle.window
+        return self._full
 
     def _submit(self, core: Commands, stream: Stream, now: float, tag: int, message: bytes) -> None:
         parts = split_request(message)
@@ -131,38 +124,28 @@ class _Session:
                 miss_step(core, stream, now, parts, error)
         self._pending.append(_Pending(tag, parts.id, outputs))
 
-    async def _write_ready(self) -> None:
-        """Write the responses whose turn it is."""
-        handle = self.handle
-        async with self._writing:
-            while events := handle.take():
-                for event in events:
-                    self._ended[event.tag] = event
-                ready = self._take_ready()
-                handle.handed_off([event for _, event in ready])
-                for pending, event in ready:
-                    message = self._encode(pending, event)
-                    if self.error is not None:
-                        handle.close()
-                        return
-                    await self._call.write(message)
-                    if pending.outputs:
-                        # Classes take time: others have their turn between two responses.
-                        await asyncio.sleep(0)
-                handle.flushed()
+    def _take_ready(self) -> bool:
+        """Take the pending requests whose turn it is, with their events. Returns False if there are no events."""
+        pending, ended = self._pending, self._ended
+        events = self._handle.take()
+        if not events:
+            return False
+        for event in events:
+            ended[event.tag] = event
+        while pending and pending[0].tag in ended:
+            first = pending.popleft()
+            self._ready.append((first, ended.pop(first.tag)))
+        self._new = [event for _, event in self._ready]
+        if not self._new:
+            self._handle.handed_off(())
+            self._handle.flushed()
+        elif self._full:
+            self._full = False
+            self.read_on()
+        return True
 
-    def _take_ready(self) -> list[tuple[_Pending, Event]]:
-        """Take the pending requests whose turn it is, with their events."""
-        ready: list[tuple[_Pending, Event]] = []
-        while self._pending and self._pending[0].tag in self._ended:
-            pending = self._pending.popleft()
-            ready.append((pending, self._ended.pop(pending.tag)))
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
-        return ready
-
-    def _encode(self, pending: _Pending, event: Event) -> bytes:
-        """The response to a request. Sets `error` if it is an error that ends the call."""
+    def _encode(self, pending: _Pending, event: Event) -> bytes | None:
+        """The response to a request. None if it is an error that ends the call."""
         try:
             if isinstance(event, Failed):
                 raise event.error
@@ -171,7 +154,8 @@ class _Session:
         except Exception as error:
             to_send = error if isinstance(error, HeadraceError) else self._streams.incident(error)
             if self._errors_end_call:
-                self.error = to_send
+                self.fail(to_send)
+                return None
             return stream_error(to_send, pending.id)
         finally:
             if pending.outputs:

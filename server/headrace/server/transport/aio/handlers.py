@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from headrace.server.services.call import Rpc, Service, Unary
+from headrace.server.services.call import Answering, AnsweringHandler, Rpc, Service, Unary
+from headrace.server.transport.aio.driving import Driven
 from headrace.server.transport.aio.status import Context, finish
 from headrace.server.transport.handling import handle
 from headrace.server.transport.interface import Incident
@@ -20,22 +21,24 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class AioCall:
-    """`services.call.Call` over a context of grpc.aio, whose handler is the current task."""
+    """`services.call.AnswerableCall` over a context of grpc.aio, whose handler is the current task."""
 
-    __slots__ = ("_context", "_task", "_turns", "end", "error", "peer", "read", "write")
+    __slots__ = ("_context", "_response", "_task", "_turns", "end", "error", "on_end", "peer", "read", "write")
 
     def __init__(self, context: Context, turns: MessageTurns) -> None:
         self._context = context
         self._turns = turns
         self.end: object = grpc.aio.EOF
         self._task = asyncio.current_task()
+        self._response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.on_end: Callable[[], None] | None = None
         self.error: HeadraceError | None = None
         # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write
         self.peer: Callable[[], str] = context.peer
 
-    def turn(self) -> Awaitable[None] | None:
+    def turn(self) -> asyncio.Future[None] | None:
         return self._turns.take(self, self.peer)
 
     def time_remaining(self) -> float | None:
@@ -43,6 +46,33 @@ class AioCall:
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
+
+    def read_then(self, callback: Callable[[bytes | None], None]) -> None:
+        def ended(message: Any, error: BaseException | None) -> None:
+            # It fails only when the call has ended.
+            callback(None if error is not None or message is self.end else message)
+
+        Driven(self.read(), ended)
+
+    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+        Driven(self.write(message), lambda _, error: callback(error is None))
+
+    def respond(self, response: bytes) -> None:
+        if not self._response.done():
+            self._response.set_result(response)
+
+    def fail(self, error: Exception) -> None:
+        if not self._response.done():
+            self._response.set_exception(error)
+
+    async def answer(self) -> bytes:
+        """Wait for the answer. Returns the response, or raises the error."""
+        try:
+            return await self._response
+        except asyncio.CancelledError:
+            if self.on_end is not None:
+                self.on_end()
+            raise
 
     def end_with(self, error: HeadraceError) -> None:
         self.error = error
@@ -62,6 +92,9 @@ def handlers(service: Service, incident: Incident, receiving: Receiving, turns: 
 
 
 def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: MessageTurns) -> Handler:
+    if isinstance(rpc, Answering):
+        rpc = Unary(_awaited(rpc.handler), rpc.gate)
+
     async def serve(_requests: object, context: Context) -> Any:
         try:
             return await handle(rpc, AioCall(context, turns), receiving)
@@ -71,3 +104,13 @@ def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: MessageT
     if isinstance(rpc, Unary):
         return grpc.stream_unary_rpc_method_handler(serve)
     return grpc.stream_stream_rpc_method_handler(serve)
+
+
+def _awaited(handler: AnsweringHandler) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """A handler that returns the answer."""
+
+    async def answer(message: bytes, call: AioCall) -> bytes:
+        handler(message, call)
+        return await call.answer()
+
+    return answer

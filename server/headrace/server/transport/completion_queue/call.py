@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from headrace.server.transport.completion_queue.cython_layer import (
     Event,
@@ -15,8 +16,12 @@ from headrace.server.transport.completion_queue.cython_layer import (
     send_metadata,
     send_status,
 )
+from headrace.server.transport.interface import Incident
 from headrace.server.transport.message_turns import MessageTurns
+from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
+
+T = TypeVar("T")
 
 NO_DEADLINE = 1e15
 """Seconds since 1970 from which a deadline is none."""
@@ -26,13 +31,15 @@ class Owner(Protocol):
     """The server of a call."""
 
     turns: MessageTurns
+    incident: Incident
+    receiving: Receiving
 
     def forget(self, call: QueueCall) -> None:
-        """Either gRPC or the handler has ended a call: forget it if both have."""
+        """Nothing happens to a call any more."""
 
 
 class QueueCall:
-    """`services.call.Call`. Ends with `succeed`, `fail`, or when its client goes.
+    """`services.call.Call`. Ends with `respond`, `fail` or `abandon`, or when its client goes.
 
     At most one message is being read, and one being written. No batch is started once the call has ended: it would be
     useless, and later, when the queue has been shut down, end the process.
@@ -44,29 +51,26 @@ class QueueCall:
         "_on_message",
         "_on_sent",
         "_peer",
-        "_server",
         "_start",
         "_started",
-        "_status_sent",
         "ended",
         "error",
-        "task",
+        "owner",
     )
     end: object = None
 
-    def __init__(self, server: Owner, arrival: Event) -> None:
-        self._server = server
+    def __init__(self, owner: Owner, arrival: Event) -> None:
+        self.owner = owner
         self._arrival = arrival
         self._core = arrival.call
         self._start = arrival.call.start_server_batch
-        self._started = self._status_sent = False
+        self._started = False
         self._peer = ""
         self._on_message: Callable[[bytes | None], None] | None = None
         self._on_sent: Callable[[bool], None] | None = None
         self.ended = False
-        """gRPC has nothing more to say about the call."""
+        """Whether its status has been sent, or its client has gone."""
         self.error: HeadraceError | None = None
-        self.task: asyncio.Task[None] | None = None
         self._batch(receive_close(), self._closed)
 
     def peer(self) -> str:
@@ -74,8 +78,8 @@ class QueueCall:
             self._peer = self._core.peer().decode()
         return self._peer
 
-    def turn(self) -> Awaitable[None] | None:
-        return self._server.turns.take(self, self.peer)
+    def turn(self) -> asyncio.Future[None] | None:
+        return self.owner.turns.take(self, self.peer)
 
     def time_remaining(self) -> float | None:
         deadline = self._arrival.call_details.deadline
@@ -84,72 +88,63 @@ class QueueCall:
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return self._arrival.invocation_metadata
 
-    def end_with(self, error: HeadraceError) -> None:
-        self.error = error
-        assert self.task is not None
-        self.task.cancel()
-
     async def read(self) -> Any:
         message: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-
-        def received(data: bytes | None) -> None:
-            if not message.done():
-                message.set_result(data)
-
-        self.receive(received)
+        self.read_then(partial(_set, message))
         return await message
 
     async def write(self, message: bytes) -> None:
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def sent(delivered: bool) -> None:
-            if not written.done():
-                written.set_result(delivered)
-
-        self.send(message, sent)
+        self.write_then(message, partial(_set, written))
         if not await written:
             raise asyncio.CancelledError("the client has gone")
 
-    def receive(self, callback: Callable[[bytes | None], None]) -> None:
-        """Call back with the next message, or None at the end."""
+    def read_then(self, callback: Callable[[bytes | None], None]) -> None:
         if self.ended:
-            callback(None)
-            return
-        self._on_message = callback
-        self._batch(receive_message(), self._received)
+            asyncio.get_running_loop().call_soon(callback, None)
+        else:
+            self._on_message = callback
+            self._batch(receive_message(), self._received)
 
-    def send(self, message: bytes, callback: Callable[[bool], None]) -> None:
-        """Send a message, and call back with whether there is still a client."""
-        if self.ended or self._status_sent:
-            callback(False)
-            return
-        self._on_sent = callback
-        self._batch((*self._begin(), send_message(message)), self._sent)
+    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+        if self.ended:
+            asyncio.get_running_loop().call_soon(callback, False)
+        else:
+            self._on_sent = callback
+            self._batch((*self._begin(), send_message(message)), self._sent)
 
-    def succeed(self, response: bytes | None) -> None:
-        """End the call, with the response of a unary RPC."""
-        if not self.ended and not self._status_sent:
-            self._status_sent = True
+    def respond(self, response: bytes | None) -> None:
+        """End the call: well, and with the response of a unary RPC."""
+        if not self.ended:
+            self.ended = True
             message = () if response is None else (send_message(response),)
             self._batch((*self._begin(), *message, send_status(0, b"")), _nothing)
 
-    def fail(self, code: int, details: str) -> None:
-        """End the call with a status."""
-        if not self.ended and not self._status_sent:
-            self._status_sent = True
-            self._batch((*self._begin(), send_status(code, details.encode())), _nothing)
+    def fail(self, error: Exception) -> None:
+        """End the call with the status of an error; an unexpected one becomes INTERNAL with an id."""
+        if not self.ended:
+            known = error if isinstance(error, HeadraceError) else self.owner.incident(error)
+            self.ended = True
+            self._batch((*self._begin(), send_status(known.code, known.message.encode())), _nothing)
 
     def abandon(self) -> None:
-        """End the call without a status, unless it was ended: its client has gone, or the server stops."""
-        if not self.ended and not self._status_sent:
-            self._status_sent = True
+        """End the call without a status, unless it has ended: the server stops."""
+        if not self.ended:
+            self.ended = True
             self._core.cancel()
 
-    def served(self, _task: object) -> None:
-        """The handler has ended, or was cancelled before it began."""
-        self.task = None
-        self.abandon()
-        self._server.forget(self)
+    def cancelled(self) -> None:
+        """The client has gone, its deadline has passed, or the server has stopped."""
+        if not self.ended:
+            self.ended = True
+            self.client_gone()
+
+    def client_gone(self) -> None:
+        """What there is to do when the call has been cancelled."""
+
+    def closed(self) -> None:
+        """Nothing comes from gRPC any more."""
+        self.owner.forget(self)
 
     def _begin(self) -> tuple[Any, ...]:
         if self._started:
@@ -171,11 +166,9 @@ class QueueCall:
         assert callback is not None
         callback(event.success)
 
-    def _closed(self, event: Event) -> None:
-        self.ended = True
-        if event.batch_operations[0].cancelled() and not self._status_sent and self.task is not None:
-            self.task.cancel()
-        self._server.forget(self)
+    def _closed(self, _event: Event) -> None:
+        self.cancelled()
+        self.closed()
 
     def __repr__(self) -> str:
         return f"<QueueCall of {self.peer()}{', ended' if self.ended else ''}>"
@@ -183,3 +176,8 @@ class QueueCall:
 
 def _nothing(_event: Event) -> None:
     pass
+
+
+def _set(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():  # its task may have been cancelled
+        future.set_result(result)

@@ -27,6 +27,8 @@ TESTED = ("1.76", "1.78", "1.80", "1.81", "1.85")
 """Versions of grpcio, without the number of the patch."""
 CHECK_SECONDS = 2.0
 """How long the call of the check may take. It takes 10 ms."""
+STOP_SECONDS = 0.5
+"""How long a connection of a stranger may hold up its end."""
 
 Operation: TypeAlias = Any
 """One of cygrpc.*Operation."""
@@ -153,12 +155,7 @@ def _open_queue() -> tuple[Queue, CoreCall]:
             call = _Check(queue, server).answer(method.encode())
             if answer.result(CHECK_SECONDS) != b"response":
                 raise UnsuitableError("a response has changed on its way")
-        ended: list[Event] = []
-        server.shutdown(queue, ended.append)
-        server.cancel_all_calls()
-        while not ended:
-            _next(queue)
-        server.destroy()
+        _stop(queue, server)
     woken: list[Event] = []
     if call.start_server_batch((), woken.append):
         raise UnsuitableError("a call that has ended takes no empty batch")
@@ -189,14 +186,14 @@ class _Check:
                 break
             event.call.cancel()
         call = event.call
-        _check("a deadline", 0 < event.call_details.deadline - time.time() <= CHECK_SECONDS)
-        _check("metadata", all(isinstance(key, str) for key, _ in event.invocation_metadata))
-        _check("a peer", call.peer().startswith(b"unix"))
+        _check("the deadline", abs(event.call_details.deadline - time.time()) < 2 * CHECK_SECONDS)
+        _check("the metadata", all(isinstance(key, str) for key, _ in event.invocation_metadata))
+        _check("the peer", call.peer().startswith(b"unix"))
         self._start(call, receive_close())
         self._start(call, receive_message())
         while not self._messages:
             _next(self._queue)
-        _check("a message", self._messages == [b"request"])
+        _check("the message", self._messages == [b"request"])
         self._start(call, (send_metadata(), send_message(b"response"), send_status(0, b"")))
         while self._ended < 3:
             _next(self._queue)
@@ -213,6 +210,20 @@ class _Check:
             self._messages.append(operation.message())
         elif isinstance(operation, cygrpc.ReceiveCloseOnServerOperation):
             _check("the end of a call", operation.cancelled() is False)
+
+
+def _stop(queue: Queue, server: CoreServer) -> None:
+    """End a server whose clients have gone, or go now."""
+    ended: list[Event] = []
+    server.shutdown(queue, ended.append)
+    event = queue.poll(time.time() + STOP_SECONDS)
+    if event.completion_type == TIMEOUT:
+        server.cancel_all_calls()
+    else:
+        event.tag(event)
+    while not ended:
+        _next(queue)
+    server.destroy()
 
 
 def _next(queue: Queue) -> None:

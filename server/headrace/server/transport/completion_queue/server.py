@@ -6,22 +6,20 @@ import asyncio
 from collections.abc import Sequence
 
 from headrace.server.dispatcher.event_loop import PollingLoop
-from headrace.server.services.call import Rpc, Service
+from headrace.server.services.call import Answering, Rpc, Service
 from headrace.server.transport.binding import bind
 from headrace.server.transport.completion_queue.call import QueueCall
 from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Queue, new_server
+from headrace.server.transport.completion_queue.handled import CallbackCall, TaskCall
 from headrace.server.transport.completion_queue.selector import CompletionQueueLoop, CompletionQueueSelector
-from headrace.server.transport.handling import handle
 from headrace.server.transport.interface import Incident
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import NO_SUCH_METHOD, TOO_MANY_CALLS, ServerOptions
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import ResourceExhausted, Unimplemented
 
 ASKED_CALLS = 64
 """Calls that gRPC is asked for in advance."""
-_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
-_RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 class CompletionQueueTransport:
@@ -54,8 +52,8 @@ class CompletionQueueServer:
         self._rpcs: dict[bytes, Rpc] = {
             f"/{service.name}/{name}".encode(): rpc for service in services for name, rpc in service.rpcs.items()
         }
-        self._incident = incident
-        self._receiving = receiving
+        self.incident = incident
+        self.receiving = receiving
         self._max_calls = options.max_calls
         self._server = new_server(queue, options.for_grpc())
         self._started = False
@@ -63,7 +61,7 @@ class CompletionQueueServer:
         self._stopped: asyncio.Future[None] | None = None
         """Set from when the server is to stop; done when gRPC has stopped it."""
         self._calls: set[QueueCall] = set()
-        """Those that gRPC, or whose handler, has not ended."""
+        """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
 
     def listen(self, host: str, port: int) -> str:
@@ -90,7 +88,7 @@ class CompletionQueueServer:
     def _on_stopped(self, _event: Event) -> None:
         # gRPC does not say for every call that it has ended, before it says that the server has.
         for call in tuple(self._calls):
-            call.ended = True
+            call.cancelled()
         self._server.destroy()
         assert self._stopped is not None
         self._stopped.set_result(None)
@@ -104,28 +102,17 @@ class CompletionQueueServer:
         if not event.success:  # the server stops
             return
         rpc = self._rpcs.get(event.call_details.method)
-        call = QueueCall(self, event)
         if rpc is None:
-            call.fail(_UNIMPLEMENTED, NO_SUCH_METHOD)
+            QueueCall(self, event).fail(Unimplemented(NO_SUCH_METHOD))
         elif len(self._calls) >= self._max_calls:
-            call.fail(_RESOURCE_EXHAUSTED, TOO_MANY_CALLS)
+            QueueCall(self, event).fail(ResourceExhausted(TOO_MANY_CALLS))
+        elif isinstance(rpc, Answering):
+            self._calls.add(CallbackCall(self, event, rpc))
         else:
-            self._calls.add(call)
-            call.task = self._loop.create_task(self._serve(rpc, call))
-            call.task.add_done_callback(call.served)
-
-    async def _serve(self, rpc: Rpc, call: QueueCall) -> None:
-        try:
-            response = await handle(rpc, call, self._receiving)
-        except Exception as error:
-            known = error if isinstance(error, HeadraceError) else self._incident(error)
-            call.fail(known.code, known.message)
-        else:
-            call.succeed(response)
+            self._calls.add(TaskCall(self, event, rpc))
 
     def forget(self, call: QueueCall) -> None:
-        if call.ended and call.task is None:
-            self._calls.discard(call)
+        self._calls.discard(call)
 
     def __repr__(self) -> str:
         return f"<CompletionQueueServer: {len(self._calls)} calls>"

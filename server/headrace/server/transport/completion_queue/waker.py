@@ -15,7 +15,7 @@ class Waker:
 
     def __init__(self, call: CoreCall) -> None:
         self._call = call
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may wake a loop that is being woken by its own thread
         self._woken = self._closed = False
 
     def wake(self) -> None:
