@@ -96,9 +96,9 @@ class Served:
         self.process.stdout.close()
 
 
-def run_server(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_server(*arguments: str, module: str = "headrace.server") -> subprocess.CompletedProcess[str]:
     """A server that is not expected to start: what it says, and its exit code."""
-    command = [sys.executable, "-m", "headrace.server", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     # Wide, so that no sentence is broken over lines.
     env = {**os.environ, "COLUMNS": "500"}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)

@@ -11,6 +11,7 @@ from headrace.server.transport.receiving import Receiving, ReceivingCall
 from headrace.wire.errors import InvalidArgument
 
 NO_REQUEST = "the call ended without a request message"
+NO_MEMORY = "the server has too little memory left for this request"
 
 
 class EndableCall(Call, ReceivingCall, Protocol):

@@ -20,6 +20,7 @@ from headrace.server.services.call import (
     Unary,
 )
 from headrace.server.services.gate import Gate
+from headrace.server.transport.completion_queue.selector import CompletionQueueSelector
 from headrace.server.transport.completion_queue.server import CompletionQueueServer
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
@@ -111,8 +112,15 @@ class Echo:
 class Served:
     """`run` runs a client's blocking work on a thread while the loop serves, and returns its result."""
 
-    def __init__(self, loop: PollingLoop, server: CompletionQueueServer, echo: Echo, address: str) -> None:
-        self.loop, self.server, self.echo, self.address = loop, server, echo, address
+    def __init__(
+        self,
+        loop: PollingLoop,
+        selector: CompletionQueueSelector,
+        server: CompletionQueueServer,
+        echo: Echo,
+        address: str,
+    ) -> None:
+        self.loop, self.selector, self.server, self.echo, self.address = loop, selector, server, echo, address
         self.incidents: list[BaseException] = []
 
     def run(self, work: Callable[[grpc.Channel], None], *, seconds: float = 60.0) -> None:
@@ -154,7 +162,7 @@ def echo_server(*, limit: int = 1000, calls: int = 1000) -> Iterator[Served]:
             server = transport.server([echo.service], incident, Receiving(), options)
             address = server.listen("127.0.0.1", 0)
             await server.start()
-            return Served(loop, server, echo, address)
+            return Served(loop, transport.selector, server, echo, address)
 
         served = loop.run_until_complete(start())
         yield served

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from headrace.server.transport import options
+from headrace.server.transport.completion_queue.cython_layer import Event
 from tests.server.transport.completion_queue.echo_service import (
     HELD,
     MAX_BYTES,
@@ -176,6 +177,34 @@ def test_calls_beyond_those_that_may_be_refused_are_refused_by_the_transport(mon
 
         served.run(work)
         served.assert_idle()
+
+
+@pytest.mark.parametrize("method", [*UNARY, *STREAMING])
+def test_a_message_that_there_is_no_memory_for_fails_its_call_alone(
+    served: Served, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpcio drops the event, and raises MemoryError."""
+    poll = served.selector.queue.poll
+
+    def lossy(deadline: float) -> Event:
+        event = poll(deadline)
+        operations = getattr(event, "batch_operations", None)
+        if operations and getattr(operations[0], "message", bytes)() == b"lost":
+            del event
+            raise MemoryError
+        return event
+
+    monkeypatch.setattr(served.selector, "_poll", lossy)
+
+    def work(channel: grpc.Channel) -> None:
+        for _ in range(3):
+            call = streaming(channel, method)(iter([b"lost"]), timeout=10)
+            code, details = code_of(lambda call=call: next(call))
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "too little memory" in details
+        assert next(streaming(channel, method)(iter([b"found"]), timeout=10)) == b"found"
+
+    served.run(work)
 
 
 def test_calls_that_are_cancelled_at_any_point_leave_nothing_behind(served: Served) -> None:

@@ -11,11 +11,11 @@ import grpc
 from headrace.server.services.call import Answering, AnsweringHandler, Rpc, Service, Unary
 from headrace.server.transport.aio.driving import Driven
 from headrace.server.transport.aio.status import Context, finish
-from headrace.server.transport.handling import handle
+from headrace.server.transport.handling import NO_MEMORY, handle
 from headrace.server.transport.interface import Incident
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import HeadraceError, ResourceExhausted
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -49,8 +49,10 @@ class AioCall:
 
     def read_then(self, callback: Callable[[bytes | None], None]) -> None:
         def ended(message: Any, error: BaseException | None) -> None:
-            # It fails only when the call has ended.
-            callback(None if error is not None or message is self.end else message)
+            if isinstance(error, MemoryError):
+                self.end_with(ResourceExhausted(NO_MEMORY))
+            else:  # otherwise it fails only when the call has ended
+                callback(None if error is not None or message is self.end else message)
 
         Driven(self.read(), ended)
 

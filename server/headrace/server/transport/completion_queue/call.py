@@ -10,16 +10,18 @@ from typing import Any, Protocol, TypeVar
 
 from headrace.server.transport.completion_queue.cython_layer import (
     Event,
+    Expected,
     receive_close,
     receive_message,
     send_message,
     send_metadata,
     send_status,
 )
+from headrace.server.transport.handling import NO_MEMORY
 from headrace.server.transport.interface import Incident
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import HeadraceError, ResourceExhausted
 
 T = TypeVar("T")
 
@@ -104,7 +106,7 @@ class QueueCall:
             asyncio.get_running_loop().call_soon(callback, None)
         else:
             self._on_message = callback
-            self._batch(receive_message(), self._received)
+            self._batch(receive_message(), Expected(self._received, self._lost))
 
     def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
         if self.ended:
@@ -142,6 +144,11 @@ class QueueCall:
     def client_gone(self) -> None:
         """What there is to do when the call has been cancelled."""
 
+    def end_with(self, error: HeadraceError) -> None:
+        """Set `error`, and end the call with it."""
+        self.error = error
+        self.fail(error)
+
     def closed(self) -> None:
         """Nothing comes from gRPC any more."""
         self.owner.forget(self)
@@ -160,6 +167,11 @@ class QueueCall:
         callback, self._on_message = self._on_message, None
         assert callback is not None
         callback(event.batch_operations[0].message())
+
+    def _lost(self) -> None:
+        """There was no memory for a message."""
+        if not self.ended:
+            self.end_with(ResourceExhausted(NO_MEMORY))
 
     def _sent(self, event: Event) -> None:
         callback, self._on_sent = self._on_sent, None

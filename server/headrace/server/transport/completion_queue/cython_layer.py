@@ -6,7 +6,8 @@ the tests have passed are listed.
 How it is used, everywhere:
 - A batch owns its operations. An operation in two batches is freed twice.
 - Operations of one kind are started one at a time, and none after the queue has been shut down: gRPC ends the process.
-- A batch's tag is called with its event. The event is what keeps a received message.
+- A batch's tag is called with its event. The event is what keeps a received message. If there is no memory for that
+  message, the event is lost.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Queue(Protocol):
     """cygrpc.CompletionQueue."""
 
     def poll(self, deadline: float) -> Event:
-        """Wait for an event until a time in seconds since 1970."""
+        """Wait for an event until a time in seconds since 1970. Raises MemoryError, which costs an event."""
 
     def shutdown(self) -> None: ...
 
@@ -88,6 +89,27 @@ class CoreServer(Protocol):
     def shutdown(self, queue: Queue, tag: Tag) -> None: ...
     def cancel_all_calls(self) -> None: ...
     def destroy(self) -> None: ...
+
+
+class Expected:
+    """A tag whose event must not get lost: grpcio drops one that it has no memory for, with an error from `poll`.
+
+    `called` is called with the event, or else `lost`.
+    """
+
+    __slots__ = ("_called", "_lost")
+
+    def __init__(self, called: Tag, lost: Callable[[], None]) -> None:
+        self._called = called
+        self._lost: Callable[[], None] | None = lost
+
+    def __call__(self, event: Event) -> None:
+        self._lost = None
+        self._called(event)
+
+    def __del__(self) -> None:
+        if self._lost is not None:
+            self._lost()
 
 
 class UnsuitableError(Exception):

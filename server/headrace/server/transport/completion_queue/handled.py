@@ -71,10 +71,6 @@ class CallbackCall(QueueCall):
             owner.receiving.add(self)
             self.read_then(self._requested)
 
-    def end_with(self, error: HeadraceError) -> None:
-        self.error = error
-        self.fail(error)
-
     def client_gone(self) -> None:
         on_end, self.on_end = self.on_end, None
         if on_end is not None:

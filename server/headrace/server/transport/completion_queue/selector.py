@@ -69,10 +69,23 @@ class CompletionQueueSelector(PollingSelector):
         if self._handled and self._watcher is not None:
             self._handled = False
             self._watcher.resume()
+        try:
+            if not self._handle_events(timeout):
+                return None
+        except MemoryError:
+            logger.warning("there was no memory for what gRPC has received")
+        if self._descriptors_ready:
+            self._descriptors_ready = False
+            self._handled = True
+            return super()._look(0) or []
+        return []
+
+    def _handle_events(self, timeout: float | None) -> bool:
+        """Wait for events, and handle a few. Returns False if there are none."""
         poll = self._poll
         event = poll(0.0) if timeout is not None and timeout <= 0 else self._next_event(timeout)
         if event.completion_type == TIMEOUT:
-            return None
+            return False
         until, left = monotonic() + TURN_SECONDS, MAX_EVENTS
         while event.completion_type != TIMEOUT:
             try:
@@ -83,11 +96,7 @@ class CompletionQueueSelector(PollingSelector):
             if not left or monotonic() > until:
                 break
             event = poll(0.0)
-        if self._descriptors_ready:
-            self._descriptors_ready = False
-            self._handled = True
-            return super()._look(0) or []
-        return []
+        return True
 
     def _next_event(self, timeout: float | None) -> Event:
         """The next event, within some seconds; None is without limit."""

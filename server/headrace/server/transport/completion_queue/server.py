@@ -9,7 +9,7 @@ from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
 from headrace.server.transport.binding import bind
 from headrace.server.transport.completion_queue.call import QueueCall
-from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Queue, new_server
+from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Expected, Queue, new_server
 from headrace.server.transport.completion_queue.handled import CallbackCall, TaskCall
 from headrace.server.transport.completion_queue.selector import CompletionQueueLoop, CompletionQueueSelector
 from headrace.server.transport.interface import Incident
@@ -94,11 +94,11 @@ class CompletionQueueServer:
         self._stopped.set_result(None)
 
     def _ask(self) -> None:
-        self._server.request_call(self._queue, self._queue, self._arrived)
+        if self._stopped is None:
+            self._server.request_call(self._queue, self._queue, Expected(self._arrived, self._ask))
 
     def _arrived(self, event: Event) -> None:
-        if self._stopped is None:
-            self._ask()
+        self._ask()
         if not event.success:  # the server stops
             return
         rpc = self._rpcs.get(event.call_details.method)
