@@ -1,25 +1,13 @@
-"""How long something takes while the machine runs, and whether it ran."""
+"""How long something takes while the machine runs."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import pytest
+from typing import Self
 
 TICK_SECONDS = 0.01
-MAX_LATE_SECONDS = 0.03
-MAX_BUSY_SHARE, MAX_OTHERS_SHARE = 0.8, 0.2
-"""Of the processors of the machine: where they are as busy as that, what programs beside the test take is missing."""
-ATTEMPTS = 3
 
 
 class Stopwatch:
@@ -35,7 +23,6 @@ class Stopwatch:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="stopwatch", daemon=True)
-        self._latest = 0.0
         self._ticked = time.monotonic(), 0.0
         """When the thread woke last, and how late it has woken by then, all in all: in seconds."""
         self.start()
@@ -43,8 +30,8 @@ class Stopwatch:
     def start(self) -> None:
         self._began = time.monotonic()
         self._late_before = self._late(self._began)
-        self._latest = 0.0
-        self._processors_before = _processors()
+        self.latest = 0.0
+        """How late the thread has woken since the start, at most: in seconds."""
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -55,15 +42,6 @@ class Stopwatch:
         now = time.monotonic()
         return now - self._began - (self._late(now) - self._late_before)
 
-    def disturbance(self) -> str:
-        """What has kept processes of the test from running since the start; empty if nothing has."""
-        if self._latest > MAX_LATE_SECONDS:
-            return f"the machine stood still for {self._latest:.2g} s"
-        whole, busy, ours = (now - before for now, before in zip(_processors(), self._processors_before, strict=True))
-        if busy > MAX_BUSY_SHARE * whole and busy - ours > MAX_OTHERS_SHARE * whole:
-            return f"other programs took {(busy - ours) / whole:.0%} of the processors"
-        return ""
-
     def _late(self, now: float) -> float:
         woken, late = self._ticked
         return late + max(0.0, now - woken - TICK_SECONDS)
@@ -72,10 +50,10 @@ class Stopwatch:
         while not self._stop.wait(TICK_SECONDS):
             now = time.monotonic()
             late = self._late(now)
-            self._latest = max(self._latest, late - self._ticked[1])
+            self.latest = max(self.latest, late - self._ticked[1])
             self._ticked = now, late
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -84,71 +62,3 @@ class Stopwatch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-
-
-def retried_if_disturbed(test: Callable[..., Any]) -> Callable[..., Any]:
-    """For a test that compares what several processes measure with the clock: its bounds hold only while they run.
-
-    If it fails though nothing has disturbed it, it fails. Otherwise it is repeated, and skipped if that does not help.
-    """
-    if inspect.iscoroutinefunction(test):
-
-        @functools.wraps(test)
-        async def repeated(*arguments: Any, **options: Any) -> None:
-            for attempt in _attempts():
-                with attempt:
-                    await test(*arguments, **options)
-    else:
-
-        @functools.wraps(test)
-        def repeated(*arguments: Any, **options: Any) -> None:
-            for attempt in _attempts():
-                with attempt:
-                    test(*arguments, **options)
-
-    return repeated
-
-
-def _attempts() -> Iterator[AbstractContextManager[None]]:
-    for left in reversed(range(ATTEMPTS)):
-        passed = True
-
-        @contextmanager
-        def attempt(left: int = left) -> Iterator[None]:
-            nonlocal passed
-            with Stopwatch() as watch:
-                try:
-                    yield
-                except AssertionError:
-                    why = watch.disturbance()
-                    if not why:
-                        raise
-                    if not left:
-                        pytest.skip(f"{why}, and so in each of {ATTEMPTS} attempts")
-                    passed = False
-
-        yield attempt()
-        if passed:
-            return
-
-
-def _processors() -> tuple[float, float, float]:
-    """Seconds of processors since the machine was started: all, those used, and those used by this process and its
-    descendants."""
-    tick = os.sysconf("SC_CLK_TCK")
-    times = [int(each) / tick for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    idle = times[3] + times[4]
-    children: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):  # it has ended
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                children.setdefault(int(fields[1]), []).append(int(folder.name))
-                used[int(folder.name)] = sum(map(int, fields[11:15])) / tick  # with the children that it has waited for
-    ours, found = 0.0, [os.getpid()]
-    while found:
-        process = found.pop()
-        ours += used.get(process, 0.0)
-        found += children.get(process, ())
-    return sum(times), sum(times) - idle, ours

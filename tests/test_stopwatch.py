@@ -3,14 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 
-import pytest
-
-from tests import stopwatch
-from tests.stopwatch import Stopwatch, retried_if_disturbed
-
-SKIPPED = pytest.skip.Exception
 PROGRAM = """
 import time
 from tests.stopwatch import Stopwatch
@@ -39,64 +32,3 @@ def test_only_the_time_in_which_the_process_ran_counts() -> None:
     assert stopped_ran <= stopped - 0.9
     assert slept_ran <= slept
     assert slept >= 0.5
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said of the disturbance of each attempt, the last one first."""
-    told: list[str] = []
-    monkeypatch.setattr(stopwatch.Stopwatch, "disturbance", lambda _: told.pop())
-    return told
-
-
-@pytest.mark.parametrize(
-    ("disturbances", "passes_at", "expected"),
-    [
-        ([], 1, "passed"),
-        (["busy"], 2, "passed"),
-        (["busy", ""], 9, "failed"),
-        (["busy"] * 3, 9, "skipped"),
-    ],
-)
-def test_what_fails_is_repeated_only_if_it_was_disturbed(
-    told: list[str], disturbances: list[str], passes_at: int, expected: str
-) -> None:
-    attempts = 0
-
-    @retried_if_disturbed
-    def test() -> None:
-        nonlocal attempts
-        attempts += 1
-        assert attempts >= passes_at
-
-    told += reversed(disturbances)
-    ends: dict[str, AbstractContextManager[object]] = {
-        "passed": nullcontext(),
-        "failed": pytest.raises(AssertionError),
-        "skipped": pytest.raises(SKIPPED),
-    }
-    with ends[expected]:
-        test()
-    assert told == []
-
-
-def test_a_pause_is_a_disturbance() -> None:
-    with Stopwatch() as watch:
-        watch._latest = 0.5
-        assert watch.disturbance() == "the machine stood still for 0.5 s"
-
-
-def test_other_programs_are_a_disturbance_if_they_take_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopwatch, "MAX_LATE_SECONDS", 1000.0)
-    for busy, ours, expected in ((100, 85, ""), (75, 0, ""), (90, 30, "other programs took 60% of the processors")):
-        monkeypatch.setattr(stopwatch, "_processors", lambda: (0.0, 0.0, 0.0))
-        with Stopwatch() as watch:
-            monkeypatch.setattr(stopwatch, "_processors", lambda busy=busy, ours=ours: (100.0, busy, ours))
-            assert watch.disturbance() == expected
-
-
-def test_processors_are_those_of_the_machine_and_of_descendants() -> None:
-    before = stopwatch._processors()
-    subprocess.run([sys.executable, "-c", "sum(range(10**8))"], check=True)
-    whole, busy, ours = (now - then for now, then in zip(stopwatch._processors(), before, strict=True))
-    assert 0.2 < ours <= busy + 0.1 <= whole + 0.2

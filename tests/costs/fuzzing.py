@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections import Counter, deque
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from headrace.oip import open_inference_pb2 as oip
 from headrace.v1 import inference_pb2 as pb
 from tests.costs.measuring import LAST_TAG, STREAM, UNLIMITED
 from tests.costs.mutations import client_frames, infer_requests, mutated, unary_requests
+from tests.stopwatch import Stopwatch
 
 PRIVATE = re.compile(
     r"Traceback|Exception|Error:|object at 0x|/home|/tmp|/work|/usr|/dev/|\.py\b|\.xml|\.cpp|openvino", re.IGNORECASE
@@ -25,13 +25,18 @@ INFER, STREAM_INFER = (f"/inference.GRPCInferenceService/{name}" for name in ("M
 
 
 class Fuzzer:
-    """`slowest` is in seconds; `leaks` are texts that no client should see, and `codes` counts the answers."""
+    """`slowest` is in seconds, while the machine runs; `leaks` are texts that no client should see.
+
+    `codes` counts the answers.
+    """
 
     def __init__(self, address: str, seed: int) -> None:
         self._channel = grpc.insecure_channel(address, options=UNLIMITED)
         self._random = random.Random(seed)
         self.codes: Counter[str] = Counter()
         self.slowest = 0.0
+        self._watch = Stopwatch()
+        self._watch.__enter__()
         self.leaks: list[str] = []
 
     def run(self, count: int) -> None:
@@ -42,6 +47,7 @@ class Fuzzer:
                 count -= 2 * FRAMES if part == self._unary else FRAMES
 
     def close(self) -> None:
+        self._watch.__exit__(None, None, None)
         self._channel.close()
 
     def _unary(self, count: int) -> None:
@@ -55,7 +61,7 @@ class Fuzzer:
                 self._settle(*waiting.popleft())
             callable_: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
             data = mutated(message, self._random)
-            waiting.append((time.monotonic(), callable_.future(data, timeout=20)))
+            waiting.append((self._watch.ran(), callable_.future(data, timeout=30)))
         while waiting:
             self._settle(*waiting.popleft())
 
@@ -75,7 +81,7 @@ class Fuzzer:
 
         def messages() -> Iterator[bytes]:
             for number, frame in enumerate(frames):
-                sent.append(time.monotonic())
+                sent.append(self._watch.ran())
                 yield frame
                 last = pb.Command(tag=LAST_TAG + number, call=4_000_000)
                 yield pb.ClientFrame(commands=[last]).SerializeToString()
@@ -102,7 +108,7 @@ class Fuzzer:
         def messages() -> Iterator[bytes]:
             for _ in range(count):
                 message = mutated(self._random.choice(infer_requests()), self._random)
-                sent.append(time.monotonic())
+                sent.append(self._watch.ran())
                 yield message
 
         answered, before = 0, 0.0
@@ -115,7 +121,7 @@ class Fuzzer:
 
     def _note(self, began: float) -> float:
         """An answer has come. `began`: the request was sent, or the one before it was answered. Returns the time."""
-        now = time.monotonic()
+        now = self._watch.ran()
         self.slowest = max(self.slowest, now - began)
         return now
 

@@ -16,6 +16,8 @@ from resource import getpagesize
 
 import grpc
 
+from tests.stopwatch import Stopwatch
+
 PERIOD = 0.001
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 
@@ -27,7 +29,7 @@ class Watch:
         self._memory = Path(f"/proc/{pid}/statm")
         channel = grpc.insecure_channel(address)
         self._ping: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIVE)
-        self._pings: list[tuple[float, float]] = []
+        self._pings: list[float] = []
         self._last = self._peak = self._resident()
         self._ping(b"", timeout=30)
         for work in (self._sample, self._ping_on):
@@ -42,7 +44,7 @@ class Watch:
         before, self._last = self._last, self._resident()
         peak, self._peak = max(self._peak, self._last), self._last
         # As if a ping had been sent every period: one that takes long stands for all that would have waited with it.
-        times = sorted(took - waited * PERIOD for _, took in pings for waited in range(1 + int(took / PERIOD)))
+        times = sorted(took - waited * PERIOD for took in pings for waited in range(1 + int(took / PERIOD)))
         return {
             "p99_ms": 1e3 * times[int(0.99 * len(times))],
             "max_ms": 1e3 * times[-1],
@@ -51,11 +53,12 @@ class Watch:
         }
 
     def _ping_on(self) -> None:
-        while True:
-            began = time.monotonic()
-            self._ping(b"", timeout=60)
-            self._pings.append((began, time.monotonic() - began))
-            time.sleep(PERIOD)
+        with Stopwatch() as watch:
+            while True:
+                watch.start()
+                self._ping(b"", timeout=60)
+                self._pings.append(watch.ran())
+                time.sleep(PERIOD)
 
     def _sample(self) -> None:
         while True:

@@ -10,6 +10,7 @@ import pytest
 from tests.costs.fuzzing import Fuzzer
 from tests.costs.measuring import Costly, Meter, metered
 from tests.costs.requests import BUILDS, LARGEST, MiB, costly_requests, infer, region
+from tests.disturbances import retried_if_disturbed
 from tests.e2e.conftest import F32
 from tests.e2e.serving import Served
 
@@ -70,6 +71,7 @@ def unread_message(size: int) -> Costly:
 
 
 @pytest.mark.timeout(3600)
+@retried_if_disturbed
 def test_mutated_requests_are_answered_within_a_second_and_reveal_nothing(served: Served, meter: Meter) -> None:
     allowed = MAX_P99_MS + meter.idle_p99_ms()
     meter.restart()
@@ -79,10 +81,9 @@ def test_mutated_requests_are_answered_within_a_second_and_reveal_nothing(served
     good = Costly("/inference.GRPCInferenceService/ModelInfer", [infer("scale", "FP32", [16], bytes(64))])
     cost = meter.measure(good, since_restart=True)
     print(f"{MUTATIONS} mutated requests: {dict(fuzzer.codes)}, slowest {fuzzer.slowest:.3f} s, {cost}")
-    assert fuzzer.leaks == []
-    assert fuzzer.codes["OK"] > MUTATIONS // 20
+    # Times are the machine's as well; these are not, and fail whatever it does.
+    if fuzzer.leaks or fuzzer.codes["OK"] <= MUTATIONS // 20 or cost.growth > 4 * LARGEST or "incident" in served.log:
+        pytest.fail(f"leaks {fuzzer.leaks}, {cost}, incidents {served.log.count('incident')}")
     assert cost.answer == "OK"
     assert fuzzer.slowest < MAX_SECONDS
     assert cost.p99_ms < allowed
-    assert cost.growth <= 4 * LARGEST
-    assert served.log.count("incident") == 0

@@ -25,8 +25,8 @@ from headrace.client.protocol.connection_settings import ConnectionSettings
 from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.single_caller import single_caller
+from tests.disturbances import retried_if_disturbed
 from tests.e2e.conftest import Serve
-from tests.stopwatch import retried_if_disturbed
 
 WAYS: list[tuple[Protocol, Mode]] = [
     ("headrace", "stream"),

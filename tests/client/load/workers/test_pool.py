@@ -37,7 +37,7 @@ from headrace.client.terminal.usage_error import UsageError
 from headrace.wire.errors import Code, Internal, NotFound
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.worker_jobs import ENDLESS, JOB
-from tests.stopwatch import retried_if_disturbed
+from tests.disturbances import retried_if_disturbed
 
 
 @pytest.fixture
