@@ -8,8 +8,8 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-pure test-page test-trust test-reloads test-resume fuzz bench bench-costs demo docs serve clean \
-	same-python
+.PHONY: help install proto check check-proto format test test-pure test-page test-trust test-reloads test-resume test-transport \
+	fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (min
 
 test-resume: $(VENV)/.model ## Kill and stop servers under load (minutes): no ticket is lost, chains stay bit-identical
 	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py tests/e2e/test_resume_wild.py
+
+test-transport: $(VENV)/.installed ## Make a million calls that end in every way, and be left with nothing (minutes)
+	$(VENV)/bin/python -m tests.interop.soak
 
 fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
 	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated
