@@ -107,7 +107,7 @@ def _report(console: Console, options: Options, ways: Sequence[Way], noise: Nois
         if each.failure:
             console.print(f"{each.case.name}, {each.way}: {each.missing}", style="red", highlight=False, markup=False)
     if found:
-        console.print(ratio_table(found, ways=len(ways)))
+        console.print(ratio_table(found, ways=len(ways), quiet=verdict.quiet))
         console.print(verdicts_text([each for each in found if each.way == ways[0].name]), highlight=False)
     console.print(str(verdict), highlight=False, style="" if verdict.quiet else "yellow")
     console.print(str(echo), highlight=False)

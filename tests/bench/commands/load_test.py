@@ -25,6 +25,9 @@ def half_load(server: Server, protocol: str, seconds: float, in_flight: int) -> 
     answered, elapsed, latency = phase["ok"], phase["elapsed_ms"] / 1e3, phase["latency"]
     if phase["errors"] or not latency or latency["p99_ms"] is None:
         raise TurnFailed(f"{answered} of {phase['planned']} requests were answered")
+    if phase["growth"] and phase["growth"]["grew"]:
+        # All requests of a queue that only grows wait about as long, which would look like a short tail.
+        raise TurnFailed("latency grew all the time: half of the capacity of a moment ago was too much")
     used = None if run.server_us is None else run.server_us * answered / 1e6
     beside = {"rate": rate, "plan_kept_percent": phase["plan_kept_percent"]}
     return Turn(answered, elapsed, latency["p50_ms"] / 1e3, latency["p99_ms"] / 1e3, used, beside=beside)

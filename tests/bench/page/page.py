@@ -87,31 +87,36 @@ def _header(runs: Shown) -> str:
 def _warnings(runs: Shown) -> str:
     noise, boxes = runs.newest["noise"], []
     if not noise["quiet"]:
+        took = f"{noise['median']:.2f} of its quickest in the median, and {noise['high']:.2f} in the slowest tenth"
         boxes.append(
-            f"The machine was noisy in the newest run: a fixed loop took {noise['median']:.2f} of its quickest in the "
-            f"median, and {noise['high']:.2f} in the slowest tenth. Runs on a noisy machine have open circles."
+            f"The machine was noisy in the newest run, so its verdicts are uncertain: a fixed loop took {took}. "
+            "Runs on a noisy machine have open circles."
         )
     if runs.elsewhere:
-        boxes.append(f"{counted(runs.elsewhere, 'run')} on other machines cannot be compared, and is left out.")
+        boxes.append(
+            f"{counted(runs.elsewhere, 'run')} on other machines left out, as their figures cannot be compared."
+        )
     inside = "".join(f'<p class="warning"><span>{text(box)}</span></p>' for box in boxes)
     return f'<section class="warnings" aria-label="Warnings">{inside}</section>' if boxes else ""
 
 
 def _table(runs: Shown) -> str:
-    rows = "".join(_row(each) for each in judged(runs.newest))
+    rows = "".join(_row(each, quiet=runs.newest["noise"]["quiet"]) for each in judged(runs.newest))
     heads = "".join(f"<th>{name}</th>" for name in ("", "lowest", "median", "highest", "must", "aim", "verdict"))
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<section class="card"><p class="kicker">The newest run</p><div class="scroll">{table}</div></section>'
 
 
-def _row(ratio: dict[str, Any]) -> str:
+def _row(ratio: dict[str, Any], *, quiet: bool) -> str:
     figures = "".join(f"<td>{ratio[name]:.3g}</td>" for name in ("low", "median", "high"))
     sign = "≤" if ratio["less"] else "≥"
     bounds = "".join(
         f"<td>{'' if bound is None else f'{sign} {bound:g}'}</td>" for bound in (ratio["must"], ratio["aim"])
     )
     kind = "missed" if ratio["verdict"] == "missed" else "reached"
-    verdict = f'<b class="{kind}">{text(ratio["verdict"])}</b>' + "".join(f", {note}" for note in ratio["notes"])
+    verdict = f'<b class="{kind}">{text(ratio["verdict"])}{"" if quiet else "?"}</b>' + "".join(
+        f", {note}" for note in ratio["notes"]
+    )
     return f'<tr><th>{text(ratio["title"])}</th>{figures}{bounds}<td class="verdict">{verdict}</td></tr>'
 
 

@@ -41,7 +41,8 @@ def done_text(measured: Measured) -> str:
     return name + figure_text(spread([figure.of(each.turn) for each in measured.rounds.values()]), figure.unit)
 
 
-def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
+def ratio_table(ratios: Sequence[Ratio], *, ways: int, quiet: bool) -> Table:
+    """A verdict has a question mark unless the machine was quiet."""
     table = Table(title="Ratios, taken within rounds: what must be reached, what is aimed for")
     table.add_column("ratio")
     if ways > 1:
@@ -50,7 +51,7 @@ def ratio_table(ratios: Sequence[Ratio], *, ways: int) -> Table:
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for each in ratios:
-        verdict = f"[{STYLES[each.verdict]}]{each.verdict}[/]" if each.verdict else ""
+        verdict = f"[{STYLES[each.verdict]}]{each.verdict}{'' if quiet else '?'}[/]" if each.verdict else ""
         table.add_row(
             each.title,
             *([each.way] if ways > 1 else []),

@@ -43,5 +43,7 @@ def test_a_way_that_was_not_measured_says_why() -> None:
 
 def test_ratios_are_shown_with_their_bounds_and_what_weakens_the_verdict() -> None:
     found = ratios([DONE], {})
-    assert "a case / echo 3 1.67 1.67 1.67 ≥ 2 ≥ 3 missed, echo slow" in printed(ratio_table(found, ways=1))
+    row = "a case / echo 3 1.67 1.67 1.67 ≥ 2 ≥ 3 "
+    assert f"{row}missed, echo slow" in printed(ratio_table(found, ways=1, quiet=True))
+    assert f"{row}missed?, echo slow" in printed(ratio_table(found, ways=1, quiet=False))
     assert verdicts_text(found) == "Ratios that are judged: 1; missed: 1; aim reached: 0."
