@@ -138,6 +138,13 @@ def test_builds_are_compared_round_by_round() -> None:
     assert not [each for each in ratios([quick], {"compiled": "here"}) if each.name == "case:compiled"]
 
 
+def test_ratios_of_the_same_name_follow_each_other() -> None:
+    older = Case("c", "c", case().serving, case().turn, reference=case().reference, earlier_server_time=3.0)
+    rounds = {0: Round(rate(1000, 0.3), rate(1000, 0.2), None)}
+    found = ratios([Measured(older, "here", rounds), Measured(older, "aio", rounds)], {})
+    assert [each.name for each in found] == ["c", "c", "c:server-time", "c:server-time"]
+
+
 def test_processes_of_a_client_add_up() -> None:
     report: dict[str, Any] = {
         "requests": 100,

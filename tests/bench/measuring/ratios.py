@@ -44,8 +44,13 @@ class Ratio:
 
 
 def ratios(measured: Sequence[Measured], builds: Mapping[str, str]) -> list[Ratio]:
-    """All ratios. `builds`: the way that is `compiled` and the one that is `pure`, as far as there are any."""
-    return [*_to_references(measured), *_compiled_over_pure(measured, builds)]
+    """All ratios, those of the same name one after the other.
+
+    `builds`: the way that is `compiled` and the one that is `pure`, as far as there are any.
+    """
+    found = [*_to_references(measured), *_compiled_over_pure(measured, builds)]
+    names = list(dict.fromkeys(each.name for each in found))
+    return sorted(found, key=lambda each: names.index(each.name))
 
 
 def counted_rounds(rounds: Sequence[Round]) -> list[Round]:
@@ -72,7 +77,7 @@ def _to_references(measured: Sequence[Measured]) -> Iterator[Ratio]:
         yield _ratio(case.name, title, each, counted, _figures(each), case.bound, slow_echo=slow)
         if case.earlier_server_time is not None:
             earlier = case.earlier_server_time
-            title = f"{case.title}: server's processor time over the earlier one"
+            title = f"{case.title}: server's time / the earlier one"
             yield _ratio(f"{case.name}:server-time", title, each, counted, _server_times(earlier), case.server_time)
 
 

@@ -25,8 +25,7 @@ def figure_table(measured: Sequence[Measured], *, ways: int) -> Table:
         table.add_column(name, justify="right")
     last = ""
     for each in measured:
-        name = each.case.title if each.case.title != last else ""
-        last = each.case.title
+        name, last = "" if each.case.name == last else each.case.title, each.case.name
         cells = ["failed" if each.failure else each.missing, *[""] * 5] if not each.rounds else _cells(each)
         table.add_row(name, *([each.way] if ways > 1 else []), *cells)
     return table
@@ -50,10 +49,12 @@ def ratio_table(ratios: Sequence[Ratio], *, ways: int, quiet: bool) -> Table:
     for name in ("rounds", "lowest", "median", "highest", "must", "aim"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
+    last = ""
     for each in ratios:
+        title, last = "" if each.title == last else each.title, each.title
         verdict = f"[{STYLES[each.verdict]}]{each.verdict}{'' if quiet else '?'}[/]" if each.verdict else ""
         table.add_row(
-            each.title,
+            title,
             *([each.way] if ways > 1 else []),
             str(each.rounds),
             *(f"{value:.3g}" for value in (each.spread.low, each.spread.median, each.spread.high)),
