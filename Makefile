@@ -3,19 +3,26 @@
 # A name that is on PATH may still not run (a shim, for instance), so it is tried.
 PYTHON ?= $(or $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done),python3)
 VENV ?= .venv
-PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
+# Installed here, Headrace runs as it is edited: pip need not get a compiler for it.
+PIP := HEADRACE_BUILD=pure $(VENV)/bin/pip --disable-pip-version-check --quiet
 PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install proto check check-proto format test test-pure test-page test-trust test-reloads test-resume test-transport \
-	fuzz bench bench-costs demo docs serve clean same-python
+.PHONY: help install compile pure proto check check-proto format test test-pure test-compiled test-page test-trust test-reloads \
+	test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Install Headrace and its tools, editable, into .venv
 	@echo "Headrace is in $(VENV): see 'make help'"
+
+compile: $(VENV)/.installed ## Compile the modules that each request passes through, in place: edits need another one
+	$(VENV)/bin/python hatch_build.py compile
+
+pure: $(VENV)/.installed ## Remove what 'make compile' has made
+	$(VENV)/bin/python hatch_build.py pure
 
 proto: $(VENV)/.installed ## Generate the modules that stand beside each .proto
 	$(call protoc,proto)
@@ -47,6 +54,20 @@ test: $(VENV)/.model $(VENV)/.test-models $(VENV)/.interop ## Run the tests
 
 test-pure: $(VENV)/.pure ## Run the tests of the core, the client and the wire, which need no OpenVINO
 	$(VENV)/bin/pytest tests/server/core tests/client tests/wire
+
+# Both wheels, in an environment of their own; nothing is compiled beside the sources. The first one also runs tests.
+COMPILED := build/venv-compiled
+test-compiled: $(VENV)/bin/python ## Build both wheels, and run the tests that say most about what mypyc makes of the code
+	rm -rf build/wheels $(COMPILED)
+	HEADRACE_BUILD=compiled $(VENV)/bin/pip --quiet wheel --no-deps --wheel-dir build/wheels/compiled .
+	HEADRACE_BUILD=pure $(VENV)/bin/pip --quiet wheel --no-deps --wheel-dir build/wheels/pure .
+	$(VENV)/bin/python -m venv $(COMPILED)
+	$(COMPILED)/bin/pip --quiet install "$$(echo build/wheels/pure/headrace-*-py3-none-any.whl)[dev]"
+	HEADRACE_TEST_BUILD=pure $(COMPILED)/bin/pytest tests/compiled/test_build.py
+	$(COMPILED)/bin/pip --quiet install --no-deps --force-reinstall build/wheels/compiled/headrace-*-cp3*-cp3*-*_*.whl
+	HEADRACE_TEST_BUILD=compiled $(COMPILED)/bin/pytest tests/compiled/test_build.py \
+	    tests/wire tests/client/protocol tests/server/core tests/server/services tests/e2e/test_contract.py \
+	    tests/e2e/test_every_rpc.py tests/e2e/test_datatypes.py tests/e2e/test_two_protocols.py tests/e2e/test_chaos.py
 
 test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures in build/page
 	$(VENV)/bin/pytest tests/page
@@ -85,6 +106,7 @@ serve: $(VENV)/.model ## Serve MODELS (default: the demo's speech model)
 clean: ## Remove .venv and everything else that can be made again
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find proto server client tests -name __pycache__ -prune -exec rm -rf {} +
+	find proto server client -name '*.so' -delete
 
 # Stamps: they make an install run again only when pyproject.toml has changed.
 $(VENV)/.installed: pyproject.toml | same-python $(VENV)/bin/python

@@ -818,6 +818,7 @@ class Hello(message.Message):
     KEEP_BYTES_FIELD_NUMBER: builtins.int
     KEEP_US_FIELD_NUMBER: builtins.int
     QUEUE_BYTES_FIELD_NUMBER: builtins.int
+    BUILD_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The version of the server."""
     window: builtins.int
@@ -839,6 +840,8 @@ class Hello(message.Message):
     a part of what the server has for all streams. A stream with more is refused (RESOURCE_EXHAUSTED) only when it has
     as much as is left for all others. A single Infer may exceed it.
     """
+    build: builtins.str
+    """How the server was built: "compiled" if what each request passes through is machine code, otherwise "pure"."""
     def __init__(
         self,
         *,
@@ -848,10 +851,11 @@ class Hello(message.Message):
         keep_bytes: builtins.int = ...,
         keep_us: builtins.int = ...,
         queue_bytes: builtins.int = ...,
+        build: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "queue_bytes", b"queue_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "queue_bytes", b"queue_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

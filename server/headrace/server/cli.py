@@ -18,7 +18,7 @@ from headrace.server.environment import PREFIX, ignore_service_links, unknown_va
 from headrace.server.repository.scan import Disk, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
 from headrace.server.settings import Settings
-from headrace.server.version import VERSION
+from headrace.server.version import BUILD, VERSION
 
 USAGE_EXIT_CODE = 2
 """The command cannot run as it was called, configured or installed."""
@@ -31,7 +31,7 @@ app = App(
     usage="Usage: headrace-server [check] [OPTIONS] [MODEL...]",
     help="Serve OpenVINO models over gRPC.",
     help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of [server] in the file.",
-    version=VERSION,
+    version=f"{VERSION} ({BUILD})",
     result_action="return_value",
 )
 app.meta.result_action = "return_value"

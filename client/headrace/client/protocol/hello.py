@@ -14,6 +14,7 @@ class Hello:
     """The server's version and limits. `window` counts tickets; `keep_seconds` is infinite if outputs do not expire.
 
     `queue_bytes`: how many bytes of inputs of a stream may be in flight before `submit` waits; 0 for any number.
+    `build` is `compiled` or `pure`: whether the server's Python has been made machine code.
     """
 
     version: str
@@ -22,6 +23,7 @@ class Hello:
     keep_bytes: int
     keep_seconds: float
     queue_bytes: int = 0
+    build: str = ""
 
 
 def hello_from(message: pb.Hello) -> Hello:
@@ -35,4 +37,5 @@ def hello_from(message: pb.Hello) -> Hello:
         message.keep_bytes,
         seconds_of(message.keep_us),
         message.queue_bytes,
+        message.build,
     )

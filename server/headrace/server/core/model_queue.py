@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from headrace.server.core.batching import Arrivals
 from headrace.server.core.calls import Call
 from headrace.server.core.demand import Demand
+from headrace.server.core.lines import T
 from headrace.server.core.sharing import Share
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
 from headrace.server.core.transitions import SLOT_TRANSITIONS, SlotState, illegal
-from headrace.server.core.turns import T, Turns
+from headrace.server.core.turns import Turns
 
 
 class ModelQueue(Turns[T]):

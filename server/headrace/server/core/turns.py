@@ -18,70 +18,13 @@ most of a heap.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
+
+from headrace.server.core.lines import Level, Line, Lines, QueuedStream, T
 
 AGING_SECONDS = 1.0
-
-
-class QueuedStream(Protocol):
-    """A stream, as far as turns are concerned."""
-
-    passed_over: dict[Any, None]
-    """The queues in which it is parked, and maybe others."""
-
-    @property
-    def owner(self) -> Hashable: ...
-    @property
-    def backpressured(self) -> bool: ...
-    @property
-    def oldest_infer(self) -> object: ...
-
-
-class Queued(Protocol):
-    """A ticket, as far as turns are concerned."""
-
-    priority: int
-    ready: float
-    """When it was queued for the first time."""
-    rows: int
-    """Rows that it brings to a shared run; 0 when it cannot share one."""
-
-    @property
-    def stream(self) -> QueuedStream: ...
-
-
-T = TypeVar("T", bound=Queued)
-
-
-class _Line(OrderedDict[T, None]):
-    """The tickets of one stream, the oldest first. These classes have no `__init__`, which would double their cost."""
-
-    turn: int
-    """The smaller it is, the earlier the next turn. Each number is given once."""
-    parked = False
-
-
-class _Lines(dict[QueuedStream, _Line[T]]):
-    """The lines of one owner."""
-
-    turn: int
-    since: float
-    """When it had its last turn, or when its first ticket came."""
-    order: list[tuple[int, _Line[T]]]
-    """A heap of the lines that are not parked."""
-    parked = False
-    """All of its lines are."""
-
-
-class _Level(dict[Hashable, _Lines[T]]):
-    """The owners at one priority."""
-
-    turn: int
-    order: list[tuple[int, _Lines[T]]]
-    """A heap of the owners that are not parked."""
 
 
 class Turns(Generic[T]):
@@ -91,7 +34,7 @@ class Turns(Generic[T]):
         self.queued = 0
         self._only: T | None = None
         """The only ticket, if it came while there was no other: the common case takes no part in the order."""
-        self._levels: dict[int, _Level[T]] = {}
+        self._levels: dict[int, Level[T]] = {}
         """By priority. Levels, owners and streams without a ticket are left out."""
         self._turn = 0
         """The last number that was given."""
@@ -111,18 +54,18 @@ class Turns(Generic[T]):
         stream = ticket.stream
         level = self._levels.get(ticket.priority)
         if level is None:
-            level = self._levels[ticket.priority] = _Level()
+            level = self._levels[ticket.priority] = Level()
             self._turn += 1
             level.turn, level.order = self._turn, []
         lines = level.get(stream.owner)
         if lines is None:
-            lines = level[stream.owner] = _Lines()
+            lines = level[stream.owner] = Lines()
             self._turn += 1
             lines.turn, lines.since, lines.order = self._turn, ticket.ready, []
             heappush(level.order, (lines.turn, lines))
         line = lines.get(stream)
         if line is None:
-            line = lines[stream] = _Line()
+            line = lines[stream] = Line()
             self._turn += 1
             line.turn = self._turn
             heappush(lines.order, (line.turn, line))
@@ -223,7 +166,7 @@ class Turns(Generic[T]):
             del self._levels[taken[0].priority]
         return taken
 
-    def _next(self, level: _Level[T]) -> T | None:
+    def _next(self, level: Level[T]) -> T | None:
         """The ticket at one priority whose turn it is: the first in the order of its owner, which is the first too."""
         owners = level.order
         while owners:
@@ -285,14 +228,14 @@ class Turns(Generic[T]):
         self.remove(ticket)
 
 
-def _unpark(level: _Level[T], lines: _Lines[T], line: _Line[T]) -> None:
+def _unpark(level: Level[T], lines: Lines[T], line: Line[T]) -> None:
     line.parked = False
     heappush(lines.order, (line.turn, line))
     if lines.parked:
         _unpark_owner(level, lines)
 
 
-def _unpark_owner(level: _Level[T], lines: _Lines[T]) -> None:
+def _unpark_owner(level: Level[T], lines: Lines[T]) -> None:
     lines.parked = False
     heappush(level.order, (lines.turn, lines))
 

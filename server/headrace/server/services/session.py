@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from headrace.server.services.api import StreamHandle
 from headrace.server.services.call import Call
@@ -11,19 +11,18 @@ from headrace.server.services.gate import STOPPING
 from headrace.wire.errors import Unavailable
 
 
-class Session(ABC):
+class Session:
     """Reads one message of a call at a time, and writes one at a time, until its stream has ended.
 
     What is ready right after a message was read is written before the next one is read, in the same turn of the event
     loop. That saves a tenth of the round trip of one small inference.
     """
 
-    large: int
-    """Bytes from which a message waits for its turn."""
-
-    def __init__(self, handle: StreamHandle, call: Call) -> None:
+    def __init__(self, handle: StreamHandle, call: Call, large: int) -> None:
+        """Messages wait for their turn from `large` bytes on."""
         self._handle = handle
         self._call = call
+        self._large = large
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._submitting = self._writing = self._looks_later = False
@@ -88,7 +87,7 @@ class Session(ABC):
             if message is None:
                 if not self._done.done():
                     self._handle.half_close()
-            elif len(message) >= self.large and (turn := self._call.turn()) is not None:
+            elif len(message) >= self._large and (turn := self._call.turn()) is not None:
                 turn.add_done_callback(lambda _turn: self._guarded(message))
             else:
                 self._handle_message(message)

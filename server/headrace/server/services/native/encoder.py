@@ -8,7 +8,7 @@ from typing import Any
 from headrace.server.core.events import Done, Draining, Event, Failed, Fetched, Hello
 from headrace.server.core.specs import Port
 from headrace.server.services.native.layouts import LayoutKey, Layouts
-from headrace.server.version import VERSION
+from headrace.server.version import BUILD, VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.durations import microseconds
@@ -121,12 +121,12 @@ def _done_fields(layout: int, waiting: float, queued: float, running: float) -> 
     fields = b""
     if layout:
         fields = _LAYOUT_KEY + varint(layout)
-    if waiting := int(waiting * 1e6):
-        fields += _WAITING_KEY + varint(waiting)
-    if queued := int(queued * 1e6):
-        fields += _QUEUED_KEY + varint(queued)
-    if running := int(running * 1e6):
-        fields += _RUNNING_KEY + varint(running)
+    if waiting_us := int(waiting * 1e6):
+        fields += _WAITING_KEY + varint(waiting_us)
+    if queued_us := int(queued * 1e6):
+        fields += _QUEUED_KEY + varint(queued_us)
+    if running_us := int(running * 1e6):
+        fields += _RUNNING_KEY + varint(running_us)
     return fields
 
 
@@ -146,4 +146,5 @@ def _hello(hello: Hello) -> pb.Hello:
         keep_bytes=hello.keep_bytes,
         keep_us=microseconds(hello.keep_seconds),
         queue_bytes=hello.queue_bytes,
+        build=BUILD,
     )

@@ -32,10 +32,8 @@ class StreamRpc:
 
 
 class _FrameSession(Session):
-    large = LARGE_FRAME
-
     def __init__(self, handle: StreamHandle, call: Call, encoder: Encoder) -> None:
-        super().__init__(handle, call)
+        super().__init__(handle, call, LARGE_FRAME)
         self._encoder = encoder
         self._wrote_large = False
         """Whether the frame that was written last was large: the next one may be, too."""

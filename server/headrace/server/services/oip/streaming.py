@@ -48,10 +48,8 @@ class StreamInferRpc:
 class _RequestSession(Session):
     """Its clients do not know of a window, so reading pauses while a full window of requests is unanswered."""
 
-    large = LARGE_REQUEST
-
     def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call) -> None:
-        super().__init__(streams.open(call.peer(), unary=True, window=streams.view.limits.window), call)
+        super().__init__(streams.open(call.peer(), unary=True, window=streams.view.limits.window), call, LARGE_REQUEST)
         self._handle.submit(_open)
         self._streams = streams
         self._requests = requests
