@@ -14,6 +14,7 @@ import pytest
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
+from tests.disturbances import retried_if_disturbed
 from tests.e2e.conftest import Serve
 from tests.e2e.flooding import Peers
 from tests.e2e.serving import Served
@@ -51,7 +52,8 @@ def used(status: pb.ServerStatusResponse) -> dict[str, int]:
     return {account.name: account.used_bytes for account in status.accounts}
 
 
-@pytest.mark.timeout(300 + STAND_SECONDS)
+@pytest.mark.timeout(300 + 3 * STAND_SECONDS)
+@retried_if_disturbed
 def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serve, tmp_path: Path) -> None:
     """Half of them ask for outputs of 4 MiB and read nothing, the others write inputs of 256 KiB without end."""
     paths = [f"wide={models.wide(tmp_path)}", f"am={models.add_multiply(tmp_path)}"]
@@ -75,7 +77,7 @@ def test_peers_that_take_all_they_can_leave_enough_for_a_good_client(serve: Serv
         floods: list[Peers] = []
         for first, then, most in ((lazy_first, lazy, 3), (pb.ClientFrame(), writes, 10_000)):
             folder = tmp_path / f"floods-{most}"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             floods.append(Peers(served.address, PEERS, first, then, most, folder))
             stack.callback(floods[-1].close)
         peak, sent = 0, [0]

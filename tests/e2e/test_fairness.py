@@ -15,6 +15,7 @@ import headrace.client as hc
 from headrace.oip import open_inference_pb2 as pb
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
+from tests.disturbances import retried_if_disturbed
 from tests.e2e.conftest import Serve
 
 GREEDY = 20
@@ -76,6 +77,7 @@ async def open_inference_streams(address: str) -> AsyncIterator[Ask]:
 
 
 @pytest.mark.parametrize("greedy", [streams, calls, open_inference_streams])
+@retried_if_disturbed  # answers that this process has not read yet look like turns that others have had
 async def test_a_client_gains_nothing_by_many_streams(
     serve: Serve, tmp_path: Path, greedy: Callable[[str], AbstractAsyncContextManager[Ask]]
 ) -> None:
@@ -95,7 +97,8 @@ async def test_a_client_gains_nothing_by_many_streams(
         await flowing.wait()
         before = done
         await asyncio.gather(*[await stream.submit("slow", {"x": ONE}) for _ in range(MODEST)])
-        assert done - before <= 2 * MODEST  # one turn each, and what was on its way
+        turns = done - before
         for task in flood:
             task.cancel()
         await asyncio.gather(*flood, return_exceptions=True)
+    assert turns <= 2 * MODEST  # one each, and what was on its way

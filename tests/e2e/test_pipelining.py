@@ -42,7 +42,7 @@ async def test_ten_thousand_inferences_share_one_stream(serve: Serve, tmp_path: 
 
 
 async def test_an_ordered_stream_waits_for_the_slow_infer(serve: Serve, tmp_path: Path) -> None:
-    served = serve(f"slow={models.slow(tmp_path, steps=4)}", f"scale={models.scale(tmp_path)}")
+    served = serve(f"slow={models.slow(tmp_path, steps=48)}", f"scale={models.scale(tmp_path)}")
     ends: list[str] = []
 
     async def note(name: str, ticket: hc.Ticket) -> None:

@@ -28,7 +28,7 @@ Item = dict[str, npt.NDArray[np.float32]]
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("ways")
     served = [f"{build.__name__}={build(folder)}" for build in (models.scale, models.failing, models.wide)]
-    served.append(f"slow={models.slow(folder, steps=8)}")
+    served.append(f"slow={models.slow(folder, steps=48)}")
     with Served([*served, "--window=32", "--property=INFERENCE_PRECISION_HINT=f32"], folder / "log") as server:
         yield server.address
 
