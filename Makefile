@@ -13,7 +13,7 @@ MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino
 	test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Install Headrace and its tools, editable, into .venv
 	@echo "Headrace is in $(VENV): see 'make help'"
@@ -125,12 +125,14 @@ $(VENV)/.test-models: $(VENV)/.installed
 	@touch $@
 
 # Clients in other languages, where this machine has what they need: their tests are skipped otherwise.
-$(VENV)/.interop: tests/interop/clients/cpp.cc $(VENV)/.installed
+$(VENV)/.interop: tests/interop/clients/cpp.cc tests/interop/clients/go.go $(VENV)/.installed
 	@mkdir -p $(VENV)/interop
 	@npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(VENV)/interop '@grpc/grpc-js@^1.13' >/dev/null \
 	    || echo "SKIPPED: interop with grpc-js, since there is no npm or it could not install it" >&2
 	@$(CXX) -O1 -std=c++17 $< -o $(VENV)/interop/cpp $$(pkg-config --cflags --libs grpc++) 2>/dev/null \
 	    || echo "SKIPPED: interop with C++, since there is no compiler or no libgrpc++-dev" >&2
+	@GO111MODULE=off GOPATH=/usr/share/gocode go build -o $(VENV)/interop/go tests/interop/clients/go.go 2>/dev/null \
+	    || echo "SKIPPED: interop with Go, since there is no Go or no golang-google-grpc-dev" >&2
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -198,15 +198,17 @@ def _libraries() -> dict[str, Library | str]:
         ),
         "node": "make .venv/.interop has installed no @grpc/grpc-js: it needs Node.js and npm",
         "cpp": "make .venv/.interop has compiled no client: it needs g++ and Debian's libgrpc++-dev",
+        "go": "make .venv/.interop has compiled no client: it needs Go and Debian's golang-google-grpc-dev",
     }
     environment = Path(sys.prefix)
-    modules, program = environment / "interop" / "node_modules", environment / "interop" / "cpp"
+    modules = environment / "interop" / "node_modules"
     if (modules / "@grpc" / "grpc-js").exists() and (node := shutil.which("node")):
         found["node"] = Library(
             "node", (node, str(CLIENTS / "node.js")), (("NODE_PATH", str(modules)),), resets_at_once=False
         )
-    if program.exists():
-        found["cpp"] = Library("cpp", (str(program),))
+    for name in ("cpp", "go"):
+        if (program := environment / "interop" / name).exists():
+            found[name] = Library(name, (str(program),))
     return found
 
 
