@@ -145,6 +145,21 @@ def test_ratios_of_the_same_name_follow_each_other() -> None:
     assert [each.name for each in found] == ["c", "c", "c:server-time", "c:server-time"]
 
 
+def test_ways_are_compared_with_the_one_called_before() -> None:
+    older = Case(
+        *("c", "c", case().serving, case().turn),
+        reference=case().reference,
+        earlier_server_time=3.0,
+        server_time=Bound(0.5, less=True),
+    )
+    now = Measured(older, "here", {0: Round(rate(300, 0.03), rate(1, 1), None)})
+    before = Measured(older, "before", {0: Round(rate(200, 0.05), rate(1, 1), None), 1: Round(rate(1), rate(1), None)})
+    found = {each.name: each for each in ratios([now, before], {}) if each.way == "here"}
+    assert list(found) == ["c", "c:before", "c:server-time"]
+    assert found["c:before"].spread.median == 1.5
+    assert (round(found["c:server-time"].spread.median, 3), found["c:server-time"].verdict) == (0.4, Verdict.REACHED)
+
+
 def test_processes_of_a_client_add_up() -> None:
     report: dict[str, Any] = {
         "requests": 100,

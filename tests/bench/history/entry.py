@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.bench.measuring.echo_mode import EchoModes
 from tests.bench.measuring.noise import NoiseVerdict
-from tests.bench.measuring.ratios import Ratio
+from tests.bench.measuring.ratio import Ratio
 from tests.bench.measuring.rounds import Measured
 from tests.bench.measuring.spread import spread
 from tests.bench.measuring.turn import Figure, Turn

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from tests.bench.measuring.bounds import Verdict
-from tests.bench.measuring.ratios import Ratio
+from tests.bench.measuring.ratio import Ratio
 from tests.bench.measuring.rounds import Measured
 from tests.bench.measuring.spread import Spread, spread
 from tests.bench.measuring.turn import Turn
