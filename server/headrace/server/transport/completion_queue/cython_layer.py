@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # grpcio's stubs leave it out: it is private
 
-TESTED = ("1.76", "1.78", "1.80", "1.81", "1.85")
+TESTED = ("1.76", "1.78", "1.80", "1.81", "1.82", "1.83", "1.84", "1.85")
 """Versions of grpcio, without the number of the patch."""
 CHECK_SECONDS = 2.0
 """How long the call of the check may take. It takes 10 ms."""
