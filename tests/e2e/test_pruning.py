@@ -120,7 +120,7 @@ class Crowd:
 
 async def pruned(server: hc.Server, runs: int) -> hc.ModelStatus:
     """The status of the model once its variant has run so often."""
-    for _ in range(1200):
+    for _ in range(3000):
         (status,) = (await server.status()).models
         if status.variants and status.variants[0].executions >= runs:
             return status
@@ -140,7 +140,7 @@ async def operate(server: hc.Server) -> None:
     await pruned(server, RUNS)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_nobody_gets_other_bits_while_variants_come_and_go(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"m={models.two_heads(tmp_path, width=2048)}", "--model-control")
     async with hc.connect(served.address) as server:
@@ -167,7 +167,7 @@ async def test_nobody_gets_other_bits_while_variants_come_and_go(serve: Serve, t
     assert "incident" not in served.log
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_a_server_that_tries_a_variant_stops_as_quickly_as_any(serve: Serve, tmp_path: Path) -> None:
     served = serve(f"m={models.two_heads(tmp_path, width=2048)}", env={"HEADRACE_CACHE_DIR": str(tmp_path / "cache")})
     x = np.ones((1, 16), np.float32)

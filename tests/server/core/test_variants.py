@@ -10,7 +10,7 @@ from headrace.server.core.demand import MIN_RUNS, MIN_SECONDS
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Ticket
-from headrace.wire.errors import Internal
+from headrace.wire.errors import HeadraceError, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from tests.server.core.model_specs import add, model, port
 from tests.server.core.scenario import Scenario, batches
 
@@ -23,7 +23,7 @@ def three(slots: int = 1, *, batch: int = 1) -> ModelSpec:
 
 
 def pruned(spec: ModelSpec, *outputs: int, batch: int = 0) -> ModelSpec:
-    ports = tuple(replace(spec.outputs[index], index=position) for position, index in enumerate(outputs))
+    ports = tuple(spec.outputs[index] for index in outputs)
     return replace(spec, outputs=ports, prunes=False, pruned_to=outputs, batch=batch or spec.batch)
 
 
@@ -103,6 +103,11 @@ def test_what_is_wrong_with_a_call_is_told_as_without_variants(variants: tuple[t
     client.infer(3, "three", outputs=["a"], x=(5,))
     client.infer(4, "three", outputs=["a"], tensors=[b"1234"])
     client.infer(5, "three", outputs=["a"], keep=["a", "a"])
+    client.infer(6, "three", outputs=["a"], keep=["a"])
+    assert world.runs() == [6]
+    client.infer(7, "add", a="6.a", b="6.c")
+    client.infer(8, "add", a="6.a", b="6.nothing")
+    client.fetch(9, "6.b")
     assert world.runs() == []
     client.receives()
     assert {tag: error.message for tag, error in client.errors.items()} == {
@@ -111,6 +116,9 @@ def test_what_is_wrong_with_a_call_is_told_as_without_variants(variants: tuple[t
         3: "input 'x' has shape [5]; the model takes FP32[4]",
         4: "input 'x' has 4 bytes, FP32[4] takes 16",
         5: "output 'a' is named twice in keep",
+        7: "output 'c' of ticket 6 was not named in keep",
+        8: "output 'nothing' of ticket 6: model 'three' has no output 'nothing'; it has 'a', 'b', 'c'",
+        9: "output 'b' of ticket 6 was not named in keep",
     }
 
 
@@ -197,8 +205,103 @@ def test_a_batch_that_fails_runs_again_one_by_one_in_the_variant() -> None:
     assert world.outputs_of(1) == ["a"]
     world.end(1)
     assert world.starts() == [2]
-    world.end(2, Internal("no"))
-    assert sorted(client.receives()) == ["done 1", "failed 2 INTERNAL"]
+    world.end(2)
+    assert client.receives() == ["done 1", "done 2"]
+
+
+@pytest.mark.parametrize("error", [Internal("no"), Unavailable("it could not be restored")])
+def test_what_fails_in_a_variant_runs_in_the_model_and_what_succeeds_there_ends_the_variant(
+    error: HeadraceError,
+) -> None:
+    world = World((0,), (0, 1), slots=2)
+    client = world.client()
+    client.infer(1, "three", outputs=["a"], keep=["a"])
+    client.infer(2, "three", outputs=["b"], x="1.a")
+    assert world.starts() == [1]
+    variant = world.queue.variants[0].spec
+    world.end(1, error)
+    assert world.starts() == [1]
+    assert world.outputs_of(1) == ["a", "b", "c"]
+    world.end(1)
+    assert world.runs() == [2]
+    assert sorted(client.receives()) == ["done 1", "done 2"]
+    world.settled()
+    assert world.unloaded == [variant]
+    assert [each.spec.pruned_to for each in world.queue.variants] == [(0, 1)]
+    assert world.core.models.doubted == [variant]
+    client.infer(3, "three", outputs=["a"])
+    assert world.starts() == [3]
+    assert world.outputs_of(3) == ["a", "b"]
+
+
+def test_what_fails_in_the_model_too_fails_and_the_variant_stays() -> None:
+    world = World((0,))
+    client = world.client()
+    client.infer(1, "three", outputs=["a"], keep=["a"])
+    client.infer(2, "add", a="1.a")
+    world.starts()
+    world.end(1, Internal("in the variant"), restoring=True)
+    assert world.starts() == [1]
+    world.end(1, Internal("in the model"))
+    assert world.runs() == []
+    assert sorted(client.receives()) == ["failed 1 INTERNAL", "failed 2 FAILED_PRECONDITION"]
+    assert client.errors[1].message == "in the model"
+    assert len(world.queue.variants) == 1
+    assert world.queue.statistics.fail[0] == 1
+
+
+@pytest.mark.parametrize("error", [ResourceExhausted("too little memory"), InvalidArgument("no image")])
+def test_a_failure_that_has_nothing_to_do_with_the_variant_is_final(error: HeadraceError) -> None:
+    world = World((0,))
+    client = world.client()
+    client.infer(1, "three", outputs=["a"])
+    world.starts()
+    world.end(1, error)
+    assert world.starts() == []
+    assert client.receives() == [f"failed 1 {error.code.name}"]
+    assert len(world.queue.variants) == 1
+
+
+def test_a_ticket_that_has_ended_does_not_run_again() -> None:
+    world = World((0,))
+    client = world.client()
+    client.infer(1, "three", outputs=["a"])
+    world.starts()
+    client.cancel(1)
+    world.settled()
+    world.end(1, Internal("stopped"))
+    world.settled()
+    assert client.receives() == ["failed 1 CANCELLED"]
+
+
+def test_without_its_model_a_variant_fails_for_itself() -> None:
+    world = World((0,))
+    client = world.client()
+    client.infer(1, "three", outputs=["a"])
+    world.starts()
+    world.core.models.remove("three", "1", "has been unloaded")
+    world.settled()
+    world.end(1, Internal("no"))
+    world.settled()
+    assert client.receives() == ["failed 1 INTERNAL"]
+    assert len(world.unloaded) == 2
+
+
+def test_a_ticket_runs_in_a_model_that_was_retired_as_long_as_that_is_there() -> None:
+    world = World((0,))
+    client = world.client()
+    client.infer(1, "three", outputs=["a"])
+    client.infer(2, "three", outputs=["b"])
+    assert sorted(world.starts()) == [1, 2]
+    world.core.models.remove("three", "1", "has been unloaded")
+    world.end(1, Internal("no"))
+    world.settled()
+    assert [each.pruned_to for each in world.unloaded] == [(0,)]
+    world.end(2)
+    assert world.runs() == [1]
+    assert sorted(client.receives()) == ["done 1", "done 2"]
+    world.settled()
+    assert [each.pruned_to for each in world.unloaded] == [(0,), ()]
 
 
 def test_a_variant_and_its_model_are_stopped_and_restored_each_in_its_own_slots() -> None:

@@ -116,7 +116,8 @@ class Plan:
     overhead: int
     """Bytes of an event of this call besides its tensors, at most."""
     rows: int | None
-    """Of the inputs that are not references, along the first axis, if the model has batches; 0 when they differ."""
+    """Of the inputs that are not references, along the first axis, if the model or a variant may have batches; 0 when
+    they differ."""
     kept: Mapping[str, Port]
     """The ports in `keep`, by each of their names."""
     keeps_inputs: bool
@@ -174,18 +175,19 @@ def bind(call: Call, spec: ModelSpec) -> Plan:
         _EVENT_BYTES
         + len(spec.version.encode())
         + sum(_TENSOR_BYTES + len(port.name.encode()) for port in (*outputs, *keep)),
-        _rows([shape[0] for _, shape in shapes]) if spec.batch > 1 else None,
+        _rows(shapes) if spec.batch > 1 or spec.prunes else None,
         _by_name(keep),
         bool(kept_inputs),
         frozenset([port.index for port in (*outputs, *keep) if port.index >= 0]),
     )
 
 
-def _rows(sizes: Sequence[int]) -> int | None:
-    """The size that all have in common; 0 when they differ, None when there are none."""
+def _rows(shapes: Sequence[tuple[int, tuple[int, ...]]]) -> int | None:
+    """The size of the first axis that all have in common; 0 when they differ, None when there are none."""
+    sizes = {shape[0] if shape else 0 for _, shape in shapes}
     if not sizes:
         return None
-    return sizes[0] if len(set(sizes)) == 1 else 0
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _bind_shape(source: Inline | Zeros, port: Port) -> BoundInline:

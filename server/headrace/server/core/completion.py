@@ -19,7 +19,7 @@ from headrace.server.core.quotas import TICKET_BYTES
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import TicketState
-from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound
+from headrace.wire.errors import FailedPrecondition, HeadraceError, Internal, NotFound, Unavailable
 
 
 class Completion:
@@ -94,6 +94,34 @@ class Completion:
             self._take_turns(stream)
         else:
             self.put(stream, event)
+
+    def run_in_full(self, ticket: Ticket, error: HeadraceError) -> bool:
+        """The run of a ticket has failed in a variant: queue it in the model, whose result or failure is what counts.
+
+        False where the model would not do better, or has been unloaded.
+        """
+        variant = ticket.model
+        assert variant is not None
+        model = variant.full
+        if ticket.finished or model is None or not model.holders or not isinstance(error, (Internal, Unavailable)):
+            return False
+        ticket.run = None
+        self._kept_outputs.refund(ticket)
+        ticket.move(TicketState.QUEUED)
+        ticket.rows = 0
+        ticket.model, ticket.failed_in = model, variant
+        model.holders += 1
+        model.put_back((ticket,))
+        model.arrivals.complete()
+        self.startable[model] = None
+        variant.holders -= 1
+        if not variant.holders:
+            self._models.let_go(variant)
+        return True
+
+    def doubt(self, variant: ModelQueue[Ticket]) -> None:
+        """What has failed in a variant has succeeded in its model."""
+        self._models.doubt(variant)
 
     def return_inputs(self, ticket: Ticket, now: float) -> None:
         """Give back what a ticket needed to run: sources, message and model. Once for each Infer."""

@@ -139,10 +139,14 @@ class Execution:
         # Stopping it now would stop the next run in its slot.
         self._completion.stops.pop(run, None)
         self._completion.startable[model] = None
-        if error is not None and len(tickets) > 1:
-            self._run_alone(tickets, model, now)
-            processing.clear()
-            return
+        if error is not None:
+            if len(tickets) > 1:
+                self._run_alone(tickets, model, now)
+                processing.clear()
+                return
+            if model.full is not None and self._completion.run_in_full(tickets[0], error):
+                processing.clear()
+                return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
         started = tickets[0].started
         done, queued = 0, 0.0
@@ -182,6 +186,8 @@ class Execution:
             self._kept_outputs.refund(ticket)
             return False
         self._let_go(ticket, now)
+        if ticket.failed_in is not None:
+            self._completion.doubt(ticket.failed_in)
         return True
 
     def give_up(self, error: HeadraceError, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.server.core.batching import Arrivals
-from headrace.server.core.calls import Call
+from headrace.server.core.calls import Plan
 from headrace.server.core.demand import Demand
 from headrace.server.core.lines import T
 from headrace.server.core.sharing import Share
@@ -18,16 +18,18 @@ from headrace.server.core.turns import Turns
 class ModelQueue(Turns[T]):
     """Tickets of type `T` that wait for the slots of one version of a model. `turns` has their order."""
 
-    def __init__(self, spec: ModelSpec, statistics: Statistics | None = None) -> None:
-        """With `statistics`, those of the model of which it is a variant."""
+    def __init__(self, spec: ModelSpec, full: ModelQueue[T] | None = None) -> None:
+        """With `full`, it is a variant of that model."""
         super().__init__()
         self.spec = spec
         self.share = Share(spec)
-        self.statistics = statistics or Statistics()
+        self.full = full
+        self.statistics: Statistics = Statistics() if full is None else full.statistics
         self.demand = Demand(len(spec.outputs)) if spec.prunes else None
         """What is asked of it, if it may have variants."""
+        self.outputs = frozenset([port.index for port in spec.outputs])
         self.variants: Sequence[ModelQueue[T]] = ()
-        """Those that new calls are bound to, with the fewest outputs first."""
+        """Those that new tickets are bound to, with the fewest outputs first."""
         self.executions = 0
         """Of this model or variant alone: runs that had a result."""
         self.arrivals = Arrivals()
@@ -38,12 +40,11 @@ class ModelQueue(Turns[T]):
         self.restorations = 0
         """How often a slot was restored after a failed run."""
 
-    def variant_for(self, call: Call) -> ModelQueue[T]:
-        """The variant that computes the least of what a call needs; the model itself if there is none."""
-        asked = (*call.outputs, *call.keep)
-        if asked and not call.all_outputs:
+    def variant_for(self, plan: Plan) -> ModelQueue[T]:
+        """The smallest variant that has all outputs that are asked for; the model itself if there is none."""
+        if plan.asked:
             for variant in self.variants:
-                if variant.spec.has_outputs(asked):
+                if plan.asked <= variant.outputs:
                     return variant
         return self
 

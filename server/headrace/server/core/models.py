@@ -23,6 +23,8 @@ class Models:
         """Models that no new ticket gets, while tickets in flight still need them."""
         self.unneeded: list[ModelSpec] = []
         """Models that no ticket needs any more, until `Core.decide` returns them."""
+        self.doubted: list[ModelSpec] = []
+        """Variants that were removed for a wrong failure, until somebody tells the operator."""
         self.generation = 0
 
     def add(self, spec: ModelSpec) -> None:
@@ -63,7 +65,7 @@ class Models:
 
     def add_variant(self, model: ModelQueue[Ticket], spec: ModelSpec) -> None:
         """Bind the calls to a variant from now on that need nothing else of a model that is served."""
-        variant = ModelQueue[Ticket](spec, model.statistics)
+        variant = ModelQueue[Ticket](spec, model)
         model.variants = sorted((*model.variants, variant), key=lambda each: len(each.spec.outputs))
         self.generation += 1
 
@@ -72,6 +74,16 @@ class Models:
         model.variants = [each for each in model.variants if each is not variant]
         self.generation += 1
         self._retire(variant)
+
+    def doubt(self, variant: ModelQueue[Ticket]) -> None:
+        """An inference has failed in a variant, and not in its model: let nobody use such a variant again."""
+        model = variant.full
+        assert model is not None
+        if model.demand is not None:
+            model.demand.answered(variant.spec.pruned_to, refused=True)
+        if variant in model.variants:
+            self.doubted.append(variant.spec)
+            self.remove_variant(model, variant)
 
     def _retire(self, model: ModelQueue[Ticket]) -> None:
         variants, model.variants = model.variants, ()
@@ -111,17 +123,16 @@ class Models:
         raise NotFound(no_model(name, self._models))
 
     def bind(self, defined: DefinedCall) -> tuple[ModelQueue[Ticket], Plan]:
-        """The model of a call and its plan, which are remembered, as is an error of the call itself.
+        """The model of a call or a variant of it, and its plan. They are remembered, as is an error of the call itself.
 
         Raises the errors of `find`, and InvalidArgument or NotFound, naming what is wrong with the call.
         """
         if defined.generation != self.generation:
             defined.bound = defined.error = None
             model = self.find(defined.call.model, defined.call.version)
-            if model.variants:
-                model = model.variant_for(defined.call)
             try:
-                defined.bound = model, bind(defined.call, model.spec)
+                plan = bind(defined.call, model.spec)
+                defined.bound = model.variant_for(plan), plan
             except HeadraceError as error:
                 defined.error = error
             defined.generation = self.generation

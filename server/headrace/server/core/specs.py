@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headrace.wire.dtypes import Datatype
@@ -107,8 +107,8 @@ class ModelSpec:
     threads of the processor each of them takes: 0 if it computes elsewhere. Among the models that share the processor,
     those of the highest `priority` come first, and of these each gets a part in proportion to its `weight`.
 
-    `prunes`: variants of it may be made, which compute only some of its outputs. A variant is `pruned_to` these, by the
-    indices that they have in the model, and has the same name, version and inputs.
+    `prunes`: variants of it may be made, which compute only some of its outputs. A variant is `pruned_to` these, by
+    index, and has the same name, version and inputs. To clients there is only the model, to which plans are bound.
 
     `weights_bytes` is the size of its constants in its file, `memory_bytes` what loading it has added to the process.
     `fingerprint` is 64 bits of a hash of its files, 0 if that is not known.
@@ -177,10 +177,6 @@ class ModelSpec:
         if port is None:
             raise NotFound(f"model {quote(self.name)} has no output {quote(name)}; it has {_listed(self.outputs)}")
         return port
-
-    def has_outputs(self, names: Iterable[str]) -> bool:
-        """Whether all of these are names of outputs."""
-        return self._outputs.keys() >= {*names}
 
     def labels_of(self, output: Port) -> Sequence[str]:
         """The names of the classes of an output, if there are any."""

@@ -149,6 +149,8 @@ class Ticket:
     variables: Variables | None = None
     """What the variables of the model hold when its run begins, if it is not the first of a sequence."""
     run: Run | None = None
+    failed_in: ModelQueue[Ticket] | None = None
+    """The variant in which its run has failed, if it is to run again in the model."""
     event: Event | None = None
     """The terminal event, while it waits for its turn in an ordered stream."""
     handed_off = False

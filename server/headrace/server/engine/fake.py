@@ -121,7 +121,8 @@ class FakeEngine:
         assert len(run.parts) == 1 or sum(part.rows for part in run.parts) <= spec.batch, "the batch has too many rows"
         for part in run.parts:
             assert part.plan is not None
-            assert part.plan.spec is spec, "a part belongs to another model"
+            assert part.plan.spec is spec or spec.pruned_to, "a part belongs to another model"
+            assert part.plan.asked <= {port.index for port in spec.outputs}, "an output is not computed"
             assert len(part.inline) == len(part.plan.inline), "the inline inputs differ from the plan"
             assert len(part.references) == len(part.plan.references), "the references differ from the plan"
         self.started.append(run)

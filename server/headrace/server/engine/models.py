@@ -28,7 +28,7 @@ from headrace.server.engine.ports import ports_of
 from headrace.server.engine.preparing.model import Prepared, prepare
 from headrace.server.engine.probing.batching import Batching, probe_batching
 from headrace.server.engine.probing.direct import Direct, compile_direct, weight_bytes
-from headrace.server.engine.pruning import may_be_pruned, prune, pruned_ports, pruned_values
+from headrace.server.engine.pruning import may_be_pruned, prune, renumbered
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.strings import prepare_strings
 from headrace.wire.dtypes import Datatype
@@ -54,7 +54,8 @@ class CompiledModel:
     """A model that can run.
 
     `runtime_spec` has the ports of `runtime`, `spec` those for clients: they differ in `images`, inputs of pixels for
-    which clients send files. `passed` maps each output that is an input passed through to that input, both by index.
+    which clients send files, and in the indices of the outputs of a variant. `passed` maps each output that is an input
+    passed through to that input, both by index.
     `implied` says which sizes of outputs equal sizes of inputs. `compile` makes another `runtime`, for models that a
     failing run spoils, so that each slot needs a `runtime` of its own; that takes about `replacement_seconds`. It is
     None where all slots share one. `findings` are those that `spec` was completed with.
@@ -129,12 +130,12 @@ def compile_model(
     progress("its graph is examined")
     # Ports of the model as read: compiling adds names, and changes which of them comes first.
     inputs = _guarded(name, model, ports_of(name, "input", model.inputs))
-    ports, labels_of = ports_of(name, "output", model.outputs), prepared.labels
+    ports = ports_of(name, "output", model.outputs)
     has_variables = bool(model.get_variables())
     prunes = may_be_pruned(compilation, inputs, ports, has_variables=has_variables, indices=bool(prepared.indices))
     if outputs:
         prune(model, outputs)
-        ports, labels_of, prunes = pruned_ports(ports, outputs), pruned_values(labels_of, outputs), False
+        ports, prunes = tuple(ports[index] for index in outputs), False
     spec = ModelSpec(
         name,
         version,
@@ -145,7 +146,7 @@ def compile_model(
         sequences=has_variables and compilation.state == "sequence",
         batch_delay=compilation.batch_delay,
         labels=labels,
-        output_labels=labels_of,
+        output_labels=prepared.labels,
         indices=prepared.indices,
         prunes=prunes,
         pruned_to=tuple(outputs),
@@ -183,6 +184,8 @@ def _compile(
     blobs: Blobs | None,
 ) -> CompiledModel:
     """Compile a model, and measure it without findings, completing what `spec` says. Raises what the runtime raises."""
+    outputs = spec.outputs
+    spec = replace(spec, outputs=renumbered(outputs))
     passed = _separate_outputs(model)
     dynamic = compilation.on_cpu and shapes.are_dynamic(model)
     measured: ov.CompiledModel | None = None
@@ -213,7 +216,7 @@ def _compile(
         return compile_or_import(core, model, compilation.device, configuration, kept)
 
     images = ImageInputs(spec, prepared.images) if prepared.images else None
-    shown = spec if images is None else replace(spec, inputs=images.shown)
+    shown = replace(spec, inputs=spec.inputs if images is None else images.shown, outputs=outputs)
     if not dynamic:
         return CompiledModel(shown, spec, measured or compile(), passed, implied, findings, images)
     progress("it is compiled for a slot")

@@ -33,14 +33,16 @@ class Outputs:
 
     def __init__(self, model: CompiledModel, request: ov.InferRequest) -> None:
         self._request = request
-        self._passed = model.passed
+        self._ports = {port.index: port for port in model.spec.outputs}
+        self._positions = {index: position for position, index in enumerate(self._ports)}
+        """The index of each output in the runtime: a variant has only some of the model's."""
+        self._passed = {index: model.passed[at] for index, at in self._positions.items() if at in model.passed}
         self._implied = model.implied
-        self._presets = [
-            (compiled.get_element_type(), _preset(port))
+        self._presets = {
+            port.index: (compiled.get_element_type(), _preset(port))
             for compiled, port in zip(model.runtime.outputs, model.spec.outputs, strict=True)
-        ]
-        self._ports = model.spec.outputs
-        computed = [port for port in self._ports if port.index not in self._passed]
+        }
+        computed = [port for port in self._ports.values() if port.index not in self._passed]
         self._dynamic = [port.index for port in computed if port.static_shape is None]
         self._oversized: set[int] = set()
         self._scratch: dict[int, ov.Tensor] = {}
@@ -169,8 +171,9 @@ class Outputs:
 
     def _check(self, index: int, shape: tuple[int, ...], part: Part) -> None:
         """Raises RuntimeError when an output has sizes that do not belong to the inputs of the part."""
-        if index in self._implied:
-            self._implied.check(index, shape, shapes_of(part))
+        position = self._positions[index]
+        if position in self._implied:
+            self._implied.check(position, shape, shapes_of(part))
 
     def _whole(self, port: Port) -> tuple[tuple[int, ...], Data]:
         """The shape and the bytes of an output."""
@@ -189,7 +192,7 @@ class Outputs:
     def _renew(self, index: int) -> None:
         """Give the runtime new memory for this output."""
         scratch = ov.Tensor(*self._presets[index])
-        self._request.set_output_tensor(index, scratch)
+        self._request.set_output_tensor(self._positions[index], scratch)
         self._scratch[index] = scratch
         self._oversized.discard(index)
         port = self._ports[index]

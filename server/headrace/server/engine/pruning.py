@@ -6,17 +6,14 @@ depend on whether there is a variant.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import openvino as ov
 
 from headrace.server.core.specs import Port
 from headrace.server.engine.compilation import Compilation
 from headrace.wire.dtypes import Datatype
-
-T = TypeVar("T")
 
 
 def may_be_pruned(
@@ -45,11 +42,6 @@ def prune(model: ov.Model, outputs: Collection[int]) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def pruned_ports(ports: Sequence[Port], outputs: Sequence[int]) -> tuple[Port, ...]:
-    """These outputs, as the outputs of a variant."""
-    return tuple(replace(ports[index], index=position) for position, index in enumerate(outputs))
-
-
-def pruned_values(values: Mapping[int, T], outputs: Sequence[int]) -> dict[int, T]:
-    """What is known of these outputs, by the index that they have in a variant."""
-    return {position: values[index] for position, index in enumerate(outputs) if index in values}
+def renumbered(ports: Sequence[Port]) -> tuple[Port, ...]:
+    """Outputs of a model, as those of the runtime's variant, which counts them anew."""
+    return tuple(replace(port, index=index) for index, port in enumerate(ports))

@@ -18,7 +18,6 @@ from headrace.server.engine.compilation import Compilation
 from headrace.server.engine.decoding.decoder import MEMORY_BYTES, Decoded, Decoder
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.models import CompiledModel, compile_model
-from headrace.server.engine.pruning import pruned_values
 from headrace.server.engine.reasons import reason_of
 from headrace.server.engine.restoring import Restorer
 from headrace.server.engine.slots import Outcome, Slot
@@ -119,9 +118,7 @@ class OpenVinoEngine:
         before = used_bytes()
         where = spec.name, spec.version, path
         model = compile_model(self._core, *where, compilation, spec.labels, findings, blobs=blobs, outputs=outputs)
-        # Files of labels may have changed.
-        labels = pruned_values(spec.output_labels, outputs)
-        known = replace(model.spec, fingerprint=spec.fingerprint, output_labels=labels)
+        known = replace(model.spec, fingerprint=spec.fingerprint)
         return self._add(replace(model, spec=known), compilation, before)
 
     def _add(self, model: CompiledModel, compilation: Compilation, before: int) -> ModelSpec:

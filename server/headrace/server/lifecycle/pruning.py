@@ -71,6 +71,7 @@ class Pruning:
     async def look(self) -> None:
         """Make the first variant that is worth it, if there is one."""
         self._note_unused()
+        self._tell_doubts()
         # Where models take turns by weight, a variant would have a share of its own.
         if self._core.limits.processors:
             return
@@ -99,6 +100,11 @@ class Pruning:
             for variant in model.variants:
                 runs, looks = before.get(variant, (-1, 0))
                 self._unused[variant] = variant.executions, looks + 1 if runs == variant.executions else 0
+
+    def _tell_doubts(self) -> None:
+        doubted, self._core.models.doubted = self._core.models.doubted, []
+        for spec in doubted:
+            logger.warning("dropped %s: an inference has failed in it, and not in the model", spec)
 
     def _has_place(self, model: ModelQueue[Ticket]) -> bool:
         """Whether a model may get one more variant, maybe instead of one that nobody uses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headrace.server.core.engine_api import Part, Run
 from tests.server.core.model_specs import FakeTensor
@@ -84,8 +85,21 @@ class Execution:
                     self._ends.let_go(ticket)
             self._turns.put_back([ticket for ticket in tickets if ticket.end is None])
             return
+        if error in ("INTERNAL", "UNAVAILABLE") and self._runs_in_full(tickets[0]):
+            return
         for ticket, (sent, kept) in zip(tickets, results, strict=True):
             self._part_ended(ticket, sent, kept, error)
+
+    def _runs_in_full(self, ticket: ExpectedTicket) -> bool:
+        """The run of one ticket has failed: if that was in a variant, what the model makes of it is what counts."""
+        assert ticket.call is not None
+        variant = ticket.call.spec
+        full = self._state.full(variant)
+        if ticket.end is not None or full is None:
+            return False
+        ticket.call, ticket.failed_in = replace(ticket.call, spec=full), variant
+        self._turns.put_back([ticket])
+        return True
 
     def _part_ended(
         self, ticket: ExpectedTicket, sent: Sequence[FakeTensor], kept: Sequence[FakeTensor], error: str | None
@@ -119,6 +133,8 @@ class Execution:
                 for output, tensor in arrived:
                     output.tensor, output.last_used = tensor, state.now
                 ticket.nbytes = nbytes
+                if ticket.failed_in is not None:
+                    state.doubt(ticket.failed_in)
                 names = tuple(output.port.name for output in ticket.outputs if output.owned)
                 self._ends.finish(ticket, "DONE", ExpectedEvent("done", ticket.tag, kept=names))
         self._ends.let_go(ticket)
@@ -139,7 +155,7 @@ class Execution:
         assert run.slot not in {each.slot for each in state.runs(spec) if each is not run}
         assert run.spec is spec
         assert part.plan is not None
-        assert part.plan.spec is spec
+        assert part.plan.spec is (state.full(spec) or spec)
         assert ticket.due is None or ticket.due > state.now
         assert all(tensor is not None for tensor in part.references)
         _check_references(ticket, part)

@@ -110,6 +110,8 @@ class ExpectedTicket:
     """Its place in the queue: the smaller goes first. None until all its sources are there."""
     run: Run | None = None
     runs_alone: bool = False
+    failed_in: ModelSpec | None = None
+    """A variant in which it has failed, before it was to run in the model."""
     """A batch with it has failed."""
     kept_positions: list[int] = field(default_factory=list)
     """Which of `outputs` its run was told to keep."""

@@ -155,7 +155,7 @@ class Moves:
             count = len(spec.outputs)
             chosen = 1 + of % (2**count - 2)  # neither none nor all
             kept = tuple(index for index in range(count) if chosen >> index & 1)
-            outputs = tuple(replace(spec.outputs[index], index=number) for number, index in enumerate(kept))
+            outputs = tuple(spec.outputs[index] for index in kept)
             batch = 1 + at % spec.batch
             self.comparison.add_variant(
                 spec, replace(spec, outputs=outputs, pruned_to=kept, direct=direct, batch=batch, slots=1 + of % 2)

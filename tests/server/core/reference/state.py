@@ -46,10 +46,15 @@ class ExpectedState:
         ]
         if call.call.all_outputs or not asked or not fitting:
             return call
-        variant = min(fitting, key=lambda each: len(each.outputs))
-        ports = {port.names: port for port in variant.outputs}
-        outputs, keep = (tuple(ports[port.names] for port in each) for each in (call.outputs, call.keep))
-        return replace(call, spec=variant, outputs=outputs, keep=keep)
+        return replace(call, spec=min(fitting, key=lambda each: len(each.outputs)))
+
+    def full(self, spec: ModelSpec) -> ModelSpec | None:
+        """The model of a variant; None for a model."""
+        return next((each for each in self.specs if spec.pruned_to and each.name == spec.name), None)
+
+    def doubt(self, variant: ModelSpec) -> None:
+        """A ticket that has failed in a variant is done in its model."""
+        self.variants = [each for each in self.variants if each[1] is not variant]
 
     def tick(self) -> int:
         """Something has happened."""

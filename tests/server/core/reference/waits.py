@@ -89,7 +89,7 @@ class Waits:
         delay = self._delay(spec)
         if not delay or not 0 < len(self._state.queued(spec)) < spec.batch:
             return None
-        return self._first_queued[id(spec)] + delay
+        return self._first_queued.get(id(spec), 0.0) + delay
 
     def _delay(self, spec: ModelSpec) -> float:
         return self._state.limits.batch_delay if spec.batch_delay is None else spec.batch_delay
