@@ -107,11 +107,15 @@ class Bystander:
     def status(self) -> pb.ServerStatusResponse:
         return self._stub.ServerStatus(pb.ServerStatusRequest(), timeout=20)
 
-    def until(self, condition: Callable[[pb.ServerStatusResponse], bool], seconds: float = 20) -> None:
+    def until(
+        self, condition: Callable[[pb.ServerStatusResponse], bool], seconds: float = 20
+    ) -> pb.ServerStatusResponse:
+        """The first status that meets the condition."""
         deadline = time.monotonic() + seconds
         while not condition(status := self.status()):
             assert time.monotonic() < deadline, status
             time.sleep(0.005)
+        return status
 
     def until_running(self, model: str) -> None:
         """Until a slot of the model runs."""

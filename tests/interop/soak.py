@@ -47,6 +47,7 @@ AT_ONCE = 16
 """Calls of a connection that are in flight together."""
 CANCELLED, TIMED = 0.12, 0.06
 """The parts of calls that are cancelled at some point, and that have a deadline of a few milliseconds."""
+STALLED_SECONDS = 30
 GROWTH_BYTES = 24 << 20
 """What the allocator may keep."""
 LEAKED_BYTES = 256
@@ -73,10 +74,20 @@ class Connection(asyncio.Protocol):
         self._breaks = self.chance.random() < 0.6
         self._calls: dict[int, Call] = {}
         self._stream = -1
+        self._ended_calls = 0
         self._received = bytearray()
         self._unacknowledged = 0
         self._statuses: dict[bytes, int | None] = {}
         self._filling = False
+
+    async def ended(self) -> None:
+        """Wait for the end. AssertionError if none of its calls ends for half a minute."""
+        begun = -1
+        while not self.done.done():
+            assert begun < self._ended_calls, f"these do not end: {[*self._calls.values()]}"
+            begun = self._ended_calls
+            await asyncio.wait([self.done], timeout=STALLED_SECONDS)
+        self.done.result()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -94,6 +105,7 @@ class Connection(asyncio.Protocol):
 
     def over(self, call: Call) -> None:
         del self._calls[call.stream]
+        self._ended_calls += 1
         self._fill()
 
     def _fill(self) -> None:
@@ -198,7 +210,7 @@ async def make_calls(address: str, calls: int, counts: Counter[str], seed: int =
             seed = chance.randrange(1 << 30)
             make = partial(Connection, seed, count, counts)
             _, connection = await asyncio.get_running_loop().create_connection(make, host, int(port))
-            await asyncio.wait_for(connection.done, 60)
+            await connection.ended()
 
     await asyncio.gather(*[connections() for _ in range(CONNECTIONS)])
 
