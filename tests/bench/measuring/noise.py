@@ -62,7 +62,8 @@ class NoiseVerdict:
             return f"The machine was quiet: {took}."
         return (
             f"The machine was NOISY: {took}. Rates are too low and times too high, and no ratio is certainly reached "
-            "or missed: measure again on a quiet machine. Processor time for a request is affected the least."
+            "or missed: measure again on a quiet machine. Processor time for a request is affected less, but a server "
+            "that polls does so for longer while its clients wait for a processor (HEADRACE_BUSY_POLL=0: not at all)."
         )
 
 
