@@ -149,3 +149,12 @@ def test_it_ends_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     process.guard.stop()
     process.look()
     assert process.ceiling is None
+
+
+def test_there_is_room_for_models_beside_half_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(monkeypatch, budget=GIB, available=2 * GIB)
+    room = int(memory_guard.MAX_SHARE * 2 * GIB) - RESERVE_BYTES - MODELS - GIB // 2
+    assert process.guard.has_room(room)
+    assert not process.guard.has_room(room + 1)
+    process.mapped = process.guard.threshold
+    assert not process.guard.has_room(0), "memory is short"

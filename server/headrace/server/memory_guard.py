@@ -92,8 +92,8 @@ class MemoryGuard:
             self._raise_ceiling()  # at once: the next run may be one that takes everything
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether models may take so many bytes more, without anybody being short of memory."""
-        return self._excess() < 0 and mapped_bytes() + nbytes <= self._most - RESERVE_BYTES
+        """Whether models may take so many bytes more, and half of the budget still fits beside them."""
+        return self._excess() < 0 and self._models + nbytes + self._budget // 2 <= self._most - RESERVE_BYTES
 
     @property
     def threshold(self) -> int:
