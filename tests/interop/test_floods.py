@@ -91,12 +91,19 @@ def _drain(peer: Peer) -> None:
         peer.socket.settimeout(20)
 
 
-@pytest.mark.parametrize("path", [MODEL_INFER, MODEL_STREAM_INFER, STREAM, "/no/such"])
-@pytest.mark.parametrize("sent", ["nothing", "half a message", "a message"])
-def test_rapid_resets(shared: Served, unharmed: Bystander, path: str, sent: str) -> None:
+RAPID = {
+    "ModelInfer without a message": (MODEL_INFER, b""),
+    "ModelInfer": (MODEL_INFER, prefixed(model_infer(1))),
+    "ModelStreamInfer": (MODEL_STREAM_INFER, prefixed(model_infer(1))),
+    "half a message of Stream": (STREAM, prefixed(client_frame(1, define=True))[:9]),
+    "an rpc that does not exist": ("/no/such", b""),
+}
+
+
+@pytest.mark.parametrize("what", RAPID)
+def test_rapid_resets(shared: Served, unharmed: Bystander, what: str) -> None:
     """10,000 streams of one connection, each reset right after it was opened (CVE-2023-44487)."""
-    whole = prefixed(client_frame(1, define=True) if path == STREAM else model_infer(1))
-    part = {"nothing": b"", "half a message": whole[:9], "a message": whole}[sent]
+    path, part = RAPID[what]
     with bounded(shared, unharmed, CALLS_BYTES), Peer(shared.address) as peer:
         for _ in range(100):
             frames = []
