@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 
 from headrace.v1 import inference_pb2 as pb
@@ -75,8 +76,9 @@ def until_all_are_admitted(bystander: Bystander, clients: list[InFlight]) -> int
     return done(status)
 
 
+@pytest.mark.timeout(150)  # four programs start, and twenty inferences follow each other
 def test_what_is_in_flight_ends_well_and_what_is_new_is_unavailable(serve: Serve, tmp_path: Path) -> None:
-    served = serve(models.slow(tmp_path, steps=12), models.scale(tmp_path), "--grace=55", "--slots=1")
+    served = serve(models.slow(tmp_path, steps=6), models.scale(tmp_path), "--grace=55", "--slots=1")
     bystander = Bystander(served.address)
     with bystander.channel, in_flight(served) as clients:
         until_all_are_admitted(bystander, clients)
@@ -108,6 +110,7 @@ def test_what_is_in_flight_ends_well_and_what_is_new_is_unavailable(serve: Serve
             assert each.client.unary(INFER, infer(1), timeout=10).end().code is Code.UNAVAILABLE
 
 
+@pytest.mark.timeout(150)
 def test_what_is_in_flight_when_the_grace_ends_is_unavailable(serve: Serve, tmp_path: Path) -> None:
     served = serve(models.slow(tmp_path), "--grace=0.1", "--slots=1")
     bystander = Bystander(served.address)
