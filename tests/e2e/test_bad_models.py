@@ -180,7 +180,7 @@ def reading(serve: Serve, folder: Path, tmp_path: Path) -> Iterator[tuple[Live, 
     def load() -> None:
         try:
             request = oip.RepositoryModelLoadRequest(model_name="bad")
-            house.operator.stub.RepositoryModelLoad(request, timeout=60)
+            house.operator.stub.RepositoryModelLoad(request, timeout=240)
         except grpc.RpcError as error:
             told.append(f"{error.code().name}: {error.details()}")
 

@@ -25,7 +25,7 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ def test_completion_is_installed_only_if_the_answer_is_yes(answer: str, tmp_path
         stdin=end,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         env={**os.environ, "HOME": str(tmp_path)},
     )

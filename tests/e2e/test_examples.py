@@ -22,7 +22,7 @@ RESNET = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.on
 
 def run(example: str, *arguments: str, code: int = 0) -> str:
     ended = subprocess.run(
-        [sys.executable, str(EXAMPLES / example), *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(EXAMPLES / example), *arguments], capture_output=True, text=True, timeout=240, check=False
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == code, ended.stderr

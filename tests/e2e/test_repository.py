@@ -142,7 +142,7 @@ def test_models_are_controlled_from_the_command_line(live: Callable[..., Live], 
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         return ended.stdout + ended.stderr
 

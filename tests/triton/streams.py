@@ -63,7 +63,7 @@ class RawStream:
             "/inference.GRPCInferenceService/ModelStreamInfer",
             response_deserializer=ModelStreamInferResponse.FromString,
         )
-        self.answers = call(iter(self._requests.get, None), timeout=40, metadata=tuple(metadata))
+        self.answers = call(iter(self._requests.get, None), timeout=250, metadata=tuple(metadata))
 
     def send(self, *requests: ModelInferRequest | bytes) -> None:
         for request in requests:

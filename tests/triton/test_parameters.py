@@ -31,7 +31,7 @@ def test_a_deadline_of_the_call_ends_it(client: InferenceServerClient, stopwatch
 def test_a_timeout_in_microseconds_ends_a_request(client: InferenceServerClient) -> None:
     with refused("DEADLINE_EXCEEDED"):
         client.infer("slow", [given("x", ONE)], timeout=20_000)
-    assert client.infer("slow", [given("x", ONE)], timeout=20_000_000).as_numpy("y") == ONE
+    assert client.infer("slow", [given("x", ONE)], timeout=60_000_000).as_numpy("y") == ONE
     for timeout in (0, (1 << 63) - 1):
         assert client.infer("scale", [given("x", ONE)], timeout=timeout).as_numpy("y") == [3]
 

@@ -63,7 +63,7 @@ def test_an_idle_stream_does_not_hold_up_the_end(serve: Serve, tmp_path: Path) -
 
 
 def test_a_stream_that_was_half_closed_finishes(serve: Serve, tmp_path: Path) -> None:
-    served = serve(models.slow(tmp_path), "--grace=60")
+    served = serve(models.slow(tmp_path, steps=8), "--grace=200")
     with RawStream(served.address) as stream:
         stream.send(*[SLOW] * 20)
         stream.half_close()

@@ -60,7 +60,7 @@ def test_more_requests_than_any_window_are_served(client: InferenceServerClient)
 def test_a_stream_has_outputs_parameters_and_versions(client: InferenceServerClient) -> None:
     with CallbackStream(client) as stream:
         outputs = [InferRequestedOutput("product")]
-        stream.send("add_multiply", pair(), model_version="1", outputs=outputs, priority=1, timeout=10_000_000)
+        stream.send("add_multiply", pair(), model_version="1", outputs=outputs, priority=1, timeout=60_000_000)
         result = stream.result()
         assert [output.name for output in result.get_response().outputs] == ["product"]
         np.testing.assert_array_equal(result.as_numpy("product"), X)
