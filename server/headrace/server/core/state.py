@@ -151,8 +151,6 @@ class Ticket:
     run: Run | None = None
     failed_in: ModelQueue[Ticket] | None = None
     """The variant in which its run has failed, if it is to run again in the model."""
-    event: Event | None = None
-    """The terminal event, while it waits for its turn in an ordered stream."""
     handed_off = False
     """The terminal event was handed to the transport: the ticket is no longer in flight."""
     due: float | None = None
@@ -160,6 +158,8 @@ class Ticket:
 
     def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
         self.state = TicketState.WAITING
+        self.event: Event | None = None
+        """The terminal event, while it waits for its turn in an ordered stream."""
         self.own = _NONE
         """Those of `kept` that it still holds itself, by the index of the port."""
         self.stream = stream
