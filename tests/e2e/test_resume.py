@@ -127,7 +127,7 @@ def at(values: Sequence[float], part: float) -> str:
 
 async def test_a_request_that_ends_its_server_ends_two(tmp_path: Path) -> None:
     """Whoever else is served by them gets every answer, from the servers that are started again."""
-    ended = 0
+    ended, restarted = 0, asyncio.Semaphore(0)
     async with pair(tmp_path, f"scale={models.scale(tmp_path)}", module="tests.e2e.crashing") as servers:
 
         async def restart(index: int) -> None:
@@ -138,9 +138,10 @@ async def test_a_request_that_ends_its_server_ends_two(tmp_path: Path) -> None:
                     return
                 ended += 1
                 await servers.start_again(index)
+                restarted.release()
 
         restarting = [asyncio.create_task(restart(index)) for index in range(2)]
-        async with hc.connect(servers.target) as server, server.stream(resume=True, patience=60) as stream:
+        async with hc.connect(servers.target) as server, server.stream(resume=True, patience=200) as stream:
             tickets = [await stream.submit("scale", {"x": np.full(3, value, np.float32)}) for value in range(5)]
             deadly = await stream.submit("scale", {"x": np.full(3, DEADLY)}, keep=["y"])
             behind = await stream.submit("scale", {"x": deadly["y"]})
@@ -152,6 +153,8 @@ async def test_a_request_that_ends_its_server_ends_two(tmp_path: Path) -> None:
             for value, ticket in enumerate(tickets):
                 assert (await ticket)["y"].tolist() == [2 * value + 1] * 3
             assert (await (await stream.submit("scale", {"x": np.zeros(1, np.float32)})))["y"].tolist() == [1]
+        for _ in range(2):  # the answers may be here before the second process is gone, and before it is there again
+            await restarted.acquire()
         assert ended == 2
         for served in servers.servers:
             served.process.kill()
