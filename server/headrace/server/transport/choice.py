@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 TransportName: TypeAlias = Literal["auto", "completion-queue", "aio"]
 
-AUTO_IS_COMPLETION_QUEUE = False
-"""Once it has carried the whole suite."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -30,7 +27,7 @@ def choose_transport(name: TransportName, busy_poll: float) -> Transport:
 
     `busy_poll` is how many seconds its loop polls before it sleeps. Raises NoTransportError.
     """
-    if name == "aio" or (name == "auto" and not AUTO_IS_COMPLETION_QUEUE):
+    if name == "aio":
         return AioTransport(busy_poll)
     found = _completion_queue(busy_poll, tested=name == "auto")
     if not isinstance(found, str):
