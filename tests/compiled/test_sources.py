@@ -30,6 +30,13 @@ UNIONS = {
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.BinOp)
 }
 """Names of unions. mypyc leaves an attribute undefined whose default is None, unless one class is all it may have."""
+PROTOCOLS = {
+    node.name
+    for module in compiled_modules()
+    for node in ast.walk(ast.parse((ROOT / module).read_text()))
+    if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
+}
+"""Nor has such an attribute a class that mypyc knows."""
 
 Rule = Callable[[ast.AST], Iterator[tuple[int, str]]]
 
@@ -127,10 +134,10 @@ def _is_none(value: ast.expr | None) -> bool:
 
 
 def _members(annotation: ast.expr) -> int:
-    """The types of a union, with those of the unions that it names."""
+    """The types of a union, with those of the unions that it names. A protocol counts as one."""
     if isinstance(annotation, ast.BinOp):
         return _members(annotation.left) + _members(annotation.right)
-    return 2 if isinstance(annotation, ast.Name) and annotation.id in UNIONS else 1
+    return 2 if isinstance(annotation, ast.Name) and annotation.id in UNIONS | PROTOCOLS else 1
 
 
 def _is_slots(statement: ast.stmt) -> bool:
@@ -160,6 +167,10 @@ def test_mypyc_takes_what_is_compiled(module: str) -> None:
         ("class A:\n    x = State.NEW", "2: a default of class A is no literal: set it in __init__"),
         ("class A:\n    x: B | C | None = None", "2: None is no default for a union in class A: set it in __init__"),
         ("class A:\n    x: Event | None = None", "2: None is no default for a union in class A: set it in __init__"),
+        (
+            "class A:\n    x: Variables | None = None",
+            "2: None is no default for a union in class A: set it in __init__",
+        ),
         (
             "@dataclass(slots=True)\nclass A:\n    x: memoryview",
             "3: a field of dataclass A is a memoryview: no such class is imported",

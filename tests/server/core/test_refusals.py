@@ -11,6 +11,7 @@ from headrace.server.core.calls import Call, Inline
 from headrace.server.core.engine_api import Ended
 from headrace.server.core.events import Failed
 from headrace.server.core.limits import Limits
+from headrace.server.version import BUILD
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import Internal, InvalidArgument, Unimplemented
@@ -168,6 +169,7 @@ class TestBadContent:
         assert "call 77 is not defined" in client.errors[1].message
 
 
+@pytest.mark.skipif(BUILD == "compiled", reason="compiled code takes only bytes, which cannot be referred to weakly")
 def test_an_unsent_failure_does_not_keep_the_message_in_memory() -> None:
     """A client that does not read would fill it with messages that no budget counts."""
     gc.collect()

@@ -21,6 +21,7 @@ from headrace.server.core.transitions import SlotState
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import Arrays, FakeEngine, Script, result_of
 from headrace.wire.dtypes import Datatype
+from tests.interpreted import interpreted
 from tests.server.dispatcher.waiting import wait_for_events
 
 X, Y = (Port(0, (name,), Datatype.FP32, (Dimension(0, -1),)) for name in "xy")
@@ -98,7 +99,9 @@ CASES: dict[str, Callable[[World], tuple[object, str, Callable[..., bool]]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=interpreted) if name.startswith("core") else name for name in CASES]
+)
 async def test_only_the_ticket_concerned_fails_with_an_id(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +143,7 @@ async def test_a_run_counts_although_looking_for_its_follower_has_raised(
     world.close()
 
 
+@interpreted
 async def test_a_deadline_that_raises_ends_its_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Script(held=True))
     real = world.core._completion.fail

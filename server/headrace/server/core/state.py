@@ -146,8 +146,6 @@ class Ticket:
     """Of each input along the first axis, where it may share a run; otherwise 0."""
     sequence: TicketSequence | None = None
     """Until its end."""
-    variables: Variables | None = None
-    """What the variables of the model hold when its run begins, if it is not the first of a sequence."""
     run: Run | None = None
     failed_in: ModelQueue[Ticket] | None = None
     """The variant in which its run has failed, if it is to run again in the model."""
@@ -160,6 +158,8 @@ class Ticket:
         self.state = TicketState.WAITING
         self.event: Event | None = None
         """The terminal event, while it waits for its turn in an ordered stream."""
+        self.variables: Variables | None = None
+        """What the variables of the model hold when its run begins, if it is not the first of a sequence."""
         self.own = _NONE
         """Those of `kept` that it still holds itself, by the index of the port."""
         self.stream = stream

@@ -17,6 +17,7 @@ from headrace.server.services.native.commands import apply_commands, to_call
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.limits import MAX_FRAME_NAMES, MAX_PORTS, MAX_SOURCE_SLICES, MAX_STRING_BYTES, MAX_STRINGS
+from tests.interpreted import interpreted
 from tests.server.core.model_specs import grow, model, port, step
 
 T = TypeVar("T")
@@ -130,6 +131,7 @@ def test_the_strings_of_a_message_are_bounded_together(core: Core, stream: Strea
     assert f"holds {MAX_STRING_BYTES + 1} bytes of BYTES" in message
 
 
+@interpreted
 def test_a_call_that_does_not_fit_its_model_is_checked_once(
     core: Core, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

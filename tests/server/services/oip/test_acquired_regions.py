@@ -13,6 +13,7 @@ import pytest
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.limits import Limits
 from headrace.server.services.oip.region_registry import RegionRegistry
+from tests.interpreted import interpreted
 from tests.server.services.oip.calls import DOUBLED, ROW_BYTES, InMemoryCall, request, until
 from tests.server.services.oip.infer_service import Aborted, InferService
 from tests.server.services.oip.shared_memory_objects import MakeObject, open_descriptors
@@ -156,6 +157,7 @@ class TestUnaryRequests:
         assert open_descriptors() == 0
         assert not service.engine.started
 
+    @interpreted
     async def test_an_unexpected_error_releases_the_region(
         self, service: InferService, owners: TwoOwners, regions: RegionRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
