@@ -126,13 +126,12 @@ class ScriptedServer(grpc.GenericRpcHandler):
     async def _stream(self, _: object, context: Context) -> None:
         if self.refusal is not None:
             await context.abort(self.refusal, "refused")
-        if self.greeting != b"":
-            await context.write(self.greeting or self.tiny.hello())
+        if self.counting and not self.automatic:
+            await self._count(context)
+            return
+        await self._greet(context)
         if self.automatic:
             await self._run(context)
-            return
-        if self.counting:
-            await self._count(context)
             return
         peer = Peer(context)
         await self._peers.put(peer)
@@ -143,9 +142,14 @@ class ScriptedServer(grpc.GenericRpcHandler):
         finally:
             peer.gone.set()
 
+    async def _greet(self, context: Context) -> None:
+        if self.greeting != b"":
+            await context.write(self.greeting or self.tiny.hello())
+
     async def _count(self, context: Context) -> None:
-        self.open_streams += 1
+        self.open_streams += 1  # before Hello, after which the client goes on
         try:
+            await self._greet(context)
             while isinstance(await context.read(), bytes):
                 pass
         finally:
