@@ -268,9 +268,10 @@ async def test_a_stream_without_a_valid_hello_is_not_opened(
 
 
 async def test_a_silent_server_is_unavailable_after_the_timeout(server: ScriptedServer) -> None:
+    """The error says how long it was waited for: what connecting had left of the timeout."""
     server.greeting = b""
-    async with hc.connect(server.target, connect_timeout=0.2) as client:
-        with pytest.raises(hc.Unavailable, match=r"did not say Hello within 0\.2 s"):
+    async with hc.connect(server.target, connect_timeout=0.5) as client:
+        with pytest.raises(hc.Unavailable, match=r"did not say Hello within 0\.\d+ s"):
             async with client.stream():
                 pytest.fail("it was opened")
 
