@@ -285,7 +285,7 @@ def slow(folder: Path, steps: int = 24) -> Path:
 def stubborn(folder: Path) -> Path:
     """x: f32[1] -> y: f32[1,1]: one product of matrices that takes seconds, during which no cancel is seen."""
     x = _input("x", [1])
-    matrix = op.multiply(op.constant(np.eye(4096, dtype=np.float32)), x)
+    matrix = op.multiply(op.constant(np.eye(5120, dtype=np.float32)), x)
     product = op.matmul(matrix, matrix, False, False)
     return _save(folder, "stubborn", [x], {"y": op.reduce_sum(product, np.array([0, 1]), keep_dims=True)})
 

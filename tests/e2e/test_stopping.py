@@ -90,8 +90,9 @@ def processor_seconds(served: Served) -> float:
 
 
 def wait_until_it_computes(served: Served, before: float) -> None:
+    """The run takes 2 seconds of the processor; most of it is still to come."""
     deadline = time.monotonic() + 30
-    while processor_seconds(served) < before + 1:
+    while processor_seconds(served) < before + 0.3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
