@@ -32,11 +32,11 @@ def wait(work: Awaitable[T], timeout: float | None = None) -> T:
         check_not_forked()
         if _ending.is_set():
             raise RuntimeError("the interpreter is ending; there is no time to wait for a server")
-    except RuntimeError:
+        loop = _running()
+    except BaseException:
         if isinstance(work, Coroutine):
             work.close()
         raise
-    loop = _running()
     waiting = _Waiting(work)
     try:
         loop.call_soon_threadsafe(waiting.begin)
@@ -91,7 +91,9 @@ class _Waiting(Generic[T]):
 
     def begin(self) -> None:
         """On the loop: start the work."""
-        self._task = asyncio.ensure_future(_done(self._work))
+        # Of a coroutine in another that is cancelled before it begins, Python would say that it was never awaited.
+        work = self._work if isinstance(self._work, Coroutine) else _done(self._work)
+        self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
