@@ -229,8 +229,10 @@ def _plan_warnings(summary: Summary) -> list[str]:
         of_what = "of the requests were sent at once" if summary.rate_planned is None else "of the plan was kept"
         warnings.append(f"only {share_text(summary.plan_kept)} % {of_what}: {late}")
         warnings += [_delay_text(cause, summary) for cause in causes]
-    elif summary.unsent:
-        warnings.append(f"{summary.unsent:,} of {counted(summary.planned, 'planned request')} were never sent")
+    else:
+        causes = []  # of a few requests, which say nothing about the rate
+        if summary.unsent:
+            warnings.append(f"{summary.unsent:,} of {counted(summary.planned, 'planned request')} were never sent")
     if summary.rate_planned is None:
         return warnings
     grew = summary.growth is not None and summary.growth.grew
