@@ -79,8 +79,11 @@ class Session:
             self._done.set_exception(error)
 
     def _read(self) -> None:
-        if not self._done.done() and not self.wait_until_readable():
-            self._call.read_then(self._received)
+        try:
+            if not self._done.done() and not self.wait_until_readable():
+                self._call.read_then(self._received)
+        except Exception as error:
+            self.fail(error)
 
     def _received(self, message: bytes | None) -> None:
         try:

@@ -80,9 +80,10 @@ class SingleInference:
             self._end()
             call.fail(error)
         else:
-            # The response is on its way before the core goes on.
-            call.respond(response)
-            self._end()
+            try:
+                call.respond(response)
+            finally:
+                self._end()  # the response is on its way before the core goes on
 
     def _end(self) -> None:
         """The call has its answer, or needs none any more."""

@@ -78,12 +78,16 @@ class CallbackCall(QueueCall):
         self._leave()
 
     def respond(self, response: bytes | None) -> None:
-        super().respond(response)
-        self._leave()
+        try:
+            super().respond(response)
+        finally:
+            self._leave()
 
     def fail(self, error: Exception) -> None:
-        super().fail(error)
-        self._leave()
+        try:
+            super().fail(error)
+        finally:
+            self._leave()
 
     def _leave(self) -> None:
         self.owner.receiving.remove(self, None)
