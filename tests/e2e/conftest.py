@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.live import Live
-from tests.e2e.serving import Served
-
-F32 = "--property=INFERENCE_PRECISION_HINT=f32"
-
-Serve = Callable[..., Served]
+from tests.e2e.serving import Serve, serving
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """`serve("name=path", "--window=8", ...)`: a running server, stopped after the test. Numbers are f32."""
-    numbers = count()
-    with ExitStack() as stack:
-
-        def start(*arguments: str, env: dict[str, str] | None = None) -> Served:
-            log = tmp_path / f"server-{next(numbers)}.log"
-            return stack.enter_context(Served([*arguments, F32], log, env))
-
-        yield start
+    with serving(tmp_path) as serve:
+        yield serve
 
 
 @pytest.fixture

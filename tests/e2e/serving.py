@@ -9,10 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+F32 = "--property=INFERENCE_PRECISION_HINT=f32"
+"""For servers whose numbers are compared."""
 READY = re.compile(r"headrace ready on (\S+) \((\d+) models?(?:, \d+ could not be loaded)?\)\n")
 
 
@@ -94,6 +98,22 @@ class Served:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+Serve = Callable[..., Served]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Serve]:
+    """`serve(path, "--window=8", ...)`: a running server, stopped at the end. Numbers are f32, logs are in `folder`."""
+    numbers = count()
+    with ExitStack() as stack:
+
+        def start(*arguments: str | Path, env: dict[str, str] | None = None) -> Served:
+            log = folder / f"server-{next(numbers)}.log"
+            return stack.enter_context(Served([*map(str, arguments), F32], log, env))
+
+        yield start
 
 
 def run_server(*arguments: str, module: str = "headrace.server") -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,7 @@ import pytest
 import headrace.client.blocking as blocking
 from headrace.server.transport.addresses import addresses_to_bind
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served, run_server
+from tests.e2e.serving import Serve, Served, run_server
 
 ONE = np.ones(1, np.float32)
 

@@ -19,9 +19,8 @@ import headrace.client as hc
 from headrace.client import blocking
 from headrace.oip import open_inference_pb2 as oip
 from tests import bad_models, models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import Operator
-from tests.e2e.serving import Served, run_server
+from tests.e2e.serving import Serve, Served, run_server
 from tests.e2e.test_control import replace
 from tests.packaged_models import packaged
 from tests.stopwatch import Stopwatch

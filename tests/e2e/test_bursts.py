@@ -19,9 +19,9 @@ from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import SERVING, Operator, refused
 from tests.e2e.scale_requests import answer, request
+from tests.e2e.serving import Serve
 from tests.e2e.stubs import StubStream
 
 BURST = 3000

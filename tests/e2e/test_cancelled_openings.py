@@ -8,7 +8,7 @@ from pathlib import Path
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 TRIES = 1000
 

@@ -14,8 +14,8 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.held import until_nothing_is_held
+from tests.e2e.serving import Serve
 
 CLIENTS, ACTIONS = 8, 150
 

@@ -12,7 +12,7 @@ import pytest
 import headrace.client as hc
 from headrace.oip import open_inference_pb2 as pb
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 CALLERS, EACH = 32, 40
 CALL = "/inference.GRPCInferenceService/ModelInfer"

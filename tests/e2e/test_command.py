@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from tests import models
-from tests.e2e.conftest import F32
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 
 COMMAND = [sys.executable, "-m", "headrace.client"]
 ESCAPE = "\x1b"

@@ -13,8 +13,7 @@ import pytest
 
 from headrace.server.environment import VARIABLES, unknown_variables
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 
 CLIENT = "from headrace.commands import client; client()"
 SERVER = "from headrace.commands import server; server()"

@@ -13,8 +13,7 @@ import grpc
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import run_server
+from tests.e2e.serving import Serve, run_server
 
 
 def described(address: str) -> list[pb.ModelDescription]:

@@ -13,8 +13,7 @@ import pytest
 
 from headrace.v1 import inference_pb2 as pb
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
 X = np.arange(16, dtype=np.float32).reshape(1, 16)

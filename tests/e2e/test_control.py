@@ -18,9 +18,8 @@ import headrace.client as hc
 from headrace.client import blocking
 from headrace.oip import open_inference_pb2 as pb
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import NOT_SERVING, SERVING, Operator, refused
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 
 Code = grpc.StatusCode
 MIB = 1 << 20

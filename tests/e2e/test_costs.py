@@ -11,8 +11,7 @@ from tests.costs.fuzzing import Fuzzer
 from tests.costs.measuring import Costly, Meter, metered
 from tests.costs.requests import BUILDS, LARGEST, MiB, costly_requests, infer, region
 from tests.disturbances import retried_if_disturbed
-from tests.e2e.conftest import F32
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 
 MUTATIONS = int(os.environ.get("HEADRACE_TEST_MUTATIONS", "4000"))
 """`make fuzz` sends 100,000."""

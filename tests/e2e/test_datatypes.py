@@ -11,8 +11,7 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served, run_server
+from tests.e2e.serving import Serve, Served, run_server
 
 DTYPES = ["boolean", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f16", "f32", "f64", "bf16"]
 

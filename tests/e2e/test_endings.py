@@ -11,8 +11,8 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.held import until_nothing_is_held
+from tests.e2e.serving import Serve
 from tests.stopwatch import Stopwatch
 
 ONE = np.ones(1, np.float32)

@@ -19,10 +19,9 @@ from headrace.oip import open_inference_pb2 as oip
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.frames import parse_frame
 from tests import models
-from tests.e2e.conftest import F32
 from tests.e2e.faulty import BROKEN_TAG
 from tests.e2e.scale_requests import answer, request
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
 FILES = (pb, oip, health_pb2, reflection_pb2)

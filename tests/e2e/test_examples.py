@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.recording import SPEECH
+from tests.e2e.serving import Serve
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 RESNET = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.onnx"

@@ -11,7 +11,7 @@ from openvino import opset15 as opset
 from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
 import headrace.client as hc
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.packaged_models import VOCABULARY, packaged
 from tests.tokenizers import make_tokenizers
 

@@ -16,7 +16,7 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.disturbances import retried_if_disturbed
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 GREEDY = 20
 """Streams, or calls at once."""

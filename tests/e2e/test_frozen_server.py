@@ -15,8 +15,7 @@ import pytest
 import headrace.client as hc
 import headrace.client.blocking as hb
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 from tests.stopwatch import Stopwatch
 
 X = np.ones(4, np.float32)

@@ -17,8 +17,7 @@ from headrace.client import blocking
 from headrace.client.protocol import known_models
 from headrace.client.protocol.fitting import fit
 from tests import models
-from tests.e2e.conftest import F32, Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Serve, Served
 
 ONES = np.ones((2, 16), np.float32)
 Call = Callable[..., Any]

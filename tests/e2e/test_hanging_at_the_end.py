@@ -20,9 +20,8 @@ from headrace.oip import open_inference_pb2 as oip
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from headrace.v1 import inference_pb2 as pb
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import NOT_SERVING, SERVING, Operator
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 from tests.e2e.stopping import (
     AT_ONCE,
     LONG,

@@ -14,9 +14,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from headrace.v1 import inference_pb2 as pb
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import NOT_SERVING, SERVING, UNKNOWN, Operator, refused
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")

@@ -14,8 +14,7 @@ import headrace.client.blocking as blocking
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import F32
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 from tests.e2e.stubs import StubStream
 
 Command = pb.Command

@@ -10,7 +10,7 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 X = np.arange(16, dtype=np.float32).reshape(1, 16)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.e2e.stream_errors import outcome, refusal
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.stopwatch import Stopwatch
 
 X = np.ones(1, np.float32)

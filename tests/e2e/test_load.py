@@ -23,8 +23,7 @@ from headrace.client.protocol.status import ModelStatus
 from headrace.wire.errors import Code, NotFound
 from tests import models
 from tests.disturbances import retried_if_disturbed
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 
 PROTOCOLS: list[Protocol] = ["headrace", "oip"]
 MODES: list[Mode] = ["stream", "unary"]

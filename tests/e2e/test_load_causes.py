@@ -26,7 +26,7 @@ from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, scripted_oip_server
 from tests.client.load.single_caller import single_caller
 from tests.disturbances import retried_if_disturbed
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 WAYS: list[tuple[Protocol, Mode]] = [
     ("headrace", "stream"),

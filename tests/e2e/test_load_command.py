@@ -20,7 +20,7 @@ from headrace.client.load.record.record_file import read_record
 from tests import models
 from tests.client.load.scripted_oip_server import ScriptedOipServer, oip_server_process, scripted_oip_server
 from tests.disturbances import retried_if_disturbed
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 COMMAND = [sys.executable, "-m", "headrace.client"]
 OIP = ("--protocol", "oip", "--model", "echo", "--warmup", "0")

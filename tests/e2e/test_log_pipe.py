@@ -21,9 +21,8 @@ import headrace.client.blocking as blocking
 from headrace.oip import open_inference_pb2 as oip
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
-from tests.e2e.conftest import F32, Serve
 from tests.e2e.pipes import Pipe, unread_pipe
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Serve, Served
 from tests.e2e.talkative import LINES, WORD
 from tests.stopwatch import Stopwatch
 

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 
 import headrace.client as hc
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.packaged_models import ANGLES, packaged
 
 REQUESTS = int(os.environ.get("HEADRACE_SHAPES", "1000"))

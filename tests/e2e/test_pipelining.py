@@ -10,7 +10,7 @@ import pytest
 
 import headrace.client as hc
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -15,8 +15,8 @@ import pytest
 import headrace.client as hc
 from headrace.oip import open_inference_pb2 as oip
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import Operator
+from tests.e2e.serving import Serve
 
 INPUTS = 24
 Array = npt.NDArray[np.float32]

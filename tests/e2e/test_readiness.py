@@ -14,8 +14,7 @@ import pytest
 import headrace.client as hc
 from headrace.client import blocking
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ import headrace.client as hc
 from headrace.oip import open_inference_pb2 as oip
 from headrace.wire.errors import quote
 from tests import models
-from tests.e2e.conftest import F32
 from tests.e2e.live import Live, X, version
 from tests.e2e.operating import NOT_SERVING, SERVING, refused
-from tests.e2e.serving import Served, run_server
+from tests.e2e.serving import F32, Served, run_server
 from tests.e2e.test_command import COMMAND
 
 

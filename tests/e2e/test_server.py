@@ -12,8 +12,7 @@ import pytest
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import run_server
+from tests.e2e.serving import Serve, run_server
 from tests.e2e.stubs import Command, Event, StubStream
 
 

@@ -12,9 +12,8 @@ import pytest
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.flooding import Flood
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 from tests.e2e.stubs import Command, Event, StubStream
 from tests.e2e.trickle import Trickle
 

@@ -12,7 +12,7 @@ import numpy as np
 import headrace.client as hc
 from headrace.client import blocking
 from tests import models, stateful_models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.stateful_models import FEATURES, UNITS, Array, steps
 
 STEPS = 50

@@ -19,8 +19,8 @@ import headrace.client as hc
 import headrace.client.blocking as blocking
 from headrace.oip import open_inference_pb2 as oip
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.operating import NOT_SERVING, SERVING, Operator
+from tests.e2e.serving import Serve
 from tests.e2e.stopping import (
     AT_ONCE,
     LONG,

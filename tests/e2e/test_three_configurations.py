@@ -17,7 +17,7 @@ from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 import headrace.client as hc
 from headrace.client import Port
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.packaged_models import ANGLES, FACES, RESNET, VOCABULARY, packaged
 from tests.tokenizers import make_tokenizers
 

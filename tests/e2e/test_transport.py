@@ -11,8 +11,7 @@ import pytest
 
 import headrace.client.blocking as blocking
 from tests import models
-from tests.e2e.conftest import Serve
-from tests.e2e.serving import Served, run_server
+from tests.e2e.serving import Serve, Served, run_server
 
 SLOWER = "the transport is grpc.aio, which is slower"
 

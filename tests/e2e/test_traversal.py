@@ -15,9 +15,8 @@ from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 from tests import models
-from tests.e2e.conftest import F32
 from tests.e2e.operating import Operator
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 
 LOOK_ALIKES = ("\u217f", "\uff4d", "m\u200b", "\u202em", "m\u0301", "\u043c")
 """Of `m`: a numeral, a wide letter, an invisible space, an override, an accent, a Cyrillic letter."""

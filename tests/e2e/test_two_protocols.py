@@ -12,7 +12,7 @@ import headrace.client as hc
 from headrace.oip import open_inference_pb2 as pb
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 
 Input = pb.ModelInferRequest.InferInputTensor
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests import models
-from tests.e2e.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.e2e.stubs import StubStream
 from tests.e2e.test_slow_readers import MIB, infers
 from tests.e2e.unfinished import CHUNK_BYTES, Unfinished

@@ -14,9 +14,8 @@ import pytest
 
 import headrace.client.blocking as blocking
 from tests import models
-from tests.e2e.conftest import Serve
 from tests.e2e.resetting_proxy import ResettingProxy
-from tests.e2e.serving import Served
+from tests.e2e.serving import Serve, Served
 
 CROWD = """
 import asyncio, sys

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import models
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Serve, Served, serving
 from tests.interop.inferences import Bystander
 from tests.interop.remote import LIBRARIES, Library, Remote
 
-F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 GROWTH_BYTES = 32 << 20
 """What an attack may leave in the allocator's hands."""
-
-Serve = Callable[..., Served]
 
 
 @pytest.fixture(scope="session")
@@ -65,14 +60,8 @@ def client(connection: Remote, bystander: Bystander) -> Remote:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """`serve(path, "--grace=9", ...)`: a running server, stopped after the test."""
-    numbers = count()
-    with ExitStack() as stack:
-
-        def start(*arguments: str | Path) -> Served:
-            log = tmp_path / f"server-{next(numbers)}.log"
-            return stack.enter_context(Served([*map(str, arguments), F32], log))
-
-        yield start
+    with serving(tmp_path) as serve:
+        yield serve
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import grpc
 import pytest
 
 from tests import models
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Served
 from tests.e2e.trickle import Trickle
-from tests.interop.conftest import F32
 from tests.interop.inferences import (
     MODEL_INFER,
     MODEL_STREAM_INFER,

@@ -13,8 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from headrace.v1 import inference_pb2 as pb
 from tests import models
-from tests.e2e.serving import Served
-from tests.interop.conftest import Serve
+from tests.e2e.serving import Serve, Served
 from tests.interop.inferences import (
     INFER,
     MODEL_INFER,

@@ -6,9 +6,7 @@ once per process, and here they are those of tritonclient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -17,10 +15,9 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from tests import models
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Serve, Served, serving
 from tests.triton.messages import DATATYPES
 
-F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 BUILDS = (
     models.add_multiply,
     models.static_add_multiply,
@@ -33,8 +30,6 @@ BUILDS = (
     models.slow,
     models.strings,
 )
-
-Serve = Callable[..., Served]
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +48,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """`serve(path, "--model-control", ...)`: a running server, stopped after the test."""
-    numbers = count()
-    with ExitStack() as stack:
-
-        def start(*arguments: str | Path) -> Served:
-            log = tmp_path / f"server-{next(numbers)}.log"
-            return stack.enter_context(Served([*map(str, arguments), F32], log))
-
-        yield start
+    with serving(tmp_path) as serve:
+        yield serve
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from tests import models
-from tests.triton.conftest import Serve
+from tests.e2e.serving import Serve
 
 
 class Counted:

@@ -10,7 +10,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
 
 from tests import models
-from tests.triton.conftest import Serve
+from tests.e2e.serving import Serve
 from tests.triton.messages import check_sentence, given, refused
 from tests.triton.streams import CallbackStream
 

@@ -14,7 +14,7 @@ from openvino import opset15 as op
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from tests.triton.conftest import Serve
+from tests.e2e.serving import Serve
 
 DENSENET = """name: "densenet_onnx"
 platform: "onnxruntime_onnx"

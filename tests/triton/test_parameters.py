@@ -12,8 +12,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
 from tests import models
+from tests.e2e.serving import Serve
 from tests.stopwatch import Stopwatch
-from tests.triton.conftest import Serve
 from tests.triton.messages import Input, X, given, pair, refused, request
 
 ONE = np.ones(1, np.float32)

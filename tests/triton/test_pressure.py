@@ -14,8 +14,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from tests import models
-from tests.e2e.serving import Served
-from tests.triton.conftest import F32, Serve
+from tests.e2e.serving import F32, Serve, Served
 from tests.triton.messages import ONES, Input, check_sentence, given, request
 from tests.triton.streams import RawStream
 

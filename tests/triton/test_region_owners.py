@@ -14,8 +14,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
 from tests import models
-from tests.e2e.serving import Served
-from tests.triton.conftest import F32
+from tests.e2e.serving import F32, Served
 from tests.triton.messages import given, refused
 from tests.triton.streams import CallbackStream
 

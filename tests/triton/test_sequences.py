@@ -15,9 +15,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 import headrace.client.blocking as hc
 from tests import stateful_models
-from tests.e2e.serving import Served
+from tests.e2e.serving import F32, Serve, Served
 from tests.stateful_models import FEATURES, Array, steps
-from tests.triton.conftest import F32, Serve
 from tests.triton.messages import Input, check_sentence, given, refused, request
 from tests.triton.streams import CallbackStream, RawStream
 

@@ -12,8 +12,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import shared_memory as shm
 
 from tests import models
-from tests.e2e.serving import Served
-from tests.triton.conftest import F32
+from tests.e2e.serving import F32, Served
 from tests.triton.messages import ONES, Array, X, pair, refused
 
 SIZE = 1 << 16

@@ -12,8 +12,8 @@ from tritonclient.grpc import InferenceServerClient
 
 import headrace.client.blocking as hc
 from tests import models
+from tests.e2e.serving import Serve
 from tests.stopwatch import Stopwatch
-from tests.triton.conftest import Serve
 from tests.triton.messages import Input, given, request
 from tests.triton.streams import CallbackStream, RawStream
 
