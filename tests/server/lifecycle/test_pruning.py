@@ -241,3 +241,18 @@ async def test_a_look_that_is_cancelled_still_counts_as_loading() -> None:
     await asyncio.wait([making])
     assert house.pruning.loading
     house.gate.set()
+
+
+async def test_an_unexpected_error_ends_pruning_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+
+    def source(_spec: ModelSpec) -> NamedModel:
+        raise LookupError("unforeseen")
+
+    pruning = Pruning(house._load, house.core, house.dispatcher.tell, lambda: 0.0, source, lambda _: True)
+    house.ask(0)
+    await pruning.run()
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage() == "no further variants of models are made"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], LookupError)

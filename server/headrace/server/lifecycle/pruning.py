@@ -62,11 +62,14 @@ class Pruning:
         """Of each variant: how many runs it had when it was looked at, and in how many looks that was the same."""
 
     async def run(self) -> None:
-        """Look for what is worth a variant. Endless."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            if not self._core.draining:
-                await self.look()
+        """Look for what is worth a variant, until the task is cancelled or an error shows that this cannot go on."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                if not self._core.draining:
+                    await self.look()
+        except Exception:
+            logger.exception("no further variants of models are made")
 
     async def look(self) -> None:
         """Make the first variant that is worth it, if there is one."""
