@@ -14,7 +14,7 @@ from headrace.server.core.limits import Limits
 from headrace.server.core.specs import MAX_BATCH
 from headrace.server.engine.compilation import Compilation
 from headrace.server.process_memory import available_bytes
-from headrace.server.processors import available_processors
+from headrace.server.processors import available_processors, scheduled_processors
 from headrace.wire.limits import MAX_PRIORITY
 
 MIN_MEMORY = 1 << 20
@@ -217,6 +217,7 @@ class Settings:
     def compilation(self) -> Compilation:
         """How models are compiled that have no options of their own."""
         properties = dict(pair.split("=", 1) for pair in self.property)
+        processors = available_processors()
         return Compilation(
             self.device,
             self.run,
@@ -227,4 +228,5 @@ class Settings:
             state=self.state,
             extensions=self.extension,
             prune=self.prune,
+            threads=processors if processors < scheduled_processors() else 0,
         )

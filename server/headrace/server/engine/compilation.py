@@ -37,6 +37,9 @@ class Compilation:
     gets a part of it in proportion to its `weight` (1 to 1000).
 
     `prune` is `auto` where variants without some of the outputs may be made, for clients that never ask for those.
+
+    `threads` is how many threads of the CPU a model may have for all its runs together, unless its properties say so;
+    0 leaves it to the runtime. That counts the processors it sees, and knows nothing of the time a cgroup allows.
     """
 
     device: str = "CPU"
@@ -56,6 +59,7 @@ class Compilation:
     priority: int = 0
     expected: tuple[ExpectedPort, ...] = ()
     prune: Literal["auto", "off"] = "auto"
+    threads: int = 0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a number that is out of range."""
@@ -85,11 +89,13 @@ class Compilation:
     @property
     def configuration(self) -> dict[str, str]:
         """The properties for the runtime."""
+        on_cpu = self.device == "CPU"
+        limited = {"INFERENCE_NUM_THREADS": str(self.threads)} if self.threads and on_cpu else {}
         if self.hint == "none":
-            return dict(self.properties)
+            return {**limited, **self.properties}
         # Pinned, the streams of every compiled model would be on the same cores, the first ones.
-        unpinned = _UNPINNED if self.device == "CPU" else {}
-        return {"PERFORMANCE_HINT": self.hint.upper(), **unpinned, **self.properties}
+        unpinned = _UNPINNED if on_cpu else {}
+        return {"PERFORMANCE_HINT": self.hint.upper(), **unpinned, **limited, **self.properties}
 
     @property
     def direct_configuration(self) -> dict[str, str]:

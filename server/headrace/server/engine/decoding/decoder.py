@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,12 @@ from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.engine.decoding.budget import Budget
 from headrace.server.engine.decoding.images import BadImageError, ImageFile, ImageOptions
 from headrace.server.engine.decoding.parts import DecodedPlans, HeldPart, Pixels, Shape
+from headrace.server.processors import available_processors
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
 from headrace.wire.tensors import Buffer, bytes_offsets
 
-THREADS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+THREADS = min(16, available_processors())
 MEMORY_BYTES = 512 << 20
 """Of images that are being decoded, and of the pixels of runs. An image of MAX_PIXELS may take twice as much, and is
 decoded while nothing else is."""
