@@ -188,3 +188,11 @@ async def test_a_flood_of_incidents_has_a_few_tracebacks_and_a_count(serve: Serv
     assert shown + int(left_out) == 500
     assert shown <= 100
     assert log.count("\n") < 400
+
+
+def test_a_line_is_written_once_though_openvino_has_no_home_folder(serve: Serve, tmp_path: Path) -> None:
+    """Importing OpenVINO then logs a warning, which gives the root logger a handler before the server has one."""
+    served = serve(models.add_multiply(tmp_path), env={"HOME": "/dev/null"})
+    assert served.stop() == 0
+    lines = served.log.splitlines()
+    assert sum("loaded model 'add_multiply'" in line for line in lines) == 1, served.log

@@ -131,7 +131,8 @@ def start_logging(level: str) -> Output:
     output = Output(descriptor, "standard error")
     root = logging.getLogger()
     root.setLevel(level.upper())
-    root.addHandler(LogHandler(output))
+    # A package that logs while it is imported has made one of its own: OpenVINO's, where it finds no home folder.
+    root.handlers[:] = [LogHandler(output)]
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_end_of_thread
