@@ -56,7 +56,7 @@ class InPlaceEngine:
     def poll(self) -> list[Ended]:
         return []
 
-    def restored(self) -> list[tuple[ModelSpec, int]]:
+    def restored(self) -> list[tuple[ModelSpec, int, bool]]:
         return []
 
     def on_ended(self, wake: Callable[[], None]) -> None:

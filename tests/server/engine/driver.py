@@ -101,7 +101,7 @@ class Driver:
         for each in ended:
             if each.restoring:
                 self.restoring.add((id(each.run.spec), each.run.slot))
-        for spec, slot in self.engine.restored():
+        for spec, slot, _ in self.engine.restored():
             self.restoring.remove((id(spec), slot))
         return ended
 

@@ -188,7 +188,7 @@ def test_every_run_ends_once(
                 free.append(ended.run.slot)
             if ended.sent:
                 assert (array(only(ended).sent[0]) == started[ended.run]).all()
-        free += [slot for _, slot in driver.engine.restored()]
+        free += [slot for _, slot, _ in driver.engine.restored()]
     assert set(ends) == set(started)
     assert len(set(free)) == len(free)
     assert driver.engine.collect() + driver.engine.poll() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.engine_api import Tensor
@@ -27,24 +28,30 @@ def tag_error(tag: int) -> HeadraceError:
     return InvalidArgument(f"tag {tag} is live: its ticket is in flight or keeps outputs")
 
 
-def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> HeadraceError:
+Refusal: TypeAlias = tuple[str, HeadraceError]
+"""One of `counts.REASONS`, and what the client is told."""
+
+
+def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> Refusal:
     """Why an Infer is refused. The same one may be admitted later, unless its message is larger than the budget."""
     if draining:
-        return Unavailable("the server is stopping and does not accept new Infers")
+        return "draining", Unavailable("the server is stopping and does not accept new Infers")
     if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
         return too_many_tickets(stream)
     queue = stream.shares.queue
     if charge.nbytes > queue.most:
         never = f"a message that takes {charge.nbytes} bytes never fits: the server has {queue.most} for inputs"
-        return ResourceExhausted(never, retryable=False)
-    return ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(queue)}")
+        return "input_memory", ResourceExhausted(never, retryable=False)
+    return "input_memory", ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(queue)}")
 
 
-def too_many_tickets(stream: Stream) -> HeadraceError:
+def too_many_tickets(stream: Stream) -> Refusal:
     """Why another ticket is refused."""
     if stream.in_flight >= stream.window:
-        return ResourceExhausted(f"{stream.in_flight} tickets are in flight, which is the window of this stream")
-    return ResourceExhausted(f"the server has no memory left for another ticket: {_why(stream.shares.tickets)}")
+        full = f"{stream.in_flight} tickets are in flight, which is the window of this stream"
+        return "window", ResourceExhausted(full)
+    why = _why(stream.shares.tickets)
+    return "ticket_memory", ResourceExhausted(f"the server has no memory left for another ticket: {why}")
 
 
 def check_unsent(stream: Stream, nbytes: int) -> None:

@@ -7,8 +7,10 @@ the tickets that wait for it. What follows from that is collected here until `Co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
 
+from headrace.server.core.counts import Counts, Span, end_of
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Run
 from headrace.server.core.events import Event, Failed
@@ -16,17 +18,25 @@ from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES
-from headrace.server.core.sequences import Sequences
-from headrace.server.core.state import Stream, Ticket
+from headrace.server.core.sequences import Sequences, Step
+from headrace.server.core.state import DefinedCall, Stream, Ticket
 from headrace.server.core.transitions import TicketState
-from headrace.wire.errors import FailedPrecondition, HeadraceError, Internal, NotFound, Unavailable
+from headrace.wire.errors import (
+    FailedPrecondition,
+    HeadraceError,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 
 
 class Completion:
-    def __init__(self, kept_outputs: KeptOutputs, models: Models, sequences: Sequences) -> None:
+    def __init__(self, kept_outputs: KeptOutputs, models: Models, sequences: Sequences, counts: Counts) -> None:
         self._kept_outputs = kept_outputs
         self._sequences = sequences
         self._models = models
+        self.counts = counts
         self.streams: dict[Stream, None] = {}
         """Those that are open."""
         self.timeouts: Deadlines[Ticket] = Deadlines()
@@ -47,6 +57,23 @@ class Completion:
             if not event.admitted:
                 stream.charge_event()
 
+    def refuse(self, stream: Stream, tag: int, reason: str, error: HeadraceError) -> None:
+        """Not to admit an Infer or a Fetch, for one of `counts.REASONS`."""
+        self.counts.rejected[reason] += 1
+        self.put(stream, Failed(tag, error, admitted=False))
+
+    def missed(
+        self, stream: Stream, call: int | DefinedCall, step: Step | None, outcome: str, error: HeadraceError
+    ) -> None:
+        """An Infer has been refused, or has failed before it needed its model: it counts, and leaves a gap."""
+        counts = self._models.no_model
+        with suppress(InvalidArgument):  # it may be a number that is not defined
+            described = (call if isinstance(call, DefinedCall) else stream.call(call)).call
+            counts = self._models.counts_of(described.model, described.version)
+            if step is not None:
+                self._sequences.missed(described.model, step, error)
+        counts.ended(outcome, error.code.name)
+
     def fail(self, ticket: Ticket, state: TicketState, error: HeadraceError, now: float) -> None:
         """End a ticket without a result, and every ticket that depends on it. No effect if it has ended."""
         failing = deque([(ticket, state, error)])
@@ -59,6 +86,10 @@ class Completion:
                 ticket.model.remove(ticket)
             if ticket.model is not None:
                 ticket.model.statistics.failed(now - ticket.arrived)
+                ticket.model.counts.failed += 1
+                ticket.model.counts.ended(*end_of(state, error))
+            elif not ticket.infer:
+                self.counts.fetched(end_of(state, error))
             for kept in ticket.kept:
                 lost = f"{kept} is not available: the ticket ended with "
                 for waiter in kept.waiters:
@@ -141,13 +172,27 @@ class Completion:
             if not model.holders:
                 self._models.let_go(model)
 
-    def handed_off(self, stream: Stream, events: Iterable[Event], now: float) -> None:
+    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> None:
         """The transport has the terminal events of these tickets: they are no longer in flight."""
+        span: Span | None = None
+        same = 0
         for event in events:
             if event.admitted:
                 ticket = stream.tickets.get(event.tag)
                 if ticket is not None:
+                    if ticket.span is not span:
+                        if span is not None:
+                            span.sent(same, now)
+                        span, same = ticket.span, 0
+                    if span is not None:
+                        same += 1
+                    elif ticket.model is not None:
+                        ticket.model.counts.handed_off += 1
                     self._leave_flight(ticket, now)
+        if span is not None:
+            span.sent(same, now)
+        if events and not stream.unary:
+            self.counts.frame_events.add(float(len(events)), 1)
         self.maybe_end(stream)
 
     def _leave_flight(self, ticket: Ticket, now: float) -> None:
@@ -187,6 +232,7 @@ class Completion:
     def abandon(self, stream: Stream, now: float) -> None:
         """End a stream at once, without events; cancel what is in flight."""
         self.unsent_freed |= stream.shares.unsent.is_tight
+        is_answered = stream.single and not stream.outbox
         stream.vanish()
         self.streams.pop(stream, None)
         for ticket in tuple(stream.tickets.values()):
@@ -194,6 +240,10 @@ class Completion:
                 self.fail(ticket, TicketState.CANCELLED, FailedPrecondition("the stream has ended"), now)
             self._kept_outputs.drop_all(ticket)
             if not ticket.handed_off:
+                if ticket.span is not None and is_answered:
+                    ticket.span.sent(1, now)
+                elif ticket.model is not None:
+                    ticket.model.counts.handed_off += 1
                 self._leave_flight(ticket, now)
             else:
                 self.maybe_close(ticket)

@@ -14,7 +14,7 @@ and `ended_in_place` are that extension, and `chaining` says why it exists.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from headrace.server.core.accounts import Accounts
 from headrace.server.core.admission import (
@@ -27,6 +27,7 @@ from headrace.server.core.admission import (
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
+from headrace.server.core.counts import REFUSED, Counts, kind_of
 from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Run, Slices
 from headrace.server.core.events import Draining, Event, Failed, Hello
@@ -56,15 +57,15 @@ from headrace.wire.tensors import Buffer
 class Core:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.models = limits, Models()
-        self.accounts = Accounts(limits)
-        self.draining = False
+        self.accounts, self.counts, self.draining = Accounts(limits), Counts(), False
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
         self.sequences = Sequences(limits, self.accounts.sequences, self.models)
-        self._completion = Completion(self._kept_outputs, self.models, self.sequences)
+        self._completion = Completion(self._kept_outputs, self.models, self.sequences, self.counts)
         self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
         processor = Processor[ModelQueue[Ticket]](limits.processors) if limits.processors else None
         self._execution = Execution(self._kept_outputs, self._completion, self._batching, processor, self.sequences)
+        self.runs = self._execution.runs
 
     @property
     def streams(self) -> Collection[Stream]:
@@ -111,11 +112,11 @@ class Core:
         """A run has ended. `error` is what its tickets fail with."""
         self._execution.ended(ended, error, now)
 
-    def slot_restored(self, spec: ModelSpec, slot: int) -> None:
-        """A slot that was `restoring` can be used again."""
+    def slot_restored(self, spec: ModelSpec, slot: int, *, replaced: bool = False) -> None:
+        """A slot that was `restoring` can be used again, with another compiled model if that was `replaced`."""
         for model in self.models.with_slots():
             if model.spec is spec:
-                self._execution.slot_restored(model, slot)
+                self._execution.slot_restored(model, slot, replaced=replaced)
 
     def idle(self) -> None:
         """The event loop has been idle for IDLE_SECONDS: tickets that wait for others do so no longer."""
@@ -156,15 +157,10 @@ class Core:
         stream = Stream(size, self.accounts.shares(single=single), limits.unsent_bytes, owner, unary=unary)
         stream.single = single
         self._completion.streams[stream] = None
+        self.counts.opened(kind_of(unary=unary, single=single), owner)
         if not unary:
-            hello = Hello(
-                limits.window,
-                limits.max_message_bytes,
-                self.accounts.keep_bytes,
-                limits.keep_seconds,
-                self.accounts.queue_bytes,
-            )
-            self._completion.put(stream, hello)
+            lasting = self.accounts.keep_bytes, limits.keep_seconds, self.accounts.queue_bytes
+            self._completion.put(stream, Hello(limits.window, limits.max_message_bytes, *lasting))
         if self.draining and not stream.single:
             self._drain(stream)
         return stream
@@ -181,7 +177,7 @@ class Core:
         """The client has gone: cancel every ticket of its stream, without events."""
         self._completion.abandon(stream, now)
 
-    def handed_off(self, stream: Stream, events: Iterable[Event], now: float) -> None:
+    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> None:
         """The transport has begun to write what `stream.take` returned: those tickets are no longer in flight."""
         self._completion.handed_off(stream, events, now)
 
@@ -235,9 +231,11 @@ class Core:
         except HeadraceError as error:
             self.reject(stream, error)
 
-    def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None:
+    def reject(self, stream: Stream, error: HeadraceError, tag: int = 0, reason: str = "content") -> None:
         """Fail what cannot have a ticket; with a `tag`, a request of another protocol that is not admitted."""
         stream.opened = True
+        if not tag:
+            self.counts.rejected[reason] += 1
         self._completion.put(stream, Failed(tag, error, admitted=False))
 
     def charge(self, stream: Stream, nbytes: int) -> MessageCharge:
@@ -268,14 +266,15 @@ class Core:
         if stream.ended:
             return
         if not tag or tag in stream.tickets:
-            self.reject(stream, tag_error(tag))
+            wrong = tag_error(tag)
+            self.reject(stream, wrong, reason="tag")
+            self._completion.missed(stream, call, None, REFUSED, wrong)
             return
         fits = stream.shares.tickets.fits(TICKET_BYTES) and not (inline and not charge.fits())
         if self.draining or stream.in_flight >= stream.window or not fits:
-            refused = refusal(stream, charge, self.draining)
-            self._completion.put(stream, Failed(tag, refused, admitted=False))
-            if step is not None and isinstance(call, DefinedCall):
-                self.sequences.missed(call.call.model, step, refused)
+            reason, refused = refusal(stream, charge, self.draining)
+            self._completion.refuse(stream, tag, reason, refused)
+            self._completion.missed(stream, call, step, REFUSED, refused)
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -293,8 +292,7 @@ class Core:
         except HeadraceError as error:
             self._admit(ticket)
             self._completion.fail(ticket, TicketState.FAILED, error, now)
-            if step is not None and isinstance(call, DefinedCall):
-                self.sequences.missed(call.call.model, step, error)
+            self._completion.missed(stream, call, step, "failed", error)
             return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
@@ -335,10 +333,12 @@ class Core:
         if stream.ended:
             return
         if not tag or tag in stream.tickets:
-            self.reject(stream, tag_error(tag))
+            self.reject(stream, tag_error(tag), reason="tag")
             return
         if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
-            self._completion.put(stream, Failed(tag, too_many_tickets(stream), admitted=False))
+            reason, refused = too_many_tickets(stream)
+            self._completion.refuse(stream, tag, reason, refused)
+            self.counts.fetched((REFUSED, refused.code.name))
             return
         ticket = Ticket(stream, tag, now, infer=False)
         try:

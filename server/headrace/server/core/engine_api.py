@@ -140,8 +140,9 @@ class Engine(Protocol):
     def poll(self) -> list[Ended]:
         """The runs that failed or were cancelled, which do not cause a wake-up. To be called every 10 to 50 ms."""
 
-    def restored(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that have been restored since the last call. To be called after every wake-up."""
+    def restored(self) -> list[tuple[ModelSpec, int, bool]]:
+        """The slots that have been restored since the last call, and whether another compiled model has replaced the
+        one that was there. To be called after every wake-up."""
 
     def on_ended(self, wake: Callable[[], None]) -> None:
         """Set the function to call, on any thread, when there is something to collect."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import ItemsView, Sequence
 
 from headrace.server.core.admission import check_total, check_unsent, slice_of
-from headrace.server.core.batching import URGENT_SECONDS, Batching
+from headrace.server.core.batching import Batching
 from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
+from headrace.server.core.counts import DONE, Span
 from headrace.server.core.engine_api import End, Ended, Run, Tensor, Variables
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
+from headrace.server.core.joining import can_wait, rows_of
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.references import check_shapes, sliced_sources
@@ -41,6 +43,8 @@ class Execution:
         self._batching = batching
         self._processor = processor
         self._tickets: dict[Run, Sequence[Ticket]] = {}
+        self.runs: ItemsView[Run, Sequence[Ticket]] = self._tickets.items()
+        """Those in progress, with their tickets: a view."""
         self._starts: list[Run] = []
         """Runs that `start` has decided to start, until it returns them."""
         self._pending: deque[End] = deque()
@@ -56,9 +60,9 @@ class Execution:
         ticket.move(TicketState.QUEUED)
         ticket.ready = now
         if model.spec.batch > 1:
-            rows = _rows(ticket)
+            rows = rows_of(ticket)
             ticket.rows = rows if rows <= model.spec.batch else 0
-            self._batching.arrive(model, id(ticket.stream), now, can_wait=_can_wait(ticket, model, now))
+            self._batching.arrive(model, id(ticket.stream), now, can_wait=can_wait(ticket, model, now))
         model.push(ticket)
         if model not in self._batching.held or not self._batching.still_holds(model, now):
             self._completion.startable[model] = None
@@ -120,7 +124,7 @@ class Execution:
                 run.expected = self._processor.started(model.share, now, alone=alone)
         return True
 
-    def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
+    def ended(self, ended: Ended, error: HeadraceError | None, now: float, *, in_place: bool = False) -> None:
         """A run has ended and its slot is free."""
         run = ended.run
         tickets = self._tickets.pop(run)
@@ -148,9 +152,10 @@ class Execution:
                 processing.clear()
                 return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
-        started = tickets[0].started
-        done, queued = 0, 0.0
-        failures = ended.failures
+        started, done, failures = tickets[0].started, 0, ended.failures
+        spans: list[Span] = []
+        arrived = ready = -1.0
+        span: Span | None = None
         for position, (ticket, its_sent, its_kept) in enumerate(zip(tickets, sent, kept, strict=True)):
             ticket.run = None
             if ticket.finished:
@@ -158,14 +163,20 @@ class Execution:
             elif self._end(
                 ticket, its_sent, its_kept, ended.variables, error or failures.get(position) if failures else error, now
             ):
+                if ticket.arrived != arrived or ticket.ready != ready:
+                    arrived, ready = ticket.arrived, ticket.ready
+                    span = Span(model.counts, arrived, ready, now, done)
+                    spans.append(span)
+                ticket.span = span
                 done += 1
-                queued += started - ticket.arrived
             processing.pop()
         if done:
             model.executions += 1
             if model.demand is not None and (plan := tickets[0].plan) is not None:
                 model.demand.ran(plan.asked, ended.times[1])
-            model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
+            shared, pruned = len(tickets), model.full is not None
+            queued = model.counts.ran(spans, done, shared, started, direct=in_place, pruned=pruned)
+            model.statistics.ran(shared, done, queued, now - started, ended.times, now)
 
     def _end(
         self,
@@ -207,9 +218,9 @@ class Execution:
         if self._pending:
             self._process(self._pending)
 
-    def slot_restored(self, model: ModelQueue[Ticket], slot: int) -> None:
+    def slot_restored(self, model: ModelQueue[Ticket], slot: int, *, replaced: bool) -> None:
         """A slot that was withdrawn can be used again."""
-        model.restore(slot)
+        model.restore(slot, replaced=replaced)
         self._completion.startable[model] = None
 
     def ended_in_place(self, ends: Sequence[End]) -> Sequence[End]:
@@ -228,7 +239,7 @@ class Execution:
             end = ends.popleft()
             run = end.ended.run
             if run in self._tickets or self._start_follower(run, before):
-                self.ended(*end)
+                self.ended(*end, in_place=True)
                 counted.append(end)
                 before = end.now
             elif end.ended.restoring:
@@ -255,6 +266,7 @@ class Execution:
         except HeadraceError as error:
             self._completion.fail(ticket, TicketState.FAILED, error, now)
             return
+        self._completion.counts.fetched(DONE)
         fetched = Fetched(ticket.tag, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
         self._completion.finish(ticket, _DONE, fetched)
 
@@ -376,21 +388,3 @@ class Execution:
 
     def __repr__(self) -> str:
         return f"<Execution {len(self._tickets)}>"
-
-
-def _rows(ticket: Ticket) -> int:
-    """The rows that a ticket brings to a batch; 0 when its inputs differ in them."""
-    assert ticket.plan is not None
-    rows = ticket.plan.rows
-    for position, kept in enumerate(ticket.sources):
-        assert kept.tensor is not None
-        cut = ticket.source_slices[position] if ticket.source_slices else ()
-        first = cut[0][1] - cut[0][0] if cut else kept.tensor.shape[0]
-        rows = first if rows in (None, first) else 0
-    return rows or 0
-
-
-def _can_wait(ticket: Ticket, model: ModelQueue[Ticket], now: float) -> bool:
-    """Whether a ticket may be held back for others: it arrived without a frame, can share a run, and is not urgent."""
-    single = model.spec.direct and ticket.stream.unary and not ticket.priority
-    return single and ticket.rows > 0 and (ticket.due is None or ticket.due - now >= URGENT_SECONDS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from headrace.server.core.batching import Arrivals
 from headrace.server.core.calls import Plan
+from headrace.server.core.counts import ModelCounts
 from headrace.server.core.demand import Demand
 from headrace.server.core.lines import T
 from headrace.server.core.sharing import Share
@@ -18,13 +19,14 @@ from headrace.server.core.turns import Turns
 class ModelQueue(Turns[T]):
     """Tickets of type `T` that wait for the slots of one version of a model. `turns` has their order."""
 
-    def __init__(self, spec: ModelSpec, full: ModelQueue[T] | None = None) -> None:
-        """With `full`, it is a variant of that model."""
+    def __init__(self, spec: ModelSpec, full: ModelQueue[T] | None = None, counts: ModelCounts | None = None) -> None:
+        """With `full`, it is a variant of that model. `counts` are those of a model that it replaces."""
         super().__init__()
         self.spec = spec
         self.share = Share(spec)
         self.full = full
         self.statistics: Statistics = Statistics() if full is None else full.statistics
+        self.counts: ModelCounts = (counts or ModelCounts()) if full is None else full.counts
         self.demand = Demand(len(spec.outputs)) if spec.prunes else None
         """What is asked of it, if it may have variants."""
         self.outputs = frozenset([port.index for port in spec.outputs])
@@ -73,9 +75,13 @@ class ModelQueue(Turns[T]):
             self._free.remove(slot)
         self._move(slot, SlotState.RESTORING)
 
-    def restore(self, slot: int) -> None:
+    def restore(self, slot: int, *, replaced: bool) -> None:
+        """A slot can be used again, with another compiled model if that was `replaced`."""
         assert self.slots[slot] is SlotState.RESTORING, f"slot {slot} of {self!r} is not being restored"
         self.restorations += 1
+        self.counts.restored += 1
+        if replaced:
+            self.counts.replaced += 1
         self.free(slot)
 
     def _move(self, slot: int, state: SlotState) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from heapq import nsmallest
 
 from headrace.server.core.calls import Plan, bind
+from headrace.server.core.counts import ModelCounts
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, Ticket
@@ -26,6 +27,8 @@ class Models:
         self.doubted: list[ModelSpec] = []
         """Variants that were removed for a wrong failure, until somebody tells the operator."""
         self.generation = 0
+        self.no_model = ModelCounts()
+        """Of requests that name no model which is served."""
 
     def add(self, spec: ModelSpec) -> None:
         """Serve a model from now on, replacing one of the same name and version."""
@@ -34,7 +37,7 @@ class Models:
         withheld = self._withheld.get(spec.name, {})
         for each in ("", spec.version):
             withheld.pop(each, None)
-        versions[spec.version] = ModelQueue(spec)
+        versions[spec.version] = ModelQueue(spec, counts=self._counts_before(spec))
         self.generation += 1
         if old is not None:
             self._retire(old)
@@ -121,6 +124,21 @@ class Models:
         if withheld:
             raise NotFound(f"model {quote(name)} has no version {quote(version)}")
         raise NotFound(no_model(name, self._models))
+
+    def counts_of(self, name: str, version: str) -> ModelCounts:
+        """Where a request counts that names a model, maybe without a version."""
+        versions = self._models.get(name, {})
+        model = versions.get(version)
+        if model is None and versions and not version:
+            model = versions[max(versions, key=_age)]
+        return self.no_model if model is None else model.counts
+
+    def _counts_before(self, spec: ModelSpec) -> ModelCounts | None:
+        """Those of a model of this name and version, as long as it has tickets: what is counted must not go back."""
+        for model in (*self._models.get(spec.name, {}).values(), *self.retired):
+            if (model.spec.name, model.spec.version) == (spec.name, spec.version):
+                return model.counts
+        return None
 
     def bind(self, defined: DefinedCall) -> tuple[ModelQueue[Ticket], Plan]:
         """The model of a call or a variant of it, and its plan. They are remembered, as is an error of the call itself.

@@ -6,6 +6,10 @@ TICKET_BYTES = 1 << 10
 """What a ticket in flight is charged, besides its inputs and outputs: it is an object with a dozen others."""
 EVENT_BYTES = 512
 """What an event without a ticket is charged until the transport takes it."""
+MIN_EVENTS = 16
+"""Events that a stream may always have: a frame of a small window."""
+COPIES = 2
+"""How often an unsent output is in memory while it is written: in the message, and in gRPC's buffers."""
 
 
 class Quota:

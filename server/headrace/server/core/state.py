@@ -22,10 +22,11 @@ from typing import TypeAlias
 
 from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
+from headrace.server.core.counts import Span
 from headrace.server.core.engine_api import Run, Slices, Tensor, Variables
 from headrace.server.core.events import Event, Fetched
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.quotas import EVENT_BYTES, MessageCharge
+from headrace.server.core.quotas import COPIES, EVENT_BYTES, MIN_EVENTS, MessageCharge
 from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
 from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
@@ -33,12 +34,8 @@ from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
 
-COPIES = 2
-"""How often an unsent output is in memory while it is written: in the message, and in gRPC's buffers."""
 MIN_PROVEN_BYTES = 64 << 10
 """Outputs of this size are sent to clients that have not taken any yet, even while the memory for them is short."""
-MIN_EVENTS = 16
-"""Events that a stream may always have: a frame of a small window."""
 
 
 class KeptOutput:
@@ -146,6 +143,8 @@ class Ticket:
     """Of each input along the first axis, where it may share a run; otherwise 0."""
     sequence: TicketSequence | None = None
     """Until its end."""
+    span: Span | None = None
+    """Its times, once it is done."""
     run: Run | None = None
     failed_in: ModelQueue[Ticket] | None = None
     """The variant in which its run has failed, if it is to run again in the model."""

@@ -73,6 +73,10 @@ class Dispatcher:
         handle = self._handles[stream] = StreamHandle(self, stream)
         return handle
 
+    def request_failed(self, model: str, version: str, error: HeadraceError) -> None:
+        """A request has failed before it became an Infer."""
+        self.core.models.counts_of(model, version).ended("failed", error.code.name)
+
     def abandon(self, stream: Stream) -> None:
         """The client of a stream has gone, or has all that it came for. Harmless when repeated."""
         self._handles.pop(stream, None)
@@ -237,8 +241,8 @@ class Dispatcher:
         self._ended(self._try(self._engine.collect) or ())
         # In this order, since a slot restored while the ends are collected may not cause another wake-up.
         if restored := self._try(self._engine.restored):
-            for spec, slot in restored:
-                self.core.slot_restored(spec, slot)
+            for spec, slot, replaced in restored:
+                self.core.slot_restored(spec, slot, replaced=replaced)
             self.act()
 
     def _poll_later(self) -> None:

@@ -63,7 +63,7 @@ class FakeEngine:
         self._ended: dict[Run, Ended] = {}
         self.spoiled: set[tuple[int, int]] = set()
         """The identity of the spec and the number of each slot that is being restored."""
-        self._restored: list[tuple[ModelSpec, int]] = []
+        self._restored: list[tuple[ModelSpec, int, bool]] = []
         self._wake: Callable[[], None] = lambda: None
 
     def add(self, spec: ModelSpec, function: Function, script: Script = AT_ONCE) -> ModelSpec:
@@ -97,10 +97,10 @@ class FakeEngine:
     def restore(self, spec: ModelSpec, slot: int) -> None:
         """Make a spoiled slot usable again."""
         self.spoiled.remove((id(spec), slot))
-        self._restored.append((spec, slot))
+        self._restored.append((spec, slot, False))
         self._wake()
 
-    def restored(self) -> list[tuple[ModelSpec, int]]:
+    def restored(self) -> list[tuple[ModelSpec, int, bool]]:
         """The slots that have been restored since the last call."""
         restored, self._restored = self._restored, []
         return restored

@@ -294,9 +294,9 @@ class OpenVinoEngine:
                 ended.append(self._failed(run, slot, loaded, error))
         return ended
 
-    def restored(self) -> list[tuple[ModelSpec, int]]:
-        """The slots that have been restored since the last call."""
-        found: list[tuple[ModelSpec, int]] = []
+    def restored(self) -> list[tuple[ModelSpec, int, bool]]:
+        """The slots that have been restored since the last call, and whether others have taken their places."""
+        found: list[tuple[ModelSpec, int, bool]] = []
         while self._restored:
             old, new = self._restored.popleft()
             found_slot = self._find_slot(old)
@@ -305,7 +305,7 @@ class OpenVinoEngine:
                 loaded.slots[index] = new or old
                 if new is old:
                     old.spoiled = False
-                found.append((loaded.model.spec, index))
+                found.append((loaded.model.spec, index, new is not None and new is not old))
             elif new is not None:
                 new.close()
         return found

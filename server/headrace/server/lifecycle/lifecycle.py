@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from headrace.server.core.core import Core
@@ -271,12 +272,15 @@ class Lifecycle:
                 if self._core.draining:
                     raise Unavailable("the server is stopping and no longer loads models")
                 self._loads += 1
+                began, outcome = perf_counter(), "failed"
                 try:
                     spec = await self._loader.run(partial(self._load_model, found.model, more))
+                    outcome = "loaded"
                 except Exception as error:
                     return self._failed(model, version, found, error)
                 finally:
                     self._loads -= 1
+                    self._core.counts.loads[outcome].add(perf_counter() - began, 1)
             version.spec, version.loaded, version.failed, version.reason = spec, found, None, ""
             self._change_core(lambda core, _: core.models.add(spec))
             return None

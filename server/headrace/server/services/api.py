@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, Protocol
 
 from headrace.server.core.accounts import Accounts
 from headrace.server.core.calls import Call
+from headrace.server.core.counts import Counts
 from headrace.server.core.engine_api import Slices
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
@@ -28,6 +29,8 @@ P = ParamSpec("P")
 class Commands(Protocol):
     """The commands of a stream's client. `Core` documents each of them."""
 
+    @property
+    def counts(self) -> Counts: ...
     def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None: ...
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None: ...
     def reject(self, stream: Stream, error: HeadraceError, tag: int = 0) -> None: ...
@@ -122,6 +125,9 @@ class Streams(Protocol):
     def view(self) -> View: ...
     def open(self, owner: Hashable, *, unary: bool = False, window: int = 0) -> StreamHandle:
         """Open a stream of `owner`, the peer of the call: turns go round peers first. See `Core.open_stream`."""
+
+    def request_failed(self, model: str, version: str, error: HeadraceError) -> None:
+        """Count a request that has failed before it became an Infer. It may name no model that there is."""
 
     def now(self) -> float: ...
     def incident(self, error: BaseException) -> HeadraceError:

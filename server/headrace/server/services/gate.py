@@ -23,6 +23,8 @@ class Gate:
         self._limit = limit
         self._full_message = full_message
         self._inside = 0
+        self.refused = self.refused_closed = 0
+        """Calls that were refused because the gate was full, and because it was closed."""
         self._closed = asyncio.Event()
         self._empty = asyncio.Event()
         """Set when the gate is closed and the last call has ended."""
@@ -30,8 +32,10 @@ class Gate:
     def check(self) -> None:
         """Raises ResourceExhausted when the gate is full, Unavailable when it is closed."""
         if self._closed.is_set():
+            self.refused_closed += 1
             raise Unavailable(STOPPING)
         if self._inside >= self._limit:
+            self.refused += 1
             raise ResourceExhausted(self._full_message)
 
     def enter(self) -> None:

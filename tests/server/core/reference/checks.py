@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.server.core.core import Core
+from headrace.server.core.counts import ModelCounts
 from headrace.server.core.decision import Decision
 from headrace.server.core.events import Done, Event, Failed, Fetched
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState, TicketState
+from headrace.server.telemetry.metrics.readings import in_flight
 from tests.server.core.reference.accounts import ACCOUNTS
 from tests.server.core.reference.expected import ExpectedEvent, ExpectedStream, ExpectedTicket
 from tests.server.core.reference.model import ReferenceModel
@@ -107,6 +109,17 @@ def check_held(core: Core, state: ExpectedState) -> None:
     assert core.accounts.queue.used <= state.limits.queue_bytes
     for spec in state.specs:
         _check_slots(core, state, spec)
+
+
+def check_counts(core: Core) -> None:
+    """How many requests of a model are in flight follows from what is counted."""
+    there: dict[ModelCounts, int] = {}
+    for stream in core.streams:
+        for ticket in stream.infers:
+            if ticket.model is not None:
+                there[ticket.model.counts] = there.get(ticket.model.counts, 0) + 1
+    for counts, number in in_flight(core).items():
+        assert number == there.get(counts, 0), counts
 
 
 def _check_slots(core: Core, state: ExpectedState, spec: ModelSpec) -> None:

@@ -241,6 +241,7 @@ class Comparison:
     def check(self) -> None:
         checks.check_held(self.core, self.state)
         checks.check_inside(self.core, self.state)
+        checks.check_counts(self.core)
 
     def finish(self) -> None:
         """Run and read everything to the end: nothing may be left of it."""

@@ -44,6 +44,7 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
     except InvalidArgument as error:
         core.reject(stream, error)
         return
+    core.counts.frame_commands.add(float(len(commands)), 1)
     charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
     used = named = cut = 0
     for command in commands:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.server.core.calls import Reference
+from headrace.server.core.calls import Call, Reference
 from headrace.server.core.events import Done
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import Quota
@@ -16,7 +16,7 @@ from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
-from headrace.wire.errors import InvalidArgument
+from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.memory import resident_bytes
 
@@ -27,10 +27,14 @@ class UnaryRpcs:
 
     def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference."""
-        request, tensors = parse_frame(message, pb.InferRequest())
-        core_call = to_call(request.call)
-        if core_call.keep or core_call.keep_inputs or any(isinstance(source, Reference) for source in core_call.inputs):
-            raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
+        request = pb.InferRequest()
+        try:
+            request, tensors = parse_frame(message, request)
+            core_call = to_call(request.call)
+            _check_nothing_stays(core_call)
+        except HeadraceError as error:
+            self._streams.request_failed(request.call.model, request.call.version, error)
+            raise
         timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
         defined, timeout = DefinedCall(core_call, 0), min(timeouts, default=0.0)
 
@@ -55,6 +59,11 @@ class UnaryRpcs:
             accounts=[_account(name, quota) for name, quota in view.accounts.by_name()],
             resident_bytes=resident_bytes(),
         )
+
+
+def _check_nothing_stays(call: Call) -> None:
+    if call.keep or call.keep_inputs or any(isinstance(source, Reference) for source in call.inputs):
+        raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
 
 
 def _account(name: str, quota: Quota) -> pb.Account:

@@ -7,7 +7,7 @@ from headrace.server.core.sequences import NO_STEP
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
-from headrace.server.services.oip.messages import RequestParts, model_name, split_request
+from headrace.server.services.oip.messages import RequestParts, named_model, split_request
 from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
@@ -27,6 +27,7 @@ class InferRpc:
         try:
             request = read_request(self._streams, self._requests, parts)
         except HeadraceError as error:
+            self._streams.request_failed(*named_model(parts), error)
             if parts.parameters:
                 self._miss_step(call, parts, error)
             raise
@@ -66,7 +67,7 @@ def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts,
     """If a request that cannot be read was to be part of a sequence, that has a gap."""
     step = read_step(parts.parameters)
     if step != NO_STEP:
-        core.miss_step(model_name(parts), step, error)
+        core.miss_step(named_model(parts)[0], step, error)
 
 
 def _open_and_submit(

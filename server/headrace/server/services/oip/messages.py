@@ -57,13 +57,12 @@ def split_request(message: bytes) -> RequestParts:
     return _walk(message)
 
 
-def model_name(parts: RequestParts) -> str:
-    """The name of the model, of a request that may not be valid; empty if there is none."""
+def named_model(parts: RequestParts) -> tuple[str, str]:
+    """Name and version of the model, of a request that may not be valid; empty where there are none."""
     data = parts.description
-    for key, start, stop in fields(data, 0, len(data)):
-        if key == _MODEL:
-            return data[start:stop].decode(errors="replace")
-    return ""
+    named = {key: data[start:stop] for key, start, stop in fields(data, 0, len(data)) if key in (_MODEL, _VERSION)}
+    name, version = (named.get(key, b"").decode(errors="replace") for key in (_MODEL, _VERSION))
+    return name, version
 
 
 def _parse(request: pb.ModelInferRequest, size: int) -> RequestParts:

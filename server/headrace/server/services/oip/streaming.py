@@ -14,7 +14,7 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import LARGE_REQUEST, Call
 from headrace.server.services.oip.descriptions import OutputOptions
 from headrace.server.services.oip.inference import miss_step, read_request, submit
-from headrace.server.services.oip.messages import split_request
+from headrace.server.services.oip.messages import named_model, split_request
 from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.server.services.session import Session
@@ -117,6 +117,7 @@ class _RequestSession(Session):
                 self._acquired[tag] = outputs
             submit(core, stream, now, tag, request, len(message))
         except HeadraceError as error:
+            self._streams.request_failed(*named_model(parts), error)
             core.reject(stream, error, tag)
             if parts.parameters:
                 miss_step(core, stream, now, parts, error)
