@@ -10,7 +10,7 @@ from headrace.server.services.call import AnswerableCall
 from headrace.server.services.oip.messages import RequestParts, named_model, split_request
 from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
-from headrace.server.services.oip.responses import ResponseWriter
+from headrace.server.services.oip.responses import ResponseWriter, unary_response
 from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
 from headrace.wire.errors import HeadraceError
 
@@ -33,7 +33,7 @@ class InferRpc:
             raise
 
         def respond(done: Done) -> bytes:
-            return self._responses.write(done, parts.id, request.outputs)
+            return unary_response(self._responses.write(done, parts.id, request.outputs))
 
         def release() -> None:
             self._requests.release(request.outputs)

@@ -38,8 +38,12 @@ class ResponseWriter:
     def __init__(self, caches: Quota) -> None:
         self._descriptions: DescriptionCache[Hashable, bytes] = DescriptionCache(caches)
 
-    def write(self, done: Done, request_id: bytes, outputs: Sequence[OutputOptions]) -> bytes:
-        """Encode a response, and write outputs to shared memory. Raises the error to send to the client instead."""
+    def write(self, done: Done, request_id: bytes, outputs: Sequence[OutputOptions]) -> list[Buffer]:
+        """Encode a response, and write outputs to shared memory. Raises the error to send to the client instead.
+
+        Returns the parts of the response, among them the bytes of outputs as they are: they are copied once, when
+        `unary_response` or `stream_response` joins the parts.
+        """
         plan = done.plan
         if outputs:
             description, contents = self._with_options(plan, done.sent, outputs)
@@ -50,7 +54,7 @@ class ResponseWriter:
             parts += (_ID, varint(len(request_id)), request_id)
         for data in contents:
             parts += (_RAW, varint(len(data)), data)
-        return b"".join(parts)
+        return parts
 
     def _plain(self, plan: Plan, sent: Sequence[Tensor]) -> bytes:
         key = (plan, *[tensor.shape for tensor in sent])
@@ -113,9 +117,14 @@ def _write_to_region(port: Port, memory: MemoryRange, region: Region, data: Buff
     region.write(memory.offset, data)
 
 
-def stream_response(response: bytes) -> bytes:
-    """Encode a response as a message of a stream."""
-    return b"".join((_RESPONSE, varint(len(FINAL) + len(response)), FINAL, response))
+def unary_response(parts: Sequence[Buffer]) -> bytes:
+    """What `ResponseWriter.write` returns as the response of a call."""
+    return b"".join(parts)
+
+
+def stream_response(parts: Sequence[Buffer]) -> bytes:
+    """What `ResponseWriter.write` returns as a message of a stream."""
+    return b"".join((_RESPONSE, varint(len(FINAL) + sum(map(len, parts))), FINAL, *parts))
 
 
 def stream_error(error: HeadraceError, request_id: bytes) -> bytes:
