@@ -14,6 +14,9 @@ from headrace.v1 import inference_pb2 as pb
 from headrace.wire import frames
 from headrace.wire.errors import InvalidArgument
 from headrace.wire.frames import (
+    FIRST_FIELDS,
+    LARGE_MESSAGE,
+    LARGE_TENSOR,
     MAX_ITEMS,
     MAX_OVERHEAD,
     MAX_TENSORS,
@@ -159,14 +162,29 @@ class TestLarge:
             assert (tensor.format, tensor.ndim) == ("B", 1)
             assert tensor == expected
 
-    def test_tensors_are_views_only_above_the_scan_threshold(self) -> None:
-        for extra, kind in ((0, bytes), (1, memoryview)):
-            tensor = bytes(SCAN_FROM - len(tensor_header(SCAN_FROM - 4)) + extra)
-            message = join_frame(b"", [tensor])
-            assert len(message) == SCAN_FROM + extra
-            _, (found,) = parse_frame(message, pb.ClientFrame())
-            assert isinstance(found, kind)
-            assert bytes(found) == tensor
+    @pytest.mark.parametrize(
+        ("sizes", "kind"),
+        [
+            ([LARGE_MESSAGE], memoryview),
+            ([LARGE_TENSOR, LARGE_TENSOR], memoryview),
+            ([LARGE_TENSOR], bytes),
+            ([LARGE_TENSOR - 1] * 9, bytes),
+            ([LARGE_TENSOR - 1] * 17, memoryview),
+        ],
+        ids=["one", "two", "a small message", "small tensors", "small tensors of a large message"],
+    )
+    def test_tensors_are_views_where_they_are_large_or_the_message_is(self, sizes: list[int], kind: type) -> None:
+        data = [bytes([number]) * size for number, size in enumerate(sizes)]
+        items = pb.ClientFrame(commands=[pb.Command(tag=tag) for tag in range(1, FIRST_FIELDS)]).SerializeToString()
+        frame, tensors = parse_frame(join_frame(items, data), pb.ClientFrame())
+        assert [command.tag for command in frame.commands] == [*range(1, FIRST_FIELDS)]
+        assert {type(tensor) for tensor in tensors} == {kind}
+        assert [*map(bytes, tensors)] == data
+
+    def test_a_large_tensor_that_comes_late_is_parsed(self) -> None:
+        items = pb.ClientFrame(commands=[pb.Command(tag=tag) for tag in range(FIRST_FIELDS)]).SerializeToString()
+        _, tensors = parse_frame(join_frame(items, [bytes(LARGE_MESSAGE)]), pb.ClientFrame())
+        assert [(type(tensor), len(tensor)) for tensor in tensors] == [(bytes, LARGE_MESSAGE)]
 
 
 class TestBounds:

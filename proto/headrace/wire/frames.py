@@ -23,7 +23,13 @@ MAX_TENSORS = 16384
 MAX_OVERHEAD = 1 << 20
 """Bytes of a message that are not tensor bytes."""
 SCAN_FROM = 256 << 10
-"""Bytes up to which a message is parsed without a scan: that takes milliseconds at most, and copies little."""
+"""Bytes up to which a message may be parsed without a scan: that takes milliseconds at most, and copies little."""
+LARGE_MESSAGE = 32 << 10
+LARGE_TENSOR = 16 << 10
+"""A message of more bytes that begins with a tensor of so many, or with a few items and then one, is scanned, too:
+parsing copies each tensor twice. Of smaller tensors a message has so many that the copies take less time."""
+FIRST_FIELDS = 4
+"""Where that tensor is looked for."""
 FRAME_BYTES = 1 << 20
 """Bytes at which a frame closes, unless a single item is larger."""
 
@@ -55,13 +61,15 @@ F = TypeVar("F", bound=Frame)
 def parse_frame(message: bytes, frame: F) -> tuple[F, Sequence[Buffer]]:
     """Parse a message into `frame`, which is empty, and its tensors.
 
-    For a large message `frame` gets the items only, and the tensors are views that keep the message alive.
+    For a large message `frame` gets the items only, and the tensors are views that keep the message alive; so it does
+    for a smaller one that has large tensors.
 
     Raises InvalidArgument if the message is not a frame or breaks a limit of the contract. The caller counts the items
     of a small message, which are cheap to parse.
     """
     try:
-        if len(message) <= SCAN_FROM:
+        size = len(message)
+        if size <= SCAN_FROM and (size <= LARGE_MESSAGE or not _begins_large(message)):
             frame.ParseFromString(message)
             parsed = frame.tensors
             if len(parsed) > MAX_TENSORS:
@@ -87,6 +95,20 @@ def join_frame(items: bytes, tensors: Iterable[Buffer]) -> bytes:
 def tensor_header(size: int) -> bytes:
     """The bytes that precede a tensor's. Cached, because the sizes of tensors repeat."""
     return bytes((_TENSOR,)) + varint(size)
+
+
+def _begins_large(message: bytes) -> bool:
+    """Whether one of the first fields is a large tensor. Raises IndexError if the message ends before that is known."""
+    at = 0
+    for _ in range(FIRST_FIELDS):
+        key, at = read_varint(message, at)
+        if key & 7 != _LENGTH_DELIMITED:
+            return False
+        size, at = read_varint(message, at)
+        if key == _TENSOR:
+            return size >= LARGE_TENSOR
+        at += size
+    return False
 
 
 def _scan(message: bytes) -> tuple[bytes, list[memoryview]]:

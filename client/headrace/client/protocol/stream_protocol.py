@@ -30,7 +30,7 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.ticket_state import TicketState, Unsent
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Code, DeadlineExceeded, HeadraceError, InvalidArgument, Unavailable, rebuild
-from headrace.wire.frames import FRAME_BYTES, SCAN_FROM, frame_items, parse_frame
+from headrace.wire.frames import FRAME_BYTES, frame_items, parse_frame
 from headrace.wire.limits import MAX_LAYOUTS
 from headrace.wire.tensors import Buffer
 
@@ -207,7 +207,7 @@ class StreamProtocol:
             return ended
         try:
             frame, tensors = parse_frame(message, pb.ServerFrame())
-            if len(message) > SCAN_FROM:
+            if tensors and type(tensors[0]) is memoryview:
                 tensors = [_unpinned(tensor, len(message)) for tensor in tensors]
             self._process(frame.events, tensors, ended)
         except InvalidArgument as error:
