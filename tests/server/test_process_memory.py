@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from headrace.server.process_memory import available_bytes
+from headrace.server.process_memory import available_bytes, mapped_bytes
 
 MIB = 1 << 20
 
@@ -38,3 +40,16 @@ def test_without_a_limit_it_is_the_memory_of_the_machine(tmp_path: Path, limit: 
     files = {"proc/self/cgroup": "4:memory:/\n0::/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": limit}
     everything = available_bytes(tmp_path / "nothing")
     assert available_bytes(write(tmp_path, files)) == everything > 64 * MIB
+
+
+def test_what_is_in_use_is_known_when_no_descriptor_is_left() -> None:
+    before = mapped_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/proc/self/statm", os.O_RDONLY)
+        used = bytearray(64 * MIB)
+        assert mapped_bytes() - before >= len(used) > 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from headrace.server.cgroups import cgroup_folders, read_text
@@ -30,8 +32,16 @@ def _cgroup_limits(root: Path) -> list[int]:
 
 def mapped_bytes() -> int:
     """What RLIMIT_DATA counts: the private memory that the process may write to. 0 on a system that does not tell."""
-    pages = read_text(Path("/proc/self/statm")).split()
-    return int(pages[5]) * PAGE_BYTES if pages else 0
+    file = _statm()
+    return int(os.pread(file, 256, 0).split()[5]) * PAGE_BYTES if file is not None else 0
+
+
+@cache
+def _statm() -> int | None:
+    """The file stays open: the memory must not get out of sight when clients have taken all descriptors."""
+    with suppress(OSError):
+        return os.open("/proc/self/statm", os.O_RDONLY)
+    return None
 
 
 def set_ceiling(nbytes: int | None) -> None:
