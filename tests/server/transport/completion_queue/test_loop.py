@@ -109,6 +109,29 @@ def test_no_callback_of_many_threads_is_lost(loop: PollingLoop) -> None:
     assert called == threads * calls
 
 
+def test_a_wake_up_that_there_is_no_memory_for_is_not_the_last(
+    transport: CompletionQueueTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpcio drops the event, and raises MemoryError."""
+    selector, lost = transport.selector, list[object]()
+    poll = selector.queue.poll
+
+    def lossy(deadline: float) -> object:
+        event = poll(deadline)
+        if not lost and event.tag is not None:
+            lost.append(event.tag)
+            raise MemoryError
+        return event
+
+    monkeypatch.setattr(selector, "_poll", lossy)
+    for _ in range(2):
+        selector.wake()
+        began = time.monotonic()
+        assert selector.select(IN_TIME) == []
+        assert time.monotonic() - began < IN_TIME
+    assert lost
+
+
 def test_work_of_other_threads_comes_back(loop: PollingLoop) -> None:
     async def work() -> list[int]:
         return await asyncio.gather(*(asyncio.to_thread(int, number) for number in range(50)))

@@ -73,6 +73,7 @@ class CompletionQueueSelector(PollingSelector):
             if not self._handle_events(timeout):
                 return None
         except MemoryError:
+            self._waker.lost()
             logger.warning("there was no memory for what gRPC has received")
         if self._descriptors_ready:
             self._descriptors_ready = False

@@ -27,6 +27,10 @@ class Waker:
                 self._woken = True
                 self._call.start_server_batch((), self._ended)
 
+    def lost(self) -> None:
+        """An event of the queue got lost, perhaps that of `wake`: without it nothing would wake the loop again."""
+        self._woken = False
+
     def close(self) -> None:
         """To be called before the queue is shut down."""
         with self._lock:
