@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
-import threading
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 
 from headrace.oip import open_inference_pb2 as oip
 from tests.e2e.serving import Served
+from tests.interop.bounds import CALLS_BYTES, MIB, bounded
 from tests.interop.inferences import (
     MODEL_INFER,
     MODEL_STREAM_INFER,
@@ -44,41 +41,6 @@ from tests.interop.peer import (
     settings,
     window_update,
 )
-
-MIB = 1 << 20
-PEAK_BYTES = 64 * MIB
-"""What a flood may add to the server's memory while it lasts."""
-CALLS_BYTES = 256 * MIB
-"""What thousands of calls may add to it: each takes some 12 KiB while gRPC has it."""
-
-
-@contextmanager
-def bounded(served: Served, bystander: Bystander, most: int = PEAK_BYTES) -> Iterator[None]:
-    """While others attack, another client gets right answers all the time, and memory stays bounded."""
-    status = Path(f"/proc/{served.process.pid}/status")
-    Path(f"/proc/{served.process.pid}/clear_refs").write_text("5")  # the peak is measured from here
-    before, over = _peak(status), threading.Event()
-
-    def ask() -> int:
-        for answered in itertools.count():
-            if over.is_set():
-                return answered
-            bystander.is_served()
-        raise AssertionError
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
-        try:
-            yield
-        finally:
-            over.set()
-        assert asking.result()
-    assert _peak(status) - before < most
-
-
-def _peak(status: Path) -> int:
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
 
 
 def _drain(peer: Peer) -> None:
