@@ -37,10 +37,11 @@ class Call(Protocol):
         It is not called before this returns. It may still be called when the handler has ended.
         """
 
-    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+    def write_then(self, message: bytes, callback: Callable[[bool], None], *, more: bool = False) -> None:
         """Send a message, then call `callback`, with False if the client has gone.
 
-        As `read_then` calls it, and as `write` only one at a time.
+        As `read_then` calls it, and as `write` only one at a time. `more`: another message or the end of the call
+        follows at once, with which a small one may be sent.
         """
 
     def turn(self) -> asyncio.Future[None] | None:

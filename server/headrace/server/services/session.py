@@ -53,6 +53,10 @@ class Session:
     def next_message(self) -> bytes | None:
         """The message to write next; None if nothing is ready."""
 
+    def message_follows(self) -> bool:
+        """Whether there is another message right after the one that `next_message` has just returned."""
+        return False
+
     @abstractmethod
     def write_began(self) -> None:
         """The transport has begun to write that message."""
@@ -140,7 +144,7 @@ class Session:
         message = self.next_message()
         if message is not None:
             self._writing = True
-            self._call.write_then(message, self._written)
+            self._call.write_then(message, self._written, more=self.message_follows())
             self.write_began()
         elif self._handle.ended and not self._done.done():
             self._done.set_result(None)

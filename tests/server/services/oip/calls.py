@@ -22,6 +22,8 @@ class InMemoryCall:
 
     def __init__(self, *, metadata: tuple[tuple[str, str], ...] = (), seconds: float | None = None) -> None:
         self.written: list[bytes] = []
+        self.more: list[bool] = []
+        """For each of them, whether the transport was told that another one follows."""
         self.stuck = False
         """Whether the client has stopped reading."""
         self.response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -53,7 +55,9 @@ class InMemoryCall:
 
         self._work.append(asyncio.create_task(read()))
 
-    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+    def write_then(self, message: bytes, callback: Callable[[bool], None], *, more: bool = False) -> None:
+        self.more.append(more)
+
         async def write() -> None:
             await self.write(message)
             callback(True)

@@ -45,6 +45,7 @@ class Echo:
                 "Answer": Answering(self._answer, self.gate),
                 "Unary": Unary(self._unary, self.gate),
                 "Repeat": ServerStreaming(self._repeat, self.gate),
+                "Burst": ServerStreaming(self._burst, self.gate),
                 "Stream": Bidirectional(self._stream, self.gate),
                 "Callbacks": Bidirectional(self._callbacks, self.gate),
             },
@@ -84,6 +85,13 @@ class Echo:
             await call.write(message)
         if message == HELD:
             await self._hold()
+
+    async def _burst(self, message: bytes, call: Call) -> None:
+        """Messages of the sizes that are asked for, each with the word that more follows, which is the status last."""
+        for number, size in enumerate(message.split()):
+            written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            call.write_then(bytes([number]) * int(size), written.set_result, more=True)
+            assert await written
 
     async def _stream(self, call: Call) -> None:
         while (message := await call.read()) is not call.end:

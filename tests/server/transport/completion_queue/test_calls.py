@@ -95,6 +95,16 @@ def test_one_request_may_have_several_responses(served: Served) -> None:
     served.run(work)
 
 
+def test_messages_that_wait_for_others_come_in_order_and_all_of_them(served: Served) -> None:
+    def work(channel: grpc.Channel) -> None:
+        burst: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{NAME}/Burst")
+        for sizes in ([1], [0, 5, 7], [10] * 200, [70_000, 3, 500_000, 0], [1000] * 100):
+            received = [*burst(b" ".join(b"%d" % size for size in sizes), timeout=30)]
+            assert received == [bytes([number]) * size for number, size in enumerate(sizes)]
+
+    served.run(work)
+
+
 def test_what_does_not_exist_is_unimplemented(served: Served) -> None:
     def work(channel: grpc.Channel) -> None:
         for method in (f"/{NAME}/Other", "/other.Service/Unary", "/", ""):

@@ -86,6 +86,9 @@ class _RequestSession(Session):
         self._classified = bool(pending.outputs)
         return self._encode(pending, event)
 
+    def message_follows(self) -> bool:
+        return bool(self._ready) and not self._classified
+
     def write_began(self) -> None:
         if self._new:
             new, self._new = self._new, ()

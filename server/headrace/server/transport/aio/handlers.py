@@ -56,7 +56,8 @@ class AioCall:
 
         Driven(self.read(), ended)
 
-    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+    def write_then(self, message: bytes, callback: Callable[[bool], None], *, more: bool = False) -> None:
+        # A hint for gRPC that more follows would be an argument of each write, and a call around it.
         Driven(self.write(message), lambda _, error: callback(error is None))
 
     def respond(self, response: bytes) -> None:

@@ -108,12 +108,14 @@ class QueueCall:
             self._on_message = callback
             self._batch(receive_message(), Expected(self._received, self._lost))
 
-    def write_then(self, message: bytes, callback: Callable[[bool], None]) -> None:
+    def write_then(self, message: bytes, callback: Callable[[bool], None], *, more: bool = False) -> None:
         if self.ended:
             asyncio.get_running_loop().call_soon(callback, False)
         else:
             self._on_sent = callback
-            self._batch((*self._begin(), send_message(message)), self._sent)
+            # What goes with the initial metadata is not held back: gRPC would wait with both, and not say that it does.
+            held = more and self._started
+            self._batch((*self._begin(), send_message(message, held)), self._sent)
 
     def respond(self, response: bytes | None) -> None:
         """End the call: well, and with the response of a unary RPC."""

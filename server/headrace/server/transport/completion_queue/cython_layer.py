@@ -31,6 +31,7 @@ CHECK_SECONDS = 2.0
 STOP_SECONDS = 0.5
 """How long a connection of a stranger may hold up its end."""
 
+_BUFFER_HINT: int = cygrpc.WriteFlag.buffer_hint
 Operation: TypeAlias = Any
 """One of cygrpc.*Operation."""
 Tag: TypeAlias = Callable[[Any], None]
@@ -136,8 +137,10 @@ def send_metadata() -> Operation:
     return cygrpc.SendInitialMetadataOperation(None, 0)
 
 
-def send_message(message: bytes) -> Operation:
-    return cygrpc.SendMessageOperation(message, 0)
+def send_message(message: bytes, more: bool = False) -> Operation:
+    """With `more`, gRPC holds a small message back until the next operation that sends, and says at once that it is
+    sent: several messages then take one system call."""
+    return cygrpc.SendMessageOperation(message, _BUFFER_HINT if more else 0)
 
 
 def send_status(code: int, details: bytes) -> Operation:
