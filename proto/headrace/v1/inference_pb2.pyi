@@ -1344,6 +1344,8 @@ class ModelStatus(message.Message):
     EXECUTIONS_FIELD_NUMBER: builtins.int
     SLOTS_RESTORING_FIELD_NUMBER: builtins.int
     RESTORATIONS_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    OVERDUE_FIELD_NUMBER: builtins.int
     VARIANTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
@@ -1364,6 +1366,11 @@ class ModelStatus(message.Message):
     """
     restorations: builtins.int
     """The number of restorations since the model was loaded."""
+    refused: builtins.int
+    """Since the model was loaded: the Infers that were refused because of the bounds of its queue; and the tickets that
+    failed in it, since they had waited too long or had to make room for others. The latter are among the failures.
+    """
+    overdue: builtins.int
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[Variant]:
         """Variants of the model that compute only some of its outputs, for requests that ask for no others. Their slots,
@@ -1384,11 +1391,13 @@ class ModelStatus(message.Message):
         executions: builtins.int = ...,
         slots_restoring: builtins.int = ...,
         restorations: builtins.int = ...,
+        refused: builtins.int = ...,
+        overdue: builtins.int = ...,
         variants: abc.Iterable[Variant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "overdue", b"overdue", "refused", b"refused", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "variants", b"variants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

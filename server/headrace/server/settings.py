@@ -170,6 +170,10 @@ class Settings:
     """Concurrent streams and unary calls; more are refused."""
     window: Count = _DEFAULTS.window
     """Tickets in flight per stream."""
+    max_queue: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1 << 20))] = _DEFAULTS.max_queue
+    """Tickets that may wait for the slots of a model; 0: as many as windows admit."""
+    max_queue_seconds: Pause = _DEFAULTS.max_queue_seconds
+    """Seconds that a ticket may wait for a slot, as estimated when it comes; 0: without limit."""
     max_priority: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MAX_PRIORITY))] = (
         _DEFAULTS.max_priority
     )

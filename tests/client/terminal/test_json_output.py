@@ -76,6 +76,8 @@ def test_the_status_is_a_document() -> None:
                 "slots_restoring": 1,
                 "restorations": 5,
                 "variants": ({"outputs": ("mask", "score"), "executions": 800, "memory_bytes": 5 << 20},),
+                "refused": 0,
+                "overdue": 0,
             }
         ],
         "memory": {"name": "memory", "used_bytes": 3 << 20, "limit_bytes": 1 << 30},

@@ -87,6 +87,9 @@ def test_the_status_is_a_row_for_each_model() -> None:
     header, row = words(status_table(usual))
     assert header == ["MODEL", "VERSION", *slots, "QUEUED", "DONE", "FAILED"]
     assert row == ["segmenter", "2", "1", "2", "1", "7", "9000", "3"]
+    overloaded = replace(usual, models=(replace(usual.models[0], refused=800),))
+    header, row = words(status_table(overloaded))
+    assert (header[-1], row[-1]) == ("REFUSED", "800")
 
 
 def test_variants_are_told_below_the_table() -> None:

@@ -49,9 +49,17 @@ def test_what_is_printed_means_the_same(tmp_path: Path) -> None:
     found = {model.source.name: model.source for model in second.models(())}
     for model in models:
         compilation = found[model.source.name].compilation
-        delay = model.source.compilation.batch_delay
-        same = replace(compilation, expected=(), batch_delay=delay)
-        assert (compilation.batch_delay or 0.0) == (delay or 0.0)
+        own = model.source.compilation
+        same = replace(
+            compilation,
+            expected=(),
+            batch_delay=own.batch_delay,
+            max_queue=own.max_queue,
+            max_queue_seconds=own.max_queue_seconds,
+        )
+        assert (compilation.batch_delay or 0.0) == (own.batch_delay or 0.0)
+        assert (compilation.max_queue or 0) == (own.max_queue or 0)
+        assert (compilation.max_queue_seconds or 0.0) == (own.max_queue_seconds or 0.0)
         assert same == replace(model.source.compilation, expected=())
         assert found[model.source.name].path == model.source.path.absolute()
         assert found[model.source.name].policy == model.source.policy

@@ -31,6 +31,8 @@ properties = { ENABLE_CPU_PINNING = false, LOG_LEVEL = "LOG_NONE", KV_CACHE_SIZE
 slots = 4
 batch = 8
 batch_delay = 0.5
+max_queue = 32
+max_queue_seconds = 1.5
 weight = 2
 priority = 3
 state = "ports"
@@ -63,6 +65,8 @@ outputs."*".labels = "more.txt"
             slots=4,
             batch=8,
             batch_delay=0.5,
+            max_queue=32,
+            max_queue_seconds=1.5,
             weight=2,
             priority=3,
             state="ports",
@@ -71,7 +75,7 @@ outputs."*".labels = "more.txt"
             labels=str(tmp_path / "labels.txt"),
             inputs={"x": InputOptions(shape="1,3,?,?", mean=(1, 2.5), encoded=True)},
             outputs={"y": OutputOptions(topk=5), "*": OutputOptions(labels=str(tmp_path / "more.txt"))},
-            expected=(ExpectedPort("input", "x", f"{file}:23"), ExpectedPort("output", "y", f"{file}:24")),
+            expected=(ExpectedPort("input", "x", f"{file}:25"), ExpectedPort("output", "y", f"{file}:26")),
         ),
         "net.xml",
     )
@@ -89,6 +93,8 @@ outputs."*".labels = "more.txt"
         ("slots = 5000", "slots: must be <= 1024"),
         ("batch = 99", "batch: '99' is neither auto nor off nor a number from 2 to 64"),
         ("batch_delay = nan", "batch_delay: must be <= 3600"),
+        ("max_queue = -1", "max_queue: must be >= 0"),
+        ("max_queue = '4'", "max_queue: input should be a valid integer"),
         ("threads = true", "threads: input should be a valid integer"),
         ("streams = 0", "streams: input should be greater than or equal to 1"),
         ("precision = 'f31'", "precision: input should be 'f32', 'f16', 'bf16' or 'dynamic'"),

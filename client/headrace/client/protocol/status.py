@@ -27,6 +27,7 @@ class ModelStatus:
     `slots_restoring`: a failed run has spoiled their compiled model, which is being restored.
     `inferences`: done since the model was loaded, in `executions` runs. `failures`: ended in any other way.
     `restorations`: how often a compiled model was restored. The slots, tickets and runs of `variants` are among these.
+    `refused`: requests that the bounds of its queue have kept out. `overdue`: failures because of these bounds.
     """
 
     name: str
@@ -41,6 +42,8 @@ class ModelStatus:
     slots_restoring: int = 0
     restorations: int = 0
     variants: tuple[Variant, ...] = ()
+    refused: int = 0
+    overdue: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
             model.slots_restoring,
             model.restorations,
             tuple(Variant(tuple(each.outputs), each.executions, each.memory_bytes) for each in model.variants),
+            model.refused,
+            model.overdue,
         )
         for model in message.models
     )

@@ -13,7 +13,7 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
                      "inferences", "failures", "executions", "slots_restoring", "restorations",
-                     "variants": [{"outputs", "executions", "memory_bytes"}]}],
+                     "variants": [{"outputs", "executions", "memory_bytes"}], "refused", "overdue"}],
          "memory": account, "accounts": [account], "resident_bytes"}
         account: {"name", "used_bytes", "limit_bytes"}
 """

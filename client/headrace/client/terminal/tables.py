@@ -50,14 +50,17 @@ def state_lines(models: Iterable[Model]) -> list[str]:
 
 
 def status_table(status: ServerStatus) -> Table:
-    """A row for each model. The column RESTORING is shown only if a slot is restoring, to save width."""
+    """A row for each model. The columns RESTORING and REFUSED are shown only if they say something, to save width."""
     restoring = any(model.slots_restoring for model in status.models)
+    refused = any(model.refused for model in status.models)
     slots = ["FREE", "RUNNING", "STOPPING", *(["RESTORING"] if restoring else [])]
-    table = _table("MODEL", "VERSION", *(f">{name}" for name in slots), ">QUEUED", ">DONE", ">FAILED")
+    ends = ["QUEUED", "DONE", "FAILED", *(["REFUSED"] if refused else [])]
+    table = _table("MODEL", "VERSION", *(f">{name}" for name in (*slots, *ends)))
     for model in status.models:
         counts = [model.slots_free, model.slots_running, model.slots_stopping]
         counts += [model.slots_restoring] if restoring else []
         counts += [model.tickets_queued, model.inferences, model.failures]
+        counts += [model.refused] if refused else []
         table.add_row(printable(model.name), model.version, *map(str, counts))
     return table
 

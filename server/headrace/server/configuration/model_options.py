@@ -56,6 +56,10 @@ class ModelOptions:
     """Compile it without outputs that clients do not ask for, where that saves a tenth (auto), or never (off)."""
     batch_delay: float | None = None
     """Seconds that a batch waits to fill."""
+    max_queue: int | None = None
+    """Tickets that may wait for its slots; 0: as many as windows admit."""
+    max_queue_seconds: float | None = None
+    """Seconds that a ticket may wait for a slot, as estimated when it comes; 0: without limit."""
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1
     """Share of the machine, compared with that of other models."""
     priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 0
@@ -74,7 +78,7 @@ class ModelOptions:
     """By name; `*` stands for all others."""
 
 
-AS_FLAGS = ("device", "run", "hint", "slots", "batch", "prune", "batch_delay")
+AS_FLAGS = ("device", "run", "hint", "slots", "batch", "prune", "batch_delay", "max_queue", "max_queue_seconds")
 """Options with the values of the flags of these names."""
 INHERITED = {**{name: name for name in AS_FLAGS}, "state": "state", "extensions": "extension"}
 """Options that the command line has for all models, and the names of its settings."""

@@ -19,7 +19,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES
 from headrace.server.core.sequences import Sequences, Step
-from headrace.server.core.state import DefinedCall, Stream, Ticket
+from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     FailedPrecondition,
@@ -48,6 +48,42 @@ class Completion:
         """Streams that have a new event, or have ended."""
         self.unsent_freed = False
         """Outputs were sent or dropped while the memory for unsent ones was short."""
+
+    def make_room(
+        self, ticket: Ticket, model: ModelQueue[Ticket], sources: Sequence[KeptOutput], now: float
+    ) -> HeadraceError | None:
+        """See to it that a ticket that is not admitted yet may wait for a slot. Returns why it may not.
+
+        Another one that makes room fails, and what depends on it. One that waits for sources first may always.
+        """
+        bounds = model.bounds
+        assert bounds is not None
+        for kept in sources:
+            if kept.tensor is None:
+                return None
+        try:
+            other = model.make_room(bounds, ticket.priority, ticket.stream.owner)
+        except HeadraceError as error:
+            model.statistics.refused += 1
+            return error
+        if other is not None:
+            model.statistics.overdue += 1
+            self.fail(other, TicketState.FAILED, bounds.full(model.waiting), now)
+        return None
+
+    def bound_wait(self, ticket: Ticket, until: float) -> None:
+        """A ticket waits for a slot until then at most. Its timeout counts if it comes first."""
+        if ticket.due is None or until < ticket.due:
+            ticket.wait_is_bounded, ticket.timeout_due = True, ticket.due
+            self.timeouts.set(ticket, until)
+
+    def waits_no_longer(self, ticket: Ticket) -> None:
+        """Its run starts: what counts is its timeout, if it has one."""
+        ticket.wait_is_bounded = False
+        if ticket.timeout_due is None:
+            self.timeouts.drop(ticket)
+        else:
+            self.timeouts.set(ticket, ticket.timeout_due)
 
     def put(self, stream: Stream, event: Event) -> None:
         """Add an event to the outbox of a stream."""

@@ -17,13 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 
 from headrace.server.core.accounts import Accounts
-from headrace.server.core.admission import (
-    check_content,
-    check_slices,
-    refusal,
-    tag_error,
-    too_many_tickets,
-)
+from headrace.server.core.admission import check_content, check_slices, refusal, tag_error, too_many_tickets
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
@@ -44,19 +38,14 @@ from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
-from headrace.wire.errors import (
-    Cancelled,
-    HeadraceError,
-    InvalidArgument,
-    NotFound,
-)
+from headrace.wire.errors import Cancelled, HeadraceError, InvalidArgument, NotFound
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
 from headrace.wire.tensors import Buffer
 
 
 class Core:
     def __init__(self, limits: Limits) -> None:
-        self.limits, self.models = limits, Models()
+        self.limits, self.models = limits, Models(limits)
         self.accounts, self.counts, self.draining = Accounts(limits), Counts(), False
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
         self.sequences = Sequences(limits, self.accounts.sequences, self.models)
@@ -272,9 +261,7 @@ class Core:
             return
         fits = stream.shares.tickets.fits(TICKET_BYTES) and not (inline and not charge.fits())
         if self.draining or stream.in_flight >= stream.window or not fits:
-            reason, refused = refusal(stream, charge, self.draining)
-            self._completion.refuse(stream, tag, reason, refused)
-            self._completion.missed(stream, call, step, REFUSED, refused)
+            self._refuse(stream, tag, call, step, *refusal(stream, charge, self.draining))
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -294,11 +281,16 @@ class Core:
             self._completion.fail(ticket, TicketState.FAILED, error, now)
             self._completion.missed(stream, call, step, "failed", error)
             return
+        if priority:
+            ticket.priority = min(priority, self.limits.max_priority)
+        if model.bounds is not None and (step is None or step.start or not model.spec.sequences):
+            refused = self._completion.make_room(ticket, model, kept, now)
+            if refused is not None:
+                self._refuse(stream, tag, call, step, "queue", refused)
+                return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
         model.holders += 1
-        if priority:
-            ticket.priority = min(priority, self.limits.max_priority)
         if inline:
             ticket.inline, ticket.charge = inline, charge
             charge.hold()
@@ -376,6 +368,13 @@ class Core:
         ticket = stream.tickets.get(tag)
         if ticket is not None:
             self._completion.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
+
+    def _refuse(
+        self, stream: Stream, tag: int, call: int | DefinedCall, step: Step | None, reason: str, error: HeadraceError
+    ) -> None:
+        """Do not admit an Infer. If it was to be part of a sequence, that has a gap."""
+        self._completion.refuse(stream, tag, reason, error)
+        self._completion.missed(stream, call, step, REFUSED, error)
 
     def _admit(self, ticket: Ticket) -> None:
         stream = ticket.stream

@@ -12,10 +12,10 @@ from headrace.server.core.completion import Completion
 from headrace.server.core.counts import DONE, Span
 from headrace.server.core.engine_api import End, Ended, Run, Tensor, Variables
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
-from headrace.server.core.joining import can_wait, rows_of
+from headrace.server.core.joining import can_wait
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.references import check_shapes, sliced_sources
+from headrace.server.core.references import check_shapes, rows_of, sliced_sources
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.sharing import LONG_SECONDS, Processor
 from headrace.server.core.specs import Port
@@ -64,6 +64,8 @@ class Execution:
             ticket.rows = rows if rows <= model.spec.batch else 0
             self._batching.arrive(model, id(ticket.stream), now, can_wait=can_wait(ticket, model, now))
         model.push(ticket)
+        if model.bounds is not None and model.bounds.seconds:
+            self._completion.bound_wait(ticket, now + model.bounds.seconds)
         if model not in self._batching.held or not self._batching.still_holds(model, now):
             self._completion.startable[model] = None
 
@@ -140,6 +142,7 @@ class Execution:
                 self._processor.ended(model.share, run.expected, now)
             elif ended.times[1] > LONG_SECONDS:
                 model.share.is_counted = model.spec.threads > 0
+        model.measure(len(tickets), now - tickets[0].started, now)
         # Stopping it now would stop the next run in its slot.
         self._completion.stops.pop(run, None)
         self._completion.startable[model] = None
@@ -278,6 +281,8 @@ class Execution:
         for ticket in tickets:
             ticket.move(_RUNNING)
             ticket.started = now
+            if ticket.wait_is_bounded:
+                self._completion.waits_no_longer(ticket)
             plan = ticket.plan
             assert plan is not None
             try:

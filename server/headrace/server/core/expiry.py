@@ -36,6 +36,9 @@ class Expiry:
         """End what is due."""
         for ticket in self._completion.timeouts.pop(now):
             self._expiring = ticket
+            if ticket.wait_is_bounded:
+                self._waited(ticket, now)
+                continue
             late = DeadlineExceeded(f"ticket {ticket.tag} had not ended {now - ticket.arrived:.6f} s after it arrived")
             self._completion.fail(ticket, TicketState.EXPIRED, late, now)
         self._expiring = None
@@ -46,6 +49,15 @@ class Expiry:
         if now >= self.grace_ends:
             self.grace_ends = math.inf
             self._stop(now)
+
+    def _waited(self, ticket: Ticket, now: float) -> None:
+        """A ticket has waited for a slot as long as it may."""
+        model = ticket.model
+        assert model is not None
+        assert model.bounds is not None
+        model.statistics.overdue += 1
+        error = model.bounds.waited(ticket.tag, now - ticket.ready, model.waiting)
+        self._completion.fail(ticket, TicketState.FAILED, error, now)
 
     def give_up(self, error: HeadraceError, now: float) -> None:
         """Fail the ticket at which `expire` has raised by mistake."""

@@ -11,10 +11,13 @@ from headrace.wire.limits import MAX_PRIORITY
 class Limits:
     """Bytes and seconds; `window` in tickets, `sequences` in live ones.
 
+    `max_queue` tickets may wait for the slots of a model, and each of them `max_queue_seconds`; 0 for no bound.
     `processors`: how many threads compute at once, which models share; 0 where they do not wait for each other.
     """
 
     window: int = 1024
+    max_queue: int = 0
+    max_queue_seconds: float = 0.0
     memory: int = 4 << 30
     max_message_bytes: int = 64 << 20
     queue_bytes: int = 1 << 30

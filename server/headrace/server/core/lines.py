@@ -57,6 +57,8 @@ class Lines(dict[QueuedStream, Line[T]]):
     """When it had its last turn, or when its first ticket came."""
     order: list[tuple[int, Line[T]]]
     """A heap of the lines that are not parked."""
+    waiting = 0
+    """Tickets in those."""
     parked = False
     """All of its lines are."""
 
@@ -67,3 +69,8 @@ class Level(dict[Hashable, Lines[T]]):
     turn: int
     order: list[tuple[int, Lines[T]]]
     """A heap of the owners that are not parked."""
+    waiting = 0
+    """Tickets in lines that are not parked."""
+    longest: Lines[T] | None = None
+    """The owner that had most of them when somebody last looked, and how often it was asked for since."""
+    asked = 0

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from headrace.server.core.batching import Arrivals
 from headrace.server.core.calls import Plan
 from headrace.server.core.counts import ModelCounts
 from headrace.server.core.demand import Demand
+from headrace.server.core.limits import Limits
 from headrace.server.core.lines import T
+from headrace.server.core.queue_bounds import QueueBounds
 from headrace.server.core.sharing import Share
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.statistics import Statistics
 from headrace.server.core.transitions import SLOT_TRANSITIONS, SlotState, illegal
 from headrace.server.core.turns import Turns
 
+_NO_BOUNDS = Limits()
+
 
 class ModelQueue(Turns[T]):
     """Tickets of type `T` that wait for the slots of one version of a model. `turns` has their order."""
 
-    def __init__(self, spec: ModelSpec, full: ModelQueue[T] | None = None, counts: ModelCounts | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        full: ModelQueue[T] | None = None,
+        counts: ModelCounts | None = None,
+        limits: Limits = _NO_BOUNDS,
+    ) -> None:
         """With `full`, it is a variant of that model. `counts` are those of a model that it replaces."""
         super().__init__()
         self.spec = spec
+        bounds = QueueBounds(spec, limits)
+        self.bounds: QueueBounds | None = bounds if bounds.exist else None
+        """Those of its queue, if there are any. A variant has a queue of its own."""
         self.share = Share(spec)
         self.full = full
         self.statistics: Statistics = Statistics() if full is None else full.statistics
@@ -49,6 +62,27 @@ class ModelQueue(Turns[T]):
                 if plan.asked <= variant.outputs:
                     return variant
         return self
+
+    def make_room(self, bounds: QueueBounds, priority: int, owner: Hashable) -> T | None:
+        """Whether one more ticket may wait. Returns the one that has to make room for it, if any.
+
+        Raises ResourceExhausted if none may.
+        """
+        at_once = len(self._free) * self.spec.batch
+        if bounds.seconds and bounds.is_too_slow(before := self.ahead(priority, owner) - at_once):
+            raise bounds.too_slow(before)
+        if not bounds.most or self.waiting - at_once < bounds.most:
+            return None
+        ticket = self.least_entitled(priority, owner)
+        if ticket is None:
+            raise bounds.full(self.waiting)
+        return ticket
+
+    def measure(self, tickets: int, running: float, now: float) -> None:
+        """A run of so many tickets has ended, and its slot is free."""
+        if self.bounds is not None:
+            runs = 1 + len(self.slots) - len(self._free)
+            self.bounds.pace.ended(tickets, running, runs, now, waiting=self.waiting > 0)
 
     # ------------------------------------------------------------------------------------------------------- slots
 

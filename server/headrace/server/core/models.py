@@ -7,16 +7,21 @@ from heapq import nsmallest
 
 from headrace.server.core.calls import Plan, bind
 from headrace.server.core.counts import ModelCounts
+from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, Ticket
 from headrace.wire.errors import MAX_LISTED, HeadraceError, NotFound, Unavailable, listed, quote
 
+_NO_BOUNDS = Limits()
+
 
 class Models:
     """`generation` changes with every change, so that calls bound to a model before are bound anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = _NO_BOUNDS) -> None:
+        """Queues have the bounds of `limits`, unless a model has its own."""
+        self._limits = limits
         self._models: dict[str, dict[str, ModelQueue[Ticket]]] = {}
         self._withheld: dict[str, dict[str, str]] = {}
         """Why known versions cannot be used, by name and version; the version "" stands for the newest one."""
@@ -37,7 +42,7 @@ class Models:
         withheld = self._withheld.get(spec.name, {})
         for each in ("", spec.version):
             withheld.pop(each, None)
-        versions[spec.version] = ModelQueue(spec, counts=self._counts_before(spec))
+        versions[spec.version] = ModelQueue(spec, counts=self._counts_before(spec), limits=self._limits)
         self.generation += 1
         if old is not None:
             self._retire(old)
@@ -68,7 +73,7 @@ class Models:
 
     def add_variant(self, model: ModelQueue[Ticket], spec: ModelSpec) -> None:
         """Bind the calls to a variant from now on that need nothing else of a model that is served."""
-        variant = ModelQueue[Ticket](spec, model)
+        variant = ModelQueue[Ticket](spec, model, limits=self._limits)
         model.variants = sorted((*model.variants, variant), key=lambda each: len(each.spec.outputs))
         self.generation += 1
 

@@ -103,6 +103,8 @@ class ModelSpec:
     them. `batch_delay` is how many seconds a batch waits to fill; None for as long as those of all models do. `labels`
     are names of classes, if the operator has given any.
 
+    `max_queue` and `max_queue_seconds` bound its queue, 0 for no bound; None for those of all models.
+
     `streams` is how many runs compute at once, where the others wait for them in the runtime, and `threads` how many
     threads of the processor each of them takes: 0 if it computes elsewhere. Among the models that share the processor,
     those of the highest `priority` come first, and of these each gets a part in proportion to its `weight`.
@@ -126,6 +128,8 @@ class ModelSpec:
     direct_reason: str = field(default="", repr=False, compare=False)
     batch_reason: str = field(default="", repr=False, compare=False)
     batch_delay: float | None = None
+    max_queue: int | None = None
+    max_queue_seconds: float | None = None
     labels: Sequence[str] = field(default=(), repr=False, compare=False)
     output_labels: Mapping[int, Sequence[str]] = field(default_factory=dict, repr=False, compare=False)
     """Those of outputs that have labels of their own, by index."""

@@ -152,6 +152,9 @@ class Ticket:
     """The terminal event was handed to the transport: the ticket is no longer in flight."""
     due: float | None = None
     entry: float | None = None
+    wait_is_bounded = False
+    """It is queued, and `due` is when it has waited too long; `timeout_due` is when it has taken too long."""
+    timeout_due: float | None = None
 
     def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
         self.state = TicketState.WAITING
@@ -260,16 +263,12 @@ class Stream:
             self._call_bytes -= old.nbytes
             share.refund(old.charged)
         if len(self._calls) == MAX_CALLS:
-            raise ResourceExhausted(
-                f"call {number} is one more than the {MAX_CALLS} calls a stream may define; reuse a number",
-                retryable=False,
-            )
+            more = f"call {number} is one more than the {MAX_CALLS} calls a stream may define; reuse a number"
+            raise ResourceExhausted(more, retryable=False)
         total = self._call_bytes + nbytes
         if total > MAX_CALL_BYTES:
-            raise ResourceExhausted(
-                f"with call {number} the descriptions of this stream take {total} bytes; the limit is {MAX_CALL_BYTES}",
-                retryable=False,
-            )
+            size = f"with call {number} the descriptions of this stream take {total} bytes"
+            raise ResourceExhausted(f"{size}; the limit is {MAX_CALL_BYTES}", retryable=False)
         charged = nbytes + call.memory_bytes
         if not share.fits(charged):
             raise ResourceExhausted(f"call {number} takes {charged} bytes of memory; the server has too little left")

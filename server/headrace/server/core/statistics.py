@@ -18,7 +18,9 @@ class _Runs:
 class Statistics:
     """Counts and seconds. All but `fail` cover the inferences that had a result.
 
-    `inferences` is their number, `last` the time when the last of them ended; None before the first.
+    `inferences` is their number, `last` the time when the last of them ended; None before the first. `refused` are the
+    Infers that the bounds of its queue have kept out, and `overdue` the tickets that they have ended: those also count
+    among `fail`.
     """
 
     __slots__ = (
@@ -32,12 +34,14 @@ class Statistics:
         "_succeeded",
         "inferences",
         "last",
+        "overdue",
+        "refused",
     )
 
     def __init__(self) -> None:
         self.inferences = 0
         self.last: float | None = None
-        self._failures = 0
+        self.refused = self.overdue = self._failures = 0
         self._failed = self._succeeded = self._queued = 0.0
         self._input = self._infer = self._output = 0.0
         self._runs: dict[int, _Runs] = {}

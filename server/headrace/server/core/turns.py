@@ -18,7 +18,7 @@ most of a heap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Generic
 
@@ -32,6 +32,8 @@ class Turns(Generic[T]):
 
     def __init__(self) -> None:
         self.queued = 0
+        self._parked = 0
+        """Tickets in lines that are parked."""
         self._only: T | None = None
         """The only ticket, if it came while there was no other: the common case takes no part in the order."""
         self._levels: dict[int, Level[T]] = {}
@@ -72,8 +74,9 @@ class Turns(Generic[T]):
             if lines.parked:
                 _unpark_owner(level, lines)
         elif line.parked and stream.oldest_infer is ticket:
-            _unpark(level, lines, line)
+            self._unpark(level, lines, line)
         line[ticket] = None
+        self._count(level, lines, line, 1)
 
     def remove(self, ticket: T) -> None:
         """Take out a queued ticket, at the priority it was pushed with. Its stream keeps its place."""
@@ -86,6 +89,7 @@ class Turns(Generic[T]):
         lines = level[stream.owner]
         line = lines[stream]
         del line[ticket]
+        self._count(level, lines, line, -1)
         if line:
             return
         del lines[stream]
@@ -113,7 +117,7 @@ class Turns(Generic[T]):
             lines = level.get(stream.owner)
             line = None if lines is None else lines.get(stream)
             if lines is not None and line is not None and line.parked:
-                _unpark(level, lines, line)
+                self._unpark(level, lines, line)
 
     def take(self, max_rows: int, now: float) -> Sequence[T]:
         """Take out the ticket whose turn it is, and those that share its run; none when no ticket may start.
@@ -146,6 +150,7 @@ class Turns(Generic[T]):
             lines = level.order[0][1]
             line = lines.order[0][1]
             del line[ticket]
+            lines.waiting -= 1
             if line:
                 line.turn = turn
                 heapreplace(lines.order, (turn, line))
@@ -162,6 +167,7 @@ class Turns(Generic[T]):
                 break
             ticket = self._next(level)
         self.queued -= len(taken)
+        level.waiting -= len(taken)
         if taken and not level:
             del self._levels[taken[0].priority]
         return taken
@@ -183,7 +189,9 @@ class Turns(Generic[T]):
                     oldest: Any = stream.oldest_infer
                     if oldest in line:
                         return oldest  # type: ignore[no-any-return]  # the tickets of a queued stream are of its type
+                    self._count(level, lines, line, -len(line))
                     line.parked = True
+                    self._parked += len(line)
                     stream.passed_over[self] = None
                 heappop(order)
             lines.parked = True
@@ -201,6 +209,53 @@ class Turns(Generic[T]):
             return min(top, priority + waited // AGING_SECONDS), -level.turn
 
         return max(heads, key=rank, default=top)
+
+    # ------------------------------------------------------------------------------------------------------- bounds
+
+    @property
+    def waiting(self) -> int:
+        """Queued tickets, without those that are parked: these wait for their client."""
+        return self.queued - self._parked
+
+    def ahead(self, priority: int, owner: Hashable) -> int:
+        """How many waiting tickets have their turns before one more of an owner, at most, if no further ones come."""
+        only = self._only
+        if only is not None:
+            return 1 if only.priority >= priority else 0
+        count = 0
+        for each, level in self._levels.items():
+            if each > priority:
+                count += level.waiting
+            elif each == priority:
+                lines = level.get(owner)
+                own, others = (0, len(level)) if lines is None else (lines.waiting, len(level) - 1)
+                count += min(level.waiting, own + others * (own + 1))
+        return count
+
+    def least_entitled(self, priority: int, owner: Hashable) -> T | None:
+        """The waiting ticket that makes room for one more of an owner, if any has to.
+
+        That is one of a lower priority, the lowest there is; or one of an owner that has at least two more than this
+        one. It is the newest of a stream of the owner that has most, or had when somebody last looked.
+        """
+        if self._only is not None:
+            self._insert(self._only)
+            self._only = None
+        for each in sorted(self._levels):
+            level = self._levels[each]
+            if each > priority:
+                break
+            longest = _longest(level)
+            if longest is None:
+                continue
+            if each == priority:
+                lines = level.get(owner)
+                if longest.waiting < (0 if lines is None else lines.waiting) + 2:
+                    break
+            for line in reversed(longest.values()):
+                if not line.parked:
+                    return next(reversed(line))
+        return None
 
     def fixed_order(self) -> Iterator[T]:
         """The tickets that have the next turns whatever the current runs come to; none when their ends may change that.
@@ -221,6 +276,21 @@ class Turns(Generic[T]):
                         return iter(line)
         return iter(())
 
+    def _unpark(self, level: Level[T], lines: Lines[T], line: Line[T]) -> None:
+        self._parked -= len(line)
+        line.parked = False
+        self._count(level, lines, line, len(line))
+        heappush(lines.order, (line.turn, line))
+        if lines.parked:
+            _unpark_owner(level, lines)
+
+    def _count(self, level: Level[T], lines: Lines[T], line: Line[T], more: int) -> None:
+        if line.parked:
+            self._parked += more
+        else:
+            lines.waiting += more
+            level.waiting += more
+
     def take_fixed(self, ticket: T, now: float) -> None:
         """Take out the first of the tickets of `fixed_order`."""
         lines = self._levels[ticket.priority][ticket.stream.owner]
@@ -228,16 +298,21 @@ class Turns(Generic[T]):
         self.remove(ticket)
 
 
-def _unpark(level: Level[T], lines: Lines[T], line: Line[T]) -> None:
-    line.parked = False
-    heappush(lines.order, (line.turn, line))
-    if lines.parked:
-        _unpark_owner(level, lines)
-
-
 def _unpark_owner(level: Level[T], lines: Lines[T]) -> None:
     lines.parked = False
     heappush(level.order, (lines.turn, lines))
+
+
+def _longest(level: Level[T]) -> Lines[T] | None:
+    """An owner with about the most waiting tickets. All are looked at once for as many questions as there are."""
+    if not level.waiting:
+        return None
+    level.asked += 1
+    longest = level.longest
+    if longest is None or not longest.waiting or level.asked >= len(level):
+        level.asked = 0
+        level.longest = longest = max(level.values(), key=lambda each: each.waiting)
+    return longest
 
 
 def _bound(order: list[tuple[int, Any]], live: int) -> None:

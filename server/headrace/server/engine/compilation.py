@@ -24,7 +24,8 @@ class Compilation:
     optimal number. `batch` is the maximum number of rows of a run that tickets share; 1 for no such runs, None for as
     many as are measured to pay off.
 
-    `batch_delay` is how many seconds a batch waits to fill; None for as long as batches of all models do. `warm_up` is
+    `batch_delay` is how many seconds a batch waits to fill; None for as long as batches of all models do. `max_queue`
+    and `max_queue_seconds` bound the queue for the slots, 0 for no bound; None for those of all models. `warm_up` is
     the number of runs of zeros in each slot before the model serves.
 
     `inputs` and `outputs` say by name what is done to them; the options of `*` are those of all others. `state` is what
@@ -53,6 +54,8 @@ class Compilation:
     state: Literal["reset", "ports", "sequence"] = "reset"
     extensions: tuple[str, ...] = ()
     batch_delay: float | None = None
+    max_queue: int | None = None
+    max_queue_seconds: float | None = None
     warm_up: int = 0
     labels: str = ""
     weight: int = 1

@@ -145,6 +145,8 @@ def compile_model(
         1,
         sequences=has_variables and compilation.state == "sequence",
         batch_delay=compilation.batch_delay,
+        max_queue=compilation.max_queue,
+        max_queue_seconds=compilation.max_queue_seconds,
         labels=labels,
         output_labels=prepared.labels,
         indices=prepared.indices,

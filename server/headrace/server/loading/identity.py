@@ -23,9 +23,10 @@ def identity(files: str, compilation: Compilation, runtime: str, outputs: Sequen
 
     `files` is the digest of the model's files, `runtime` the runtime's version, `outputs` those of a variant.
     """
+    deciding = replace(compilation, weight=1, priority=0, expected=(), prune="auto")
     document = {
         "files": files,
-        "compilation": asdict(replace(compilation, weight=1, priority=0, expected=(), prune="auto")),
+        "compilation": asdict(replace(deciding, max_queue=None, max_queue_seconds=None)),
         "outputs": outputs,
         "runtime": runtime,
         "server": VERSION,

@@ -15,6 +15,7 @@ from headrace.oip.model_config_pb2 import (
     ModelInput,
     ModelInstanceGroup,
     ModelOutput,
+    ModelQueuePolicy,
     ModelWarmup,
 )
 from headrace.server.configuration.given import Given
@@ -45,6 +46,8 @@ USED = {
     "dynamic_batching",
     "dynamic_batching.preferred_batch_size",
     "dynamic_batching.max_queue_delay_microseconds",
+    *(f"dynamic_batching.default_queue_policy.{name}" for name in ("max_queue_size", "default_timeout_microseconds")),
+    *(f"dynamic_batching.default_queue_policy.{name}" for name in ("timeout_action", "allow_timeout_override")),
     *("sequence_batching", "sequence_batching.direct", "sequence_batching.oldest"),
     "optimization.execution_accelerators.cpu_execution_accelerator.name",
     "parameters",
@@ -268,6 +271,18 @@ class _Translation:
         if microseconds:
             key = ("dynamic_batching", "max_queue_delay_microseconds")
             self._set(("batch_delay",), microseconds / 1e6, *key)
+        self._queue_policy(config.dynamic_batching.default_queue_policy)
+
+    def _queue_policy(self, policy: ModelQueuePolicy) -> None:
+        key = ("dynamic_batching", "default_queue_policy")
+        if policy.max_queue_size:
+            self._set(("max_queue",), policy.max_queue_size, *key, "max_queue_size")
+        if policy.default_timeout_microseconds and policy.timeout_action == ModelQueuePolicy.REJECT:
+            seconds = policy.default_timeout_microseconds / 1e6
+            self._set(("max_queue_seconds",), seconds, *key, "default_timeout_microseconds")
+        elif policy.timeout_action == ModelQueuePolicy.DELAY:
+            text = "Headrace refuses what has waited too long, and lets nothing wait behind all others"
+            self._unsupported(text, *key, "timeout_action")
 
     def _warm_up(self) -> None:
         for index, each in enumerate(self._config.model_warmup):

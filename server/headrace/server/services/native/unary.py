@@ -96,6 +96,8 @@ def _status(model: ModelQueue[Ticket]) -> pb.ModelStatus:
         inferences=model.statistics.inferences,
         failures=model.statistics.fail[0],
         executions=model.statistics.executions,
+        refused=model.statistics.refused,
+        overdue=model.statistics.overdue,
         variants=[_variant(each) for each in model.variants],
     )
 
