@@ -9,6 +9,7 @@ answers each question by looking everything up again. Its parts, each of which k
     waits          which tickets may be held back so that more of them share a run
     schedule       the turns that explain why just these runs start
     ends           how tickets end, and how the tickets that wait for them go on
+    entry          who may wait for a slot, and who has to make room
     commands       what each command of a client leads to
     execution      what a decision may start, and what the end of a run leads to
 

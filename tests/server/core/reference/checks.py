@@ -58,6 +58,24 @@ def matches(event: Event, expected: ExpectedEvent) -> bool:
             return kind == expected.kind
 
 
+def parked(core: Core) -> set[int]:
+    """The ids of the tickets that the core has put aside."""
+    return {
+        id(ticket)
+        for model in core.models.with_slots()
+        for level in model._levels.values()
+        for lines in level.values()
+        for line in lines.values()
+        if line.parked
+        for ticket in line
+    }
+
+
+def pace(core: Core) -> dict[int, float]:
+    """The seconds that models have taken for a ticket, by the ids of those that have a bound."""
+    return {id(each.spec): each.bounds.pace.seconds for each in core.models.with_slots() if each.bounds is not None}
+
+
 def has_failed(ticket: ExpectedTicket) -> bool:
     """Whether the core has failed a ticket of which the reference model does not know yet that it must."""
     assert ticket.real is not None
@@ -154,7 +172,7 @@ def check_inside(core: Core, state: ExpectedState) -> None:
     assert not execution._processing
     assert not execution._pending
     assert not execution.chaining._ahead
-    assert len(completion.timeouts) == sum(ticket.due is not None and ticket.end is None for ticket in tickets)
+    assert len(completion.timeouts) == sum(ticket.ends_at is not None and ticket.end is None for ticket in tickets)
     assert len(kept_outputs.times) == sum(len(stream.unused_outputs()) for stream in state.streams)
     for deadlines in (completion.timeouts, kept_outputs.times):
         assert len(deadlines._heap) <= 2 * len(deadlines) + 64
@@ -172,13 +190,22 @@ def _check_turns(model: ModelQueue[Ticket]) -> None:
     assert not (queued and model._levels)
     for level in model._levels.values():
         _check_heap(level.order, [*level.values()])
+        assert level.waiting == sum(lines.waiting for lines in level.values())
         for lines in level.values():
             _check_heap(lines.order, [*lines.values()])
+            assert lines.waiting == sum(len(line) for line in lines.values() if not line.parked)
             assert not lines.parked or all(line.parked for line in lines.values())
             for stream, line in lines.items():
                 queued += len(line)
                 assert not line.parked or (model in stream.passed_over and stream.backpressured)
     assert model.queued == queued
+    assert model.waiting == queued - sum(
+        len(line)
+        for level in model._levels.values()
+        for lines in level.values()
+        for line in lines.values()
+        if line.parked
+    )
 
 
 def _check_heap(order: Sequence[tuple[int, Any]], members: Sequence[Any]) -> None:

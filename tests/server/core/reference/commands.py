@@ -10,6 +10,7 @@ from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTE
 from headrace.wire.tensors import MAX_RANK
 from tests.server.core.reference.accounts import TICKET_BYTES
 from tests.server.core.reference.ends import Ends
+from tests.server.core.reference.entry import Entry
 from tests.server.core.reference.expected import (
     ExpectedCharge,
     ExpectedEvent,
@@ -32,6 +33,7 @@ class Commands:
         self._turns = turns
         self._ends = ends
         self._max_calls = max_calls
+        self._entry = Entry(state, ends)
         self._numbers = itertools.count()
         self._call_bytes: dict[tuple[int, int], int] = {}
         """The sizes of descriptions, by stream and number."""
@@ -85,9 +87,13 @@ class Commands:
         stream.opened = True
         if self._refused(stream, tag, infer=True, charge=charge if inline else None):
             return None
-        ticket = self._admit(stream, tag, infer=True)
         call = stream.calls.get(number)
         codes, found = self._problems(stream, call, inline, sources, slices, priority)
+        if not codes and call is not None and all(source.tensor is not None for source in found):
+            counts = min(priority, self._state.limits.max_priority)
+            if self._entry.refuses(stream, tag, self._state.bound(call).spec, counts):
+                return None
+        ticket = self._admit(stream, tag, infer=True)
         if codes or call is None:
             self._ends.fail(ticket, *codes)
             return ticket

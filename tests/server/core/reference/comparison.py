@@ -74,6 +74,7 @@ class Comparison:
         priority: int,
     ) -> None:
         expected, real = charge
+        self.state.parked, self.state.pace = checks.parked(self.core), checks.pace(self.core)
         self.core.infer(
             stream.real,
             tag,

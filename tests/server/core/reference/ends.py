@@ -25,10 +25,12 @@ class Ends:
     def expire(self) -> None:
         """End what the time ends: tickets, kept outputs, the grace period."""
         state = self._state
-        late = [e for e in state.tickets if e.due is not None and e.end is None and e.due <= state.now]
-        for ticket in sorted(late, key=lambda e: (e.due, e.number)):
-            if ticket.end is None:
+        late = [e for e in state.tickets if e.ends_at is not None and e.end is None and e.ends_at <= state.now]
+        for ticket in sorted(late, key=lambda e: (e.ends_at, e.number)):
+            if ticket.end is None and ticket.ends_at == ticket.due:
                 self.fail(ticket, "DEADLINE_EXCEEDED", words=(str(ticket.tag),))
+            elif ticket.end is None:
+                self.fail(ticket, "RESOURCE_EXHAUSTED", words=(str(ticket.tag), "has waited"), retryable=True)
         for stream in state.streams:
             for output in stream.unused_outputs():
                 if output.last_used + state.limits.keep_seconds <= state.now:
@@ -58,6 +60,8 @@ class Ends:
                 for (port, _, _), source, part in triples
             ):
                 self._waits.queue(ticket)
+                seconds = self._state.bounds(ticket.call.spec)[1]
+                ticket.waits_until = self._state.now + seconds if seconds else None
                 self._turns.line_up(ticket)
             else:
                 self.fail(ticket, "INVALID_ARGUMENT", one_of=frozenset({"has shape", "does not lie inside"}))

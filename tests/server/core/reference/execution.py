@@ -156,7 +156,8 @@ class Execution:
         assert run.spec is spec
         assert part.plan is not None
         assert part.plan.spec is (state.full(spec) or spec)
-        assert ticket.due is None or ticket.due > state.now
+        assert ticket.ends_at is None or ticket.ends_at > state.now
+        ticket.waits_until = None
         assert all(tensor is not None for tensor in part.references)
         _check_references(ticket, part)
         assert [*map(id, part.inline)] == [*map(id, ticket.inline)]

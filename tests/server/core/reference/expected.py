@@ -99,6 +99,8 @@ class ExpectedTicket:
     slices: Slices = ()
     """Of a Fetch."""
     due: float | None = None
+    waits_until: float | None = None
+    """When it has waited for a slot as long as it may, while it is queued for the first time."""
     charge: ExpectedCharge | None = None
     inline: Sequence[bytes] = ()
     end: str | None = None
@@ -126,6 +128,11 @@ class ExpectedTicket:
 
     def __repr__(self) -> str:
         return f"<{self.tag} of stream {id(self.stream):x}>"
+
+    @property
+    def ends_at(self) -> float | None:
+        """When time alone ends it."""
+        return min((each for each in (self.due, self.waits_until) if each is not None), default=None)
 
     @property
     def live(self) -> bool:

@@ -30,11 +30,12 @@ _MODELS = (
         batch=3,
     ),
 )
+_BOUNDED = replace(_MODELS[-1], max_queue=3, max_queue_seconds=1.5)
 MODELS = tuple(
     # Those that do not run directly share the processor.
     replace(spec, streams=streams, threads=threads, weight=weight, priority=priority)
     for spec, (streams, threads, weight, priority) in zip(
-        _MODELS, [(1, 1, 1, 0), (2, 1, 3, 0), (1, 2, 1, 1), (1, 1, 1, 0), (2, 1, 1, 0)], strict=True
+        [*_MODELS[:-1], _BOUNDED], [(1, 1, 1, 0), (2, 1, 3, 0), (1, 2, 1, 1), (1, 1, 1, 0), (2, 1, 1, 0)], strict=True
     )
 )
 NAMES = ("y", "why", "t", "sum", "big", "z", "x", "a", "b", "nothing")

@@ -28,6 +28,10 @@ class ExpectedState:
         self.grace_ends: float | None = None
         self.stops: list[Run] = []
         """Runs that the next decision must stop."""
+        self.parked: set[int] = set()
+        """The ids of the core's tickets that it had put aside before the last command, because of their clients."""
+        self.pace: dict[int, float] = {}
+        """The seconds that each model has taken for a ticket, as the core has measured them."""
         self.restoring: dict[int, set[int]] = {id(spec): set() for spec in specs}
         """For each model its slots that were spoiled and not restored yet."""
 
@@ -98,9 +102,19 @@ class ExpectedState:
     def queued(self, spec: ModelSpec) -> list[ExpectedTicket]:
         return [e for e in self.tickets if e.queued and e.call is not None and e.call.spec is spec]
 
+    def bounds(self, spec: ModelSpec) -> tuple[int, float]:
+        """How many tickets may wait for a slot of a model, and for how long; 0 for no bound."""
+        most = self.limits.max_queue if spec.max_queue is None else spec.max_queue
+        seconds = self.limits.max_queue_seconds if spec.max_queue_seconds is None else spec.max_queue_seconds
+        return most, seconds
+
+    def waiting(self, spec: ModelSpec) -> list[ExpectedTicket]:
+        """Those that are queued, without those that cannot start because of their clients."""
+        return [e for e in self.queued(spec) if id(e.real) not in self.parked]
+
     def deadlines(self) -> list[float]:
         """When time alone ends something: a ticket, a kept output, the grace period."""
-        times = [e.due for e in self.tickets if e.due is not None and e.end is None]
+        times = [e.ends_at for e in self.tickets if e.ends_at is not None and e.end is None]
         for stream in self.streams:
             times += [each.last_used + self.limits.keep_seconds for each in stream.unused_outputs()]
         return times if self.grace_ends is None else [*times, self.grace_ends]
