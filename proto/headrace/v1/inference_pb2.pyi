@@ -203,7 +203,7 @@ class Command(message.Message):
     class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[Command._Kind.ValueType], builtins.type):
         DESCRIPTOR: descriptor.EnumDescriptor
         INFER: Command._Kind.ValueType  # 0
-        """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
+        """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority, traceparent."""
         DEFINE: Command._Kind.ValueType  # 1
         """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
         ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -233,7 +233,7 @@ class Command(message.Message):
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     INFER: Command.Kind.ValueType  # 0
-    """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority."""
+    """Run a defined call. Fields: tag, call, tensors, sources, timeout_us, priority, traceparent."""
     DEFINE: Command.Kind.ValueType  # 1
     """Define a call under a number of 1 or more, before the number is used. Fields: call, define. A definition has no
     ticket and no answer. A number may be defined again; tickets that are already admitted keep the old description.
@@ -273,6 +273,7 @@ class Command(message.Message):
     FETCH_FIELD_NUMBER: builtins.int
     RELEASE_FIELD_NUMBER: builtins.int
     OPEN_FIELD_NUMBER: builtins.int
+    TRACEPARENT_FIELD_NUMBER: builtins.int
     kind: Command.Kind.ValueType
     tag: builtins.int
     """Chosen by the client. It must not be 0, and must be unique among the tickets of the stream that are in flight or
@@ -291,6 +292,11 @@ class Command(message.Message):
     priority: builtins.int
     """0 to 9. Tickets with a larger number start sooner. The server may lower it. Waiting raises it: by one each second,
     up to the highest priority that waits. A source inherits the highest priority of the tickets that wait for it.
+    """
+    traceparent: builtins.str
+    """Of an Infer: the W3C trace context of what it is a part of, `00-` trace `-` span `-` flags, as the metadata
+    `traceparent` of a call has it. Without one, an Infer has that of the call of its stream. A server that does not
+    trace requests ignores it, and so does one whose client has written something else.
     """
     @builtins.property
     def sources(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
@@ -328,10 +334,11 @@ class Command(message.Message):
         fetch: Fetch | None = ...,
         release: Release | None = ...,
         open: Open | None = ...,
+        traceparent: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["define", b"define", "fetch", b"fetch", "open", b"open", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["call", b"call", "define", b"define", "fetch", b"fetch", "kind", b"kind", "open", b"open", "priority", b"priority", "release", b"release", "slices", b"slices", "sources", b"sources", "tag", b"tag", "tensors", b"tensors", "timeout_us", b"timeout_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call", b"call", "define", b"define", "fetch", b"fetch", "kind", b"kind", "open", b"open", "priority", b"priority", "release", b"release", "slices", b"slices", "sources", b"sources", "tag", b"tag", "tensors", b"tensors", "timeout_us", b"timeout_us", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

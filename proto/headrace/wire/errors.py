@@ -44,10 +44,14 @@ class Code(IntEnum):
 
 
 class HeadraceError(Exception):
-    """An error with a code. `retryable`: the same command may succeed later."""
+    """An error with a code. `retryable`: the same command may succeed later.
+
+    `incident` is the id under which the server's log has the details. Clients find it in the message.
+    """
 
     code: ClassVar[Code] = Code.INTERNAL
     retryable: bool = False
+    incident: str = ""
 
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
         super().__init__(message)

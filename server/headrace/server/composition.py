@@ -5,6 +5,7 @@ A process that serves (`server`), tests, and any other way to run the server sta
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -16,16 +17,20 @@ from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.lifecycle.pruning import Pruning
 from headrace.server.repository.named import NamedModel
 from headrace.server.repository.scan import Disk
-from headrace.server.services.call import Service
+from headrace.server.services.call import Call, Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.health import HEALTH, Health, health_service
 from headrace.server.services.native.service import inference_service
+from headrace.server.services.observing import Observers, Tracer
 from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.repository import DEFAULT_LOG_FORMAT
 from headrace.server.services.oip.service import open_inference_service
 from headrace.server.services.reflection import reflection_service
 from headrace.server.services.rpcs import RpcFactory
 from headrace.server.settings import Settings
 from headrace.server.telemetry.incidents import IncidentIds
+from headrace.server.telemetry.request_log import RequestLog
+from headrace.wire.errors import HeadraceError
 
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 """The services of inference: beside the models and the whole server, health reports their status."""
@@ -55,10 +60,17 @@ class Application:
         loader: ModelLoader,
         settings: Settings,
         has_room: Callable[[int], bool],
+        tracer: Tracer | None = None,
     ) -> None:
-        """`has_room` says whether there is memory for a variant of a model that takes so many bytes."""
+        """`has_room` says whether there is memory for a variant of a model that takes so many bytes.
+
+        `tracer` makes traces of requests.
+        """
         self.core = core
         self.dispatcher = Dispatcher(core, engine, IncidentIds())
+        loop = asyncio.get_running_loop()
+        self._request_log = RequestLog(settings.log_requests, loop.time, loop.call_later)
+        observers = Observers(self._request_log, tracer)
         self.health = Health(("", *SERVICES))
         self.lifecycle = Lifecycle(
             disk.scan, loader.load, core, self.dispatcher.tell, self.health, allowed=settings.model_control
@@ -73,8 +85,17 @@ class Application:
         rpcs, watches, probes = (RpcFactory(gate) for gate in (self._calls, self._watches, probing))
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
-            inference_service(self.dispatcher, self.lifecycle, rpcs, probes),
-            open_inference_service(self.dispatcher, self.lifecycle, self._regions, self.health, rpcs, probes),
+            inference_service(self.dispatcher, self.lifecycle, rpcs, probes, observers),
+            open_inference_service(
+                self.dispatcher,
+                self.lifecycle,
+                self._regions,
+                self.health,
+                rpcs,
+                probes,
+                observers,
+                DEFAULT_LOG_FORMAT if settings.log_format == "text" else settings.log_format,
+            ),
             health_service(self.health, probes, watches),
             reflection_service((*SERVICES, HEALTH), watches),
         )
@@ -84,8 +105,16 @@ class Application:
         """Whether a model is being loaded, which cannot be stopped."""
         return self.lifecycle.loading or self.pruning.loading
 
+    def status_of(self, error: BaseException, call: Call, rpc: str) -> HeadraceError:
+        """The error that a call ends with, logged unless its handler has seen to that."""
+        known = error if isinstance(error, HeadraceError) else self.dispatcher.incident(error)
+        if not call.reported:
+            self._request_log.ended(call, rpc, known)
+        return known
+
     def drain(self) -> None:
         """Refuse new calls and new work, and finish what is in flight. Streams end as the core decides."""
+        self._request_log.draining = True
         self.health.withdraw()
         self._calls.close()
         self._watches.close()
@@ -99,5 +128,6 @@ class Application:
     def close(self) -> None:
         """Let go of what is not memory. The engine is the caller's to close."""
         self.dispatcher.close()
+        self._request_log.flush()
         if self._regions is not None:
             self._regions.close()

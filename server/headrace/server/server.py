@@ -24,7 +24,7 @@ from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.returned_memory import return_memory
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
-from headrace.server.telemetry.logging import start_logging
+from headrace.server.telemetry.logging import Log, start_logging
 from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.addresses import CannotListenError
 from headrace.server.transport.choice import NoTransportError, choose_transport
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 def run(disk: Disk, settings: Settings) -> int:
     """Serve until a signal asks the server to stop. Returns the exit code."""
     signals = Signals()
-    errors = start_logging(settings.log_level)
+    log = start_logging(settings.log_level, settings.log_format)
     keep_freed_memory()
     core = Core(settings.limits())
     engine = OpenVinoEngine(min(MEMORY_BYTES, core.limits.memory // DECODING_SHARE))
@@ -60,18 +60,18 @@ def run(disk: Disk, settings: Settings) -> int:
     try:
         cache = Cache(settings.cache_dir) if settings.cache_dir is not None else None
     except OSError as error:
-        errors.write(f"headrace-server: --cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
+        log.say(f"--cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
     guard = MemoryGuard(core.limits.memory, available_bytes())
     loader = Loader(engine, guard.loading, settings.load_timeout, cache)
     try:
         transport = choose_transport(settings.transport, settings.busy_poll)
     except NoTransportError as error:
-        errors.write(f"headrace-server: --transport: {error}")
+        log.say(f"--transport: {error}")
         return EXIT_BAD_OPTION
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
-            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, errors))
+            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, log))
     finally:
         closed = _close(engine)
     if not (closed and result.clean):
@@ -104,18 +104,18 @@ async def _serve(
     loader: Loader,
     guard: MemoryGuard,
     signals: Signals,
-    errors: Output,
+    log: Log,
 ) -> _Result:
     application = Application(core, engine, disk, loader, settings, guard.has_room)
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
     receiving = Receiving()
     options = ServerOptions(application.max_calls, settings.max_message_bytes, settings.compression)
-    server = transport.server(application.services, dispatcher.incident, receiving, options)
+    server = transport.server(application.services, application.status_of, receiving, options)
     try:
         address = server.listen(settings.host, settings.port)
     except CannotListenError as error:
-        errors.write(f"headrace-server: {error}")
+        log.say(f"{error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await server.start()
@@ -132,7 +132,7 @@ async def _serve(
         code = 128 + first.result()
         starting.add_done_callback(lambda done: done.cancelled() or done.exception())
     elif isinstance(starting.exception(), _CannotServeError):
-        errors.write(f"headrace-server: {starting.exception()}")
+        log.say(f"{starting.exception()}")
         code = EXIT_MODEL_NOT_LOADED
         first.cancel()
     else:

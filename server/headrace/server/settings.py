@@ -113,6 +113,7 @@ Size = Annotated[
 ]
 MessageSize = Annotated[Size, Parameter(validator=(validators.Number(gte=1), check_message_bytes))]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
+Ratio = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
 """Seconds that are always waited."""
 Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
@@ -210,6 +211,10 @@ class Settings:
     """Let clients pass tensors in POSIX shared memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level to log, on standard error."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of the log: for people, or a JSON object each."""
+    log_requests: Ratio = 0.0
+    """Part of the requests that succeed to log, from 0 to 1; those that fail are logged in any case."""
 
     def limits(self) -> Limits:
         """The options that the core enforces. `share` counts if it is on."""

@@ -7,14 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from headrace.server.telemetry.formats import MAX_CHARACTERS
 from headrace.server.telemetry.incidents import MAX_IDS, IncidentIds
-from headrace.server.telemetry.logging import (
-    MAX_CHARACTERS,
-    MAX_LINES,
-    MAX_TRACEBACKS,
-    PERIOD_SECONDS,
-    LogHandler,
-)
+from headrace.server.telemetry.logging import MAX_LINES, MAX_TRACEBACKS, PERIOD_SECONDS, LogHandler
 from headrace.server.telemetry.output import Output
 
 

@@ -7,8 +7,10 @@ from typing import TypeAlias
 
 from headrace.server.core.calls import BoundInline, Plan
 from headrace.server.core.engine_api import Tensor
+from headrace.server.core.events import Failed
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge, Share
-from headrace.server.core.state import Stream
+from headrace.server.core.state import DefinedCall, Stream, Ticket
+from headrace.server.core.transitions import TicketState
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import (
     HeadraceError,
@@ -19,6 +21,38 @@ from headrace.wire.errors import (
 )
 from headrace.wire.limits import MAX_PRIORITY, MAX_STRING_BYTES, MAX_STRINGS
 from headrace.wire.tensors import MAX_RANK, Buffer, check_bytes, element_count, sliced_shape
+
+MAX_NAME_CHARACTERS = 200
+"""How much an event keeps of the name of a model, which its client decides."""
+
+
+def failure(ticket: Ticket, error: HeadraceError, now: float, model: str) -> Failed:
+    """The terminal event of a ticket that has failed, before its state says so.
+
+    `model` is the name that its client has used; what it has got counts more.
+    """
+    failed = Failed(ticket.tag, error, admitted=True, model=model)
+    if ticket.model is not None:
+        failed.model, failed.version = ticket.model.spec.name, ticket.model.spec.version
+    state = ticket.state
+    if state is TicketState.WAITING:
+        failed.waiting = now - ticket.arrived
+    else:
+        failed.waiting = ticket.ready - ticket.arrived
+        if state is TicketState.QUEUED:
+            failed.queued = now - ticket.ready
+        else:
+            failed.queued, failed.running = ticket.started - ticket.ready, now - ticket.started
+    return failed
+
+
+def model_of(stream: Stream, call: int | DefinedCall) -> str:
+    """The name of the model that a call asks for; empty if the call is not defined."""
+    try:
+        defined = call if isinstance(call, DefinedCall) else stream.call(call)
+    except HeadraceError:
+        return ""
+    return defined.call.model[:MAX_NAME_CHARACTERS]
 
 
 def tag_error(tag: int) -> HeadraceError:

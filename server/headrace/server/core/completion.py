@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
+from headrace.server.core.admission import failure
 from headrace.server.core.counts import Counts, Span, end_of
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Run
@@ -93,10 +94,10 @@ class Completion:
             if not event.admitted:
                 stream.charge_event()
 
-    def refuse(self, stream: Stream, tag: int, reason: str, error: HeadraceError) -> None:
+    def refuse(self, stream: Stream, tag: int, reason: str, error: HeadraceError, model: str = "") -> None:
         """Not to admit an Infer or a Fetch, for one of `counts.REASONS`."""
         self.counts.rejected[reason] += 1
-        self.put(stream, Failed(tag, error, admitted=False))
+        self.put(stream, Failed(tag, error, admitted=False, model=model))
 
     def missed(
         self, stream: Stream, call: int | DefinedCall, step: Step | None, outcome: str, error: HeadraceError
@@ -110,8 +111,11 @@ class Completion:
                 self._sequences.missed(described.model, step, error)
         counts.ended(outcome, error.code.name)
 
-    def fail(self, ticket: Ticket, state: TicketState, error: HeadraceError, now: float) -> None:
-        """End a ticket without a result, and every ticket that depends on it. No effect if it has ended."""
+    def fail(self, ticket: Ticket, state: TicketState, error: HeadraceError, now: float, model: str = "") -> None:
+        """End a ticket without a result, and every ticket that depends on it. No effect if it has ended.
+
+        `model` is the name that its client has used, if it has not got its model yet.
+        """
         failing = deque([(ticket, state, error)])
         while failing:
             ticket, state, error = failing.popleft()
@@ -139,7 +143,7 @@ class Completion:
                 self.return_inputs(ticket, now)
             else:
                 self._leave_run(ticket.run, ticket)
-            self.finish(ticket, state, Failed(ticket.tag, error, admitted=True))
+            self.finish(ticket, state, failure(ticket, error, now, model))
 
     def _leave_run(self, run: Run, ticket: Ticket) -> None:
         """A running ticket has ended: stop its run unless another ticket still wants the result."""

@@ -17,7 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 
 from headrace.server.core.accounts import Accounts
-from headrace.server.core.admission import check_content, check_slices, refusal, tag_error, too_many_tickets
+from headrace.server.core.admission import (
+    check_content,
+    check_slices,
+    model_of,
+    refusal,
+    tag_error,
+    too_many_tickets,
+)
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
@@ -220,12 +227,14 @@ class Core:
         except HeadraceError as error:
             self.reject(stream, error)
 
-    def reject(self, stream: Stream, error: HeadraceError, tag: int = 0, reason: str = "content") -> None:
+    def reject(
+        self, stream: Stream, error: HeadraceError, tag: int = 0, *, reason: str = "content", model: str = ""
+    ) -> None:
         """Fail what cannot have a ticket; with a `tag`, a request of another protocol that is not admitted."""
         stream.opened = True
         if not tag:
             self.counts.rejected[reason] += 1
-        self._completion.put(stream, Failed(tag, error, admitted=False))
+        self._completion.put(stream, Failed(tag, error, admitted=False, model=model))
 
     def charge(self, stream: Stream, nbytes: int) -> MessageCharge:
         """The charge of a message; every Infer of the message gets it, and holds it while it needs inline inputs."""
@@ -278,7 +287,7 @@ class Core:
                 kept = resolve(stream, plan, sources, slices)
         except HeadraceError as error:
             self._admit(ticket)
-            self._completion.fail(ticket, TicketState.FAILED, error, now)
+            self._completion.fail(ticket, TicketState.FAILED, error, now, model_of(stream, call))
             self._completion.missed(stream, call, step, "failed", error)
             return
         if priority:
@@ -311,15 +320,7 @@ class Core:
         """A request with this place in a sequence of a model has failed before it became an Infer."""
         self.sequences.missed(model, step, error)
 
-    def fetch(
-        self,
-        stream: Stream,
-        tag: int,
-        source: int,
-        output: str,
-        slices: Slices,
-        now: float,
-    ) -> None:
+    def fetch(self, stream: Stream, tag: int, source: int, output: str, slices: Slices, now: float) -> None:
         """A Fetch. Legal while draining."""
         stream.opened = True
         if stream.ended:
@@ -373,7 +374,7 @@ class Core:
         self, stream: Stream, tag: int, call: int | DefinedCall, step: Step | None, reason: str, error: HeadraceError
     ) -> None:
         """Do not admit an Infer. If it was to be part of a sequence, that has a gap."""
-        self._completion.refuse(stream, tag, reason, error)
+        self._completion.refuse(stream, tag, reason, error, model_of(stream, call))
         self._completion.missed(stream, call, step, REFUSED, error)
 
     def _admit(self, ticket: Ticket) -> None:

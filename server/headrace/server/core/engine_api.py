@@ -98,7 +98,7 @@ class Ended:
     to read the outputs. `variables` is what the variables hold now, if a part wants them. `error` is what the runtime
     raised. `restoring`: the run has spoiled the compiled model of its slot, which can be used again once
     `Engine.restored` names it. `failures` are the parts, by position, that have failed by themselves while the others
-    ran: `sent` and `kept` have nothing for them.
+    ran: `sent` and `kept` have nothing for them. `direct`: the core was told that it has run in place.
     """
 
     run: Run
@@ -109,6 +109,7 @@ class Ended:
     error: Exception | None = None
     restoring: bool = False
     failures: Mapping[int, HeadraceError] = field(default_factory=dict)
+    direct: bool = False
 
 
 class End(NamedTuple):

@@ -42,7 +42,8 @@ class Done:
     """The result of an Infer.
 
     `sent` are the tensors of the plan's outputs, `kept` describes the outputs that stay on the server. Times are
-    seconds, `nbytes` is the size of what is sent.
+    seconds, `nbytes` is the size of what is sent. `shared` is how many tickets the run had, `direct` whether it was in
+    place.
     """
 
     tag: int
@@ -54,17 +55,28 @@ class Done:
     waiting: float
     queued: float
     running: float
+    shared: int = 1
+    direct: bool = False
     admitted = True
 
 
 @dataclass(slots=True)
 class Failed:
-    """`admitted` is False for a refusal, and for what cannot have a ticket (tag 0)."""
+    """`admitted` is False for a refusal, and for what cannot have a ticket (tag 0).
+
+    `model` is the name that the client has used, as far as it is known, `version` empty unless there is such a model.
+    Times are seconds, up to the failure.
+    """
 
     tag: int
     error: HeadraceError
     admitted: bool
     nbytes: int = 0
+    model: str = ""
+    version: str = ""
+    waiting: float = 0.0
+    queued: float = 0.0
+    running: float = 0.0
     overhead: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from headrace.server.core.batching import Batching
 from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
 from headrace.server.core.counts import DONE, Span
-from headrace.server.core.engine_api import End, Ended, Run, Tensor, Variables
+from headrace.server.core.engine_api import End, Ended, Run, Tensor
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
 from headrace.server.core.joining import can_wait
 from headrace.server.core.kept_outputs import KeptOutputs
@@ -126,7 +126,7 @@ class Execution:
                 run.expected = self._processor.started(model.share, now, alone=alone)
         return True
 
-    def ended(self, ended: Ended, error: HeadraceError | None, now: float, *, in_place: bool = False) -> None:
+    def ended(self, ended: Ended, error: HeadraceError | None, now: float) -> None:
         """A run has ended and its slot is free."""
         run = ended.run
         tickets = self._tickets.pop(run)
@@ -164,7 +164,7 @@ class Execution:
             if ticket.finished:
                 self._let_go(ticket, now)
             elif self._end(
-                ticket, its_sent, its_kept, ended.variables, error or failures.get(position) if failures else error, now
+                ticket, its_sent, its_kept, ended, error or failures.get(position) if failures else error, now
             ):
                 if ticket.arrived != arrived or ticket.ready != ready:
                     arrived, ready = ticket.arrived, ticket.ready
@@ -178,7 +178,7 @@ class Execution:
             if model.demand is not None and (plan := tickets[0].plan) is not None:
                 model.demand.ran(plan.asked, ended.times[1])
             shared, pruned = len(tickets), model.full is not None
-            queued = model.counts.ran(spans, done, shared, started, direct=in_place, pruned=pruned)
+            queued = model.counts.ran(spans, done, shared, started, direct=ended.direct, pruned=pruned)
             model.statistics.ran(shared, done, queued, now - started, ended.times, now)
 
     def _end(
@@ -186,7 +186,7 @@ class Execution:
         ticket: Ticket,
         sent: Sequence[Tensor],
         kept: Sequence[Tensor],
-        variables: Variables | None,
+        ended: Ended,
         error: HeadraceError | None,
         now: float,
     ) -> bool:
@@ -194,7 +194,7 @@ class Execution:
         try:
             if error is not None:
                 raise error
-            self._complete(ticket, sent, kept, variables, now)
+            self._complete(ticket, sent, kept, ended, now)
         except HeadraceError as failure:
             self._completion.fail(ticket, TicketState.FAILED, failure, now)
             self._kept_outputs.refund(ticket)
@@ -242,7 +242,8 @@ class Execution:
             end = ends.popleft()
             run = end.ended.run
             if run in self._tickets or self._start_follower(run, before):
-                self.ended(*end, in_place=True)
+                end.ended.direct = True
+                self.ended(*end)
                 counted.append(end)
                 before = end.now
             elif end.ended.restoring:
@@ -340,7 +341,7 @@ class Execution:
         ticket: Ticket,
         sent: Sequence[Tensor],
         kept: Sequence[Tensor],
-        variables: Variables | None,
+        ended: Ended,
         now: float,
     ) -> None:
         """Send and keep the outputs of a ticket. Raises what the ticket fails with when that is not possible."""
@@ -359,10 +360,11 @@ class Execution:
                 for each in ticket.own.values()
                 if each.tensor is not None
             ]
-        following = None if ticket.sequence is None else self._sequences.advance(ticket, variables, now)
+        following = None if ticket.sequence is None else self._sequences.advance(ticket, ended.variables, now)
         ready, started = ticket.ready, ticket.started
         times = ready - ticket.arrived, started - ready, now - started
-        done = Done(ticket.tag, plan, sent, described, nbytes, plan.overhead, *times)
+        shared = len(ended.run.parts)
+        done = Done(ticket.tag, plan, sent, described, nbytes, plan.overhead, *times, shared, ended.direct)
         self._completion.finish(ticket, _DONE, done)
         for each in ticket.kept:
             if each.waiters:

@@ -225,7 +225,9 @@ class Dispatcher:
             return ResourceExhausted("the server has too little memory left for this request")
         number = self._incident_id(error)
         logger.error("incident %s", number, exc_info=error)
-        return Internal(f"the server failed; its log has the details under {number}")
+        told = Internal(f"the server failed; its log has the details under {number}")
+        told.incident = number
+        return told
 
     def close(self) -> None:
         """Stop the timers."""

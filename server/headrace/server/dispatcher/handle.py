@@ -45,6 +45,10 @@ class StreamHandle:
         return self.stream.half_closed
 
     @property
+    def in_flight(self) -> int:
+        return self.stream.in_flight
+
+    @property
     def has_events(self) -> bool:
         return bool(self.stream.outbox)
 

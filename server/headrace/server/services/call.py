@@ -22,6 +22,8 @@ class Call(Protocol):
 
     end: object
     """What `read` returns once the client has half-closed."""
+    reported: bool
+    """Whether the error that the call is about to end with is in the log already: False, until a handler says so."""
 
     @property
     def read(self) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from headrace.server.services.api import StreamHandle
 from headrace.server.services.call import Call
 from headrace.server.services.gate import STOPPING
+from headrace.server.services.observing import Observers
 from headrace.wire.errors import Unavailable
 
 
@@ -18,10 +19,15 @@ class Session:
     loop. That saves a tenth of the round trip of one small inference.
     """
 
-    def __init__(self, handle: StreamHandle, call: Call, large: int) -> None:
+    def __init__(self, handle: StreamHandle, call: Call, rpc: str, observers: Observers, large: int) -> None:
         """Messages wait for their turn from `large` bytes on."""
         self._handle = handle
         self._call = call
+        self._rpc = rpc
+        self._log = observers.log
+        self._traces = observers.traces(call, rpc)
+        self._observed = self._traces is not None or observers.log.samples
+        """Whether anybody wants to know of requests that have succeeded."""
         self._large = large
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
@@ -39,9 +45,15 @@ class Session:
             self._write_on()
             self._read()
             await self._done
+        except asyncio.CancelledError:
+            if handle.in_flight:
+                self._log.gone(self._call, self._rpc, handle.in_flight)
+            raise
         finally:
             handle.on_news = None
             handle.close()
+            if self._traces is not None:
+                self._traces.close(self._loop.time())
         if not handle.half_closed:
             raise Unavailable(STOPPING)
 
@@ -165,6 +177,8 @@ class Session:
             self._done.cancel()
             return
         try:
+            if self._traces is not None:
+                self._traces.written(self._loop.time())
             self.write_ended()
         except Exception as error:
             self.fail(error)

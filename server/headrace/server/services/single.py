@@ -10,10 +10,14 @@ from headrace.server.core.events import Done, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
+from headrace.server.services.observing import Observers
 from headrace.wire.errors import Unavailable
 
 UNLIMITED_BYTES = (1 << 31) - 1
 """The largest message for clients whose own limit is unknown: gRPC enforces that limit at the client."""
+
+TAG = 1
+"""Of the only ticket."""
 
 P = ParamSpec("P")
 
@@ -21,23 +25,41 @@ P = ParamSpec("P")
 class SingleInference:
     """Answers a call with the result of one Infer: with what `respond` makes of it, or the error of either.
 
-    `release` is called at the end, whatever that is.
+    `release` is called at the end, whatever that is. `request` is the id of the request, for the log and for traces.
     """
 
-    __slots__ = ("_call", "_handle", "_release", "_respond", "_running", "_submitting")
+    __slots__ = (
+        "_call",
+        "_handle",
+        "_observers",
+        "_release",
+        "_request",
+        "_respond",
+        "_rpc",
+        "_running",
+        "_submitting",
+        "_traces",
+    )
 
     def __init__(
         self,
         streams: Streams,
         call: AnswerableCall,
+        rpc: str,
+        observers: Observers,
         respond: Callable[[Done], bytes],
         release: Callable[[], None] = lambda: None,
+        request: bytes = b"",
     ) -> None:
         self._call = call
+        self._rpc = rpc
+        self._observers = observers
+        self._request = request
         self._respond = respond
         self._release = release
         self._handle = streams.open(call.peer(), unary=True)
         self._running = self._submitting = True
+        self._traces = observers.traces(call, rpc)
 
     def begin(
         self, apply: Callable[Concatenate[Commands, Stream, float, P], None], *args: P.args, **kwargs: P.kwargs
@@ -46,6 +68,8 @@ class SingleInference:
         self._handle.on_news = self._on_news
         self._call.on_end = self._end
         try:
+            if self._traces is not None:
+                self._traces.begin_only(TAG, asyncio.get_running_loop().time())
             self._handle.submit(apply, *args, **kwargs)
         except Exception as error:
             self._end()
@@ -72,10 +96,16 @@ class SingleInference:
                     call.fail(Unavailable("the server has stopped"))
                 return
             (event,) = events
+            if self._traces is not None:
+                self._traces.taken(events, self._request)
             if isinstance(event, Failed):
+                self._observers.log.failed(call, self._rpc, event, self._request)
+                call.reported = True
                 raise event.error
             assert isinstance(event, Done)
             response = self._respond(event)
+            if self._observers.log.samples:
+                self._observers.log.done(call, self._rpc, event, self._request)
         except Exception as error:
             self._end()
             call.fail(error)
@@ -89,6 +119,8 @@ class SingleInference:
         """The call has its answer, or needs none any more."""
         if self._running:
             self._running = False
+            if self._traces is not None:
+                self._traces.close(asyncio.get_running_loop().time())
             self._call.on_end = self._handle.on_news = None
             self._handle.close()
             self._release()

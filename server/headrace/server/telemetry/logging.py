@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from headrace.server.telemetry.formats import UNCOUNTED, JsonFormatter, LogFormat, formatter
 from headrace.server.telemetry.kinds import ErrorKind, error_kind
 from headrace.server.telemetry.output import Output, descriptor_of, stop_blocking
 
@@ -21,13 +22,10 @@ MAX_TRACEBACKS = 3
 """Tracebacks of one kind in a period."""
 MAX_LINES = 100
 """Messages of one kind in a period. Those of the level DEBUG are not counted."""
-MAX_CHARACTERS = 16 << 10
-"""The longest message; of a longer one the middle is left out."""
 MAX_ERROR_CHARACTERS = 300
 """How much of an error is shown where its traceback is not."""
 FLUSH_SECONDS = 0.5
 """How long the end of the process waits for standard error to be read."""
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +39,9 @@ class LogHandler(logging.Handler):
     How many messages were left out is written when the period ends.
     """
 
-    def __init__(self, output: Output, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, output: Output, now: Callable[[], float] = time.monotonic, format: LogFormat = "text") -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(formatter(format))
         self._output = output
         self._now = now
         self._ends = now()
@@ -57,9 +55,11 @@ class LogHandler(logging.Handler):
         try:
             text = self._text(record)
         except Exception as error:  # the arguments of a message may not match it, or may fail to be printed
-            text = f"{record.pathname}:{record.lineno} logs a message that cannot be formatted: {_summary(error)}"
+            text = self._line(
+                f"{record.pathname}:{record.lineno} logs a message that cannot be formatted: {_summary(error)}"
+            )
         if text is not None:
-            self._output.write(_cut(text))
+            self._output.write(text)
 
     def flush(self) -> None:
         """Write what is queued, within FLUSH_SECONDS. `logging` calls this when the process ends."""
@@ -72,7 +72,7 @@ class LogHandler(logging.Handler):
 
     def _text(self, record: logging.LogRecord) -> str | None:
         """The lines for a record, or None if it is left out."""
-        if record.levelno <= logging.DEBUG:
+        if record.levelno <= logging.DEBUG or getattr(record, UNCOUNTED, False):
             return self.format(record)
         if self._now() >= self._ends:
             self._begin_period()
@@ -116,27 +116,51 @@ class LogHandler(logging.Handler):
             kind, example = self._examples.popitem()
             count = self._counts.get(kind, 0) - MAX_LINES
             if count > 0:
-                message = f"{count} more of these were left out within {PERIOD_SECONDS:g} s: {example}"
-                record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, (), None)
-                self._output.write(_cut(self.format(record)))
+                self._output.write(
+                    self._line(f"{count} more of these were left out within {PERIOD_SECONDS:g} s: {example}")
+                )
+
+    def _line(self, message: str) -> str:
+        """What the log has to say about itself."""
+        return self.format(_record(logger.name, logging.WARNING, message))
 
 
-def start_logging(level: str) -> Output:
-    """Log messages from `level` up to standard error, and also warnings and what no code catches.
+class Log:
+    """The log of the process, on standard error."""
 
-    Returns the output for lines of another form.
-    """
+    def __init__(self, output: Output, format: LogFormat) -> None:
+        self._output = output
+        self._json = JsonFormatter() if format == "json" else None
+
+    def say(self, sentence: str) -> None:
+        """Tell the operator why the server does not start: as the command says it, unless programs read the log."""
+        if self._json is None:
+            self._output.write(f"headrace-server: {sentence}")
+        else:
+            self._output.write(self._json.format(_record("headrace.server", logging.ERROR, sentence)))
+
+
+def start_logging(level: str, format: LogFormat = "text") -> Log:
+    """Log messages from `level` up to standard error, and also warnings and what no code catches."""
     descriptor = descriptor_of(sys.stderr)
     stop_blocking(descriptor)
-    output = Output(descriptor, "standard error")
+    output = Output(descriptor, "standard error", dropped=_as_json if format == "json" else str)
     root = logging.getLogger()
     root.setLevel(level.upper())
     # A package that logs while it is imported has made one of its own: OpenVINO's, where it finds no home folder.
-    root.handlers[:] = [LogHandler(output)]
+    root.handlers[:] = [LogHandler(output, format=format)]
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_end_of_thread
-    return output
+    return Log(output, format)
+
+
+def _record(name: str, level: int, message: str) -> logging.LogRecord:
+    return logging.LogRecord(name, level, __file__, 0, "%s", (message,), None)
+
+
+def _as_json(sentence: str) -> str:
+    return JsonFormatter().format(_record(logger.name, logging.WARNING, sentence))
 
 
 def _log_unraisable(hook: UnraisableHookArgs) -> None:
@@ -154,10 +178,3 @@ def _summary(error: BaseException) -> str:
     """An error on one line."""
     text = " ".join(str(error)[:MAX_ERROR_CHARACTERS].split())
     return f"{type(error).__name__}: {text}"
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    half = MAX_CHARACTERS // 2
-    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"

@@ -7,6 +7,7 @@ import select
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TextIO
@@ -24,7 +25,15 @@ class Output:
     where they are missing, a line says how many.
     """
 
-    def __init__(self, descriptor: int, name: str, max_bytes: int = MAX_QUEUED_BYTES) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        max_bytes: int = MAX_QUEUED_BYTES,
+        dropped: Callable[[str], str] = str,
+    ) -> None:
+        """`dropped` makes a line of the sentence that says how many are missing."""
+        self._line = dropped
         self._descriptor = descriptor
         self._name = name
         self._max_bytes = max_bytes
@@ -76,7 +85,8 @@ class Output:
         if self._missing:
             count, self._missing = self._missing, 0
             lines = "1 line was" if count == 1 else f"{count} lines were"
-            self._put(f"{lines} dropped here: {self._name} could not be written\n".encode(), count)
+            line = self._line(f"{lines} dropped here: {self._name} could not be written")
+            self._put(f"{line}\n".encode(), count)
 
     def _run(self) -> None:
         while True:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
-from headrace.server.services.call import Service
+from headrace.server.services.call import Call, Service
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
 
-Incident: TypeAlias = Callable[[BaseException], HeadraceError]
-"""Logs an unexpected error, and returns what the client is told instead."""
+StatusOf: TypeAlias = Callable[[BaseException, Call, str], HeadraceError]
+"""Says with which error a call ends that has failed with one, and logs that; the text is the name of the RPC.
+
+An error that is not expected has the details in the log, and clients are told less.
+"""
 
 
 class Server(Protocol):
@@ -41,6 +44,6 @@ class Transport(Protocol):
     def selector(self) -> PollingSelector: ...
     def new_loop(self) -> PollingLoop: ...
     def server(
-        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
     ) -> Server:
         """A server of `services`. `receiving` gets to know the calls that may be receiving a message."""

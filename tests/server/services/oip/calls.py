@@ -28,6 +28,7 @@ class InMemoryCall:
         """Whether the client has stopped reading."""
         self.response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.on_end: Callable[[], None] | None = None
+        self.reported = False
         self._seconds = seconds
         self._metadata = metadata
         self._messages = asyncio.Queue[Any]()

@@ -161,13 +161,16 @@ def echo_server(*, limit: int = 1000, calls: int = 1000) -> Iterator[Served]:
     with transport_and_loop() as (transport, loop):
         echo = Echo(limit)
 
-        def incident(error: BaseException) -> HeadraceError:
+        def status_of(error: BaseException, call: Call, rpc: str) -> HeadraceError:
+            if isinstance(error, HeadraceError):
+                return error
+            assert rpc.startswith(echo.service.name)
             served.incidents.append(error)
             return Internal("an incident")
 
         async def start() -> Served:
             options = ServerOptions(calls, MAX_BYTES, "none")
-            server = transport.server([echo.service], incident, Receiving(), options)
+            server = transport.server([echo.service], status_of, Receiving(), options)
             address = server.listen("127.0.0.1", 0)
             await server.start()
             return Served(loop, transport.selector, server, echo, address)

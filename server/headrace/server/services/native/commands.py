@@ -9,6 +9,7 @@ from headrace.server.core.engine_api import Slices
 from headrace.server.core.references import TOO_MANY_SLICES
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands
+from headrace.server.services.observing import Traces
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import InvalidArgument, Unimplemented, quote
 from headrace.wire.frames import MAX_ITEMS, parse_frame
@@ -34,8 +35,11 @@ _WHOLE: Sequence[Slices] = ()
 _INFERS = (_INFER, _INFER_SLICES)
 
 
-def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -> None:
-    """Apply the commands of a ClientFrame in order. A message that cannot be read is rejected as a whole."""
+def apply_commands(core: Commands, stream: Stream, now: float, message: bytes, traces: Traces | None = None) -> None:
+    """Apply the commands of a ClientFrame in order. A message that cannot be read is rejected as a whole.
+
+    `traces` hears of each Infer.
+    """
     try:
         frame, tensors = parse_frame(message, pb.ClientFrame())
         commands = frame.commands
@@ -54,6 +58,8 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes) -
             slices = _WHOLE
             if kind != _INFER:
                 slices, cut = _source_slices(command, cut)
+            if traces is not None:
+                traces.begin(stream, command.tag, now, command.traceparent)
             core.infer(
                 stream,
                 command.tag,

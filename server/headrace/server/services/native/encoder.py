@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from headrace.server.core.events import Done, Draining, Event, Failed, Fetched, Hello
@@ -38,8 +38,10 @@ class Encoder:
     frames is one frame with all the events.
     """
 
-    def __init__(self, layouts: Layouts) -> None:
+    def __init__(self, layouts: Layouts, failed: Callable[[Failed], None] = lambda _: None) -> None:
+        """`failed` is called with each failure that is encoded: nobody else looks at every event."""
         self._layouts = layouts
+        self._failed = failed
         self.close = layouts.close
         self._last_fields: tuple[Hashable, bytes] = (None, b"")
         """The layout and times of the last Done, and the fields that they were encoded as."""
@@ -55,6 +57,7 @@ class Encoder:
             match event:
                 case Failed():
                     items.append(_item(kind=_FAILED, tag=event.tag, failure=_failure(event.error)))
+                    self._failed(event)
                 case Fetched():
                     self._encode_fetched(items, tensors, event)
                 case Hello():

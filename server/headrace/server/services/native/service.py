@@ -7,17 +7,20 @@ from headrace.server.services.call import Service
 from headrace.server.services.native.control import ControlRpcs
 from headrace.server.services.native.stream import StreamRpc
 from headrace.server.services.native.unary import UnaryRpcs
+from headrace.server.services.observing import UNOBSERVED, Observers
 from headrace.server.services.rpcs import RpcFactory
 from headrace.v1 import inference_pb2 as pb
 
 
-def inference_service(streams: Streams, control: Control, rpcs: RpcFactory, probes: RpcFactory) -> Service:
+def inference_service(
+    streams: Streams, control: Control, rpcs: RpcFactory, probes: RpcFactory, observers: Observers = UNOBSERVED
+) -> Service:
     """Messages with tensors are handled as bytes: their contents are counted before they are parsed."""
-    unary, models = UnaryRpcs(streams), ControlRpcs(streams, control, rpcs.gate)
+    unary, models = UnaryRpcs(streams, observers), ControlRpcs(streams, control, rpcs.gate)
     return Service(
         pb.DESCRIPTOR.services_by_name["Inference"].full_name,
         {
-            "Stream": rpcs.bidirectional(StreamRpc(streams).stream),
+            "Stream": rpcs.bidirectional(StreamRpc(streams, observers).stream),
             "Infer": rpcs.answering(unary.infer),
             "ListModels": rpcs.unary(models.list_models, pb.ListModelsRequest),
             "DescribeModel": rpcs.unary(models.describe_model, pb.DescribeModelRequest),

@@ -12,7 +12,8 @@ from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
 from headrace.server.services.native.commands import VIEW_BYTES, to_call
 from headrace.server.services.native.encoder import to_tensor
-from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
+from headrace.server.services.observing import Observers
+from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
@@ -20,10 +21,13 @@ from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
 from headrace.wire.memory import resident_bytes
 
+INFER = "headrace.v1.Inference/Infer"
+
 
 class UnaryRpcs:
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, observers: Observers) -> None:
         self._streams = streams
+        self._observers = observers
 
     def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference."""
@@ -41,9 +45,9 @@ class UnaryRpcs:
         def submit(core: Commands, stream: Stream, now: float) -> None:
             core.open(stream, ordered=False, max_message_bytes=UNLIMITED_BYTES)
             charge = core.charge(stream, len(message) + VIEW_BYTES * len(tensors))
-            core.infer(stream, 1, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
+            core.infer(stream, TAG, defined, tensors, charge, now, timeout=timeout, priority=request.priority)
 
-        SingleInference(self._streams, call, _response).begin(submit)
+        SingleInference(self._streams, call, INFER, self._observers, _response).begin(submit)
 
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
         view = self._streams.view

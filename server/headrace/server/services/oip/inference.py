@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from headrace.server.core.events import Done
+from headrace.server.core.admission import MAX_NAME_CHARACTERS
+from headrace.server.core.events import Done, Failed
 from headrace.server.core.sequences import NO_STEP
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
+from headrace.server.services.observing import UNOBSERVED, Observers
 from headrace.server.services.oip.messages import RequestParts, named_model, split_request
 from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, unary_response
-from headrace.server.services.single import UNLIMITED_BYTES, SingleInference
+from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference
 from headrace.wire.errors import HeadraceError
+
+INFER = "inference.GRPCInferenceService/ModelInfer"
 
 
 class InferRpc:
-    def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        requests: RequestReader,
+        responses: ResponseWriter,
+        observers: Observers = UNOBSERVED,
+    ) -> None:
         self._streams = streams
+        self._observers = observers
         self._requests = requests
         self._responses = responses
 
@@ -27,9 +38,13 @@ class InferRpc:
         try:
             request = read_request(self._streams, self._requests, parts)
         except HeadraceError as error:
-            self._streams.request_failed(*named_model(parts), error)
+            name, version = named_model(parts)
+            self._streams.request_failed(name, version, error)
             if parts.parameters:
                 self._miss_step(call, parts, error)
+            failed = Failed(TAG, error, admitted=False, model=name[:MAX_NAME_CHARACTERS])
+            self._observers.log.failed(call, INFER, failed, parts.id)
+            call.reported = True
             raise
 
         def respond(done: Done) -> bytes:
@@ -39,7 +54,7 @@ class InferRpc:
             self._requests.release(request.outputs)
 
         try:
-            inference = SingleInference(self._streams, call, respond, release)
+            inference = SingleInference(self._streams, call, INFER, self._observers, respond, release, parts.id)
         except Exception:
             release()
             raise
@@ -74,7 +89,7 @@ def _open_and_submit(
     core: Commands, stream: Stream, now: float, request: Request, nbytes: int, remaining: float
 ) -> None:
     core.open(stream, ordered=False, max_message_bytes=UNLIMITED_BYTES)
-    submit(core, stream, now, 1, request, nbytes, remaining)
+    submit(core, stream, now, TAG, request, nbytes, remaining)
 
 
 def submit(

@@ -19,7 +19,7 @@ _LEVEL_SETTINGS = {
     "log_error": ("bool_param", logging.ERROR),
 }
 """The type of each setting, and the level of the messages that it turns on and off."""
-_FIXED_SETTINGS = {"log_format": "default", "log_file": ""}
+DEFAULT_LOG_FORMAT = "default"
 _LEVEL_STEP = 10
 """The distance from one level of `logging` to the next."""
 
@@ -27,9 +27,11 @@ _LEVEL_STEP = 10
 class RepositoryRpcs:
     """Waiting for a model ends when `gate` closes: the server does not delay its end for that."""
 
-    def __init__(self, control: Control, gate: Gate) -> None:
+    def __init__(self, control: Control, gate: Gate, log_format: str = DEFAULT_LOG_FORMAT) -> None:
         self._control = control
         self._gate = gate
+        self._fixed = {"log_format": log_format, "log_file": ""}
+        """The settings that clients can only read."""
         self._log = logging.getLogger("headrace")
 
     async def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
@@ -63,12 +65,12 @@ class RepositoryRpcs:
     async def log_settings(self, request: pb.LogSettingsRequest) -> pb.LogSettingsResponse:
         """Change all the settings or, if one of them is not valid, none. Returns the settings then in force."""
         for name in request.settings:
-            _check_setting(name, request.settings[name])
+            _check_setting(name, request.settings[name], self._fixed)
         level = _level(request.settings, self._log.getEffectiveLevel())
         if not _LEVEL_SETTINGS.keys().isdisjoint(request.settings):
             self._check_allowed()
             self._log.setLevel(level)
-        return _settings(self._log.getEffectiveLevel())
+        return _settings(self._log.getEffectiveLevel(), self._fixed)
 
     def _check_allowed(self) -> None:
         """Called before any other check, so that a client without permission learns nothing from the errors."""
@@ -87,18 +89,18 @@ def _check_parameters(names: Iterable[str]) -> None:
         raise Unimplemented(f"parameter {quote(name)} is not supported: models are loaded as they are on disk")
 
 
-def _check_setting(name: str, value: pb.LogSettingsRequest.SettingValue) -> None:
+def _check_setting(name: str, value: pb.LogSettingsRequest.SettingValue, fixed: Mapping[str, str]) -> None:
     """Raises InvalidArgument."""
     kind = value.WhichOneof("parameter_choice")
     if name in _LEVEL_SETTINGS:
         expected = _LEVEL_SETTINGS[name][0]
-    elif name in _FIXED_SETTINGS:
+    elif name in fixed:
         expected = "string_param"
     else:
         raise InvalidArgument(f"there is no log setting {quote(name)}; the settings are {', '.join(_LEVEL_SETTINGS)}")
     if kind != expected:
         raise InvalidArgument(f"log setting {name} must be {expected}, but it is {kind or 'empty'}")
-    if name in _FIXED_SETTINGS and value.string_param != _FIXED_SETTINGS[name]:
+    if name in fixed and value.string_param != fixed[name]:
         raise InvalidArgument(f"log setting {name} cannot be changed by clients")
 
 
@@ -120,9 +122,9 @@ def _level(settings: Settings, level: int) -> int:
     return min(level, min(on)) if on else level
 
 
-def _settings(level: int) -> pb.LogSettingsResponse:
+def _settings(level: int, fixed: Mapping[str, str]) -> pb.LogSettingsResponse:
     response = pb.LogSettingsResponse()
-    for name, value in _FIXED_SETTINGS.items():
+    for name, value in fixed.items():
         response.settings[name].string_param = value
     for name, (kind, severity) in _LEVEL_SETTINGS.items():
         on = level <= severity

@@ -11,10 +11,11 @@ from headrace.oip import open_inference_pb2 as pb
 from headrace.server.services.api import Control, Readiness, Streams
 from headrace.server.services.call import Rpc, Service
 from headrace.server.services.gate import Gate
+from headrace.server.services.observing import UNOBSERVED, Observers
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
 from headrace.server.services.oip.region_registry import RegionRegistry
-from headrace.server.services.oip.repository import RepositoryRpcs
+from headrace.server.services.oip.repository import DEFAULT_LOG_FORMAT, RepositoryRpcs
 from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
@@ -44,31 +45,38 @@ def open_inference_service(
     readiness: Readiness,
     rpcs: RpcFactory,
     probes: RpcFactory,
+    observers: Observers = UNOBSERVED,
+    log_format: str = DEFAULT_LOG_FORMAT,
 ) -> Service:
     """Messages with tensors are handled as bytes: their contents are counted before they are parsed.
 
-    `regions` is None if shared memory is not allowed.
+    `regions` is None if shared memory is not allowed. `log_format` is what LogSettings calls the format of the log.
     """
     requests, responses = RequestReader(regions, streams.view), ResponseWriter(streams.view.accounts.caches)
-    handlers = _handlers(streams, control, regions, readiness, rpcs.gate)
+    handlers = _handlers(streams, control, regions, readiness, rpcs.gate, log_format)
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     methods: dict[str, Rpc] = {}
     for method in service.methods:
         factory = probes if method.name in PROBES else rpcs
         handler = handlers.get(method.name) or _unimplemented(method.name)
         methods[method.name] = factory.unary(handler, getattr(pb, method.input_type.name))
-    methods["ModelInfer"] = rpcs.answering(InferRpc(streams, requests, responses).infer)
-    methods["ModelStreamInfer"] = rpcs.bidirectional(StreamInferRpc(streams, requests, responses).stream)
+    methods["ModelInfer"] = rpcs.answering(InferRpc(streams, requests, responses, observers).infer)
+    methods["ModelStreamInfer"] = rpcs.bidirectional(StreamInferRpc(streams, requests, responses, observers).stream)
     return Service(service.full_name, methods)
 
 
 def _handlers(
-    streams: Streams, control: Control, regions: RegionRegistry | None, readiness: Readiness, gate: Gate
+    streams: Streams,
+    control: Control,
+    regions: RegionRegistry | None,
+    readiness: Readiness,
+    gate: Gate,
+    log_format: str,
 ) -> dict[str, Handler]:
     """The handlers of the RPCs that carry no tensors."""
     extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
     metadata = MetadataRpcs(streams, extensions, readiness)
-    repository, memory = RepositoryRpcs(control, gate), SharedMemoryRpcs(regions)
+    repository, memory = RepositoryRpcs(control, gate, log_format), SharedMemoryRpcs(regions)
     return {
         "ServerLive": metadata.server_live,
         "ServerReady": metadata.server_ready,

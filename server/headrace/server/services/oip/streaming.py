@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from headrace.server.core.admission import MAX_NAME_CHARACTERS
 from headrace.server.core.events import Done, Event, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import LARGE_REQUEST, Call
+from headrace.server.services.observing import UNOBSERVED, Observers, undelivered
 from headrace.server.services.oip.descriptions import OutputOptions
 from headrace.server.services.oip.inference import miss_step, read_request, submit
 from headrace.server.services.oip.messages import named_model, split_request
@@ -30,15 +32,25 @@ class _Pending(NamedTuple):
     outputs: Sequence[OutputOptions]
 
 
+STREAM = "inference.GRPCInferenceService/ModelStreamInfer"
+
+
 class StreamInferRpc:
-    def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        requests: RequestReader,
+        responses: ResponseWriter,
+        observers: Observers = UNOBSERVED,
+    ) -> None:
         self._streams = streams
+        self._observers = observers
         self._requests = requests
         self._responses = responses
 
     async def stream(self, call: Call) -> None:
         """Handle a call."""
-        session = _RequestSession(self._streams, self._requests, self._responses, call)
+        session = _RequestSession(self._streams, self._requests, self._responses, call, self._observers)
         try:
             await session.run()
         finally:
@@ -48,8 +60,11 @@ class StreamInferRpc:
 class _RequestSession(Session):
     """Its clients do not know of a window, so reading pauses while a full window of requests is unanswered."""
 
-    def __init__(self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call) -> None:
-        super().__init__(streams.open(call.peer(), unary=True, window=streams.view.limits.window), call, LARGE_REQUEST)
+    def __init__(
+        self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call, observers: Observers
+    ) -> None:
+        handle = streams.open(call.peer(), unary=True, window=streams.view.limits.window)
+        super().__init__(handle, call, STREAM, observers, LARGE_REQUEST)
         self._handle.submit(_open)
         self._streams = streams
         self._requests = requests
@@ -84,7 +99,10 @@ class _RequestSession(Session):
                 return None
         pending, event = self._ready.popleft()
         self._classified = bool(pending.outputs)
-        return self._encode(pending, event)
+        message = self._encode(pending, event)
+        if self._observed:
+            self._observe(pending, event)
+        return message
 
     def message_follows(self) -> bool:
         return bool(self._ready) and not self._classified
@@ -111,17 +129,26 @@ class _RequestSession(Session):
         self._full = len(self._pending) >= self._handle.window
         return self._full
 
+    def _observe(self, pending: _Pending, event: Event) -> None:
+        if isinstance(event, Done) and self._log.samples:
+            self._log.done(self._call, STREAM, event, pending.id)
+        if self._traces is not None:
+            self._traces.taken((event,), pending.id)
+
     def _submit(self, core: Commands, stream: Stream, now: float, tag: int, message: bytes) -> None:
         parts = split_request(message)
         outputs: Sequence[OutputOptions] = ()
+        if self._traces is not None:
+            self._traces.begin_only(tag, now)
         try:
             request = read_request(self._streams, self._requests, parts)
             if outputs := request.outputs:
                 self._acquired[tag] = outputs
             submit(core, stream, now, tag, request, len(message))
         except HeadraceError as error:
-            self._streams.request_failed(*named_model(parts), error)
-            core.reject(stream, error, tag)
+            name, version = named_model(parts)
+            self._streams.request_failed(name, version, error)
+            core.reject(stream, error, tag, model=name[:MAX_NAME_CHARACTERS])
             if parts.parameters:
                 miss_step(core, stream, now, parts, error)
         self._pending.append(_Pending(tag, parts.id, outputs))
@@ -155,7 +182,10 @@ class _RequestSession(Session):
             return stream_response(self._responses.write(event, pending.id, pending.outputs))
         except Exception as error:
             to_send = error if isinstance(error, HeadraceError) else self._streams.incident(error)
+            failed = event if isinstance(event, Failed) else undelivered(event, to_send)
+            self._log.failed(self._call, STREAM, failed, pending.id)
             if self._errors_end_call:
+                self._call.reported = True
                 self.fail(to_send)
                 return None
             return stream_error(to_send, pending.id)

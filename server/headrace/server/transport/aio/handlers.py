@@ -12,7 +12,7 @@ from headrace.server.services.call import Answering, AnsweringHandler, Rpc, Serv
 from headrace.server.transport.aio.driving import Driven
 from headrace.server.transport.aio.status import Context, finish
 from headrace.server.transport.handling import NO_MEMORY, handle
-from headrace.server.transport.interface import Incident
+from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError, ResourceExhausted
@@ -23,7 +23,19 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class AioCall:
     """`services.call.AnswerableCall` over a context of grpc.aio, whose handler is the current task."""
 
-    __slots__ = ("_context", "_response", "_task", "_turns", "end", "error", "on_end", "peer", "read", "write")
+    __slots__ = (
+        "_context",
+        "_response",
+        "_task",
+        "_turns",
+        "end",
+        "error",
+        "on_end",
+        "peer",
+        "read",
+        "reported",
+        "write",
+    )
 
     def __init__(self, context: Context, turns: MessageTurns) -> None:
         self._context = context
@@ -33,6 +45,7 @@ class AioCall:
         self._response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.on_end: Callable[[], None] | None = None
         self.error: HeadraceError | None = None
+        self.reported = False
         # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write
@@ -83,26 +96,33 @@ class AioCall:
         self._task.cancel()
 
 
-def handlers(service: Service, incident: Incident, receiving: Receiving, turns: MessageTurns) -> grpc.GenericRpcHandler:
-    """The handlers of a service. `incident` logs an unexpected error and says what the client is told.
+def handlers(
+    service: Service, status_of: StatusOf, receiving: Receiving, turns: MessageTurns
+) -> grpc.GenericRpcHandler:
+    """The handlers of a service. `status_of` logs errors and says what clients are told.
 
     To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
     the message before it calls a handler, and nothing could refuse it or end it meanwhile.
     """
     return grpc.method_handlers_generic_handler(
-        service.name, {name: _handler(rpc, incident, receiving, turns) for name, rpc in service.rpcs.items()}
+        service.name,
+        {
+            name: _handler(rpc, f"{service.name}/{name}", status_of, receiving, turns)
+            for name, rpc in service.rpcs.items()
+        },
     )
 
 
-def _handler(rpc: Rpc, incident: Incident, receiving: Receiving, turns: MessageTurns) -> Handler:
+def _handler(rpc: Rpc, name: str, status_of: StatusOf, receiving: Receiving, turns: MessageTurns) -> Handler:
     if isinstance(rpc, Answering):
         rpc = Unary(_awaited(rpc.handler), rpc.gate)
 
     async def serve(_requests: object, context: Context) -> Any:
+        call = AioCall(context, turns)
         try:
-            return await handle(rpc, AioCall(context, turns), receiving)
+            return await handle(rpc, call, receiving)
         except Exception as error:
-            await finish(context, error, incident)
+            await finish(context, error, status_of, call, name)
 
     if isinstance(rpc, Unary):
         return grpc.stream_unary_rpc_method_handler(serve)

@@ -11,7 +11,7 @@ from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Service
 from headrace.server.transport.aio.handlers import handlers
 from headrace.server.transport.binding import bind
-from headrace.server.transport.interface import Incident
+from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
@@ -32,21 +32,21 @@ class AioTransport:
         return PollingLoop(self.selector)
 
     def server(
-        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
     ) -> AioServer:
-        return AioServer(services, incident, receiving, options)
+        return AioServer(services, status_of, receiving, options)
 
 
 class AioServer:
     """`interface.Server`."""
 
     def __init__(
-        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
     ) -> None:
         self._server = grpc.aio.server(options=options.for_grpc(), maximum_concurrent_rpcs=options.max_calls)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
         turns = MessageTurns()
-        self._server.add_generic_rpc_handlers([handlers(each, incident, receiving, turns) for each in services])
+        self._server.add_generic_rpc_handlers([handlers(each, status_of, receiving, turns) for each in services])
 
     def listen(self, host: str, port: int) -> str:
         return bind(host, port, self._server.add_insecure_port)

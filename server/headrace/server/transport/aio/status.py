@@ -8,18 +8,18 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
-from headrace.server.transport.interface import Incident
-from headrace.wire.errors import HeadraceError
+from headrace.server.services.call import Call
+from headrace.server.transport.interface import StatusOf
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-async def finish(context: Context, error: Exception, incident: Incident) -> NoReturn:
+async def finish(context: Context, error: Exception, status_of: StatusOf, call: Call, rpc: str) -> NoReturn:
     """Finish a call with the status of an error; an unexpected one becomes INTERNAL with an id."""
     if not isinstance(error, grpc.aio.InternalError):
-        known = error if isinstance(error, HeadraceError) else incident(error)
+        known = status_of(error, call, rpc)
         with suppress(grpc.aio.InternalError):
             await context.abort(_STATUS[known.code], known.message)
     # The call cannot be written to: its client has gone, and gRPC has not cancelled the handler yet. With any other

@@ -18,7 +18,7 @@ from headrace.server.transport.completion_queue.cython_layer import (
     send_status,
 )
 from headrace.server.transport.handling import NO_MEMORY
-from headrace.server.transport.interface import Incident
+from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError, ResourceExhausted
@@ -33,7 +33,7 @@ class Owner(Protocol):
     """The server of a call."""
 
     turns: MessageTurns
-    incident: Incident
+    status_of: StatusOf
     receiving: Receiving
 
     def forget(self, call: QueueCall) -> None:
@@ -58,6 +58,7 @@ class QueueCall:
         "ended",
         "error",
         "owner",
+        "reported",
     )
     end: object = None
 
@@ -73,6 +74,7 @@ class QueueCall:
         self.ended = False
         """Whether its status has been sent, or its client has gone."""
         self.error: HeadraceError | None = None
+        self.reported = False
         self._batch(receive_close(), self._closed)
 
     def peer(self) -> str:
@@ -127,7 +129,7 @@ class QueueCall:
     def fail(self, error: Exception) -> None:
         """End the call with the status of an error; an unexpected one becomes INTERNAL with an id."""
         if not self.ended:
-            known = error if isinstance(error, HeadraceError) else self.owner.incident(error)
+            known = self.owner.status_of(error, self, self._arrival.call_details.method.decode(errors="replace")[1:])
             self.ended = True
             self._batch((*self._begin(), send_status(known.code, known.message.encode())), _nothing)
 

@@ -12,7 +12,7 @@ from headrace.server.transport.completion_queue.call import QueueCall
 from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Expected, Queue, new_server
 from headrace.server.transport.completion_queue.handled import CallbackCall, TaskCall
 from headrace.server.transport.completion_queue.selector import CompletionQueueLoop, CompletionQueueSelector
-from headrace.server.transport.interface import Incident
+from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import NO_SUCH_METHOD, TOO_MANY_CALLS, ServerOptions
 from headrace.server.transport.receiving import Receiving
@@ -32,9 +32,9 @@ class CompletionQueueTransport:
         return CompletionQueueLoop(self.selector)
 
     def server(
-        self, services: Sequence[Service], incident: Incident, receiving: Receiving, options: ServerOptions
+        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
     ) -> CompletionQueueServer:
-        return CompletionQueueServer(self.selector.queue, services, incident, receiving, options)
+        return CompletionQueueServer(self.selector.queue, services, status_of, receiving, options)
 
 
 class CompletionQueueServer:
@@ -44,7 +44,7 @@ class CompletionQueueServer:
         self,
         queue: Queue,
         services: Sequence[Service],
-        incident: Incident,
+        status_of: StatusOf,
         receiving: Receiving,
         options: ServerOptions,
     ) -> None:
@@ -52,7 +52,7 @@ class CompletionQueueServer:
         self._rpcs: dict[bytes, Rpc] = {
             f"/{service.name}/{name}".encode(): rpc for service in services for name, rpc in service.rpcs.items()
         }
-        self.incident = incident
+        self.status_of = status_of
         self.receiving = receiving
         self._max_calls = options.max_calls
         self._server = new_server(queue, options.for_grpc())
