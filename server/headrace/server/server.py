@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
@@ -33,6 +33,9 @@ from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
 from headrace.wire.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from headrace.server.telemetry.tracing import Tracing
 
 EXIT_BAD_OPTION = 2
 EXIT_MODEL_NOT_LOADED = 3
@@ -69,11 +72,22 @@ def run(disk: Disk, settings: Settings) -> int:
     except NoTransportError as error:
         log.say(f"--transport: {error}")
         return EXIT_BAD_OPTION
+    tracing: Tracing | None = None
+    if settings.trace_endpoint is not None:
+        try:
+            # Here, because it needs an extra.
+            from headrace.server.telemetry.tracing import Tracing
+        except ModuleNotFoundError:
+            log.say("--trace-endpoint needs another extra. Install it with: pip install 'headrace[tracing]'")
+            return EXIT_BAD_OPTION
+        tracing = Tracing(settings.trace_endpoint, settings.trace_sample)
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
-            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, log))
+            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, log, tracing))
     finally:
         closed = _close(engine)
+        if tracing is not None:
+            tracing.close()
     if not (closed and result.clean):
         # At its end, the interpreter would wait for threads that cannot be stopped, or free memory that they use.
         leave(result.code)
@@ -105,8 +119,9 @@ async def _serve(
     guard: MemoryGuard,
     signals: Signals,
     log: Log,
+    tracing: Tracing | None,
 ) -> _Result:
-    application = Application(core, engine, disk, loader, settings, guard.has_room)
+    application = Application(core, engine, disk, loader, settings, guard.has_room, tracing)
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
     receiving = Receiving()

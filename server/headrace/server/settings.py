@@ -70,6 +70,12 @@ def check_folders(_type: Any, folders: Path | tuple[Path, ...] | None) -> None:
             raise ValueError(f"{str(folder)!r} is not a path")
 
 
+def check_endpoint(_type: Any, endpoint: str | None) -> None:
+    """Raises ValueError for what is not the address of a collector."""
+    if endpoint is not None and not re.fullmatch(r"(https?://)?[^/\s]+:\d{1,5}/?", endpoint):
+        raise ValueError(f"{endpoint!r} is not the address of a collector, such as http://127.0.0.1:4317")
+
+
 def check_host(_type: Any, host: str) -> None:
     """Raises ValueError for what cannot be a host name, an address, or a socket."""
     if host.startswith(("unix:", "unix-abstract:")):
@@ -215,6 +221,10 @@ class Settings:
     """Lines of the log: for people, or a JSON object each."""
     log_requests: Ratio = 0.0
     """Part of the requests that succeed to log, from 0 to 1; those that fail are logged in any case."""
+    trace_endpoint: Annotated[str | None, Parameter(validator=check_endpoint, show_default=lambda _: "none")] = None
+    """Collector of OpenTelemetry to send traces to (OTLP over gRPC), such as http://127.0.0.1:4317."""
+    trace_sample: Ratio = 0.01
+    """Part of the requests to trace, from 0 to 1, of those whose clients have not decided it."""
 
     def limits(self) -> Limits:
         """The options that the core enforces. `share` counts if it is on."""
