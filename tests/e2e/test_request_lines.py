@@ -179,10 +179,15 @@ def test_a_sample_of_what_succeeds(serve: Serve, tmp_path: Path, ratio: str) -> 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_secret_is_in_the_log(serve: Serve, tmp_path: Path, log_format: str) -> None:
     """Neither metadata, nor what tensors hold, nor the configuration of a model, with every message shown."""
-    config = tmp_path / "headrace.toml"
-    model = models.scale(tmp_path)
-    config.write_text(f'[models.scale]\npath = "{model}"\n[models.failing]\npath = "{models.failing(tmp_path)}"\n')
-    served = serve(f"--config={config}", "--log-level=debug", f"--log-format={log_format}", "--log-requests=1")
+    for name, make in (("scale", models.scale), ("failing", models.failing)):
+        folder = tmp_path / "repository" / name / "1"
+        folder.mkdir(parents=True)
+        make(folder).rename(folder / "model.xml")
+        (folder / f"{name}.bin").rename(folder / "model.bin")
+        parameters = f'parameters {{ key: "api_key" value {{ string_value: "{SECRET}" }} }}\n'
+        (folder.parent / "config.pbtxt").write_text(f'name: "{name}"\nbackend: "openvino"\n{parameters}')
+    log_options = "--log-level=debug", f"--log-format={log_format}", "--log-requests=1"
+    served = serve(f"--repository={tmp_path / 'repository'}", "--lenient", *log_options)
     metadata: tuple[tuple[str, str | bytes], ...] = (
         ("authorization", f"Bearer {SECRET}"),
         ("x-secret", SECRET),
@@ -210,6 +215,7 @@ def test_no_secret_is_in_the_log(serve: Serve, tmp_path: Path, log_format: str) 
         assert len(list(stub.ModelStreamInfer(iter([ask("scale", b"odd", 4)]), timeout=60, metadata=metadata))) == 1
     assert served.stop() == 0
     log = served.log
+    assert "api_key" in log
     assert log.count("an-id") >= 5
     assert "a request failed" in log
     for form in (SECRET, SECRET.encode().hex(), *map(repr, text.tolist()), *map(str, text.tolist())):
