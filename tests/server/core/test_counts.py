@@ -54,7 +54,7 @@ def test_the_phases_of_a_request() -> None:
     assert values(second.queued) == ({2.5: 1}, 2)
     assert values(second.running) == ({0.5: 1}, 0.5)
     assert values(second.sending) == ({0.25: 1}, 0.125)
-    assert (second.async_runs, second.direct_runs) == (1, 0)
+    assert (second.runs[1], sum(second.runs), second.direct_runs) == (1, 1, 0)
 
 
 def test_the_requests_of_a_batch_count_each_with_its_own_times() -> None:
@@ -67,8 +67,7 @@ def test_the_requests_of_a_batch_count_each_with_its_own_times() -> None:
     world.now += 4
     world.end(1)
     counts = of(world, "many")
-    assert (counts.done, counts.async_runs) == (3, 1)
-    assert values(counts.batches) == ({4: 1}, 3)
+    assert (counts.done, counts.runs[3], sum(counts.runs)) == (3, 1, 1)
     assert values(counts.queued) == ({1: 1, 2.5: 2}, 5)
     assert values(counts.running) == ({5: 3}, 12)
     assert client.receives() == ["done 1", "done 2"]

@@ -222,7 +222,7 @@ class Completion:
                 if ticket is not None:
                     if ticket.span is not span:
                         if span is not None:
-                            span.sent(same, now)
+                            span.counts.sent(same, span, now)
                         span, same = ticket.span, 0
                     if span is not None:
                         same += 1
@@ -230,7 +230,7 @@ class Completion:
                         ticket.model.counts.handed_off += 1
                     self._leave_flight(ticket, now)
         if span is not None:
-            span.sent(same, now)
+            span.counts.sent(same, span, now)
         if events and not stream.unary:
             self.counts.frame_events.add(float(len(events)), 1)
         self.maybe_end(stream)
@@ -281,7 +281,7 @@ class Completion:
             self._kept_outputs.drop_all(ticket)
             if not ticket.handed_off:
                 if ticket.span is not None and is_answered:
-                    ticket.span.sent(1, now)
+                    ticket.span.counts.sent(1, ticket.span, now)
                 elif ticket.model is not None:
                     ticket.model.counts.handed_off += 1
                 self._leave_flight(ticket, now)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
+from headrace.server.core.specs import MAX_BATCH
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import HeadraceError
 
 SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bounds for what happens to a request: from a direct run of a tiny model up to a queue that nobody waits for."""
 LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-TICKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Bounds for the tickets of a run."""
 ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 """Bounds for the commands or events of a frame."""
 
@@ -57,24 +56,14 @@ class Histogram:
 
 
 class Span:
-    """The times of tickets that have arrived, become ready, and ended together. `first` is the position of the first
-    among the tickets of their run that have a result."""
+    """The times of tickets of a model that have arrived together and ended together, with a result."""
 
-    __slots__ = ("arrived", "counts", "ended", "first", "ready")
+    __slots__ = ("arrived", "counts", "ended")
 
-    def __init__(self, counts: ModelCounts, arrived: float, ready: float, ended: float, first: int) -> None:
+    def __init__(self, counts: ModelCounts, arrived: float, ended: float) -> None:
         self.counts = counts
         self.arrived = arrived
-        self.ready = ready
         self.ended = ended
-        self.first = first
-
-    def sent(self, tickets: int, now: float) -> None:
-        """The transport has the terminal events of some of these tickets."""
-        counts = self.counts
-        counts.handed_off += tickets
-        counts.sending.add(now - self.ended, tickets)
-        counts.duration.add(now - self.arrived, tickets)
 
 
 class ModelCounts:
@@ -83,12 +72,10 @@ class ModelCounts:
     `done` and `failed` are its Infers that have ended, and `handed_off` those of them whose terminal event the
     transport has; `ends` counts all without a result by outcome and code, also those that never needed the model.
     Histograms are of the Infers with a result, and of their runs. Those that did not wait for a source are not in
-    `waiting`.
+    `waiting`. What is added to them for every run is spelled out: a call would cost as much again.
     """
 
     __slots__ = (
-        "async_runs",
-        "batches",
         "direct_runs",
         "done",
         "duration",
@@ -100,6 +87,7 @@ class ModelCounts:
         "replaced",
         "restored",
         "running",
+        "runs",
         "sending",
         "waiting",
     )
@@ -110,8 +98,9 @@ class ModelCounts:
         self.waiting, self.queued = Histogram(SECONDS), Histogram(SECONDS)
         self.running, self.sending = Histogram(SECONDS), Histogram(SECONDS)
         self.duration = Histogram(SECONDS)
-        self.batches = Histogram(TICKETS)
-        self.direct_runs = self.async_runs = self.pruned_runs = 0
+        self.runs = [0] * (MAX_BATCH + 1)
+        """Runs with a result, by the number of tickets that have shared them."""
+        self.direct_runs = self.pruned_runs = 0
         self.restored = self.replaced = 0
 
     def ended(self, outcome: str, code: str) -> None:
@@ -119,30 +108,37 @@ class ModelCounts:
         end = (outcome, code)
         self.ends[end] = self.ends.get(end, 0) + 1
 
-    def ran(
-        self, spans: Sequence[Span], done: int, shared: int, started: float, *, direct: bool, pruned: bool
-    ) -> float:
-        """A run of `shared` tickets has a result for `done` of them, which have these times.
+    def started(self, tickets: int, arrived: float, ready: float, started: float) -> float:
+        """Tickets that now have a result had arrived, become ready and started together.
 
-        Returns the sum of the seconds from their arrival to the start of the run.
+        Returns the sum of the seconds from their arrival to their start.
         """
+        queued, seconds = self.queued, started - ready
+        queued.counts[bisect_left(SECONDS, seconds)] += tickets
+        queued.sum += seconds * tickets
+        if ready > arrived:
+            self.waiting.add(ready - arrived, tickets)
+        return tickets * (started - arrived)
+
+    def ran(self, shared: int, done: int, seconds: float, direct: bool) -> None:
+        """A run of `shared` tickets has a result for `done` of them."""
         self.done += done
+        self.runs[shared] += 1
         if direct:
             self.direct_runs += 1
-        else:
-            self.async_runs += 1
-        if pruned:
-            self.pruned_runs += 1
-        self.batches.add(float(shared), 1)
-        self.running.add(spans[0].ended - started, done)
-        before, after = 0.0, done
-        for span in reversed(spans):
-            tickets, after = after - span.first, span.first
-            self.queued.add(started - span.ready, tickets)
-            if span.ready > span.arrived:
-                self.waiting.add(span.ready - span.arrived, tickets)
-            before += tickets * (started - span.arrived)
-        return before
+        running = self.running
+        running.counts[bisect_left(SECONDS, seconds)] += done
+        running.sum += seconds * done
+
+    def sent(self, tickets: int, span: Span, now: float) -> None:
+        """The transport has the terminal events of these tickets."""
+        self.handed_off += tickets
+        sending, seconds = self.sending, now - span.ended
+        sending.counts[bisect_left(SECONDS, seconds)] += tickets
+        sending.sum += seconds * tickets
+        duration, seconds = self.duration, now - span.arrived
+        duration.counts[bisect_left(SECONDS, seconds)] += tickets
+        duration.sum += seconds * tickets
 
     def __repr__(self) -> str:
         return f"<ModelCounts {self.done} done, {self.failed} failed, {self.handed_off} handed off>"

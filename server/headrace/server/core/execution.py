@@ -156,8 +156,8 @@ class Execution:
                 return
         sent, kept = ended.sent or [_NOTHING] * len(tickets), ended.kept or [_NOTHING] * len(tickets)
         started, done, failures = tickets[0].started, 0, ended.failures
-        spans: list[Span] = []
-        arrived = ready = -1.0
+        counts = model.counts
+        first, arrived, ready, queued = 0, -1.0, -1.0, 0.0
         span: Span | None = None
         for position, (ticket, its_sent, its_kept) in enumerate(zip(tickets, sent, kept, strict=True)):
             ticket.run = None
@@ -167,9 +167,10 @@ class Execution:
                 ticket, its_sent, its_kept, ended, error or failures.get(position) if failures else error, now
             ):
                 if ticket.arrived != arrived or ticket.ready != ready:
-                    arrived, ready = ticket.arrived, ticket.ready
-                    span = Span(model.counts, arrived, ready, now, done)
-                    spans.append(span)
+                    if done > first:
+                        queued += counts.started(done - first, arrived, ready, started)
+                    first, arrived, ready = done, ticket.arrived, ticket.ready
+                    span = Span(counts, arrived, now)
                 ticket.span = span
                 done += 1
             processing.pop()
@@ -177,9 +178,11 @@ class Execution:
             model.executions += 1
             if model.demand is not None and (plan := tickets[0].plan) is not None:
                 model.demand.ran(plan.asked, ended.times[1])
-            shared, pruned = len(tickets), model.full is not None
-            queued = model.counts.ran(spans, done, shared, started, direct=ended.direct, pruned=pruned)
-            model.statistics.ran(shared, done, queued, now - started, ended.times, now)
+            queued += counts.started(done - first, arrived, ready, started)
+            counts.ran(len(tickets), done, now - started, ended.direct)
+            if model.full is not None:
+                counts.pruned_runs += 1
+            model.statistics.ran(len(tickets), done, queued, now - started, ended.times, now)
 
     def _end(
         self,

@@ -14,6 +14,9 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.state import Ticket
 from headrace.server.core.transitions import SlotState
 
+TICKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Bounds for the tickets of a run."""
+
 
 class Buckets(NamedTuple):
     """A histogram as it was: `counts` are of the values above one bound and at most the next."""
@@ -107,12 +110,20 @@ def _read_counts(counts: ModelCounts, readings: Readings, name: str, version: st
     put(readings, "headrace_request_waiting_seconds", buckets(counts.waiting, waited), name, version)
     for phase in ("queued", "running", "sending", "duration"):
         put(readings, f"headrace_request_{phase}_seconds", buckets(getattr(counts, phase)), name, version)
-    put(readings, "headrace_batch_size", buckets(counts.batches), name, version)
+    put(readings, "headrace_batch_size", buckets(_sizes(counts)), name, version)
     put(readings, "headrace_runs", counts.direct_runs, name, version, "direct")
-    put(readings, "headrace_runs", counts.async_runs, name, version, "async")
+    put(readings, "headrace_runs", sum(counts.runs) - counts.direct_runs, name, version, "async")
     put(readings, "headrace_pruned_runs", counts.pruned_runs, name, version)
     put(readings, "headrace_slots_restored", counts.restored, name, version)
     put(readings, "headrace_compiled_models_replaced", counts.replaced, name, version)
+
+
+def _sizes(counts: ModelCounts) -> Histogram:
+    """How many tickets have shared a run."""
+    sizes = Histogram(TICKETS)
+    for shared, runs in enumerate(counts.runs):
+        sizes.add(float(shared), runs)
+    return sizes
 
 
 def _read_slots(models: Iterable[ModelQueue[Ticket]], readings: Readings, name: str, version: str) -> None:
