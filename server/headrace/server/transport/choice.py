@@ -28,9 +28,11 @@ def choose_transport(name: TransportName, busy_poll: float) -> Transport:
     `busy_poll` is how many seconds its loop polls before it sleeps. Raises NoTransportError.
     """
     if name == "aio":
+        logger.info("the transport is grpc.aio")
         return AioTransport(busy_poll)
     found = _completion_queue(busy_poll, tested=name == "auto")
     if not isinstance(found, str):
+        logger.info("the transport is the completion queue of grpcio %s", grpc.__version__)
         return found
     if name == "completion-queue":
         raise NoTransportError(f"the completion queue of grpcio {grpc.__version__} cannot be used: {found}")
