@@ -9,7 +9,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install compile pure proto check check-proto format test test-pure test-compiled test-page test-trust test-reloads \
+.PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page test-trust test-reloads \
 	test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
@@ -45,12 +45,18 @@ format: $(VENV)/.installed ## Format the code and fix what can be fixed
 	$(VENV)/bin/ruff check --fix --exit-zero --quiet
 	$(VENV)/bin/ruff format
 
-# Two processes, see pyproject.toml. The second one runs whatever the first one says, unless that was interrupted (2).
+# Two processes, see pyproject.toml, and a third one for what is marked `transport`, on the transport that is not the
+# default. Each runs whatever the one before says, unless that was interrupted (2).
 test: $(VENV)/.model $(VENV)/.test-models $(VENV)/.interop ## Run the tests
 	@failed=; for tests in tests tests/triton; do \
 	    $(VENV)/bin/pytest $$tests || { [ $$? -ne 2 ] || exit 2; failed="$$failed $$tests"; }; \
 	done; \
+	[ -n "$$HEADRACE_TRANSPORT" ] || HEADRACE_TRANSPORT=aio $(VENV)/bin/pytest -m transport tests/e2e tests/interop \
+	    || { [ $$? -ne 2 ] || exit 2; failed="$$failed tests/e2e and tests/interop on grpc.aio"; }; \
 	[ -z "$$failed" ] || { echo "Tests have failed in:$$failed" >&2; exit 1; }
+
+test-aio: ## Run the tests with servers on grpc.aio, of which 'make test' runs those that say most about a transport
+	@HEADRACE_TRANSPORT=aio $(MAKE) --no-print-directory test
 
 test-pure: $(VENV)/.pure ## Run the tests of the core, the client and the wire, which need no OpenVINO
 	$(VENV)/bin/pytest tests/server/core tests/client tests/wire

@@ -16,6 +16,8 @@ from tests import models
 from tests.e2e.serving import Serve, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
+pytestmark = pytest.mark.transport
+
 X = np.arange(16, dtype=np.float32).reshape(1, 16)
 ONES = np.ones((1, 16), np.float32)
 

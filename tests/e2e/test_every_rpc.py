@@ -24,6 +24,8 @@ from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import F32, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
+pytestmark = pytest.mark.transport
+
 FILES = (pb, oip, health_pb2, reflection_pb2)
 RPCS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method

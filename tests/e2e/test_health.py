@@ -18,6 +18,8 @@ from tests.e2e.operating import NOT_SERVING, SERVING, UNKNOWN, Operator, refused
 from tests.e2e.serving import Serve, Served
 from tests.e2e.stubs import Command, Event, StubStream
 
+pytestmark = pytest.mark.transport
+
 SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 
 

@@ -33,6 +33,8 @@ from tests.e2e.stream_errors import outcome, refusal
 from tests.e2e.stubs import Event, StubStream
 from tests.stopwatch import Stopwatch
 
+pytestmark = pytest.mark.transport
+
 
 class TestIdle:
     """With nothing in flight and nothing kept the server ends at once, and tells every client."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
 import headrace.client.blocking as blocking
+from headrace.server.settings import Settings
 from tests import models
 from tests.e2e.serving import Serve, Served, run_server
 
+COMPLETION_QUEUE = f"the completion queue of grpcio {grpc.__version__}"
 SLOWER = "the transport is grpc.aio, which is slower"
 
 
@@ -21,16 +25,38 @@ def infer(served: Served) -> None:
         assert server.infer("scale", {"x": np.ones(1, np.float32)})["y"].tolist() == [3]
 
 
-@pytest.mark.parametrize("transport", ["completion-queue", "aio"])
-def test_a_server_runs_the_transport_it_is_told_to(serve: Serve, tmp_path: Path, transport: str) -> None:
+def transport_of(served: Served) -> str:
+    """As the server's log names it."""
+    (name,) = re.findall(r"INFO headrace\.server\.transport\S* the transport is (.*)", served.log)
+    return str(name)
+
+
+@pytest.mark.parametrize(
+    ("transport", "name"),
+    [("auto", COMPLETION_QUEUE), ("completion-queue", COMPLETION_QUEUE), ("aio", "grpc.aio")],
+)
+def test_a_server_runs_the_transport_it_is_told_to(serve: Serve, tmp_path: Path, transport: str, name: str) -> None:
     for served in (
         serve(str(models.scale(tmp_path)), f"--transport={transport}"),
         serve(str(models.scale(tmp_path)), env={"HEADRACE_TRANSPORT": transport}),
     ):
         infer(served)
-        assert SLOWER not in served.log
+        assert transport_of(served) == name
         assert served.stop() == 0
         assert " ERROR " not in served.log
+        assert " WARNING " not in served.log
+
+
+def test_it_is_the_completion_queue_unless_it_is_told() -> None:
+    assert Settings().transport == "auto"
+
+
+@pytest.mark.transport
+def test_the_tests_run_the_transport_they_are_told_to(serve: Serve, tmp_path: Path) -> None:
+    """What is marked `transport` runs once more in `make test`, on grpc.aio."""
+    told = os.environ.get("HEADRACE_TRANSPORT", "auto")
+    served = serve(str(models.scale(tmp_path)))
+    assert transport_of(served) == {"aio": "grpc.aio"}.get(told, COMPLETION_QUEUE)
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.remote import Library, Metadata, Remote
 
+pytestmark = pytest.mark.transport
+
 OK = (grpc.StatusCode.OK, "")
 MIB = 1 << 20
 

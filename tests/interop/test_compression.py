@@ -23,6 +23,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.remote import Library
 
+pytestmark = pytest.mark.transport
+
 ELEMENTS = 1 << 19
 
 

@@ -25,6 +25,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.peer import END_HEADERS, HEADERS, PING, PREFACE, SETTINGS, Peer, data, frame, prefixed
 
+pytestmark = pytest.mark.transport
+
 HELLO = PREFACE + frame(SETTINGS)
 ENHANCE_YOUR_CALM = 11
 RESET = struct.pack("ii", 1, 0)

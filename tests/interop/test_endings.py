@@ -24,6 +24,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.remote import Call, Library, Remote
 
+pytestmark = pytest.mark.transport
+
 OK = (grpc.StatusCode.OK, "")
 Code = grpc.StatusCode
 

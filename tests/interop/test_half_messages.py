@@ -19,6 +19,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.peer import Peer, data, prefixed, reset
 
+pytestmark = pytest.mark.transport
+
 MESSAGES = {
     "Infer": (INFER, infer(1, "slow")),
     "ModelInfer": (MODEL_INFER, model_infer(1, "slow")),

@@ -10,6 +10,8 @@ from tests.e2e.serving import Served
 from tests.interop.inferences import Bystander
 from tests.interop.soak import soak
 
+pytestmark = pytest.mark.transport
+
 CALLS = int(os.environ.get("HEADRACE_TEST_CALLS", "10000"))
 
 

@@ -32,6 +32,8 @@ from tests.interop.inferences import (
 )
 from tests.interop.remote import LIBRARIES, Call, Library, Remote
 
+pytestmark = pytest.mark.transport
+
 Code = grpc.StatusCode
 
 

@@ -135,7 +135,7 @@ class Settings:
     """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
-    transport: Literal["auto", "completion-queue", "aio"] = "aio"
+    transport: Literal["auto", "completion-queue", "aio"] = "auto"
     """What carries calls: gRPC's completion queue, or grpc.aio; auto: the former where it is suited."""
     repository: Annotated[tuple[Path, ...], Parameter(validator=check_folders, negative="", show_default=False)] = ()
     """Folder of models, each in a folder of its own with a folder for each version; repeatable."""
