@@ -92,18 +92,21 @@ class Compilation:
     @property
     def configuration(self) -> dict[str, str]:
         """The properties for the runtime."""
-        on_cpu = self.device == "CPU"
-        limited = {"INFERENCE_NUM_THREADS": str(self.threads)} if self.threads and on_cpu else {}
+        limited = {"INFERENCE_NUM_THREADS": str(self.threads)} if self.threads and self.device == "CPU" else {}
         if self.hint == "none":
             return {**limited, **self.properties}
-        # Pinned, the streams of every compiled model would be on the same cores, the first ones.
-        unpinned = _UNPINNED if on_cpu else {}
-        return {"PERFORMANCE_HINT": self.hint.upper(), **unpinned, **limited, **self.properties}
+        return {"PERFORMANCE_HINT": self.hint.upper(), **self._unpinned, **limited, **self.properties}
 
     @property
     def direct_configuration(self) -> dict[str, str]:
         """The same for direct runs, which take several times longer on a model compiled for throughput."""
-        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": "1", **self.properties}
+        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": "1", **self._unpinned, **self.properties}
+
+    @property
+    def _unpinned(self) -> dict[str, str]:
+        """Pinned, the streams of every compiled model would be on the same cores, the first ones, and each direct run
+        would move the event loop's thread there, whoever has that core."""
+        return _UNPINNED if self.device == "CPU" else {}
 
     def one_stream(self, threads: int) -> dict[str, str]:
         """The same for one of several compiled models that share the processor."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 
+from headrace.server.engine.compilation import Compilation
 from tests import models
 from tests.server.engine.driver import Driver, array, f32, make
 
@@ -43,3 +45,13 @@ def test_a_model_whose_body_may_fail_does_not_run_in_place(driver: Driver, tmp_p
         bad = driver.run(make(spec, {"x": x, "shape": np.array([3, 5]), "sure": np.array(False)}))
         assert isinstance(bad.error, RuntimeError)
     assert driver.in_place == 0
+
+
+def test_direct_runs_are_pinned_to_a_core_only_if_the_operator_wants_that(tmp_path: Path) -> None:
+    """Each would move the event loop's thread to that core, which the thread of a client may have."""
+    core, model = ov.Core(), models.add_multiply(tmp_path)
+    for properties, pinned in (({}, False), ({"ENABLE_CPU_PINNING": "YES"}, True)):
+        configuration = Compilation(properties=properties).direct_configuration
+        compiled = core.compile_model(model, "CPU", configuration)
+        assert compiled.get_property("ENABLE_CPU_PINNING") is pinned
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
