@@ -84,6 +84,26 @@ def test_a_huge_batch_that_is_not_read_pins_no_memory(bench: Bench, rows: tuple[
     assert address(result.sent[0].read()) != memory.ctypes.data + 64
 
 
+def test_large_batches_write_to_the_same_memory_again(bench: Bench) -> None:
+    """Their results are copies, so the slot needs no other memory for the next one."""
+
+    def run(value: float) -> tuple[int, list[Array]]:
+        pieces = bench.pieces(ROWS, ROWS, outputs=["sum"], keep=["sum"])
+        for each in pieces:
+            each.inline = [np.full((ROWS, 16), value, np.float32).tobytes() for _ in range(2)]
+        sums = [array(result.kept[0]) for result in bench.driver.batch(of(*pieces))]
+        return bench.driver.slot(bench.spec)._outputs._scratch[0].data.ctypes.data, sums
+
+    run(1)
+    where, first = run(2)
+    again, second = run(3)
+    assert where == again
+    assert [{*each.flat} for each in (*first, *second)] == [{4}, {4}, {6}, {6}]
+    # A run of one part takes its memory with it, which must not be that of the batch.
+    alone = bench.driver.infer(bench.spec, {"x": numbers(1, ROWS), "y": numbers(2, ROWS)}, [], ["sum"]).kept[0]
+    assert address(alone.read()) != where
+
+
 def test_inputs_are_released_when_the_run_has_ended(bench: Bench) -> None:
     memory = numbers(1, ROWS)
     pieces = bench.pieces(ROWS, 1)

@@ -55,13 +55,16 @@ class Outputs:
             self._renew(port.index)
 
     def prepare(self, parts: Sequence[Part]) -> None:
-        """Before a run: replace scratch tensors of requested outputs that may be larger than the result will be."""
-        if self._oversized:
-            for part in parts:
-                assert part.plan is not None
-                for port in (*part.plan.outputs, *part.plan.keep):
-                    if port.index in self._oversized:
-                        self._renew(port.index)
+        """Before a run: replace scratch tensors that may be larger than the result, which will be given out with them.
+
+        The results of a batch are copied out of them.
+        """
+        if self._oversized and len(parts) == 1:
+            (part,) = parts
+            assert part.plan is not None
+            for port in (*part.plan.outputs, *part.plan.keep):
+                if port.index in self._oversized:
+                    self._renew(port.index)
 
     def unread(self) -> None:
         """Note that a run whose outputs are not read may have written outputs of any size."""
@@ -124,7 +127,7 @@ class Outputs:
         if any(part.keep or part.plan is not plan for part in parts):
             return self._read_mixed(parts, given, rows)
         self._skip_others({port.index for port in plan.outputs})
-        columns = [_cut(port, rows, self._whole(port)) for port in plan.outputs]
+        columns = [_cut(port, rows, self._joined(port)) for port in plan.outputs]
         sent: Sequence[Sequence[Tensor]] = [*zip(*columns, strict=True)] if columns else [_NOTHING] * len(parts)
         return sent, [_NOTHING] * len(parts)
 
@@ -142,7 +145,7 @@ class Outputs:
                     taken[port.index] = kept_input(given[number], port)
                     continue
                 if port.index not in columns:
-                    columns[port.index] = _cut(port, rows, self._whole(port))
+                    columns[port.index] = _cut(port, rows, self._joined(port))
                 taken[port.index] = columns[port.index][number]
             sent.append([taken[port.index] for port in plan.outputs])
             kept.append([taken[port.index] for port in keeps])
@@ -181,6 +184,15 @@ class Outputs:
         if array.nbytes <= MAX_COPIED_BYTES:
             return array.shape, array.tobytes()
         self._renew(port.index)
+        return array.shape, as_bytes(array)
+
+    def _joined(self, port: Port) -> tuple[tuple[int, ...], Data]:
+        """The same of a batch. The next run may write to these bytes: they are to be copied."""
+        array = self._scratch[port.index].data
+        if array.nbytes <= MAX_COPIED_BYTES:
+            return array.shape, array.tobytes()  # parts of bytes are copied in half the time
+        if port.static_shape is None:
+            self._oversized.add(port.index)
         return array.shape, as_bytes(array)
 
     def _pass(self, output: Port, part: Part) -> Tensor:
