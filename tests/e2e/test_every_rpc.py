@@ -147,7 +147,7 @@ def test_a_handler_that_fails_gives_an_incident(tmp_path: Path) -> None:
             found = INCIDENT.fullmatch(ended.details)
             assert found, ended.details
             ids.append(found[1])
-            assert served.wait_until_logged(f"incident {found[1]}").count(f"incident {found[1]}") == 1
+            check_logged(served, found[1])
         assert len(set(ids)) == len(ids) >= 20
         assert served.stop() == 0
         assert served.log.count("PlantedError: secret") == len(ids)
@@ -205,7 +205,7 @@ class TestStreamsThatFail:
                 found = INCIDENT.fullmatch(failed.error_message)
                 assert found, failed.error_message
                 assert failed.infer_response.id == each.id
-                assert broken.wait_until_logged(found[1]).count(found[1]) == 1
+                check_logged(broken, found[1])
                 alone = call(channel, "/inference.GRPCInferenceService/ModelInfer", each.SerializeToString())
                 assert alone.code is grpc.StatusCode.INTERNAL
                 assert INCIDENT.fullmatch(alone.details)
@@ -220,7 +220,7 @@ class TestStreamsThatFail:
                 assert ended.code is grpc.StatusCode.INTERNAL
                 found = INCIDENT.fullmatch(ended.details)
                 assert found, ended.details
-                assert broken.wait_until_logged(found[1]).count(found[1]) == 1
+                check_logged(broken, found[1])
 
 
 def infer(stream: StubStream, tag: int, *, keep: bool, more: Sequence[pb.Command] = ()) -> None:
@@ -235,4 +235,10 @@ def check_incident(served: Served, stream: StubStream) -> None:
     assert stream.ends_with() is grpc.StatusCode.INTERNAL
     found = INCIDENT.fullmatch(stream.replies.details())
     assert found, stream.replies.details()
-    assert served.wait_until_logged(found[1]).count(found[1]) == 1
+    check_logged(served, found[1])
+
+
+def check_logged(served: Served, incident: str) -> None:
+    """The log has the details of an incident once, and one line about the request that has failed by it."""
+    log = served.wait_until_logged(f"incident={incident}")
+    assert (log.count(f"incident {incident}"), log.count(f"incident={incident}")) == (1, 1)

@@ -30,6 +30,7 @@ from headrace.client.protocol.known_models import AsGiven, DescriptionNeeded, ke
 from headrace.client.protocol.layouts import Outputs
 from headrace.client.protocol.models import Model, ModelState, model_from, state_from
 from headrace.client.protocol.status import ServerStatus, status_from
+from headrace.client.protocol.stream_protocol import StreamProtocol
 from headrace.client.protocol.timeouts import seconds
 from headrace.client.protocol.unary_infer import infer_request, infer_result
 from headrace.client.resuming.resumable_protocol import ResumableProtocol
@@ -37,6 +38,7 @@ from headrace.client.transport.credentials import read_tls
 from headrace.client.transport.resuming_transport import PATIENCE, Resumed, ResumingTransport
 from headrace.client.transport.server_connection import ServerConnection
 from headrace.client.transport.stream_transport import StreamTransport
+from headrace.client.transport.trace_context import trace_parents
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import Cancelled, DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
@@ -259,11 +261,14 @@ class Server:
         async def open_transport() -> StreamTransport:
             transport = await greeted(connection.settings.connect_timeout, ready=False)
             if not resume:
+                protocol = transport.protocol
+                assert isinstance(protocol, StreamProtocol)
+                protocol.trace_parents = trace_parents()
                 transport.start()
                 return transport
             clock, limit = asyncio.get_running_loop().time, connection.settings.max_message_bytes
-            protocol = ResumableProtocol(limit, clock, ordered=ordered, models=known)
-            return ResumingTransport(transport, protocol, self.target, greeted, patience, on_resume)
+            resumable = ResumableProtocol(limit, clock, ordered=ordered, models=known)
+            return ResumingTransport(transport, resumable, self.target, greeted, patience, on_resume)
 
         return Stream(self.target, open_transport, self._descriptions)
 

@@ -9,7 +9,11 @@ from headrace.client.protocol.call_cache import CallCache
 from headrace.client.protocol.call_description import Arrays, Names, describe, names_of, normalize, signature
 from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zeros
 from headrace.client.protocol.known_models import KnownModels, key_of
+from headrace.v1 import inference_pb2 as pb
 from headrace.wire.errors import ResourceExhausted, quote
+from headrace.wire.varints import read_varint, varint
+
+_TRACE_PARENT_KEY = varint(pb.Command.DESCRIPTOR.fields_by_name["traceparent"].number << 3 | 2)
 
 
 class InferEncoder:
@@ -76,6 +80,16 @@ class InferEncoder:
             for item in items:
                 self._send(item)
         return call, arrays
+
+
+def with_trace_parent(item: bytes, parent: str) -> bytes:
+    """An item of an Infer that says which trace it belongs to. A template has no place for that."""
+    # A frame begins with its command, and the order of fields does not matter.
+    length, start = read_varint(item, 1)
+    end = start + length
+    text = parent.encode()
+    field = _TRACE_PARENT_KEY + varint(len(text)) + text
+    return b"".join((item[:1], varint(length + len(field)), item[start:end], field, item[end:]))
 
 
 def _too_large(call: Call, inputs: Inputs, arrays: Arrays, cost: int, max_bytes: int) -> ResourceExhausted:

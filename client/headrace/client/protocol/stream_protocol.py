@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from headrace.client.protocol.call import Call
 from headrace.client.protocol.call_description import Names, names_of
 from headrace.client.protocol.errors import broken_contract, copy_error
 from headrace.client.protocol.hello import Hello, hello_from
-from headrace.client.protocol.infer_encoder import InferEncoder
+from headrace.client.protocol.infer_encoder import InferEncoder, with_trace_parent
 from headrace.client.protocol.inputs import Inputs
 from headrace.client.protocol.known_models import KnownModels
 from headrace.client.protocol.layouts import EMPTY, Layout
@@ -40,6 +40,8 @@ MAX_PINNED_RATIO = 4
 """A result keeps a message alive only if the message is at most this many times larger than the result."""
 
 FAULTS_OF_CALLS = (Code.INVALID_ARGUMENT, Code.NOT_FOUND)
+TRACE_PARENT_COST = 64
+"""Bytes of a traceparent in an item, or more."""
 RECHECK_SECONDS = 0.1
 """How soon an ordered stream looks again at a deadline that has passed before it was the ticket's turn to end."""
 
@@ -70,6 +72,8 @@ class StreamProtocol:
         self._encoder = InferEncoder(self, self._send, models or KnownModels())
         self._calls = self._encoder.calls
         self._layouts = {0: EMPTY}
+        self.trace_parents: Callable[[], str] | None = None
+        """Gives the trace context of an Infer that is submitted, or an empty text."""
         self.last_tag = 0
         """The next ticket gets the tag after it. Whoever sets it makes sure that tags are unique."""
         self._late: dict[int, TicketState] = {}
@@ -130,6 +134,13 @@ class StreamProtocol:
         else:
             cost = call.cost
             self._calls.touch(call.number)
+        if (
+            self.trace_parents is not None
+            and (parent := self.trace_parents())
+            and cost + TRACE_PARENT_COST <= self._encoder.max_item_bytes
+        ):
+            item = with_trace_parent(item, parent)
+            cost += TRACE_PARENT_COST
         self.last_tag = tag
         self._outbox.add(item, cost)
         ticket.tag = tag

@@ -10,6 +10,7 @@ import grpc
 
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings, Tls, check_token
+from headrace.client.transport.trace_context import TRACE_PARENT, trace_metadata
 
 _log = logging.getLogger("headrace.client")
 
@@ -59,12 +60,17 @@ def _bytes(content: str | Path | bytes | None) -> bytes | None:
 
 
 def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata of a call, with the token of this moment. Raises what a callable raises, TypeError, ValueError."""
-    token = settings.token
+    """The metadata of a call, with the token and the trace of this moment.
+
+    Raises what a callable raises, TypeError, ValueError.
+    """
+    token, metadata = settings.token, settings.metadata
+    if (trace := trace_metadata()) and not any(key == TRACE_PARENT for key, _ in metadata):
+        metadata = (*metadata, *trace)
     if token is None:
-        return settings.metadata
+        return metadata
     text = check_token(token if isinstance(token, str) else token())
-    return (*settings.metadata, ("authorization", f"Bearer {text}"))
+    return (*metadata, ("authorization", f"Bearer {text}"))
 
 
 def warn_of_readable_token(settings: ConnectionSettings, address: Address) -> None:

@@ -39,7 +39,7 @@ _LEVELS = {
 logger = logging.getLogger("headrace.requests")
 
 _Kind: TypeAlias = tuple[int, str, str]
-"""Level, code, and the model if it exists."""
+"""Level, code, and the model, or else the RPC."""
 
 
 class RequestLog:
@@ -62,7 +62,7 @@ class RequestLog:
         error = failed.error
         level = self._level(error)
         # Clients choose the names of models that do not exist, so these are no kinds.
-        if self._admits(level, error, failed.model if failed.version else ""):
+        if self._admits(level, error, f"model {failed.model}" if failed.version else rpc):
             fields: dict[str, str | float] = {"code": error.code.name, "rpc": rpc}
             fields |= _model(failed.model, failed.version) | _names(rpc, failed.tag, request)
             fields |= caller_fields(call)
@@ -74,7 +74,7 @@ class RequestLog:
     def ended(self, call: Caller, rpc: str, error: HeadraceError) -> None:
         """A call has ended with an error that is not that of a ticket."""
         level = self._level(error)
-        if self._admits(level, error, ""):
+        if self._admits(level, error, rpc):
             fields: dict[str, str | float] = {"code": error.code.name, "rpc": rpc, **caller_fields(call)}
             if error.incident:
                 fields["incident"] = error.incident
@@ -106,8 +106,8 @@ class RequestLog:
         expected |= error.code is Code.UNAVAILABLE and self.draining
         return _INFO if expected else level
 
-    def _admits(self, level: int, error: HeadraceError, model: str) -> bool:
-        return logger.isEnabledFor(level) and self._failures.admits((level, error.code.name, model))
+    def _admits(self, level: int, error: HeadraceError, of: str) -> bool:
+        return logger.isEnabledFor(level) and self._failures.admits((level, error.code.name, of))
 
     def __repr__(self) -> str:
         return f"<RequestLog: {self._failures}>"
@@ -137,13 +137,15 @@ def _log(level: int, message: str, fields: dict[str, str | float]) -> None:
 def _report_failures(left_out: dict[_Kind, int]) -> None:
     """One line for all of them, at the highest of their levels."""
     most = sorted(left_out, key=lambda kind: -left_out[kind])
-    named = [f"{left_out[each]:,} {each[1]}{f' of model {each[2]}' if each[2] else ''}" for each in most[:MAX_NAMED]]
+    named = [f"{left_out[each]:,} {each[1]} of {each[2]}" for each in most[:MAX_NAMED]]
     count = sum(left_out.values())
     others = f", and {len(most) - MAX_NAMED} other kinds" if len(most) > MAX_NAMED else ""
-    message = f"and {count:,} more requests failed within a second: {', '.join(named)}{others}"
+    requests = "request" if count == 1 else "requests"
+    message = f"and {count:,} more {requests} failed within a second: {', '.join(named)}{others}"
     _log(max(level for level, _, _ in left_out), message, {"count": count})
 
 
 def _report_successes(left_out: dict[str, int]) -> None:
     count = sum(left_out.values())
-    _log(_INFO, f"and {count:,} more sampled requests succeeded within a second", {"count": count})
+    requests = "request" if count == 1 else "requests"
+    _log(_INFO, f"and {count:,} more sampled {requests} succeeded within a second", {"count": count})
