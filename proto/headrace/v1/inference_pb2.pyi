@@ -797,21 +797,27 @@ class Failure(message.Message):
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     RETRYABLE_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_US_FIELD_NUMBER: builtins.int
     code: Code.ValueType
     message: builtins.str
     """A sentence that says what is wrong."""
     retryable: builtins.bool
     """Whether the same command may succeed later."""
+    retry_after_us: builtins.int
+    """In how many microseconds, if that is known: after them a client whose rate was too high is not refused for it. 0
+    means that it is not known.
+    """
     def __init__(
         self,
         *,
         code: Code.ValueType = ...,
         message: builtins.str = ...,
         retryable: builtins.bool = ...,
+        retry_after_us: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message", "retry_after_us", b"retry_after_us", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

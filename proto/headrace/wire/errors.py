@@ -6,7 +6,7 @@
     ├── DeadlineExceeded     DEADLINE_EXCEEDED    the ticket's timeout has passed
     ├── NotFound             NOT_FOUND            no such model, version or kept output
     ├── PermissionDenied     PERMISSION_DENIED
-    ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, budgets and quotas (retryable), message size (not)
+    ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, budgets, quotas and limits (retryable), message size (not)
     ├── FailedPrecondition   FAILED_PRECONDITION  a reference to an output that is not kept, or whose ticket failed;
     │                                             a request of a sequence that is not live
     ├── Unimplemented        UNIMPLEMENTED
@@ -47,15 +47,18 @@ class HeadraceError(Exception):
     """An error with a code. `retryable`: the same command may succeed later.
 
     `incident` is the id under which the server's log has the details. Clients find it in the message.
+    `retry_after`: in how many seconds, if that is known.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
     retryable: bool = False
     incident: str = ""
+    retry_after: float | None = None
 
-    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, message: str, *, retryable: bool | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after = retry_after
         if retryable is not None:
             self.retryable = retryable
 
@@ -124,9 +127,9 @@ _CLASSES: dict[int, type[HeadraceError]] = {
 }
 
 
-def rebuild(code: int, message: str, retryable: bool) -> HeadraceError:
+def rebuild(code: int, message: str, retryable: bool, retry_after: float | None = None) -> HeadraceError:
     """The error that the other side raised. An unknown code becomes Internal."""
-    return _CLASSES.get(code, Internal)(message, retryable=retryable)
+    return _CLASSES.get(code, Internal)(message, retryable=retryable, retry_after=retry_after)
 
 
 def quote(name: object, most: int = 80) -> str:

@@ -15,7 +15,7 @@ Tags name runs, so the clients of a scenario should use different ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from headrace.server.core.calls import Call, Inline, Reference
 from headrace.server.core.core import Core
@@ -51,7 +51,7 @@ class Scenario:
 
     def client(
         self,
-        owner: str = "",
+        owner: Hashable = "",
         *,
         ordered: bool = False,
         max_message: int = 0,
@@ -158,7 +158,7 @@ class Scenario:
 
 
 class Client:
-    def __init__(self, world: Scenario, owner: str, *, unary: bool, window: int) -> None:
+    def __init__(self, world: Scenario, owner: Hashable, *, unary: bool, window: int) -> None:
         self.world = world
         self.stream: Stream = world.core.open_stream(owner, unary=unary, window=window)
         self.errors: dict[int, HeadraceError] = {}

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.server.core.sequences import SEQUENCE_BYTES
+from headrace.server.core.clients import NO_LIMITS, Client
+from headrace.server.core.sequences import SEQUENCE_BYTES, Step
+from headrace.wire.errors import InvalidArgument
 from tests.server.core.model_specs import step as plain_model
 from tests.server.core.sequence_world import SequenceWorld, part_of, recurrent
 
@@ -32,6 +34,21 @@ class TestOrder:
         world.end(2)
         assert world.starts() == [12]
         assert world.loaded[12] == (2,)
+
+    def test_the_ids_of_a_client_are_its_own(self) -> None:
+        world = SequenceWorld()
+        stream, alice, bob = world.stream(), Client("alice", NO_LIMITS), Client("bob", NO_LIMITS)
+        for tag, client in enumerate((alice, bob, None), 1):
+            world.send(stream, tag, 7, "start", client=client)
+            world.send(stream, 10 + tag, 7, client=client)
+        world.runs()
+        assert [world.loaded[tag] for tag in (11, 12, 13)] == [(1,), (2,), (3,)]
+        world.core.miss_step("m", Step(7, client=alice), InvalidArgument("no"))
+        for tag, client in enumerate((alice, bob, None), 21):
+            world.send(stream, tag, 7, client=client)
+        world.runs()
+        assert [world.ends[tag] for tag in (21, 22, 23)] == ["FAILED_PRECONDITION", "done", "done"]
+        assert world.errors[21].message.startswith("sequence 7 of model 'm' has ended: ")
 
     def test_across_streams_and_calls(self) -> None:
         world = SequenceWorld()

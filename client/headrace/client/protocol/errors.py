@@ -15,4 +15,4 @@ def copy_error(error: HeadraceError) -> HeadraceError:
 
     A single exception, raised in several tasks, would collect their tracebacks and keep alive everything in them.
     """
-    return rebuild(error.code, error.message, error.retryable)
+    return rebuild(error.code, error.message, error.retryable, error.retry_after)

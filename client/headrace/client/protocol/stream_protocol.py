@@ -306,7 +306,8 @@ class StreamProtocol:
             raise InvalidArgument(f"the frame has {len(tensors)} tensors, but describes {at}")
 
     def _fail(self, tag: int, failure: pb.Failure) -> list[TicketState]:
-        error = rebuild(failure.code, failure.message, failure.retryable)
+        after = failure.retry_after_us
+        error = rebuild(failure.code, failure.message, failure.retryable, after * 1e-6 if after else None)
         if not tag:
             # The server did not understand a command, and does not say which: no ticket can be trusted any more.
             return self.end(error)

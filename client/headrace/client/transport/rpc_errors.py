@@ -14,6 +14,8 @@ _LOST = ("RST_STREAM", "Internal error from Core")
 """Signs of a lost connection in the details of INTERNAL: from behind a proxy, and when a write is the first to fail."""
 
 
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Metadata at the end of a call."""
 _VANISHED = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "recvmsg", "sendmsg", _LOST[1])
 """Signs in the details that the other side has gone without a status, as when its process has died."""
 
@@ -42,7 +44,15 @@ def error_of(error: grpc.aio.AioRpcError, target: str) -> HeadraceError:
     # A status does not tell whether a retry may succeed. It may, unless gRPC itself found a message too large.
     retryable = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" not in details
     number: int = code.value[0]
-    return rebuild(number, details, retryable)
+    return rebuild(number, details, retryable, _retry_after(error) if retryable else None)
+
+
+def _retry_after(error: grpc.aio.AioRpcError) -> float | None:
+    """In how many seconds the server says that the call may be made again, if it does."""
+    for key, value in error.trailing_metadata() or ():
+        if key == RETRY_KEY and str(value).isdecimal():
+            return int(value) * 1e-3
+    return None
 
 
 def cancelled_from_outside() -> bool:

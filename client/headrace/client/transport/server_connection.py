@@ -163,7 +163,7 @@ class ServerConnection:
 
 async def _pause(error: HeadraceError, attempt: int, end: float, *, at_once: bool) -> None:
     """Wait before the next attempt. Raises the error if there is no time for one."""
-    pause = 0.0 if at_once else backoff(attempt, random.random())
+    pause = 0.0 if at_once else max(backoff(attempt, random.random()), error.retry_after or 0.0)
     if asyncio.get_running_loop().time() + pause >= end:
         raise error
     await asyncio.sleep(pause)

@@ -66,12 +66,21 @@ Refusal: TypeAlias = tuple[str, HeadraceError]
 """One of `counts.REASONS`, and what the client is told."""
 
 
-def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> Refusal:
-    """Why an Infer is refused. The same one may be admitted later, unless its message is larger than the budget."""
+def infer_refusal(
+    stream: Stream, inline: Sequence[Buffer], charge: MessageCharge, draining: bool, now: float
+) -> Refusal | None:
+    """Why an Infer is refused, if it is; otherwise it counts for the rate of its client.
+
+    The same one may be admitted later, unless its message is larger than the budget.
+    """
     if draining:
         return "draining", Unavailable("the server is stopping and does not accept new Infers")
     if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
-        return too_many_tickets(stream)
+        return _too_many_tickets(stream)
+    if not inline:
+        return None if stream.client is None else _by_limits(stream.client.infer(0, now))
+    if charge.fits():
+        return None if stream.client is None else _by_limits(stream.client.infer(charge.uncharged, now))
     queue = stream.shares.queue
     if charge.nbytes > queue.most:
         never = f"a message that takes {charge.nbytes} bytes never fits: the server has {queue.most} for inputs"
@@ -79,7 +88,19 @@ def refusal(stream: Stream, charge: MessageCharge, draining: bool) -> Refusal:
     return "input_memory", ResourceExhausted(f"{charge.nbytes} more input bytes do not fit: {_why(queue)}")
 
 
-def too_many_tickets(stream: Stream) -> Refusal:
+def fetch_refusal(stream: Stream) -> Refusal | None:
+    """Why a Fetch is refused, if it is."""
+    if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
+        return _too_many_tickets(stream)
+    return None if stream.client is None else _by_limits(stream.client.ticket())
+
+
+def _by_limits(refused: HeadraceError | None) -> Refusal | None:
+    """Why a client may not have more at this moment."""
+    return None if refused is None else ("client", refused)
+
+
+def _too_many_tickets(stream: Stream) -> Refusal:
     """Why another ticket is refused."""
     if stream.in_flight >= stream.window:
         full = f"{stream.in_flight} tickets are in flight, which is the window of this stream"

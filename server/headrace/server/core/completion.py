@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
-from headrace.server.core.admission import failure
+from headrace.server.core.admission import Refusal, failure
 from headrace.server.core.counts import Counts, Span, end_of
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Run
@@ -52,7 +52,7 @@ class Completion:
 
     def make_room(
         self, ticket: Ticket, model: ModelQueue[Ticket], sources: Sequence[KeptOutput], now: float
-    ) -> HeadraceError | None:
+    ) -> Refusal | None:
         """See to it that a ticket that is not admitted yet may wait for a slot. Returns why it may not.
 
         Another one that makes room fails, and what depends on it. One that waits for sources first may always.
@@ -66,7 +66,7 @@ class Completion:
             other = model.make_room(bounds, ticket.priority, ticket.stream.owner)
         except HeadraceError as error:
             model.statistics.refused += 1
-            return error
+            return "queue", error
         if other is not None:
             model.statistics.overdue += 1
             self.fail(other, TicketState.FAILED, bounds.full(model.waiting), now)
@@ -240,6 +240,8 @@ class Completion:
         ticket.handed_off = True
         stream.in_flight -= 1
         stream.shares.tickets.refund(TICKET_BYTES)
+        if stream.client is not None:
+            stream.client.in_flight -= 1
         if ticket.infer:
             del stream.infers[ticket]
             if stream.backpressured:

@@ -20,10 +20,10 @@ from headrace.server.core.accounts import Accounts
 from headrace.server.core.admission import (
     check_content,
     check_slices,
+    fetch_refusal,
+    infer_refusal,
     model_of,
-    refusal,
     tag_error,
-    too_many_tickets,
 )
 from headrace.server.core.batching import Batching
 from headrace.server.core.calls import Call, Plan
@@ -238,7 +238,7 @@ class Core:
 
     def charge(self, stream: Stream, nbytes: int) -> MessageCharge:
         """The charge of a message; every Infer of the message gets it, and holds it while it needs inline inputs."""
-        return MessageCharge(nbytes, stream.shares.queue)
+        return MessageCharge(nbytes, stream.shares.queue, stream.client)
 
     def infer(
         self,
@@ -268,9 +268,9 @@ class Core:
             self.reject(stream, wrong, reason="tag")
             self._completion.missed(stream, call, None, REFUSED, wrong)
             return
-        fits = stream.shares.tickets.fits(TICKET_BYTES) and not (inline and not charge.fits())
-        if self.draining or stream.in_flight >= stream.window or not fits:
-            self._refuse(stream, tag, call, step, *refusal(stream, charge, self.draining))
+        refused = infer_refusal(stream, inline, charge, self.draining, now)
+        if refused is not None:
+            self._refuse(stream, tag, call, step, *refused)
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -295,7 +295,7 @@ class Core:
         if model.bounds is not None and (step is None or step.start or not model.spec.sequences):
             refused = self._completion.make_room(ticket, model, kept, now)
             if refused is not None:
-                self._refuse(stream, tag, call, step, "queue", refused)
+                self._refuse(stream, tag, call, step, *refused)
                 return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
@@ -328,10 +328,10 @@ class Core:
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag), reason="tag")
             return
-        if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
-            reason, refused = too_many_tickets(stream)
-            self._completion.refuse(stream, tag, reason, refused)
-            self.counts.fetched((REFUSED, refused.code.name))
+        refused = fetch_refusal(stream)
+        if refused is not None:
+            self._completion.refuse(stream, tag, *refused)
+            self.counts.fetched((REFUSED, refused[1].code.name))
             return
         ticket = Ticket(stream, tag, now, infer=False)
         try:
@@ -382,6 +382,8 @@ class Core:
         stream.tickets[ticket.tag] = ticket
         stream.in_flight += 1
         stream.shares.tickets.charge(TICKET_BYTES)
+        if stream.client is not None:
+            stream.client.in_flight += 1
         if ticket.infer:
             stream.infers[ticket] = None
             if stream.ordered:

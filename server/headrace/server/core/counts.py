@@ -23,7 +23,7 @@ ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 DONE = "done", "OK"
 REFUSED = "refused"
 """The outcome of what was not admitted. The others are the names of the states in which a ticket ends."""
-REASONS = ("window", "ticket_memory", "input_memory", "draining", "queue", "tag", "content")
+REASONS = ("window", "ticket_memory", "input_memory", "draining", "queue", "client", "tag", "content")
 """Why something is not admitted."""
 KINDS = ("frames", "requests", "unary")
 """What a stream carries: frames, single requests of another protocol, or one unary call."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from headrace.server.core.clients import Client
+
 TICKET_BYTES = 1 << 10
 """What a ticket in flight is charged, besides its inputs and outputs: it is an object with a dozen others."""
 EVENT_BYTES = 512
@@ -98,30 +100,41 @@ class Share(Quota):
 class MessageCharge:
     """The bytes of one message, charged as a whole while any ticket that came with it needs its inputs.
 
-    Inputs are views of the message, so that one small input keeps all of it in memory. `strings` counts the elements of
+    Inputs are views of the message, so that one small input keeps all of it in memory. They also count for `client`, if
+    it has limits. `strings` counts the elements of
     BYTES in the inputs of its Infers, and `string_bytes` their bytes.
     """
 
-    __slots__ = ("_holders", "_quota", "nbytes", "string_bytes", "strings")
+    __slots__ = ("_client", "_holders", "_quota", "nbytes", "string_bytes", "strings")
 
-    def __init__(self, nbytes: int, quota: Quota) -> None:
+    def __init__(self, nbytes: int, quota: Quota, client: Client | None = None) -> None:
         self.nbytes = nbytes
         self._quota = quota
+        self._client = client
         self._holders = 0
         self.strings = self.string_bytes = 0
 
     def fits(self) -> bool:
         return self._holders > 0 or self._quota.fits(self.nbytes)
 
+    @property
+    def uncharged(self) -> int:
+        """The bytes that would be charged by the next `hold`."""
+        return 0 if self._holders else self.nbytes
+
     def hold(self) -> None:
         if self._holders == 0:
             self._quota.charge(self.nbytes)
+            if self._client is not None:
+                self._client.nbytes += self.nbytes
         self._holders += 1
 
     def let_go(self) -> None:
         self._holders -= 1
         if self._holders == 0:
             self._quota.refund(self.nbytes)
+            if self._client is not None:
+                self._client.nbytes -= self.nbytes
 
     def __repr__(self) -> str:
         return f"<MessageCharge {self.nbytes} bytes, {self._holders} holders>"

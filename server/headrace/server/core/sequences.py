@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from headrace.server.core.calls import Plan, bind
+from headrace.server.core.clients import Client
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Variables
 from headrace.server.core.limits import Limits
@@ -50,6 +51,8 @@ class Step(NamedTuple):
     id: int | str
     start: bool = False
     end: bool = False
+    client: Client | None = None
+    """Whose ids they are, if clients are known."""
 
 
 NO_STEP = Step(0)
@@ -107,7 +110,7 @@ class Sequences:
 
     def join(self, ticket: Ticket, model: ModelQueue[Ticket], step: Step) -> bool:
         """Give an admitted ticket the place that was found for it. True if it need not wait for another one."""
-        key = model.spec.name, step.id
+        key = model.spec.name, step.id, step.client
         if step.start:
             self._end(key, "another one has begun")
             sequence = TicketSequence(key, model)
@@ -172,7 +175,7 @@ class Sequences:
     def missed(self, name: str, step: Step, error: HeadraceError) -> None:
         """A request of a model that was to have this place has failed before it joined: its sequence has a gap."""
         why = _failed(error)
-        if self._end((name, step.id), why) or not step.start:
+        if self._end((name, step.id, step.client), why) or not step.start:
             return
         with suppress(HeadraceError):  # a name or an id that cannot be is not remembered
             if self._models.find(name).spec.sequences:
@@ -252,11 +255,11 @@ def _key(model: str, step: Step) -> Key:
         raise InvalidArgument(f"model {quote(model)} keeps its state by sequence: a request of it needs a sequence_id")
     if isinstance(step.id, str) and len(step.id.encode()) > MAX_ID_BYTES:
         raise InvalidArgument(f"the sequence_id has {len(step.id.encode())} bytes; the limit is {MAX_ID_BYTES}")
-    return model, step.id
+    return model, step.id, step.client
 
 
 def _named(key: Key) -> str:
-    model, number = key
+    model, number, _ = key
     return f"sequence {quote(number, MAX_ID_BYTES) if isinstance(number, str) else number} of model {quote(model)}"
 
 

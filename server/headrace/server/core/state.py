@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
+from headrace.server.core.clients import Client
 from headrace.server.core.counts import Span
 from headrace.server.core.engine_api import Run, Slices, Tensor, Variables
 from headrace.server.core.events import Event, Fetched
@@ -66,7 +67,7 @@ class KeptOutput:
         return f"<KeptOutput {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
 
 
-Key: TypeAlias = tuple[str, int | str]
+Key: TypeAlias = tuple[str, int | str, Client | None]
 """A sequence by the name of its model and its id."""
 
 
@@ -211,18 +212,17 @@ class Stream:
     ) -> None:
         self.window = window
         self.owner = owner
-        """Who shares turns with it."""
+        """Who shares turns with it, and its limits if it is a client that has some."""
+        self.client = owner if isinstance(owner, Client) else None
         self.unary = unary
         self.single = False
         """It is one unary call, which ends with its one ticket: draining need not end it."""
-        self.shares = shares
-        self.keep = shares.keep
+        self.shares, self.keep = shares, shares.keep
         self.ordered = False
         self.max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self.opened = False
         """A command has been read, so that Open comes too late."""
-        self.half_closed = False
-        self.draining = False
+        self.half_closed = self.draining = False
         self.ended = False
         """No further event will come: both sides have closed, it has drained, or its client has gone."""
         self.tickets: dict[int, Ticket] = {}

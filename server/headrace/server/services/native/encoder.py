@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -138,7 +139,10 @@ def to_tensor(port: Port, datatype: Datatype, shape: Sequence[int]) -> pb.Tensor
 
 
 def _failure(error: HeadraceError) -> pb.Failure:
-    return pb.Failure(code=pb.Code.ValueType(error.code), message=error.message, retryable=error.retryable)
+    failure = pb.Failure(code=pb.Code.ValueType(error.code), message=error.message, retryable=error.retryable)
+    if error.retry_after is not None:
+        failure.retry_after_us = max(1, math.ceil(error.retry_after * 1e6))
+    return failure
 
 
 def _hello(hello: Hello) -> pb.Hello:
