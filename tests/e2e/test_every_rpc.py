@@ -51,8 +51,9 @@ class Ended(NamedTuple):
     messages: list[bytes]
 
 
-def call(channel: grpc.Channel, rpc: str, *messages: bytes) -> Ended:
+def call(channel: grpc.Channel, rpc: str, *messages: bytes, token: str = "") -> Ended:
     """Send bytes, and see how the call ends and what came before."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
     method = RPCS[rpc]
     many = bool(method.client_streaming), bool(method.server_streaming)
     kinds: dict[tuple[bool, bool], Callable[..., Any]] = {
@@ -62,7 +63,7 @@ def call(channel: grpc.Channel, rpc: str, *messages: bytes) -> Ended:
     }
     received: list[bytes] = []
     try:
-        begun = kinds[many](rpc)(iter(messages) if many[0] else messages[0], timeout=30)
+        begun = kinds[many](rpc)(iter(messages) if many[0] else messages[0], timeout=30, metadata=metadata)
         received += begun if many[1] else [begun]
     except grpc.RpcError as error:
         return Ended(error.code(), error.details() or "", received)

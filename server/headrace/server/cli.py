@@ -17,6 +17,9 @@ from cyclopts import App, Parameter, config
 from headrace.server.environment import PREFIX, ignore_service_links, unknown_variables
 from headrace.server.repository.scan import Disk, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
+from headrace.server.security.identities import identity_lines
+from headrace.server.security.scopes import Scope
+from headrace.server.security.tokens import new_token
 from headrace.server.settings import Settings
 from headrace.server.version import BUILD, VERSION
 
@@ -28,7 +31,7 @@ INTERRUPTED_EXIT_CODE = 130
 
 app = App(
     name="headrace-server",
-    usage="Usage: headrace-server [check] [OPTIONS] [MODEL...]",
+    usage="Usage: headrace-server [check] [OPTIONS] [MODEL...]\n       headrace-server token NAME [OPTIONS]",
     help="Serve OpenVINO models over gRPC.",
     help_epilogue="Every option is also an environment variable (HEADRACE_PORT) and a key of [server] in the file.",
     version=f"{VERSION} ({BUILD})",
@@ -73,6 +76,37 @@ def check(
 ) -> Call:
     """Load and try every model, say what is found, and serve nothing."""
     return Call(models, settings, check=True, json=json)
+
+
+@app.command
+def token(
+    name: Annotated[str, Parameter(name="NAME", help="Name of the identity, such as camera-1.")],
+    /,
+    *,
+    scopes: Annotated[
+        tuple[Scope, ...], Parameter(consume_multiple=True, negative="", help="What the identity may do.")
+    ] = (Scope.INFER, Scope.METADATA),
+    save: Annotated[
+        Path | None, Parameter(help="New file for the token, which only this user may read; otherwise it is shown.")
+    ] = None,
+) -> int:
+    """Make a token for an identity, and print what the file of --identities says of it: a hash, and scopes.
+
+    The token itself is shown once, on standard error, so that `>> identities.toml` takes only the rest.
+    """
+    secret, hashed = new_token()
+    if save is None:
+        print(f"the token of {name}, which nobody can show again: {secret}", file=sys.stderr)
+    else:
+        try:
+            descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            print(f"headrace-server: {str(save)!r} cannot be made: {error.strerror}", file=sys.stderr)
+            return USAGE_EXIT_CODE
+        with open(descriptor, "w") as file:
+            file.write(secret + "\n")
+    print(identity_lines(name, scopes, hashed), end="")
+    return 0
 
 
 @app.meta.default

@@ -22,7 +22,7 @@ from headrace.server.services.gate import Gate
 from headrace.server.services.health import HEALTH, Health, health_service
 from headrace.server.services.native.service import inference_service
 from headrace.server.services.observing import Observers, Tracer
-from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.region_registry import OwnedRegions
 from headrace.server.services.oip.repository import DEFAULT_LOG_FORMAT
 from headrace.server.services.oip.service import open_inference_service
 from headrace.server.services.reflection import reflection_service
@@ -78,7 +78,7 @@ class Application:
         self.pruning = Pruning(
             loader.load_variant, core, self.dispatcher.tell, self.dispatcher.now, self.lifecycle.source, has_room
         )
-        self._regions = RegionRegistry() if settings.shared_memory else None
+        self._regions = OwnedRegions() if settings.shared_memory else None
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
         self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
         probing = Gate(MAX_PROBES, f"{MAX_PROBES} probes are being answered, which is the limit")

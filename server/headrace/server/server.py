@@ -7,9 +7,12 @@ import gc
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from headrace.server.access import Access, read_access
 from headrace.server.composition import Application
 from headrace.server.core.core import Core
 from headrace.server.engine.decoding.decoder import MEMORY_BYTES
@@ -22,12 +25,14 @@ from headrace.server.repository.scan import Disk, Scan, UnreadableRepositoryErro
 from headrace.server.repository.source import SourceError
 from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.returned_memory import return_memory
+from headrace.server.security.reloaded_files import UnusableFileError
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.telemetry.logging import Log, start_logging
 from headrace.server.telemetry.output import Output, descriptor_of
-from headrace.server.transport.addresses import CannotListenError
+from headrace.server.transport.addresses import CannotListenError, is_local
 from headrace.server.transport.choice import NoTransportError, choose_transport
+from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.interface import Server, Transport
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
@@ -56,6 +61,11 @@ def run(disk: Disk, settings: Settings) -> int:
     """Serve until a signal asks the server to stop. Returns the exit code."""
     signals = Signals()
     log = start_logging(settings.log_level, settings.log_format)
+    try:
+        access = read_access(settings)
+    except UnusableFileError as error:
+        log.say(f"{error}")
+        return EXIT_BAD_OPTION
     keep_freed_memory()
     core = Core(settings.limits())
     engine = OpenVinoEngine(min(MEMORY_BYTES, core.limits.memory // DECODING_SHARE))
@@ -83,7 +93,9 @@ def run(disk: Disk, settings: Settings) -> int:
         tracing = Tracing(settings.trace_endpoint, settings.trace_sample)
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
-            result = runner.run(_serve(core, engine, settings, transport, disk, loader, guard, signals, log, tracing))
+            result = runner.run(
+                _serve(core, engine, settings, access, transport, disk, loader, guard, signals, log, tracing)
+            )
     finally:
         closed = _close(engine)
         if tracing is not None:
@@ -113,6 +125,7 @@ async def _serve(
     core: Core,
     engine: OpenVinoEngine,
     settings: Settings,
+    access: Access,
     transport: Transport,
     disk: Disk,
     loader: Loader,
@@ -124,16 +137,19 @@ async def _serve(
     application = Application(core, engine, disk, loader, settings, guard.has_room, tracing)
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
-    receiving = Receiving()
+    receiving, entrance = Receiving(), Entrance(access.guard.door if access.guard is not None else None)
     options = ServerOptions(application.max_calls, settings.max_message_bytes, settings.compression)
-    server = transport.server(application.services, application.status_of, receiving, options)
+    server = transport.server(application.services, entrance, application.status_of, receiving, options)
     try:
-        address = server.listen(settings.host, settings.port)
+        address = server.listen(settings.host, settings.port, access.current_certificates)
     except CannotListenError as error:
         log.say(f"{error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
+    if not is_local(settings.host):
+        access.warn_of_exposure(address)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
     await server.start()
+    access.start(partial(_call_soon, asyncio.get_running_loop(), entrance.ask_again))
     guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
         asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
@@ -172,6 +188,7 @@ async def _serve(
     for task in tasks:
         task.cancel()
     guard.stop()
+    access.stop()
     if watcher is not None:
         watcher.stop()
     application.close()
@@ -251,8 +268,13 @@ def _stop_signals(signals: Signals, seconds: float) -> asyncio.Queue[int]:
     loop = asyncio.get_running_loop()
 
     def stop(number: int) -> None:
-        with suppress(RuntimeError):  # the loop may be closed, when the server is ending anyway
-            loop.call_soon_threadsafe(received.put_nowait, number)
+        _call_soon(loop, lambda: received.put_nowait(number))
 
     signals.serve(stop, seconds)
     return received
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """From another thread. The loop may be closed, when the server is ending anyway."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)

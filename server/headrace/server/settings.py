@@ -118,8 +118,11 @@ Size = Annotated[
     Parameter(converter=parse_size, validator=validators.Number(gte=1, lte=MAX_SIZE), show_default=format_size),
 ]
 MessageSize = Annotated[Size, Parameter(validator=(validators.Number(gte=1), check_message_bytes))]
+File = Annotated[Path | None, Parameter(validator=check_folders, show_default=lambda _: "none")]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65536))]
 Ratio = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
+Limit = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1 << 32))]
+Rate = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e9))]
 Pause = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=3600))]
 """Seconds that are always waited."""
 Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0))]
@@ -135,6 +138,28 @@ class Settings:
     """Address to listen on, or unix:PATH."""
     port: Port = 8001
     """Port to listen on; 0 picks a free one."""
+    tls_cert: File = None
+    """Certificate of this server, with its chain, in PEM: calls are encrypted. Read again when it changes."""
+    tls_key: File = None
+    """Private key of the certificate, in PEM."""
+    tls_ca: File = None
+    """CA certificates in PEM: clients must show a certificate that one of them has signed (mutual TLS)."""
+    identities: File = None
+    """File of those who may call: tokens, scopes, limits (`headrace-server token`). Read again when it changes."""
+    identity_from: Literal["token", "certificate"] = "token"
+    """What tells who calls: a token of the file, or a name in the client's certificate."""
+    identity_rate: Rate = 0.0
+    """Inferences a second of each identity, unless the file gives it another limit; 0: no limit."""
+    identity_burst: Limit = 0
+    """Of these, how many may come at once after a pause; 0: those of one second."""
+    identity_tickets: Limit = 0
+    """Tickets in flight of each identity, unless the file says otherwise; 0: no limit."""
+    identity_bytes: Annotated[
+        int, Parameter(converter=parse_size, validator=validators.Number(gte=0, lte=MAX_SIZE), show_default=str)
+    ] = 0
+    """Input bytes in flight of each identity, unless the file says otherwise; 0: no limit."""
+    health: Literal["open", "closed"] = "open"
+    """Answer health checks to everybody (open), or to those who may call anything (closed)."""
     transport: Literal["auto", "completion-queue", "aio"] = "auto"
     """What carries calls: gRPC's completion queue, or grpc.aio; auto: the former where it is suited."""
     repository: Annotated[tuple[Path, ...], Parameter(validator=check_folders, negative="", show_default=False)] = ()

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from headrace.server.transport.addresses import CannotListenError, _try_to_bind
+from headrace.server.transport.addresses import CannotListenError, _try_to_bind, is_local
 
 FIRST = socket.AF_INET, ("127.0.0.1", 0)
 SECOND = socket.AF_INET, ("127.0.0.2", 0)
@@ -51,3 +51,23 @@ def test_connections_of_an_earlier_server_are_no_obstacle() -> None:
             accepted, _ = earlier.accept()
             accepted.close()  # the side that closes first waits
     assert _try_to_bind([FIRST], port, "name")[1] == port
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("localhost", True),
+        ("[::1]", True),
+        ("::1", True),
+        ("unix:/run/s", True),
+        ("unix-abstract:s", True),
+        ("0.0.0.0", False),
+        ("[::]", False),
+        ("192.0.2.1", False),
+        ("no such host", False),
+    ],
+)
+def test_only_this_machine_reaches_a_local_host(host: str, local: bool) -> None:
+    assert is_local(host) == local

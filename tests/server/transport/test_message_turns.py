@@ -15,7 +15,7 @@ class Call:
 
     async def handle(self, messages: int) -> None:
         for _ in range(messages):
-            if (turn := self._turns.take(self, lambda: self._peer)) is not None:
+            if (turn := self._turns.take(self, self._peer)) is not None:
                 await turn
             self._handled.append(self._peer)
             await asyncio.sleep(0)  # it reads the next
@@ -52,7 +52,7 @@ async def test_a_lone_call_never_waits() -> None:
     turns = MessageTurns()
     call = object()
     for _ in range(1000):
-        assert turns.take(call, lambda: "alone") is None
+        assert turns.take(call, "alone") is None
 
 
 async def test_a_call_that_ends_while_it_waits_is_passed_over() -> None:
@@ -64,4 +64,4 @@ async def test_a_call_that_ends_while_it_waits_is_passed_over() -> None:
     await asyncio.wait(tasks)
     assert handled == ["peer-0", "peer-3", "peer-4"]
     await asyncio.sleep(0)
-    assert turns.take(object(), lambda: "next") is None
+    assert turns.take(object(), "next") is None

@@ -15,7 +15,10 @@ from headrace.server.settings import Settings, format_size
 
 DEFAULT = "default"
 _SIZES = tuple(each.name for each in fields(Settings) if "bytes" in each.name or each.name == "memory")
-_AUTOMATIC = {"memory": "half of what the process may have", "cache_dir": "none"}
+_AUTOMATIC = {
+    "memory": "half of what the process may have",
+    **dict.fromkeys(("cache_dir", "tls_cert", "tls_key", "tls_ca", "identities"), "none"),
+}
 """What the absence of a setting means, which TOML has no value for."""
 
 
@@ -46,7 +49,7 @@ def _setting(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(each.absolute() if isinstance(each, Path) else each for each in value)
     if name in _SIZES:
-        return format_size(value) if value % 1024 == 0 else value
+        return format_size(value) if value and value % 1024 == 0 else value
     return value
 
 

@@ -126,7 +126,7 @@ class Streams(Protocol):
     @property
     def view(self) -> View: ...
     def open(self, owner: Hashable, *, unary: bool = False, window: int = 0) -> StreamHandle:
-        """Open a stream of `owner`, the peer of the call: turns go round peers first. See `Core.open_stream`."""
+        """Open a stream of `owner`, the client of the call: turns go round clients first. See `Core.open_stream`."""
 
     def request_failed(self, model: str, version: str, error: HeadraceError) -> None:
         """Count a request that has failed before it became an Infer. It may name no model that there is."""

@@ -7,7 +7,7 @@ reading a small message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +24,8 @@ class Call(Protocol):
     """What `read` returns once the client has half-closed."""
     reported: bool
     """Whether the error that the call is about to end with is in the log already: False, until a handler says so."""
+    client: Hashable
+    """Whose call it is: an identity's, which may have several connections, or else one connection's."""
 
     @property
     def read(self) -> Callable[[], Coroutine[Any, Any, Any]]:

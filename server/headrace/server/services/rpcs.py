@@ -6,7 +6,7 @@ used: when they cannot parse a message, they answer with UNKNOWN and the text of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -45,6 +45,15 @@ class RpcFactory:
 
         async def respond(data: bytes, _call: Call) -> bytes:
             response = await handler(parse(request, data))
+            return response.SerializeToString()
+
+        return Unary(respond, self.gate)
+
+    def unary_of_client(self, handler: Callable[[Any, Hashable], Awaitable[Message]], request: type[Message]) -> Unary:
+        """A unary RPC whose handler accepts a message and the client of the call, and returns a message."""
+
+        async def respond(data: bytes, call: Call) -> bytes:
+            response = await handler(parse(request, data), call.client)
             return response.SerializeToString()
 
         return Unary(respond, self.gate)

@@ -57,7 +57,7 @@ class SingleInference:
         self._request = request
         self._respond = respond
         self._release = release
-        self._handle = streams.open(call.peer(), unary=True)
+        self._handle = streams.open(call.client, unary=True)
         self._running = self._submitting = True
         self._traces = observers.traces(call, rpc)
 

@@ -7,6 +7,7 @@ again, and does not report why an address cannot be bound.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -51,6 +52,17 @@ def addresses_to_bind(host: str, port: int) -> Addresses:
     if host.startswith(UNIX):
         return _path(os.path.abspath(host.removeprefix(UNIX)))
     return _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host, port)
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a host, as `addresses_to_bind` takes it."""
+    if host.startswith((UNIX, ABSTRACT)):
+        return True
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 def _host(host: str, port: int) -> Addresses:

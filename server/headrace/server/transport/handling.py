@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from headrace.server.services.call import LARGE_REQUEST, Bidirectional, Call, ServerStreaming, Unary
+from headrace.server.transport.entrance import ArrivingCall, Door
 from headrace.server.transport.receiving import Receiving, ReceivingCall
 from headrace.wire.errors import InvalidArgument
 
@@ -14,18 +15,22 @@ NO_REQUEST = "the call ended without a request message"
 NO_MEMORY = "the server has too little memory left for this request"
 
 
-class EndableCall(Call, ReceivingCall, Protocol):
+class EndableCall(Call, ReceivingCall, ArrivingCall, Protocol):
     """A call that a transport gives to a handler, and that may be ended while the handler reads."""
 
 
-async def handle(rpc: Unary | ServerStreaming | Bidirectional, call: EndableCall, receiving: Receiving) -> Any:
-    """Run the handler of a call, through its gate. Returns the response of a unary RPC.
+async def handle(
+    rpc: Unary | ServerStreaming | Bidirectional, door: Door, call: EndableCall, receiving: Receiving
+) -> Any:
+    """Run the handler of a call, through its door and its gate. Returns the response of a unary RPC.
 
     Raises what the handler raises, and what the call was ended with.
     """
     handler: Callable[..., Any] = rpc.handler
     gate = rpc.gate
+    door.admit(call)
     receiving.add(call)
+    door.opened(call)
     try:
         if isinstance(rpc, Bidirectional):
             with gate:
@@ -39,6 +44,8 @@ async def handle(rpc: Unary | ServerStreaming | Bidirectional, call: EndableCall
             if len(message) >= LARGE_REQUEST and (turn := call.turn()) is not None:
                 await turn
             receiving.remove(call)
+            if isinstance(rpc, Unary):
+                door.closed(call)
             return await handler(message, call)
     except asyncio.CancelledError:
         if call.error is None:
@@ -46,3 +53,4 @@ async def handle(rpc: Unary | ServerStreaming | Bidirectional, call: EndableCall
         raise call.error from None
     finally:
         receiving.remove(call, None)
+        door.closed(call)

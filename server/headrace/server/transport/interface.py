@@ -7,6 +7,8 @@ from typing import Protocol, TypeAlias
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Call, Service
+from headrace.server.transport.credentials import CurrentCertificates
+from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError
@@ -21,10 +23,10 @@ An error that is not expected has the details in the log, and clients are told l
 class Server(Protocol):
     """A gRPC server of some services, on the event loop of its transport."""
 
-    def listen(self, host: str, port: int) -> str:
+    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
         """Bind all addresses of a host, and return the address for clients. Port 0 picks a free one.
 
-        To be called before `start`. Raises CannotListenError.
+        With `certificates`, clients must use TLS. To be called before `start`. Raises CannotListenError.
         """
 
     async def start(self) -> None:
@@ -44,6 +46,14 @@ class Transport(Protocol):
     def selector(self) -> PollingSelector: ...
     def new_loop(self) -> PollingLoop: ...
     def server(
-        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
+        self,
+        services: Sequence[Service],
+        entrance: Entrance,
+        status_of: StatusOf,
+        receiving: Receiving,
+        options: ServerOptions,
     ) -> Server:
-        """A server of `services`. `receiving` gets to know the calls that may be receiving a message."""
+        """A server of `services`, which are called through `entrance`.
+
+        `receiving` gets to know the calls that may be receiving a message.
+        """

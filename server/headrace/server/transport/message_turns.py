@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Hashable
 
 
 class MessageTurns:
     """Lets one large message through in each turn of the event loop, and between them what else has arrived.
 
     Without it a hundred clients that write large messages without end had all of them handled before another client's
-    small one. Connections take turns, and those that have several streams no more of them than others.
+    small one. Clients (identities, or else connections) take turns, and those that have several streams no more of
+    them than others.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[tuple[object, asyncio.Future[None]]]] = {}
-        """For each connection its messages in order, and the connection whose turn is next first."""
+        self._waiting: dict[Hashable, deque[tuple[object, asyncio.Future[None]]]] = {}
+        """For each client its messages in order, and the client whose turn is next first."""
         self._current: object = None
         """The call whose message was let through in this turn of the loop."""
 
-    def take(self, call: object, peer: Callable[[], str]) -> asyncio.Future[None] | None:
-        """What a call from `peer()` waits for before it goes on with a large message; None if it may at once."""
+    def take(self, call: object, client: Hashable) -> asyncio.Future[None] | None:
+        """What a call of a client waits for before it goes on with a large message; None if it may at once."""
         loop = asyncio.get_running_loop()
         if self._current is None:
             self._current = call
@@ -30,17 +31,17 @@ class MessageTurns:
         if self._current is call and not self._waiting:
             return None
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.setdefault(peer(), deque()).append((call, turn))
+        self._waiting.setdefault(client, deque()).append((call, turn))
         return turn
 
     def _next(self) -> None:
         """Another turn of the loop has begun."""
         while self._waiting:
-            peer = next(iter(self._waiting))
-            turns = self._waiting.pop(peer)
+            client = next(iter(self._waiting))
+            turns = self._waiting.pop(client)
             call, turn = turns.popleft()
             if turns:
-                self._waiting[peer] = turns
+                self._waiting[client] = turns
             if not turn.done():  # its call may have ended
                 self._current = call
                 turn.set_result(None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from headrace.wire.errors import HeadraceError
 
 REFUSALS = 1024
 """Calls that may be in the course of being refused."""
@@ -13,6 +16,8 @@ COMPRESSION_LEVELS = {"none": 0, "gzip": 1, "deflate": 3}
 """gRPC's levels, not its algorithms: with those it would compress for clients that cannot read it, too. Of what a
 client accepts, the lowest level is gzip, and the highest deflate.
 """
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Metadata at the end of a call: the milliseconds to wait before it is made again. gRPC's own retries follow it."""
 TOO_MANY_CALLS = "Concurrent RPC limit exceeded!"
 NO_SUCH_METHOD = "Method not found!"
 """As grpc.aio says it."""
@@ -57,3 +62,10 @@ class ServerOptions:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
+
+
+def trailing_metadata(error: HeadraceError) -> tuple[tuple[str, str], ...]:
+    """What a call that fails ends with, beside its status."""
+    if error.retry_after is None:
+        return ()
+    return ((RETRY_KEY, str(math.ceil(error.retry_after * 1e3))),)

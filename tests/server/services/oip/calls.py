@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ class InMemoryCall:
     """A `services.call.AnswerableCall` without a transport. `written` has the messages that the client was sent."""
 
     end: object = "end"
+    client: Hashable = "a connection"
 
     def __init__(self, *, metadata: tuple[tuple[str, str], ...] = (), seconds: float | None = None) -> None:
         self.written: list[bytes] = []

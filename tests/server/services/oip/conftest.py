@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.region_registry import OwnedRegions, RegionRegistry
 from tests.server.services.oip.shared_memory_objects import DIRECTORY, PREFIX, MakeObject, open_descriptors
 
 
@@ -29,10 +29,16 @@ def make_object() -> Iterator[MakeObject]:
 
 
 @pytest.fixture
-def regions() -> Iterator[RegionRegistry]:
-    """A registry that, once closed, leaves no descriptor open, whatever a test does."""
+def owned() -> Iterator[OwnedRegions]:
+    """Registries that, once closed, leave no descriptor open, whatever a test does."""
     before = open_descriptors()
-    regions = RegionRegistry()
-    yield regions
-    regions.close()
-    assert (len(regions), open_descriptors()) == (0, before)
+    owned = OwnedRegions()
+    yield owned
+    owned.close()
+    assert (len(owned.of(None)), open_descriptors()) == (0, before)
+
+
+@pytest.fixture
+def regions(owned: OwnedRegions) -> RegionRegistry:
+    """That of everybody who has no identity."""
+    return owned.of(None)

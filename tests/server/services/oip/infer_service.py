@@ -12,7 +12,7 @@ from headrace.server.core.specs import Dimension, ModelSpec, Port
 from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.engine.fake import FakeEngine, Script
 from headrace.server.services.oip.inference import InferRpc
-from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.region_registry import OwnedRegions
 from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
 from headrace.server.services.oip.streaming import StreamInferRpc
@@ -30,7 +30,7 @@ class Aborted(Exception):
 class InferService:
     """Serves `double`, which has one slot: x: f32[?] -> y: f32[?], which is 2x, and z: f32[?], which is 3x."""
 
-    def __init__(self, regions: RegionRegistry | None, limits: Limits | None = None) -> None:
+    def __init__(self, regions: OwnedRegions | None, limits: Limits | None = None) -> None:
         any_size = (Dimension(0, -1),)
         outputs = tuple(Port(index, (name,), Datatype.FP32, any_size) for index, name in enumerate("yz"))
         spec = ModelSpec("double", "1", (Port(0, ("x",), Datatype.FP32, any_size),), outputs, False, 1)

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.limits import Limits
-from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.region_registry import OwnedRegions, RegionRegistry
 from tests.interpreted import interpreted
 from tests.server.services.oip.calls import DOUBLED, ROW_BYTES, InMemoryCall, request, until
 from tests.server.services.oip.infer_service import Aborted, InferService
@@ -24,10 +24,10 @@ Y_TO_OUT = ("y", "out", 0, ROW_BYTES)
 
 
 @pytest.fixture
-async def service(regions: RegionRegistry) -> AsyncIterator[InferService]:
+async def service(owned: OwnedRegions, regions: RegionRegistry) -> AsyncIterator[InferService]:
     """A service whose requests have released all regions at the end of the test."""
     before = open_descriptors()
-    service = InferService(regions)
+    service = InferService(owned)
     yield service
     service.dispatcher.close()
     regions.unregister("")

@@ -49,7 +49,7 @@ def test_cached_requests_are_bounded() -> None:
     for number in range(1024):
         data = description(number, 1800, empty=True)
         assert len(data) < MAX_CACHED_DESCRIPTION_BYTES
-        request = reader.read(RequestParts(data))
+        request = reader.read(RequestParts(data), "a connection")
         assert request.options is NO_OPTIONS
         assert core.accounts.caches.used == reader._descriptions.nbytes <= MAX_BYTES
     assert len(reader._descriptions) > 1

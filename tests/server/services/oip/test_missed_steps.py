@@ -26,7 +26,7 @@ def step(*, start: bool = False) -> bytes:
 def test_a_request_that_memory_is_lacking_for(monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
     """An unexpected error, unlike those of what the client has sent."""
 
-    def fail(_self: RequestReader, _parts: object) -> Request:
+    def fail(_self: RequestReader, _parts: object, _client: object) -> Request:
         raise MemoryError
 
     async def run() -> None:

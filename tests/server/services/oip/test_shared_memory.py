@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from headrace.oip import open_inference_pb2 as pb
-from headrace.server.services.oip.region_registry import MAX_NAME_CHARACTERS, MAX_REGIONS, RegionRegistry
+from headrace.server.core.clients import NO_LIMITS, Client
+from headrace.server.services.oip.region_registry import MAX_NAME_CHARACTERS, MAX_REGIONS, OwnedRegions, RegionRegistry
 from headrace.server.services.oip.shared_memory import SharedMemoryRpcs
 from headrace.wire.errors import FailedPrecondition, HeadraceError, InvalidArgument, NotFound, ResourceExhausted
 from tests.server.services.oip.shared_memory_objects import DIRECTORY, MakeObject, open_descriptors
@@ -318,27 +319,42 @@ class TestAcquiring:
 
 class TestRpcs:
     async def test_regions_are_registered_listed_and_unregistered(
-        self, regions: RegionRegistry, make_object: MakeObject
+        self, owned: OwnedRegions, make_object: MakeObject
     ) -> None:
-        rpcs = SharedMemoryRpcs(regions)
+        rpcs = SharedMemoryRpcs(owned)
         key = f"/{make_object(CONTENT).name}"
         for name in "ab":
             request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=8, byte_size=16)
-            assert await rpcs.register(request) == pb.SystemSharedMemoryRegisterResponse()
+            assert await rpcs.register(request, None) == pb.SystemSharedMemoryRegisterResponse()
         a, b = (
             pb.SystemSharedMemoryStatusResponse.RegionStatus(name=name, key=key, offset=8, byte_size=16)
             for name in "ab"
         )
         request_all = pb.SystemSharedMemoryStatusRequest()
-        response = await rpcs.status(request_all)
+        response = await rpcs.status(request_all, None)
         assert response == pb.SystemSharedMemoryStatusResponse(regions={"a": a, "b": b})
-        response = await rpcs.status(pb.SystemSharedMemoryStatusRequest(name="b"))
+        response = await rpcs.status(pb.SystemSharedMemoryStatusRequest(name="b"), None)
         assert response == pb.SystemSharedMemoryStatusResponse(regions={"b": b})
-        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(name="a"))
-        assert set((await rpcs.status(request_all)).regions) == {"b"}
-        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest())
-        assert not (await rpcs.status(request_all)).regions
+        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(name="a"), None)
+        assert set((await rpcs.status(request_all, None)).regions) == {"b"}
+        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(), None)
+        assert not (await rpcs.status(request_all, None)).regions
 
     async def test_a_server_without_shared_memory_has_no_regions(self) -> None:
         rpcs = SharedMemoryRpcs(None)
-        assert not (await rpcs.status(pb.SystemSharedMemoryStatusRequest())).regions
+        assert not (await rpcs.status(pb.SystemSharedMemoryStatusRequest(), None)).regions
+
+    async def test_an_identity_has_names_of_its_own(self, owned: OwnedRegions, make_object: MakeObject) -> None:
+        rpcs, all_ = SharedMemoryRpcs(owned), pb.SystemSharedMemoryStatusRequest()
+        alice, bob = Client("alice", NO_LIMITS), Client("bob", NO_LIMITS)
+        keys = {client: f"/{make_object(CONTENT).name}" for client in (alice, bob, "a connection")}
+        for client, key in keys.items():
+            request = pb.SystemSharedMemoryRegisterRequest(name="r", key=key, byte_size=16)
+            await rpcs.register(request, client)
+        for client, key in keys.items():
+            assert [(each.name, each.key) for each in (await rpcs.status(all_, client)).regions.values()] == [
+                ("r", key)
+            ]
+        assert set((await rpcs.status(all_, "another connection")).regions) == {"r"}
+        await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(), alice)
+        assert [len((await rpcs.status(all_, client)).regions) for client in keys] == [0, 1, 1]

@@ -22,6 +22,7 @@ from headrace.server.services.call import (
 from headrace.server.services.gate import Gate
 from headrace.server.transport.completion_queue.selector import CompletionQueueSelector
 from headrace.server.transport.completion_queue.server import CompletionQueueServer
+from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.options import ServerOptions
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError, Internal
@@ -170,8 +171,8 @@ def echo_server(*, limit: int = 1000, calls: int = 1000) -> Iterator[Served]:
 
         async def start() -> Served:
             options = ServerOptions(calls, MAX_BYTES, "none")
-            server = transport.server([echo.service], status_of, Receiving(), options)
-            address = server.listen("127.0.0.1", 0)
+            server = transport.server([echo.service], Entrance(), status_of, Receiving(), options)
+            address = server.listen("127.0.0.1", 0, None)
             await server.start()
             return Served(loop, transport.selector, server, echo, address)
 

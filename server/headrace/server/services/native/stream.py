@@ -35,7 +35,7 @@ class StreamRpc:
 
         encoder = Encoder(Layouts(self._layout_quota), failed)
         try:
-            await _FrameSession(self._streams.open(call.peer()), call, self._observers, encoder).run()
+            await _FrameSession(self._streams.open(call.client), call, self._observers, encoder).run()
         finally:
             encoder.close()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from headrace.server.core.admission import MAX_NAME_CHARACTERS
 from headrace.server.core.events import Done, Failed
-from headrace.server.core.sequences import NO_STEP
+from headrace.server.core.sequences import NO_STEP, Step
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
@@ -36,7 +38,7 @@ class InferRpc:
         """Run one inference: a stream of one ticket."""
         parts = split_request(message)
         try:
-            request = read_request(self._streams, self._requests, parts)
+            request = read_request(self._streams, self._requests, parts, call.client)
         except HeadraceError as error:
             name, version = named_model(parts)
             self._streams.request_failed(name, version, error)
@@ -61,28 +63,33 @@ class InferRpc:
         inference.begin(_open_and_submit, request, len(message), call.time_remaining() or 0.0)
 
     def _miss_step(self, call: AnswerableCall, parts: RequestParts, error: HeadraceError) -> None:
-        handle = self._streams.open(call.peer(), unary=True)
+        handle = self._streams.open(call.client, unary=True)
         try:
             handle.submit(miss_step, parts, error)
         finally:
             handle.close()
 
 
-def read_request(streams: Streams, requests: RequestReader, parts: RequestParts) -> Request:
+def read_request(streams: Streams, requests: RequestReader, parts: RequestParts, client: Hashable) -> Request:
     """Decode a request. An unexpected error fails only this request: nothing has been admitted yet."""
     try:
-        return requests.read(parts)
+        return requests.read(parts, client)
     except HeadraceError:
         raise
     except Exception as error:
         raise streams.incident(error) from None
 
 
-def miss_step(core: Commands, _stream: Stream, _now: float, parts: RequestParts, error: HeadraceError) -> None:
+def miss_step(core: Commands, stream: Stream, _now: float, parts: RequestParts, error: HeadraceError) -> None:
     """If a request that cannot be read was to be part of a sequence, that has a gap."""
     step = read_step(parts.parameters)
     if step != NO_STEP:
-        core.miss_step(named_model(parts)[0], step, error)
+        core.miss_step(named_model(parts)[0], _of_client(step, stream), error)
+
+
+def _of_client(step: Step, stream: Stream) -> Step:
+    """A place in a sequence of this client: an identity cannot go on with those of another."""
+    return step if stream.client is None else step._replace(client=stream.client)
 
 
 def _open_and_submit(
@@ -112,5 +119,5 @@ def submit(
         now,
         timeout=timeout,
         priority=options.priority,
-        step=options.step,
+        step=NO_STEP if options.step == NO_STEP else _of_client(options.step, stream),
     )

@@ -1,11 +1,12 @@
-"""The shared memory regions that clients have registered."""
+"""The shared memory regions that clients have registered: an identity has names of its own."""
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
+from headrace.server.core.clients import Client
 from headrace.server.services.oip.region import Region, open_region
 from headrace.wire.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, quote
 
@@ -15,19 +16,59 @@ MAX_NAME_CHARACTERS = 255
 SHARED_MEMORY_DISABLED = "this server does not allow shared memory; start it with --shared-memory"
 
 
+class Descriptors:
+    """How many are open for regions: more than there are names while requests hold regions that are not registered."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        # Connections need descriptors too.
+        self.most = min(MAX_REGIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+    def release(self, region: Region) -> None:
+        """One holder of a region lets go; the last one closes the descriptor."""
+        region.holders -= 1
+        if not region.holders:
+            os.close(region.descriptor)
+            self.open -= 1
+
+
+class OwnedRegions:
+    """The regions of each identity; and those of everybody who has none, who share them as with Triton."""
+
+    def __init__(self) -> None:
+        self._descriptors = Descriptors()
+        self._registries: dict[Hashable, RegionRegistry] = {}
+
+    def of(self, client: Hashable) -> RegionRegistry:
+        """Those of the client of a call."""
+        owner = client if isinstance(client, Client) else None
+        registry = self._registries.get(owner)
+        if registry is None:
+            registry = self._registries[owner] = RegionRegistry(self._descriptors)
+        return registry
+
+    def release(self, region: Region) -> None:
+        """Undo one `acquire` of any of them."""
+        self._descriptors.release(region)
+
+    def close(self) -> None:
+        for registry in self._registries.values():
+            registry.close()
+
+    def __repr__(self) -> str:
+        return f"<OwnedRegions of {len(self._registries)} owners, {self._descriptors.open} descriptors>"
+
+
 class RegionRegistry:
-    """The regions of all clients, by name.
+    """Regions by name.
 
     While a request runs, a region may be unregistered and its name registered by another client. So a request acquires
     the regions that it will write to, instead of looking up their names later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Descriptors | None = None) -> None:
         self._regions: dict[str, Region] = {}
-        self._open = 0
-        """Open descriptors: more than there are names while requests hold regions that are no longer registered."""
-        # Connections need descriptors too.
-        self._max_open = min(MAX_REGIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._descriptors = descriptors or Descriptors()
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Register `byte_size` bytes at `offset` of the shared memory object `key`.
@@ -41,12 +82,12 @@ class RegionRegistry:
             )
         if name in self._regions:
             raise FailedPrecondition(f"shared memory region {quote(name)} is already registered; unregister it first")
-        if self._open >= self._max_open:
+        if self._descriptors.open >= self._descriptors.most:
             raise ResourceExhausted(
-                f"{self._max_open} shared memory regions are registered or in use, which is the limit"
+                f"{self._descriptors.most} shared memory regions are registered or in use, which is the limit"
             )
         self._regions[name] = open_region(name, key, offset, byte_size)
-        self._open += 1
+        self._descriptors.open += 1
 
     def unregister(self, name: str) -> None:
         """Unregister a region, or all regions if the name is empty. A region that is not registered is ignored.
@@ -78,10 +119,7 @@ class RegionRegistry:
 
     def release(self, region: Region) -> None:
         """Undo one `acquire`. The last release closes the descriptor."""
-        region.holders -= 1
-        if not region.holders:
-            os.close(region.descriptor)
-            self._open -= 1
+        self._descriptors.release(region)
 
     def close(self) -> None:
         self.unregister("")
@@ -97,4 +135,4 @@ class RegionRegistry:
 
     def __repr__(self) -> str:
         nbytes = sum(region.byte_size for region in self._regions.values())
-        return f"<RegionRegistry {len(self)} regions, {nbytes} bytes, {self._open} descriptors>"
+        return f"<RegionRegistry {len(self)} regions, {nbytes} bytes, {self._descriptors.open} descriptors>"

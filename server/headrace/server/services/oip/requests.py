@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.server.core.admission import wrong_size
@@ -12,7 +12,7 @@ from headrace.server.services.oip.description_cache import DescriptionCache
 from headrace.server.services.oip.descriptions import Description, MemoryRange, OutputOptions, parse_description
 from headrace.server.services.oip.messages import RequestParts
 from headrace.server.services.oip.options import NO_OPTIONS, Options, read_options
-from headrace.server.services.oip.region_registry import SHARED_MEMORY_DISABLED, RegionRegistry
+from headrace.server.services.oip.region_registry import SHARED_MEMORY_DISABLED, OwnedRegions, RegionRegistry
 from headrace.server.services.oip.typed_contents import contents_to_bytes
 from headrace.wire.errors import InvalidArgument, PermissionDenied, ResourceExhausted
 from headrace.wire.tensors import Buffer
@@ -42,13 +42,13 @@ class RequestReader:
     there.
     """
 
-    def __init__(self, regions: RegionRegistry | None, view: View) -> None:
+    def __init__(self, regions: OwnedRegions | None, view: View) -> None:
         self._regions = regions
         self._view = view
         self._descriptions: DescriptionCache[bytes, Description] = DescriptionCache(view.accounts.caches)
 
-    def read(self, parts: RequestParts) -> Request:
-        """Decode a request and acquire the regions of its outputs. Raises HeadraceError."""
+    def read(self, parts: RequestParts, client: Hashable) -> Request:
+        """Decode a request of a client and acquire the regions of its outputs. Raises HeadraceError."""
         if parts.error is not None:
             raise parts.error
         options = read_options(parts.parameters) if parts.parameters else NO_OPTIONS
@@ -61,16 +61,17 @@ class RequestReader:
         raw = parts.raw
         if description.plain and len(raw) == len(description.input_memory):
             return Request(description, raw, options, 0)
-        inline, nbytes = self._inline(description, raw)
-        return Request(description, inline, options, nbytes, self._acquire(description.outputs))
+        inline, nbytes = self._inline(description, raw, client)
+        return Request(description, inline, options, nbytes, self._acquire(description.outputs, client))
 
     def release(self, outputs: Sequence[OutputOptions]) -> None:
         """Release the regions of a request that has been answered, or that will not be."""
         for options in outputs:
             if options.region is not None:
-                self._allowed().release(options.region)
+                assert self._regions is not None
+                self._regions.release(options.region)
 
-    def _acquire(self, outputs: Sequence[OutputOptions]) -> Sequence[OutputOptions]:
+    def _acquire(self, outputs: Sequence[OutputOptions], client: Hashable) -> Sequence[OutputOptions]:
         """The same options with their regions. This precedes the run, which would be in vain without a region."""
         acquired: list[OutputOptions] = []
         try:
@@ -79,14 +80,16 @@ class RequestReader:
                 if memory is None:
                     acquired.append(options)
                 else:
-                    region = self._allowed().acquire(memory.region, memory.offset, memory.nbytes)
+                    region = self._regions_of(client).acquire(memory.region, memory.offset, memory.nbytes)
                     acquired.append(replace(options, region=region))
         except BaseException:
             self.release(acquired)
             raise
         return acquired
 
-    def _inline(self, description: Description, raw: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
+    def _inline(
+        self, description: Description, raw: Sequence[Buffer], client: Hashable
+    ) -> tuple[Sequence[Buffer], int]:
         """The data of each input, and how many bytes were read from shared memory.
 
         Data are converted or read only once the model is known, and takes as much.
@@ -102,7 +105,7 @@ class RequestReader:
             _check_count(raw, len(input_memory))
             return raw, 0
         _check_count(raw, sum(memory is None for memory in input_memory))
-        regions, plan = self._allowed(), self._bind(description)
+        regions, plan = self._regions_of(client), self._bind(description)
         nbytes = self._check_sizes(plan, input_memory)
         remaining = iter(raw)
         inline = [
@@ -132,10 +135,10 @@ class RequestReader:
             )
         return nbytes
 
-    def _allowed(self) -> RegionRegistry:
+    def _regions_of(self, client: Hashable) -> RegionRegistry:
         if self._regions is None:
             raise PermissionDenied(SHARED_MEMORY_DISABLED)
-        return self._regions
+        return self._regions.of(client)
 
 
 def _check_count(raw: Sequence[Buffer], expected: int) -> None:

@@ -14,7 +14,7 @@ from headrace.server.services.gate import Gate
 from headrace.server.services.observing import UNOBSERVED, Observers
 from headrace.server.services.oip.inference import InferRpc
 from headrace.server.services.oip.metadata import MetadataRpcs
-from headrace.server.services.oip.region_registry import RegionRegistry
+from headrace.server.services.oip.region_registry import OwnedRegions
 from headrace.server.services.oip.repository import DEFAULT_LOG_FORMAT, RepositoryRpcs
 from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter
@@ -41,7 +41,7 @@ PROBES = {"ServerLive", "ServerReady"}
 def open_inference_service(
     streams: Streams,
     control: Control,
-    regions: RegionRegistry | None,
+    regions: OwnedRegions | None,
     readiness: Readiness,
     rpcs: RpcFactory,
     probes: RpcFactory,
@@ -60,6 +60,13 @@ def open_inference_service(
         factory = probes if method.name in PROBES else rpcs
         handler = handlers.get(method.name) or _unimplemented(method.name)
         methods[method.name] = factory.unary(handler, getattr(pb, method.input_type.name))
+    memory = SharedMemoryRpcs(regions)
+    for name, of_client, request in (
+        ("Status", memory.status, pb.SystemSharedMemoryStatusRequest),
+        ("Register", memory.register, pb.SystemSharedMemoryRegisterRequest),
+        ("Unregister", memory.unregister, pb.SystemSharedMemoryUnregisterRequest),
+    ):
+        methods[f"SystemSharedMemory{name}"] = rpcs.unary_of_client(of_client, request)
     methods["ModelInfer"] = rpcs.answering(InferRpc(streams, requests, responses, observers).infer)
     methods["ModelStreamInfer"] = rpcs.bidirectional(StreamInferRpc(streams, requests, responses, observers).stream)
     return Service(service.full_name, methods)
@@ -68,7 +75,7 @@ def open_inference_service(
 def _handlers(
     streams: Streams,
     control: Control,
-    regions: RegionRegistry | None,
+    regions: OwnedRegions | None,
     readiness: Readiness,
     gate: Gate,
     log_format: str,
@@ -76,7 +83,7 @@ def _handlers(
     """The handlers of the RPCs that carry no tensors."""
     extensions = (*EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
     metadata = MetadataRpcs(streams, extensions, readiness)
-    repository, memory = RepositoryRpcs(control, gate, log_format), SharedMemoryRpcs(regions)
+    repository = RepositoryRpcs(control, gate, log_format)
     return {
         "ServerLive": metadata.server_live,
         "ServerReady": metadata.server_ready,
@@ -89,9 +96,6 @@ def _handlers(
         "RepositoryModelLoad": repository.load,
         "RepositoryModelUnload": repository.unload,
         "LogSettings": repository.log_settings,
-        "SystemSharedMemoryStatus": memory.status,
-        "SystemSharedMemoryRegister": memory.register,
-        "SystemSharedMemoryUnregister": memory.unregister,
     }
 
 

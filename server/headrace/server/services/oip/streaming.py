@@ -63,7 +63,7 @@ class _RequestSession(Session):
     def __init__(
         self, streams: Streams, requests: RequestReader, responses: ResponseWriter, call: Call, observers: Observers
     ) -> None:
-        handle = streams.open(call.peer(), unary=True, window=streams.view.limits.window)
+        handle = streams.open(call.client, unary=True, window=streams.view.limits.window)
         super().__init__(handle, call, STREAM, observers, LARGE_REQUEST)
         self._handle.submit(_open)
         self._streams = streams
@@ -141,7 +141,7 @@ class _RequestSession(Session):
         if self._traces is not None:
             self._traces.begin_only(tag, now)
         try:
-            request = read_request(self._streams, self._requests, parts)
+            request = read_request(self._streams, self._requests, parts, self._call.client)
             if outputs := request.outputs:
                 self._acquired[tag] = outputs
             submit(core, stream, now, tag, request, len(message))

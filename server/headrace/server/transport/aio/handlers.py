@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
 from headrace.server.services.call import Answering, AnsweringHandler, Rpc, Service, Unary
 from headrace.server.transport.aio.driving import Driven
 from headrace.server.transport.aio.status import Context, finish
+from headrace.server.transport.credentials import names_of
+from headrace.server.transport.entrance import Door, Entrance
 from headrace.server.transport.handling import NO_MEMORY, handle
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
@@ -28,6 +30,7 @@ class AioCall:
         "_response",
         "_task",
         "_turns",
+        "client",
         "end",
         "error",
         "on_end",
@@ -46,19 +49,23 @@ class AioCall:
         self.on_end: Callable[[], None] | None = None
         self.error: HeadraceError | None = None
         self.reported = False
+        self.client: Hashable = None
         # Bound methods of the context itself: wrappers would cost every message two calls.
         self.read: Callable[[], Any] = context.read
         self.write: Callable[[bytes], Any] = context.write
         self.peer: Callable[[], str] = context.peer
 
     def turn(self) -> asyncio.Future[None] | None:
-        return self._turns.take(self, self.peer)
+        return self._turns.take(self, self.client)
 
     def time_remaining(self) -> float | None:
         return self._context.time_remaining()
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return [(key, value) for key, value in self._context.invocation_metadata() or ()]
+
+    def certificate_names(self) -> Sequence[str]:
+        return names_of(self._context.auth_context())
 
     def read_then(self, callback: Callable[[bytes | None], None]) -> None:
         def ended(message: Any, error: BaseException | None) -> None:
@@ -96,33 +103,38 @@ class AioCall:
         self._task.cancel()
 
 
-def handlers(
-    service: Service, status_of: StatusOf, receiving: Receiving, turns: MessageTurns
-) -> grpc.GenericRpcHandler:
-    """The handlers of a service. `status_of` logs errors and says what clients are told.
+class CallLife(NamedTuple):
+    """What all calls go through. `status_of` logs errors and says what clients are told."""
+
+    entrance: Entrance
+    status_of: StatusOf
+    receiving: Receiving
+    turns: MessageTurns
+
+
+def handlers(service: Service, life: CallLife) -> grpc.GenericRpcHandler:
+    """The handlers of a service.
 
     To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
     the message before it calls a handler, and nothing could refuse it or end it meanwhile.
     """
+    doors = {name: life.entrance.door(f"/{service.name}/{name}") for name in service.rpcs}
     return grpc.method_handlers_generic_handler(
         service.name,
-        {
-            name: _handler(rpc, f"{service.name}/{name}", status_of, receiving, turns)
-            for name, rpc in service.rpcs.items()
-        },
+        {name: _handler(rpc, f"{service.name}/{name}", doors[name], life) for name, rpc in service.rpcs.items()},
     )
 
 
-def _handler(rpc: Rpc, name: str, status_of: StatusOf, receiving: Receiving, turns: MessageTurns) -> Handler:
+def _handler(rpc: Rpc, name: str, door: Door, life: CallLife) -> Handler:
     if isinstance(rpc, Answering):
         rpc = Unary(_awaited(rpc.handler), rpc.gate)
 
     async def serve(_requests: object, context: Context) -> Any:
-        call = AioCall(context, turns)
+        call = AioCall(context, life.turns)
         try:
-            return await handle(rpc, call, receiving)
+            return await handle(rpc, door, call, life.receiving)
         except Exception as error:
-            await finish(context, error, status_of, call, name)
+            await finish(context, error, life.status_of, call, name)
 
     if isinstance(rpc, Unary):
         return grpc.stream_unary_rpc_method_handler(serve)

@@ -9,8 +9,10 @@ import grpc
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Service
-from headrace.server.transport.aio.handlers import handlers
+from headrace.server.transport.aio.handlers import CallLife, handlers
 from headrace.server.transport.binding import bind
+from headrace.server.transport.credentials import CurrentCertificates
+from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import ServerOptions
@@ -32,24 +34,39 @@ class AioTransport:
         return PollingLoop(self.selector)
 
     def server(
-        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
+        self,
+        services: Sequence[Service],
+        entrance: Entrance,
+        status_of: StatusOf,
+        receiving: Receiving,
+        options: ServerOptions,
     ) -> AioServer:
-        return AioServer(services, status_of, receiving, options)
+        return AioServer(services, entrance, status_of, receiving, options)
 
 
 class AioServer:
     """`interface.Server`."""
 
     def __init__(
-        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
+        self,
+        services: Sequence[Service],
+        entrance: Entrance,
+        status_of: StatusOf,
+        receiving: Receiving,
+        options: ServerOptions,
     ) -> None:
         self._server = grpc.aio.server(options=options.for_grpc(), maximum_concurrent_rpcs=options.max_calls)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
-        turns = MessageTurns()
-        self._server.add_generic_rpc_handlers([handlers(each, status_of, receiving, turns) for each in services])
+        life = CallLife(entrance, status_of, receiving, MessageTurns())
+        self._server.add_generic_rpc_handlers([handlers(each, life) for each in services])
 
-    def listen(self, host: str, port: int) -> str:
-        return bind(host, port, self._server.add_insecure_port)
+    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
+        return bind(host, port, certificates, self._add_port)
+
+    def _add_port(self, target: str, credentials: grpc.ServerCredentials | None) -> int:
+        if credentials is None:
+            return self._server.add_insecure_port(target)
+        return self._server.add_secure_port(target, credentials)
 
     async def start(self) -> None:
         await self._server.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from time import time
 from typing import Any, Protocol, TypeVar
@@ -11,15 +11,18 @@ from typing import Any, Protocol, TypeVar
 from headrace.server.transport.completion_queue.cython_layer import (
     Event,
     Expected,
+    connection_of,
     receive_close,
     receive_message,
     send_message,
     send_metadata,
     send_status,
 )
+from headrace.server.transport.credentials import names_of
 from headrace.server.transport.handling import NO_MEMORY
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
+from headrace.server.transport.options import trailing_metadata
 from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError, ResourceExhausted
 
@@ -55,6 +58,7 @@ class QueueCall:
         "_peer",
         "_start",
         "_started",
+        "client",
         "ended",
         "error",
         "owner",
@@ -75,6 +79,7 @@ class QueueCall:
         """Whether its status has been sent, or its client has gone."""
         self.error: HeadraceError | None = None
         self.reported = False
+        self.client: Hashable = None
         self._batch(receive_close(), self._closed)
 
     def peer(self) -> str:
@@ -83,7 +88,7 @@ class QueueCall:
         return self._peer
 
     def turn(self) -> asyncio.Future[None] | None:
-        return self.owner.turns.take(self, self.peer)
+        return self.owner.turns.take(self, self.client)
 
     def time_remaining(self) -> float | None:
         deadline = self._arrival.call_details.deadline
@@ -91,6 +96,9 @@ class QueueCall:
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return self._arrival.invocation_metadata
+
+    def certificate_names(self) -> Sequence[str]:
+        return names_of(connection_of(self._core))
 
     async def read(self) -> Any:
         message: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -131,7 +139,8 @@ class QueueCall:
         if not self.ended:
             known = self.owner.status_of(error, self, self._arrival.call_details.method.decode(errors="replace")[1:])
             self.ended = True
-            self._batch((*self._begin(), send_status(known.code, known.message.encode())), _nothing)
+            status = send_status(known.code, known.message.encode(), trailing_metadata(known))
+            self._batch((*self._begin(), status), _nothing)
 
     def abandon(self) -> None:
         """End the call without a status, unless it has ended: the server stops."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +84,7 @@ class CoreServer(Protocol):
     """cygrpc.Server."""
 
     def register_completion_queue(self, queue: Queue) -> None: ...
-    def add_http2_port(self, address: bytes) -> int: ...
+    def add_http2_port(self, address: bytes, server_credentials: Any = None) -> int: ...
     def start(self, backup_queue: bool) -> None: ...
     def request_call(self, call_queue: Queue, server_queue: Queue, tag: Tag) -> int: ...
     def shutdown(self, queue: Queue, tag: Tag) -> None: ...
@@ -124,6 +124,17 @@ def new_server(queue: Queue, options: Sequence[tuple[str, int]]) -> CoreServer:
     return server
 
 
+def add_port(server: CoreServer, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    """Bind an address, encrypted if there are credentials. Returns 0 if that is not possible."""
+    inner = None if credentials is None else credentials._credentials  # type: ignore[attr-defined]
+    return server.add_http2_port(address.encode(), inner)
+
+
+def connection_of(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
+    """What gRPC knows of who is at the other end of a call's connection."""
+    return {key.decode(): values for key, values in (cygrpc.auth_context(call) or {}).items()}
+
+
 def receive_message() -> tuple[Operation]:
     return (cygrpc.ReceiveMessageOperation(0),)
 
@@ -143,8 +154,8 @@ def send_message(message: bytes, more: bool = False) -> Operation:
     return cygrpc.SendMessageOperation(message, _BUFFER_HINT if more else 0)
 
 
-def send_status(code: int, details: bytes) -> Operation:
-    return cygrpc.SendStatusFromServerOperation(None, code, details, 0)
+def send_status(code: int, details: bytes, metadata: Sequence[tuple[str, str]] = ()) -> Operation:
+    return cygrpc.SendStatusFromServerOperation(metadata or None, code, details, 0)
 
 
 def is_tested() -> bool:
@@ -214,6 +225,7 @@ class _Check:
         _check("the deadline", abs(event.call_details.deadline - time.time()) < 2 * CHECK_SECONDS)
         _check("the metadata", all(isinstance(key, str) for key, _ in event.invocation_metadata))
         _check("the peer", call.peer().startswith(b"unix"))
+        _check("the connection", all(isinstance(values, list) for values in connection_of(call).values()))
         self._start(call, receive_close())
         self._start(call, receive_message())
         while not self._messages:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from headrace.server.services.call import LARGE_REQUEST, Answering, Bidirectional, ServerStreaming, Unary
 from headrace.server.transport.completion_queue.call import Owner, QueueCall
 from headrace.server.transport.completion_queue.cython_layer import Event
+from headrace.server.transport.entrance import Door
 from headrace.server.transport.handling import NO_REQUEST, handle
 from headrace.wire.errors import HeadraceError, InvalidArgument
 
@@ -17,9 +18,9 @@ class TaskCall(QueueCall):
 
     __slots__ = ("_task", "_waits_for_task")
 
-    def __init__(self, owner: Owner, arrival: Event, rpc: Unary | ServerStreaming | Bidirectional) -> None:
+    def __init__(self, owner: Owner, arrival: Event, rpc: Unary | ServerStreaming | Bidirectional, door: Door) -> None:
         super().__init__(owner, arrival)
-        self._task = asyncio.get_running_loop().create_task(self._serve(rpc))
+        self._task = asyncio.get_running_loop().create_task(self._serve(rpc, door))
         self._task.add_done_callback(self._served)
         self._waits_for_task = False
 
@@ -36,9 +37,9 @@ class TaskCall(QueueCall):
         else:
             self._waits_for_task = True
 
-    async def _serve(self, rpc: Unary | ServerStreaming | Bidirectional) -> None:
+    async def _serve(self, rpc: Unary | ServerStreaming | Bidirectional, door: Door) -> None:
         try:
-            response = await handle(rpc, self, self.owner.receiving)
+            response = await handle(rpc, door, self, self.owner.receiving)
         except Exception as error:
             self.fail(error)
         else:
@@ -54,21 +55,24 @@ class TaskCall(QueueCall):
 class CallbackCall(QueueCall):
     """`services.call.AnswerableCall`: one request, one response, and no task."""
 
-    __slots__ = ("_inside", "_rpc", "on_end")
+    __slots__ = ("_door", "_inside", "_rpc", "on_end")
 
-    def __init__(self, owner: Owner, arrival: Event, rpc: Answering) -> None:
+    def __init__(self, owner: Owner, arrival: Event, rpc: Answering, door: Door) -> None:
         super().__init__(owner, arrival)
         self._rpc = rpc
+        self._door = door
         self._inside = False
         """Whether it has gone through the gate."""
         self.on_end: Callable[[], None] | None = None
         try:
+            door.admit(self)
             # A call that is refused need not send its message, and one that never sends it takes no place.
             rpc.gate.check()
         except HeadraceError as error:
             self.fail(error)
         else:
             owner.receiving.add(self)
+            door.opened(self)
             self.read_then(self._requested)
 
     def client_gone(self) -> None:
@@ -91,6 +95,7 @@ class CallbackCall(QueueCall):
 
     def _leave(self) -> None:
         self.owner.receiving.remove(self, None)
+        self._door.closed(self)
         if self._inside:
             self._inside = False
             self._rpc.gate.leave()
@@ -114,6 +119,7 @@ class CallbackCall(QueueCall):
         if self.ended:
             return
         self.owner.receiving.remove(self, None)
+        self._door.closed(self)
         try:
             self._rpc.handler(message, self)
         except Exception as error:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
 from headrace.server.transport.binding import bind
 from headrace.server.transport.completion_queue.call import QueueCall
-from headrace.server.transport.completion_queue.cython_layer import CoreCall, Event, Expected, Queue, new_server
+from headrace.server.transport.completion_queue.cython_layer import (
+    CoreCall,
+    Event,
+    Expected,
+    Queue,
+    add_port,
+    new_server,
+)
 from headrace.server.transport.completion_queue.handled import CallbackCall, TaskCall
 from headrace.server.transport.completion_queue.selector import CompletionQueueLoop, CompletionQueueSelector
+from headrace.server.transport.credentials import CurrentCertificates
+from headrace.server.transport.entrance import Door, Entrance
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import NO_SUCH_METHOD, TOO_MANY_CALLS, ServerOptions
@@ -32,9 +42,14 @@ class CompletionQueueTransport:
         return CompletionQueueLoop(self.selector)
 
     def server(
-        self, services: Sequence[Service], status_of: StatusOf, receiving: Receiving, options: ServerOptions
+        self,
+        services: Sequence[Service],
+        entrance: Entrance,
+        status_of: StatusOf,
+        receiving: Receiving,
+        options: ServerOptions,
     ) -> CompletionQueueServer:
-        return CompletionQueueServer(self.selector.queue, services, status_of, receiving, options)
+        return CompletionQueueServer(self.selector.queue, services, entrance, status_of, receiving, options)
 
 
 class CompletionQueueServer:
@@ -44,13 +59,15 @@ class CompletionQueueServer:
         self,
         queue: Queue,
         services: Sequence[Service],
+        entrance: Entrance,
         status_of: StatusOf,
         receiving: Receiving,
         options: ServerOptions,
     ) -> None:
         self._queue = queue
-        self._rpcs: dict[bytes, Rpc] = {
-            f"/{service.name}/{name}".encode(): rpc for service in services for name, rpc in service.rpcs.items()
+        rpcs = {f"/{service.name}/{name}": rpc for service in services for name, rpc in service.rpcs.items()}
+        self._rpcs: dict[bytes, tuple[Rpc, Door]] = {
+            path.encode(): (rpc, entrance.door(path)) for path, rpc in rpcs.items()
         }
         self.status_of = status_of
         self.receiving = receiving
@@ -64,8 +81,8 @@ class CompletionQueueServer:
         """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
 
-    def listen(self, host: str, port: int) -> str:
-        return bind(host, port, lambda target: self._server.add_http2_port(target.encode()))
+    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
+        return bind(host, port, certificates, partial(add_port, self._server))
 
     async def start(self) -> None:
         self._server.start(backup_queue=False)
@@ -101,15 +118,17 @@ class CompletionQueueServer:
         self._ask()
         if not event.success:  # the server stops
             return
-        rpc = self._rpcs.get(event.call_details.method)
-        if rpc is None:
+        found = self._rpcs.get(event.call_details.method)
+        if found is None:
             QueueCall(self, event).fail(Unimplemented(NO_SUCH_METHOD))
-        elif len(self._calls) >= self._max_calls:
+            return
+        rpc, door = found
+        if len(self._calls) >= self._max_calls:
             QueueCall(self, event).fail(ResourceExhausted(TOO_MANY_CALLS))
         elif isinstance(rpc, Answering):
-            self._calls.add(CallbackCall(self, event, rpc))
+            self._calls.add(CallbackCall(self, event, rpc, door))
         else:
-            self._calls.add(TaskCall(self, event, rpc))
+            self._calls.add(TaskCall(self, event, rpc, door))
 
     def forget(self, call: QueueCall) -> None:
         self._calls.discard(call)
