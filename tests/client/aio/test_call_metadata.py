@@ -1,14 +1,12 @@
 """Tokens, metadata and options come with each call, and secrets are shown nowhere."""
 
 import itertools
-import logging
 from typing import Any
 
 import numpy as np
 import pytest
 
 import headrace.client as hc
-from headrace.client.transport.channel import open_channel
 from tests.client.aio.scripted_server import CA, CERTIFICATE, KEY, ScriptedServer, status
 
 X = np.arange(4, dtype=np.float32)
@@ -64,13 +62,18 @@ def test_metadata_that_grpc_refuses_is_refused_at_once(metadata: Any, sentence: 
         hc.connect("127.0.0.1:1", metadata=metadata)
 
 
-async def test_a_token_in_plain_text_to_another_machine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "headrace.client")
-    for target, tls in (("127.0.0.1:1", None), ("models.example:1", CA), ("models.example:1", None)):
-        settings = hc.connect(target, token="t", tls=tls)._connection.settings
-        await open_channel(settings, settings.first_address).close()
-    (record,) = caplog.records
-    assert record.getMessage() == "The token for models.example:1 is sent in plain text; tls= encrypts the connection."
+@pytest.mark.parametrize("token", ["secret", lambda: "secret"])
+async def test_a_token_goes_to_another_machine_in_plain_text_only_if_one_insists(token: Any) -> None:
+    with pytest.raises(ValueError, match=r"the token would be sent to models\.example:1 in plain text") as refused:
+        hc.connect("127.0.0.1:1,models.example:1", token=token)
+    assert "secret" not in str(refused.value)
+    for target, tls, insists in (
+        ("127.0.0.1:1", None, False),
+        ("unix:/run/s", None, False),
+        ("models.example:1", CA, False),
+        ("models.example:1", None, True),
+    ):
+        await hc.connect(target, token=token, tls=tls, plain_token=insists).close()
 
 
 async def test_options_of_channels_are_passed_on(server: ScriptedServer) -> None:

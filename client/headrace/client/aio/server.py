@@ -55,6 +55,7 @@ def connect(
     retries: int = RETRIES,
     tls: bool | str | Path | bytes | Tls | None = None,
     token: Token | None = None,
+    plain_token: bool = False,
     metadata: Metadata = (),
     options: Options = (),
 ) -> Server:
@@ -76,6 +77,7 @@ def connect(
     retried, and neither is a ticket of a stream.
     `tls`: True, a file of CA certificates (its path, or its content as bytes), or a `Tls`. None is plain text.
     `token`: sent with each call as `authorization: Bearer TOKEN`; a callable is asked each time, and must not block.
+    `plain_token`: send it to another machine even without `tls`, such as to a proxy on the way that encrypts.
     `metadata`: sent with each call, as a mapping or as pairs. Keys are in lower case.
     `options`: gRPC's channel options, as a mapping or as pairs.
 
@@ -92,6 +94,7 @@ def connect(
             retries=retries,
             tls=read_tls(tls),
             token=token,
+            plain_token=plain_token,
             metadata=pairs(metadata),
             options=pairs(options),
         )

@@ -36,6 +36,7 @@ def connect(
     retries: int = RETRIES,
     tls: bool | str | Path | bytes | Tls | None = None,
     token: Token | None = None,
+    plain_token: bool = False,
     metadata: Metadata = (),
     options: Options = (),
 ) -> Server:
@@ -49,6 +50,7 @@ def connect(
             retries=retries,
             tls=tls,
             token=token,
+            plain_token=plain_token,
             metadata=metadata,
             options=options,
         )

@@ -61,6 +61,8 @@ class ConnectionSettings:
     retries: int = RETRIES
     tls: Tls | None = None
     token: Token | None = field(default=None, repr=False)
+    plain_token: bool = False
+    """Whether the token may leave this machine in plain text."""
     metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
     options: tuple[tuple[str, Any], ...] = ()
     first: int | None = None
@@ -75,6 +77,13 @@ class ConnectionSettings:
             raise ValueError(f"retries is {self.retries}; it must be at least 0")
         if isinstance(self.token, str):
             check_token(self.token)
+        if self.token is not None and self.tls is None and not self.plain_token:
+            for address in self.addresses:
+                if not address.local:
+                    raise ValueError(
+                        f"the token would be sent to {address} in plain text, where others can read it: encrypt the "
+                        "connection (tls, --tls), or insist (plain_token, --plain-token)"
+                    )
         for name in ("connect_timeout", "timeout"):
             object.__setattr__(self, name, seconds(getattr(self, name), name))
         for key, value in self.metadata:

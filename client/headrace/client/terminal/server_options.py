@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from headrace.client.protocol.addresses import addresses_of
-from headrace.client.protocol.connection_settings import MAX_MESSAGE_BYTES, ConnectionSettings, Tls
+from headrace.client.protocol.connection_settings import MAX_MESSAGE_BYTES, ConnectionSettings, Tls, Token
 from headrace.client.terminal.usage_error import UsageError
 from headrace.client.transport.credentials import read_tls
 from headrace.wire.errors import Unauthenticated
 
+TOKEN_VARIABLE = "HEADRACE_TOKEN"
+"""The variable of the environment that may hold a token. On the command line other users would see it."""
 TOKEN_SECONDS = 1.0
 """How long a token is used before its file is read again."""
 
@@ -39,9 +42,20 @@ class Security:
 
     tls: Annotated[bool, Parameter(help="Encrypt the connection, and trust the CAs of the system.")] = False
     tls_ca: Annotated[Path | None, Parameter(help="Encrypt the connection, and trust the CAs of this file.")] = None
-    token_file: Annotated[
-        Path | None, Parameter(help="File with a token, sent with each call. It is read again when it changes.")
+    tls_cert: Annotated[
+        Path | None, Parameter(help="Certificate to show to the server, with its chain. Needs --tls-key.")
     ] = None
+    tls_key: Annotated[Path | None, Parameter(help="The key of this certificate.")] = None
+    token_file: Annotated[
+        Path | None,
+        Parameter(
+            help="File with a token, sent with each call. It is read again when it changes. Without it, the variable "
+            "HEADRACE_TOKEN may hold one."
+        ),
+    ] = None
+    plain_token: Annotated[
+        bool, Parameter(help="Send the token to another machine even if the connection is not encrypted.")
+    ] = False
 
 
 SecurityOptions = Annotated[Security, Parameter(name="*")]
@@ -73,12 +87,21 @@ def connection_settings(
     target: str, security: Security, max_message_bytes: int = MAX_MESSAGE_BYTES
 ) -> ConnectionSettings:
     """Raises UsageError for files that cannot be used."""
-    token = None if security.token_file is None else TokenFile(security.token_file)
+    token: Token | None = os.environ.get(TOKEN_VARIABLE) or None
     try:
-        if token is not None:
+        if security.token_file is not None:
+            token = TokenFile(security.token_file)
             token()
-        tls = read_tls(Tls(ca=security.tls_ca) if security.tls_ca is not None else security.tls)
-        return ConnectionSettings(target=target, max_message_bytes=max_message_bytes, tls=tls, token=token)
+        files = security.tls_ca, security.tls_cert, security.tls_key
+        given = any(file is not None for file in files)
+        tls = read_tls(Tls(ca=files[0], certificate=files[1], key=files[2]) if given else security.tls)
+        return ConnectionSettings(
+            target=target,
+            max_message_bytes=max_message_bytes,
+            tls=tls,
+            token=token,
+            plain_token=security.plain_token,
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
     except Unauthenticated as error:

@@ -10,7 +10,7 @@ import grpc.aio
 
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings
-from headrace.client.transport.credentials import channel_credentials, warn_of_readable_token
+from headrace.client.transport.credentials import channel_credentials
 from headrace.client.transport.processes import check_not_forked, mark_used
 from headrace.v1 import inference_pb2 as pb
 
@@ -55,7 +55,6 @@ def open_channel(settings: ConnectionSettings, address: Address) -> grpc.aio.Cha
     if tls is not None and tls.server_name is not None:
         options["grpc.ssl_target_name_override"] = tls.server_name
     options.update(settings.options)
-    warn_of_readable_token(settings, address)
     arguments = list(options.items())
     if tls is None:
         return grpc.aio.insecure_channel(address.target, options=arguments)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
 
-from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings, Tls, check_token
 from headrace.client.transport.trace_context import TRACE_PARENT, trace_metadata
-
-_log = logging.getLogger("headrace.client")
 
 
 def read_tls(tls: bool | str | Path | bytes | Tls | None) -> Tls | None:
@@ -71,9 +67,3 @@ def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str | bytes]
         return metadata
     text = check_token(token if isinstance(token, str) else token())
     return (*metadata, ("authorization", f"Bearer {text}"))
-
-
-def warn_of_readable_token(settings: ConnectionSettings, address: Address) -> None:
-    """Log that a token leaves this machine in plain text, which may be right behind a proxy that encrypts."""
-    if settings.token is not None and settings.tls is None and not address.local:
-        _log.warning("The token for %s is sent in plain text; tls= encrypts the connection.", address)

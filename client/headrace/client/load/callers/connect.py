@@ -18,7 +18,7 @@ from headrace.client.load.record.run import Mode, Protocol
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.models import Model
 from headrace.client.terminal.usage_error import UsageError
-from headrace.wire.errors import Unimplemented
+from headrace.wire.errors import PermissionDenied, Unimplemented
 
 
 class _ConnectedCaller(Caller, Interface):
@@ -39,9 +39,13 @@ async def describe_model(
         return await describe_oip_model(settings, model, version)
     async with hc.Server(settings) as server:
         try:
-            return await server.model(model, version or None), f"headrace {(await server.status()).version}"
+            described = await server.model(model, version or None)
         except Unimplemented:
             raise Unimplemented(f"{settings.target} does not speak headrace.v1; try --protocol oip") from None
+        try:
+            return described, f"headrace {(await server.status()).version}"
+        except PermissionDenied:  # an identity without the scope statistics
+            return described, "headrace"
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import headrace.client as hc
 from headrace.client.load.record.run import ServerLoad
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.status import ServerStatus
-from headrace.wire.errors import HeadraceError, Unimplemented
+from headrace.wire.errors import HeadraceError, PermissionDenied, Unimplemented
 
 INTERVAL_SECONDS = 1.0
 
@@ -22,8 +22,8 @@ async def watched_server(
 ) -> AsyncIterator[None]:
     """Once `started` is set, `on_load` gets the server's load every second, its moment by `time.perf_counter()`.
 
-    A server that does not offer its status (ServerStatus of headrace.v1) is asked once. One that does not answer is
-    asked again.
+    A server that does not offer its status (ServerStatus of headrace.v1), or not to us, is asked once. One that does
+    not answer is asked again.
     """
     task = asyncio.create_task(_watch(settings, model, started, on_load))
     try:
@@ -45,7 +45,7 @@ async def _watch(
                     async with asyncio.timeout(INTERVAL_SECONDS):
                         status = await server.status()
                     on_load(server_load(status, model, time.perf_counter()))
-                except Unimplemented:
+                except (Unimplemented, PermissionDenied):
                     return
                 except TimeoutError:
                     continue
