@@ -268,8 +268,7 @@ class Core:
             self.reject(stream, wrong, reason="tag")
             self._completion.missed(stream, call, None, REFUSED, wrong)
             return
-        refused = infer_refusal(stream, inline, charge, self.draining, now)
-        if refused is not None:
+        if (refused := infer_refusal(stream, inline, charge, self.draining, now)) is not None:
             self._refuse(stream, tag, call, step, *refused)
             return
         ticket = Ticket(stream, tag, now, infer=True)
@@ -293,8 +292,7 @@ class Core:
         if priority:
             ticket.priority = min(priority, self.limits.max_priority)
         if model.bounds is not None and (step is None or step.start or not model.spec.sequences):
-            refused = self._completion.make_room(ticket, model, kept, now)
-            if refused is not None:
+            if (refused := self._completion.make_room(ticket, model, kept, now)) is not None:
                 self._refuse(stream, tag, call, step, *refused)
                 return
         self._admit(ticket)
@@ -328,8 +326,7 @@ class Core:
         if not tag or tag in stream.tickets:
             self.reject(stream, tag_error(tag), reason="tag")
             return
-        refused = fetch_refusal(stream)
-        if refused is not None:
+        if (refused := fetch_refusal(stream)) is not None:
             self._completion.refuse(stream, tag, *refused)
             self.counts.fetched((REFUSED, refused[1].code.name))
             return
