@@ -292,7 +292,8 @@ class Core:
         if priority:
             ticket.priority = min(priority, self.limits.max_priority)
         if model.bounds is not None and (step is None or step.start or not model.spec.sequences):
-            if (refused := self._completion.make_room(ticket, model, kept, now)) is not None:
+            refused = self._completion.make_room(ticket, model, kept, now)
+            if refused is not None:
                 self._refuse(stream, tag, call, step, *refused)
                 return
         self._admit(ticket)
