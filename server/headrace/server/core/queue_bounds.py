@@ -11,7 +11,7 @@ What counts are tickets that have all they need but a slot, beyond those that st
 - tickets that cannot start because their client does not read. They wait for nobody else.
 
 A full queue does not keep out those who are entitled to more. A ticket makes room for one of a higher priority, and the
-client that has most of the tickets for one that has less: otherwise whoever asks most often would get every place.
+client that has most of the tickets for one that has far fewer: otherwise whoever asks most often would get every place.
 
 How long a ticket would wait follows from how many have their turns before it and from the *pace* of the model: the time
 between the ends of tickets while others wait. It counts whatever holds them up, such as other models.

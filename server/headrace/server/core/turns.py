@@ -235,8 +235,8 @@ class Turns(Generic[T]):
     def least_entitled(self, priority: int, owner: Hashable) -> T | None:
         """The waiting ticket that makes room for one more of an owner, if any has to.
 
-        That is one of a lower priority, the lowest there is; or one of an owner that has at least two more than this
-        one. It is the newest of a stream of the owner that has most, or had when somebody last looked.
+        That is one of a lower priority, the lowest there is; or one of an owner that has at least twice as many as this
+        one would have. It is the newest of a stream of the owner that has most, or had when somebody last looked.
         """
         if self._only is not None:
             self._insert(self._only)
@@ -250,7 +250,7 @@ class Turns(Generic[T]):
                 continue
             if each == priority:
                 lines = level.get(owner)
-                if longest.waiting < (0 if lines is None else lines.waiting) + 2:
+                if longest.waiting < 2 * (1 if lines is None else lines.waiting + 1):
                     break
             for line in reversed(longest.values()):
                 if not line.parked:

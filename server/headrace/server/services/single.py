@@ -9,9 +9,9 @@ from typing import Concatenate, ParamSpec
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
-from headrace.server.services.call import AnswerableCall
+from headrace.server.services.call import AnswerableCall, Call
 from headrace.server.services.observing import Observers
-from headrace.wire.errors import Unavailable
+from headrace.wire.errors import DeadlineExceeded, Unavailable
 
 UNLIMITED_BYTES = (1 << 31) - 1
 """The largest message for clients whose own limit is unknown: gRPC enforces that limit at the client."""
@@ -20,6 +20,19 @@ TAG = 1
 """Of the only ticket."""
 
 P = ParamSpec("P")
+
+
+def time_left(call: Call) -> float:
+    """Seconds until the client's deadline; 0 without one. Raises DeadlineExceeded when it is over.
+
+    A busy server may see a call only then. Nobody waits for its answer, so it is not worth reading its message.
+    """
+    seconds = call.time_remaining()
+    if seconds is None:
+        return 0.0
+    if seconds <= 0.0:
+        raise DeadlineExceeded("the deadline of the call was over before it was handled")
+    return seconds
 
 
 class SingleInference:

@@ -52,7 +52,7 @@ class Entry:
         assert other.priority == min(e.priority for e in waiting)
         if other.priority == priority:
             equal = Counter(e.stream.owner for e in waiting if e.priority == priority)
-            assert equal[other.stream.owner] >= equal[owner] + 2
+            assert equal[other.stream.owner] >= 2 * (equal[owner] + 1)
         mine = [e for e in waiting if e.stream is other.stream and e.priority == other.priority]
         assert other.place == max(e.place for e in mine if e.place is not None), "it is not the newest"
 

@@ -13,7 +13,7 @@ from headrace.server.services.call import AnswerableCall
 from headrace.server.services.native.commands import VIEW_BYTES, to_call
 from headrace.server.services.native.encoder import to_tensor
 from headrace.server.services.observing import Observers
-from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference
+from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference, time_left
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
@@ -31,6 +31,7 @@ class UnaryRpcs:
 
     def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference."""
+        remaining = time_left(call)
         request = pb.InferRequest()
         try:
             request, tensors = parse_frame(message, request)
@@ -39,7 +40,7 @@ class UnaryRpcs:
         except HeadraceError as error:
             self._streams.request_failed(request.call.model, request.call.version, error)
             raise
-        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, call.time_remaining()) if seconds]
+        timeouts = [seconds for seconds in (request.timeout_us * 1e-6, remaining) if seconds]
         defined, timeout = DefinedCall(core_call, 0), min(timeouts, default=0.0)
 
         def submit(core: Commands, stream: Stream, now: float) -> None:

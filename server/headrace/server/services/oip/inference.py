@@ -15,7 +15,7 @@ from headrace.server.services.oip.messages import RequestParts, named_model, spl
 from headrace.server.services.oip.options import read_step
 from headrace.server.services.oip.requests import Request, RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, unary_response
-from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference
+from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference, time_left
 from headrace.wire.errors import HeadraceError
 
 INFER = "inference.GRPCInferenceService/ModelInfer"
@@ -38,6 +38,7 @@ class InferRpc:
         """Run one inference: a stream of one ticket."""
         parts = split_request(message)
         try:
+            remaining = time_left(call)
             request = read_request(self._streams, self._requests, parts, call.client)
         except HeadraceError as error:
             name, version = named_model(parts)
@@ -60,7 +61,7 @@ class InferRpc:
         except Exception:
             release()
             raise
-        inference.begin(_open_and_submit, request, len(message), call.time_remaining() or 0.0)
+        inference.begin(_open_and_submit, request, len(message), remaining)
 
     def _miss_step(self, call: AnswerableCall, parts: RequestParts, error: HeadraceError) -> None:
         handle = self._streams.open(call.client, unary=True)
