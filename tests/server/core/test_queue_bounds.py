@@ -65,6 +65,7 @@ class TestNumber:
             client.infer(tag)
         assert client.receives() == ["failed 6 RESOURCE_EXHAUSTED"]
         assert client.errors[6].message.endswith("; try again in 0.250 s"), "when half of the five have ended"
+        assert client.errors[6].retry_after == pytest.approx(0.25)
 
     def test_a_model_may_have_bounds_of_its_own(self) -> None:
         bounded = replace(step(), max_queue=1)

@@ -81,29 +81,30 @@ class QueueBounds:
 
     def full(self, waiting: int) -> ResourceExhausted:
         """Why a ticket is refused, or makes room for another one."""
-        return ResourceExhausted(
-            f"{waiting} tickets wait for model {self._model}, which is the limit{self._retry(waiting / 2)}"
-        )
+        return self._refused(f"{waiting} tickets wait for model {self._model}, which is the limit", waiting / 2)
 
     def too_slow(self, before: int) -> ResourceExhausted:
         """Why a ticket is refused."""
         wait = (before + 1) * self.pace.seconds
-        return ResourceExhausted(
-            f"a ticket would wait {wait:.3f} s for model {self._model}, and the limit is {self.seconds:g} s"
-            f"{self._retry(before + 1 - self.seconds / self.pace.seconds)}"
+        return self._refused(
+            f"a ticket would wait {wait:.3f} s for model {self._model}, and the limit is {self.seconds:g} s",
+            before + 1 - self.seconds / self.pace.seconds,
         )
 
     def waited(self, tag: int, waited: float, waiting: int) -> ResourceExhausted:
         """Why a ticket fails that was not refused."""
-        return ResourceExhausted(
-            f"ticket {tag} has waited {waited:.3f} s for model {self._model}, and the limit is {self.seconds:g} s"
-            f"{self._retry(waiting / 2)}"
+        return self._refused(
+            f"ticket {tag} has waited {waited:.3f} s for model {self._model}, and the limit is {self.seconds:g} s",
+            waiting / 2,
         )
 
-    def _retry(self, tickets: float) -> str:
-        """The hint to come back when so many tickets have ended."""
+    def _refused(self, why: str, tickets: float) -> ResourceExhausted:
+        """With the hint to come back when so many tickets have ended; in the message too, for clients of Triton's."""
         seconds = tickets * self.pace.seconds
-        return f"; try again in {max(seconds, MIN_RETRY_SECONDS):.3f} s" if seconds else "; try again later"
+        if not seconds:
+            return ResourceExhausted(f"{why}; try again later")
+        seconds = max(seconds, MIN_RETRY_SECONDS)
+        return ResourceExhausted(f"{why}; try again in {seconds:.3f} s", retry_after=seconds)
 
     def __repr__(self) -> str:
         return f"<QueueBounds {self.most} tickets, {self.seconds:g} s, {self.pace}>"
