@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import pytest
 
 from headrace.server.core.calls import Plan
+from headrace.server.core.clients import Client, ClientLimits
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.specs import ModelSpec
 from headrace.server.telemetry.formats import JsonFormatter
@@ -32,9 +33,11 @@ STREAM, UNARY = "headrace.v1.Inference/Stream", "headrace.v1.Inference/Infer"
 
 
 class Caller:
+    client: Hashable = "ipv4:10.0.0.1:5000"
+
     def __init__(self, identity: str | None = None) -> None:
         if identity is not None:
-            self.identity = identity
+            self.client = Client(identity, ClientLimits())
 
     def peer(self) -> str:
         return "ipv4:10.0.0.1:5000"
