@@ -24,7 +24,7 @@ from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, Variant
+from headrace.client.protocol.status import Account, Histogram, ModelStatus, ServerStatus, StreamStatus, Variant
 from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
@@ -53,6 +53,7 @@ __all__ = [
     "FailedPrecondition",
     "HeadraceError",
     "Hello",
+    "Histogram",
     "Internal",
     "InvalidArgument",
     "Model",
@@ -67,6 +68,7 @@ __all__ = [
     "Server",
     "ServerStatus",
     "Stream",
+    "StreamStatus",
     "Ticket",
     "Tls",
     "Unauthenticated",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
+from rich.console import Console
 
 import headrace.client as hc
 from headrace.client.load.command import load, report
@@ -18,6 +21,7 @@ from headrace.client.terminal.input_arrays import input_arrays
 from headrace.client.terminal.json_output import infer_document, models_document, status_document
 from headrace.client.terminal.npy_files import save
 from headrace.client.terminal.printing import print_table, printable
+from headrace.client.terminal.rates import Order
 from headrace.client.terminal.server_options import PLAIN, SecurityOptions, Target, connection_settings
 from headrace.client.terminal.tables import (
     models_table,
@@ -28,6 +32,8 @@ from headrace.client.terminal.tables import (
     status_table,
     variant_lines,
 )
+from headrace.client.terminal.top import Top
+from headrace.client.terminal.top import watch as watch_server
 from headrace.client.terminal.usage_error import UsageError
 from headrace.client.transport.channel import MAX_GRPC_MESSAGE_BYTES
 
@@ -48,6 +54,9 @@ app = App(
 
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
+Interval = Annotated[
+    float, Parameter(help="Seconds between two looks.", validator=validators.Number(gte=0.1, lte=3600))
+]
 
 
 @app.command(help_epilogue="Example: headrace models 127.0.0.1:8001 --load resnet50")
@@ -82,18 +91,44 @@ async def models(
         print_table(states_table(remarkable))
 
 
-@app.command(help_epilogue="Example: headrace status 127.0.0.1:8001")
-async def status(target: Target, /, *, security: SecurityOptions = PLAIN, as_json: Json = False) -> None:
+@app.command(help_epilogue="Examples: headrace status 127.0.0.1:8001; headrace status 127.0.0.1:8001 --watch --json")
+async def status(
+    target: Target,
+    /,
+    *,
+    security: SecurityOptions = PLAIN,
+    watch: Annotated[bool, Parameter(help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Interval = 1.0,
+    as_json: Json = False,
+) -> None:
     """Show the load of a server at this moment: streams, tickets, bytes, slots."""
     async with hc.Server(connection_settings(target, security)) as server:
-        found = await server.status()
-    if as_json:
-        print_json(status_document(found))
-        return
-    print(*status_lines(found, target), "", sep="\n")
-    print_table(status_table(found))
-    for line in variant_lines(found):
-        print(line)
+        while True:
+            start = time.monotonic()
+            print_status(await server.status(), target, as_json=as_json, watched=watch)
+            if not watch:
+                return
+            sys.stdout.flush()
+            await asyncio.sleep(max(0.0, start + interval - time.monotonic()))
+
+
+@app.command(help_epilogue="Example: headrace top 127.0.0.1:8001 --sort p99")
+async def top(
+    target: Target,
+    /,
+    *,
+    security: SecurityOptions = PLAIN,
+    sort: Annotated[Order, Parameter(help="What comes first: rate, p99, queue, failures or name.")] = "rate",
+    only: Annotated[str, Parameter(name="--filter", help="Only models with this in their name.")] = "",
+    interval: Interval = 1.0,
+) -> None:
+    """Watch models and streams: rates, percentiles, queues, slots and memory, until Ctrl-C."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        raise UsageError("top draws on a terminal; for programs there is: headrace status TARGET --watch --json")
+    async with hc.Server(connection_settings(target, security)) as server:
+        await server.status()  # a target that is wrong is an error, not a picture
+        await watch_server(server, Top(target, sort, only), interval, console)
 
 
 @app.command(help_epilogue="Example: headrace infer 127.0.0.1:8001 resnet50 --input x=cat.npy --output y")
@@ -186,6 +221,22 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"folder {folder} cannot be created: {error.strerror}") from None
+
+
+def print_status(status: hc.ServerStatus, target: str, *, as_json: bool, watched: bool) -> None:
+    """JSON that is watched is one line each, for programs."""
+    if as_json:
+        if watched:
+            print(json.dumps(status_document(status), allow_nan=False))
+        else:
+            print_json(status_document(status))
+        return
+    print(*status_lines(status, target), "", sep="\n")
+    print_table(status_table(status))
+    for line in variant_lines(status):
+        print(line)
+    if watched:
+        print()
 
 
 def print_json(document: dict[str, Any]) -> None:

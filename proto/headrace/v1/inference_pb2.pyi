@@ -1273,6 +1273,7 @@ class ServerStatusResponse(message.Message):
     MEMORY_FIELD_NUMBER: builtins.int
     ACCOUNTS_FIELD_NUMBER: builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: builtins.int
+    BUSIEST_STREAMS_FIELD_NUMBER: builtins.int
     version: builtins.str
     draining: builtins.bool
     streams: builtins.int
@@ -1294,6 +1295,10 @@ class ServerStatusResponse(message.Message):
     def accounts(self) -> containers.RepeatedCompositeFieldContainer[Account]:
         """What it is used for. Their limits may add up to more than that of `memory`."""
 
+    @builtins.property
+    def busiest_streams(self) -> containers.RepeatedCompositeFieldContainer[StreamStatus]:
+        """Up to 32 of the streams, those with most tickets in flight first. Unary calls are not among them."""
+
     def __init__(
         self,
         *,
@@ -1307,10 +1312,39 @@ class ServerStatusResponse(message.Message):
         memory: Account | None = ...,
         accounts: abc.Iterable[Account] | None = ...,
         resident_bytes: builtins.int = ...,
+        busiest_streams: abc.Iterable[StreamStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "busiest_streams", b"busiest_streams", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamStatus(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: builtins.int
+    TICKETS_IN_FLIGHT_FIELD_NUMBER: builtins.int
+    KEPT_BYTES_FIELD_NUMBER: builtins.int
+    UNSENT_BYTES_FIELD_NUMBER: builtins.int
+    client: builtins.str
+    """The name of the client's identity, or else its address."""
+    tickets_in_flight: builtins.int
+    kept_bytes: builtins.int
+    unsent_bytes: builtins.int
+    """The output bytes that the client has not taken."""
+    def __init__(
+        self,
+        *,
+        client: builtins.str = ...,
+        tickets_in_flight: builtins.int = ...,
+        kept_bytes: builtins.int = ...,
+        unsent_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["client", b"client", "kept_bytes", b"kept_bytes", "tickets_in_flight", b"tickets_in_flight", "unsent_bytes", b"unsent_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1360,6 +1394,7 @@ class ModelStatus(message.Message):
     REFUSED_FIELD_NUMBER: builtins.int
     OVERDUE_FIELD_NUMBER: builtins.int
     VARIANTS_FIELD_NUMBER: builtins.int
+    DURATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     slots_free: builtins.int
@@ -1390,6 +1425,10 @@ class ModelStatus(message.Message):
         tickets and runs are among those above.
         """
 
+    @builtins.property
+    def durations(self) -> Histogram:
+        """How long requests with a result took, in seconds, from their arrival until the transport had the result."""
+
     def __init__(
         self,
         *,
@@ -1407,10 +1446,37 @@ class ModelStatus(message.Message):
         refused: builtins.int = ...,
         overdue: builtins.int = ...,
         variants: abc.Iterable[Variant] | None = ...,
+        durations: Histogram | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["durations", b"durations"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["durations", b"durations", "executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "overdue", b"overdue", "refused", b"refused", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Histogram(message.Message):
+    """`counts` has one more than `bounds`: the first values are at most the first bound, each others above the bound before
+    and at most their own, the last above all bounds.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def bounds(self) -> containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    @builtins.property
+    def counts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        bounds: abc.Iterable[builtins.float] | None = ...,
+        counts: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["executions", b"executions", "failures", b"failures", "inferences", b"inferences", "name", b"name", "overdue", b"overdue", "refused", b"refused", "restorations", b"restorations", "slots_free", b"slots_free", "slots_restoring", b"slots_restoring", "slots_running", b"slots_running", "slots_stopping", b"slots_stopping", "tickets_queued", b"tickets_queued", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bounds", b"bounds", "counts", b"counts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

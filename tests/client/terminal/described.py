@@ -1,7 +1,7 @@
 """A model and a server status to print."""
 
 from headrace.client.protocol.models import Model, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, Variant
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, StreamStatus, Variant
 
 MODEL = Model(
     "segmenter",
@@ -32,4 +32,5 @@ STATUS = ServerStatus(
     Account("memory", 3 << 20, 1 << 30),
     (Account("queue", 0, 1 << 30), Account("unsent", 3 << 20, 1 << 29)),
     300 << 20,
+    (StreamStatus("team-a", 12, 1536, 3 << 20),),
 )

@@ -78,6 +78,7 @@ def test_the_status_is_a_document() -> None:
                 "variants": ({"outputs": ("mask", "score"), "executions": 800, "memory_bytes": 5 << 20},),
                 "refused": 0,
                 "overdue": 0,
+                "durations": {"bounds": (), "counts": ()},
             }
         ],
         "memory": {"name": "memory", "used_bytes": 3 << 20, "limit_bytes": 1 << 30},
@@ -86,6 +87,7 @@ def test_the_status_is_a_document() -> None:
             {"name": "unsent", "used_bytes": 3 << 20, "limit_bytes": 1 << 29},
         ],
         "resident_bytes": 300 << 20,
+        "busiest_streams": [{"client": "team-a", "tickets_in_flight": 12, "kept_bytes": 1536, "unsent_bytes": 3 << 20}],
     }
 
 

@@ -8,6 +8,42 @@ from headrace.v1 import inference_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many values were in each bucket: up to the first of `bounds`, up to the next ..., above the last.
+
+    `later - earlier` has the values that came in between.
+    """
+
+    bounds: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    def __sub__(self, earlier: Histogram) -> Histogram:
+        """A server that was restarted meanwhile begins again: then these are all the values."""
+        if self.bounds != earlier.bounds or any(
+            count < before for count, before in zip(self.counts, earlier.counts, strict=True)
+        ):
+            return self
+        counts = (count - before for count, before in zip(self.counts, earlier.counts, strict=True))
+        return Histogram(self.bounds, tuple(counts))
+
+    def quantile(self, part: float) -> float | None:
+        """The value that this part of all is at most, as if those of a bucket were spread evenly over it.
+
+        For values above the last bound it is that. None without values.
+        """
+        rank = part * sum(self.counts)
+        if not rank:
+            return None
+        lower = 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if count and rank <= count:
+                return lower + (bound - lower) * rank / count
+            rank -= count
+            lower = bound
+        return lower
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A variant of a model that computes only these outputs, for requests that ask for no others.
 
@@ -28,6 +64,7 @@ class ModelStatus:
     `inferences`: done since the model was loaded, in `executions` runs. `failures`: ended in any other way.
     `restorations`: how often a compiled model was restored. The slots, tickets and runs of `variants` are among these.
     `refused`: requests that the bounds of its queue have kept out. `overdue`: failures because of these bounds.
+    `durations`: seconds from the arrival of requests with a result until the transport had that.
     """
 
     name: str
@@ -44,6 +81,7 @@ class ModelStatus:
     variants: tuple[Variant, ...] = ()
     refused: int = 0
     overdue: int = 0
+    durations: Histogram = Histogram()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +94,22 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A stream. `client` is an identity, or an address. `unsent_bytes` are of outputs that it has not taken."""
+
+    client: str
+    tickets_in_flight: int
+    kept_bytes: int
+    unsent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """What a server holds at one moment. `kept_bytes` counts kept outputs, `queued_bytes` inputs that wait or run.
 
     `memory` is what requests take of the memory they may have, and `accounts` say what for. `resident_bytes` is what
-    the process has, models and the runtime included. A server of an earlier version says none of the three.
+    the process has, models and the runtime included. `busiest_streams` are up to 32 of those with most tickets in
+    flight. A server of an earlier version says none of the four.
     """
 
     version: str
@@ -73,6 +122,7 @@ class ServerStatus:
     memory: Account = Account("memory", 0, 0)
     accounts: tuple[Account, ...] = ()
     resident_bytes: int = 0
+    busiest_streams: tuple[StreamStatus, ...] = ()
 
 
 def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
@@ -92,6 +142,7 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
             tuple(Variant(tuple(each.outputs), each.executions, each.memory_bytes) for each in model.variants),
             model.refused,
             model.overdue,
+            Histogram(tuple(model.durations.bounds), tuple(model.durations.counts)),
         )
         for model in message.models
     )
@@ -106,6 +157,10 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
         _account_from(message.memory),
         tuple(map(_account_from, message.accounts)),
         message.resident_bytes,
+        tuple(
+            StreamStatus(each.client, each.tickets_in_flight, each.kept_bytes, each.unsent_bytes)
+            for each in message.busiest_streams
+        ),
     )
 
 

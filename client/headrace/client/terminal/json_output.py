@@ -13,8 +13,10 @@ infer   {"model", "version", "outputs": [{"name", "datatype", "shape", "min", "m
 status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "queued_bytes",
          "models": [{"name", "version", "slots_free", "slots_running", "slots_stopping", "tickets_queued",
                      "inferences", "failures", "executions", "slots_restoring", "restorations",
-                     "variants": [{"outputs", "executions", "memory_bytes"}], "refused", "overdue"}],
-         "memory": account, "accounts": [account], "resident_bytes"}
+                     "variants": [{"outputs", "executions", "memory_bytes"}], "refused", "overdue",
+                     "durations": {"bounds", "counts"}}],
+         "memory": account, "accounts": [account], "resident_bytes",
+         "busiest_streams": [{"client", "tickets_in_flight", "kept_bytes", "unsent_bytes"}]}
         account: {"name", "used_bytes", "limit_bytes"}
 """
 
@@ -43,8 +45,8 @@ def models_document(models: Iterable[Model], states: Iterable[ModelState]) -> Do
 
 
 def status_document(status: ServerStatus) -> Document:
-    models, accounts = map(asdict, status.models), map(asdict, status.accounts)
-    return asdict(status) | {"models": [*models], "accounts": [*accounts]}
+    lists = {name: [*map(asdict, getattr(status, name))] for name in ("models", "accounts", "busiest_streams")}
+    return asdict(status) | lists
 
 
 def infer_document(model: Model, outputs: Mapping[str, Array], files: Mapping[str, Path]) -> Document:

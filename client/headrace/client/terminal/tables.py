@@ -20,7 +20,7 @@ def models_table(models: Iterable[Model]) -> Table:
     models = tuple(models)
     differ = len({(model.weight, model.priority) for model in models}) > 1
     shares = (">WEIGHT", ">PRIORITY") if differ else ()
-    table = _table("MODEL", "VERSION", ">SLOTS", "RUNS", ">BATCH", *shares, ">MEMORY", "PORT", "NAME", "TENSOR")
+    table = headed_table("MODEL", "VERSION", ">SLOTS", "RUNS", ">BATCH", *shares, ">MEMORY", "PORT", "NAME", "TENSOR")
     for model in models:
         runs = "direct" if model.direct else "async"
         first = [printable(model.name), model.version, str(model.slots), runs, str(model.batch)]
@@ -35,7 +35,7 @@ def models_table(models: Iterable[Model]) -> Table:
 
 def states_table(states: Iterable[ModelState]) -> Table:
     """A row for each version of which there is something to say."""
-    table = _table("MODEL", "VERSION", "STATE", "REASON")
+    table = headed_table("MODEL", "VERSION", "STATE", "REASON")
     for state in states:
         table.add_row(printable(state.name), printable(state.version) or "-", state.state, printable(state.reason))
     return table
@@ -55,7 +55,7 @@ def status_table(status: ServerStatus) -> Table:
     refused = any(model.refused for model in status.models)
     slots = ["FREE", "RUNNING", "STOPPING", *(["RESTORING"] if restoring else [])]
     ends = ["QUEUED", "DONE", "FAILED", *(["REFUSED"] if refused else [])]
-    table = _table("MODEL", "VERSION", *(f">{name}" for name in (*slots, *ends)))
+    table = headed_table("MODEL", "VERSION", *(f">{name}" for name in (*slots, *ends)))
     for model in status.models:
         counts = [model.slots_free, model.slots_running, model.slots_stopping]
         counts += [model.slots_restoring] if restoring else []
@@ -97,7 +97,7 @@ def _memory_line(status: ServerStatus) -> list[str]:
 
 def outputs_table(outputs: Mapping[str, npt.NDArray[Any]]) -> Table:
     """A row for each output."""
-    table = _table("OUTPUT", "DATATYPE", "SHAPE", ">MIN", ">MEAN", ">MAX", "FIRST VALUES")
+    table = headed_table("OUTPUT", "DATATYPE", "SHAPE", ">MIN", ">MEAN", ">MAX", "FIRST VALUES")
     for name, array in outputs.items():
         found = summary(array)
         numbers = map(value_text, (found.min, found.mean, found.max)) if found else ("-",) * 3
@@ -111,7 +111,7 @@ def tensor_text(port: Port) -> str:
     return str(port).removeprefix(f"{port.name} ")
 
 
-def _table(*headings: str) -> Table:
+def headed_table(*headings: str) -> Table:
     """A table with these headings. The columns of headings that begin with > are aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from headrace.server.core.calls import Call, Reference
 from headrace.server.core.events import Done
-from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.quotas import Quota
-from headrace.server.core.state import DefinedCall, Stream, Ticket
-from headrace.server.core.transitions import SlotState
+from headrace.server.core.state import DefinedCall, Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
 from headrace.server.services.native.commands import VIEW_BYTES, to_call
 from headrace.server.services.native.encoder import to_tensor
+from headrace.server.services.native.status import server_status
 from headrace.server.services.observing import Observers
 from headrace.server.services.single import TAG, UNLIMITED_BYTES, SingleInference, time_left
-from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.durations import microseconds
 from headrace.wire.errors import HeadraceError, InvalidArgument
 from headrace.wire.frames import join_frame, parse_frame
-from headrace.wire.memory import resident_bytes
 
 INFER = "headrace.v1.Inference/Infer"
 
@@ -51,28 +47,12 @@ class UnaryRpcs:
         SingleInference(self._streams, call, INFER, self._observers, _response).begin(submit)
 
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
-        view = self._streams.view
-        return pb.ServerStatusResponse(
-            version=VERSION,
-            draining=view.draining,
-            streams=len(view.streams),
-            tickets_in_flight=sum(stream.in_flight for stream in view.streams),
-            kept_bytes=view.accounts.keep.used,
-            queued_bytes=view.accounts.queue.used,
-            models=[_status(model) for model in view.models],
-            memory=_account("memory", view.accounts.memory),
-            accounts=[_account(name, quota) for name, quota in view.accounts.by_name()],
-            resident_bytes=resident_bytes(),
-        )
+        return server_status(self._streams.view)
 
 
 def _check_nothing_stays(call: Call) -> None:
     if call.keep or call.keep_inputs or any(isinstance(source, Reference) for source in call.inputs):
         raise InvalidArgument("a unary Infer can neither keep outputs nor refer to kept outputs; use a stream")
-
-
-def _account(name: str, quota: Quota) -> pb.Account:
-    return pb.Account(name=name, used_bytes=max(0, quota.used), limit_bytes=quota.limit)
 
 
 def _response(done: Done) -> bytes:
@@ -84,33 +64,3 @@ def _response(done: Done) -> bytes:
         outputs=outputs, queued_us=microseconds(done.queued), running_us=microseconds(done.running)
     )
     return join_frame(response.SerializeToString(), [tensor.read() for tensor in done.sent])
-
-
-def _status(model: ModelQueue[Ticket]) -> pb.ModelStatus:
-    queues = (model, *model.variants)
-    slots = [state for each in queues for state in each.slots]
-    return pb.ModelStatus(
-        name=model.spec.name,
-        version=model.spec.version,
-        slots_free=slots.count(SlotState.FREE),
-        slots_running=slots.count(SlotState.RUNNING),
-        slots_stopping=slots.count(SlotState.STOPPING),
-        slots_restoring=slots.count(SlotState.RESTORING),
-        restorations=sum(each.restorations for each in queues),
-        tickets_queued=sum(each.queued for each in queues),
-        inferences=model.statistics.inferences,
-        failures=model.statistics.fail[0],
-        executions=model.statistics.executions,
-        refused=model.statistics.refused,
-        overdue=model.statistics.overdue,
-        variants=[_variant(each) for each in model.variants],
-    )
-
-
-def _variant(variant: ModelQueue[Ticket]) -> pb.Variant:
-    spec = variant.spec
-    return pb.Variant(
-        outputs=[port.name for port in spec.outputs],
-        executions=variant.executions,
-        memory_bytes=spec.memory_bytes,
-    )
