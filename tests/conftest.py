@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.alternate_stack import remove_alternate_stack
 from tests.stopwatch import Stopwatch
 
 CACHE = pytest.StashKey[Path]()
@@ -32,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HEADRACE_CACHE_DIR"] = str(config.stash[CACHE])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    """Tests before this one may have loaded and freed OpenVINO in this process, and signals come: of a timeout, too."""
+    remove_alternate_stack()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
