@@ -212,8 +212,12 @@ class Completion:
             if not model.holders:
                 self._models.let_go(model)
 
-    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> None:
-        """The transport has the terminal events of these tickets: they are no longer in flight."""
+    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> bool:
+        """The transport has the terminal events of these tickets: they are no longer in flight.
+
+        False when there is nothing for `Core.decide` to return.
+        """
+        before = stream.in_flight
         span: Span | None = None
         same = 0
         for event in events:
@@ -233,23 +237,25 @@ class Completion:
             span.counts.sent(same, span, now)
         if events and not stream.unary:
             self.counts.frame_events.add(float(len(events)), 1)
+        stream.shares.tickets.refund(TICKET_BYTES * (before - stream.in_flight))
+        if stream.backpressured:
+            oldest = stream.oldest_infer
+            if oldest is not None and oldest.state is TicketState.QUEUED:
+                assert oldest.model is not None
+                oldest.model.resume(stream)
+                self.startable[oldest.model] = None
         self.maybe_end(stream)
+        return bool(self.startable or self.changed or self.stops or self._models.unneeded) or self.unsent_freed
 
     def _leave_flight(self, ticket: Ticket, now: float) -> None:
+        """The caller refunds what it was charged."""
         stream = ticket.stream
         ticket.handed_off = True
         stream.in_flight -= 1
-        stream.shares.tickets.refund(TICKET_BYTES)
         if stream.client is not None:
             stream.client.in_flight -= 1
         if ticket.infer:
             del stream.infers[ticket]
-            if stream.backpressured:
-                oldest = stream.oldest_infer
-                if oldest is not None and oldest.state is TicketState.QUEUED:
-                    assert oldest.model is not None
-                    oldest.model.resume(stream)
-                    self.startable[oldest.model] = None
         elif ticket.sources:
             self.return_inputs(ticket, now)
         self.maybe_close(ticket)
@@ -287,6 +293,7 @@ class Completion:
                 elif ticket.model is not None:
                     ticket.model.counts.handed_off += 1
                 self._leave_flight(ticket, now)
+                stream.shares.tickets.refund(TICKET_BYTES)
             else:
                 self.maybe_close(ticket)
 

@@ -99,6 +99,7 @@ class Core:
             changed, completion.changed = tuple(completion.changed), {}
         if models.unneeded:
             unload, models.unneeded = models.unneeded, []
+        self._expiry.announced = first_end
         if not held:
             return Decision(stops, starts, changed, unload, first_end, False)
         wake_at = min(first_end, self._batching.first_due)
@@ -173,9 +174,10 @@ class Core:
         """The client has gone: cancel every ticket of its stream, without events."""
         self._completion.abandon(stream, now)
 
-    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> None:
-        """The transport has begun to write what `stream.take` returned: those tickets are no longer in flight."""
-        self._completion.handed_off(stream, events, now)
+    def handed_off(self, stream: Stream, events: Sequence[Event], now: float) -> bool:
+        """The transport has begun to write what `stream.take` returned: those tickets are no longer in flight.
+        False when that leaves nothing to decide."""
+        return self._completion.handed_off(stream, events, now) or self._expiry.first() < self._expiry.announced
 
     def flushed(self, stream: Stream) -> bool:
         """The transport has written the frame of the last `handed_off`. False when that leaves nothing to decide."""

@@ -14,10 +14,13 @@ from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
 
 
 class Expiry:
-    """`grace_ends`: when what is left of a draining server fails; infinity while it does not drain."""
+    """`grace_ends`: when what is left of a draining server fails; infinity while it does not drain.
+
+    `announced`: what `first` was when the core last decided.
+    """
 
     def __init__(self, completion: Completion, kept_outputs: KeptOutputs, sequences: Sequences) -> None:
-        self.grace_ends = math.inf
+        self.grace_ends = self.announced = math.inf
         self._completion = completion
         self._kept_outputs = kept_outputs
         self._sequences = sequences

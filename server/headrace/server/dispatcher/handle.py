@@ -68,10 +68,11 @@ class StreamHandle:
 
     def handed_off(self, events: Sequence[Event]) -> None:
         stream = self.stream
-        self._core.handed_off(stream, events, self._now())
+        undecided = self._core.handed_off(stream, events, self._now())
         if self.on_readable is not None and stream.may_read:
             self._wake_reader()
-        self._act()
+        if undecided:
+            self._act()
 
     def flushed(self) -> None:
         if self._core.flushed(self.stream):

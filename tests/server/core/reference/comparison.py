@@ -139,8 +139,9 @@ class Comparison:
 
     def take(self, stream: ExpectedStream) -> None:
         """Hand the next frame to the transport."""
+        settled, before = self._settled and self.state.now < self.decision.wake_at, self.decision
         events = stream.real.take()
-        self.core.handed_off(stream.real, events, self.state.now)
+        undecided = self.core.handed_off(stream.real, events, self.state.now)
         assert [*map(id, events)] == [*map(id, stream.outbox[: len(events)])]
         assert 1 <= len(events) <= frame_items(stream.window)
         size = sum(event.nbytes + event.overhead for event in events)
@@ -148,6 +149,11 @@ class Comparison:
         del stream.outbox[: len(events)]
         self.reference.handed_off(stream, events)
         self.compare()
+        if settled and not undecided:
+            self.decide()
+            assert not any(self.decision[:4]), f"{self.decision} was left to decide"
+            assert self.decision.wake_at >= before.wake_at
+            assert self.decision.waits_for_idle == before.waits_for_idle
 
     def flush(self, stream: ExpectedStream) -> None:
         """The transport has written what was taken."""
