@@ -145,7 +145,8 @@ class Execution:
         model.measure(len(tickets), now - tickets[0].started, now)
         # Stopping it now would stop the next run in its slot.
         self._completion.stops.pop(run, None)
-        self._completion.startable[model] = None
+        if model.queued or error is not None or model.share.is_counted:
+            self._completion.startable[model] = None
         if error is not None:
             if len(tickets) > 1:
                 self._run_alone(tickets, model, now)

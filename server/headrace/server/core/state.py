@@ -327,8 +327,8 @@ class Stream:
                     fetched += event.nbytes
             elif not event.admitted:
                 self.charge_event(-1)
-        if unflushed:
-            self._unflushed_bytes += unflushed
+        self._unflushed_bytes += unflushed
+        if fetched:
             self._charge_unsent(COPIES * fetched)
         return events
 
