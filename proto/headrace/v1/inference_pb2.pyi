@@ -836,7 +836,7 @@ class Hello(message.Message):
     """The version of the server."""
     window: builtins.int
     """The number of tickets of this stream that may be in flight. Kept outputs do not count. Any further ticket is
-    refused with RESOURCE_EXHAUSTED.
+    refused with RESOURCE_EXHAUSTED, and so is one for which too many wait for its model, if the server bounds that.
     """
     max_message_bytes: builtins.int
     """The largest message that the server accepts, in bytes. gRPC ends a stream that sends a larger one."""

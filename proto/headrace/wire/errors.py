@@ -6,7 +6,7 @@
     ├── DeadlineExceeded     DEADLINE_EXCEEDED    the ticket's timeout has passed
     ├── NotFound             NOT_FOUND            no such model, version or kept output
     ├── PermissionDenied     PERMISSION_DENIED
-    ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, budgets, quotas and limits (retryable), message size (not)
+    ├── ResourceExhausted    RESOURCE_EXHAUSTED   window, queue, budgets, limits (retryable), message size (not)
     ├── FailedPrecondition   FAILED_PRECONDITION  a reference to an output that is not kept, or whose ticket failed;
     │                                             a request of a sequence that is not live
     ├── Unimplemented        UNIMPLEMENTED
