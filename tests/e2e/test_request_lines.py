@@ -266,3 +266,26 @@ def test_log_settings_agree_with_the_format(serve: Serve, tmp_path: Path) -> Non
         served.wait_until_logged("seen")
         assert served.stop() == 0
         assert "unseen" not in served.log
+
+
+def test_a_client_that_goes_is_a_line_for_those_who_look_closely(serve: Serve, tmp_path: Path) -> None:
+    served = serve(str(models.slow(tmp_path)), "--log-format=json", "--log-level=debug")
+    request = oip_request("slow", "s")
+    with grpc.insecure_channel(served.address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        going = threading.Event()
+
+        def requests() -> Iterator[oip.ModelInferRequest]:
+            yield request
+            yield request
+            yield request
+            going.wait(60)
+
+        answers = stub.ModelStreamInfer(requests(), timeout=60)
+        assert not next(answers).error_message
+        answers.cancel()
+        going.set()
+        (line,) = request_lines(served, 1)
+    assert (line["level"], line["rpc"]) == ("debug", OIP + "ModelStreamInfer")
+    assert line["message"] == "a client has gone with 2 tickets in flight"
+    assert served.stop() == 0
