@@ -48,6 +48,8 @@ class Served:
                 env={**os.environ, **(env or {})},
             )
         self.address = ""
+        self.printed: list[str] = []
+        """The lines on standard output up to the one that says that it is ready."""
 
     @property
     def log(self) -> str:
@@ -62,17 +64,24 @@ class Served:
         return log
 
     def ready(self) -> str:
-        """Wait for the one line on standard output and return it."""
-        assert self.process.stdout is not None
+        """Wait for the line on standard output that says so, and return it."""
         # A server that hangs while it loads must not hang the test.
         watchdog = threading.Timer(200, self.process.kill)
         watchdog.start()
-        line = self.process.stdout.readline()
+        line = self.read_line()
+        if line.startswith("headrace metrics on"):
+            line = self.read_line()
         watchdog.cancel()
         match = READY.fullmatch(line)
         assert match, f"not ready but {line!r}; standard error:\n{self.log}"
         self.address = match[1]
         return line
+
+    def read_line(self) -> str:
+        """The next line on standard output."""
+        assert self.process.stdout is not None
+        self.printed.append(self.process.stdout.readline())
+        return self.printed[-1]
 
     def resident_bytes(self) -> int:
         """The memory that the process has."""

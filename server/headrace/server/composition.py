@@ -6,7 +6,7 @@ A process that serves (`server`), tests, and any other way to run the server sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from headrace.server.core.core import Core
@@ -82,7 +82,8 @@ class Application:
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
         self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
         probing = Gate(MAX_PROBES, f"{MAX_PROBES} probes are being answered, which is the limit")
-        rpcs, watches, probes = (RpcFactory(gate) for gate in (self._calls, self._watches, probing))
+        self._gates = self._calls, self._watches, probing
+        rpcs, watches, probes = map(RpcFactory, self._gates)
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
             inference_service(self.dispatcher, self.lifecycle, rpcs, probes, observers),
@@ -111,6 +112,13 @@ class Application:
         if not call.reported:
             self._request_log.ended(call, rpc, known)
         return known
+
+    def refused_calls(self) -> Mapping[str, int]:
+        """How many calls were refused before they were read: by reason, as metrics have it."""
+        return {
+            "calls": sum(gate.refused for gate in self._gates),
+            "stopping": sum(gate.refused_closed for gate in self._gates),
+        }
 
     def drain(self) -> None:
         """Refuse new calls and new work, and finish what is in flight. Streams end as the core decides."""

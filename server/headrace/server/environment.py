@@ -20,19 +20,20 @@ _SERVICE_LINK = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d
 
 
 def ignore_service_links(environment: MutableMapping[str, str]) -> None:
-    """Remove HEADRACE_PORT if it is an address, and say so.
+    """Remove the variables of ports that are addresses, and say so.
 
-    Kubernetes sets it like that in every pod beside a service that is called headrace. The port of the service need not
-    be that of the server.
+    Kubernetes sets them like that in every pod beside a service that is called headrace, or headrace-metrics. The port
+    of the service need not be that of the server.
     """
-    name = f"{PREFIX}PORT"
-    if _ADDRESS.match(environment.get(name, "")):
-        address = environment.pop(name)
-        print(
-            f"headrace-server: {name}={address} is ignored: Kubernetes sets it for the service headrace. "
-            "Use --port, or set enableServiceLinks to false in the pod.",
-            file=sys.stderr,
-        )
+    for service, option in (("headrace", "--port"), ("headrace-metrics", "--metrics-port")):
+        name = PREFIX + option[2:].replace("-", "_").upper()
+        if _ADDRESS.match(environment.get(name, "")):
+            address = environment.pop(name)
+            print(
+                f"headrace-server: {name}={address} is ignored: Kubernetes sets it for the service {service}. "
+                f"Use {option}, or set enableServiceLinks to false in the pod.",
+                file=sys.stderr,
+            )
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

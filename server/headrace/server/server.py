@@ -20,6 +20,7 @@ from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
+from headrace.server.metrics_port import MetricsPort
 from headrace.server.process_memory import available_bytes
 from headrace.server.repository.scan import Disk, Scan, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
@@ -145,6 +146,13 @@ async def _serve(
     except CannotListenError as error:
         log.say(f"{error}")
         return _Result(EXIT_CANNOT_LISTEN, clean=True)
+    # Whoever has started the server may not read what it prints.
+    output = Output(descriptor_of(sys.stdout), "standard output")
+    try:
+        _open_metrics_port(application, settings, transport.name, output)
+    except CannotListenError as error:
+        log.say(f"--metrics-port: {error}")
+        return _Result(EXIT_CANNOT_LISTEN, clean=True)
     if not is_local(settings.host):
         access.warn_of_exposure(address)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
@@ -171,10 +179,7 @@ async def _serve(
         watcher = _watch(application, disk, known) if settings.watch else None
         _exempt_from_collection()
         application.health.begin()
-        # Whoever has started the server may not read what it prints.
-        Output(descriptor_of(sys.stdout), "standard output").write(
-            f"headrace ready on {address} ({_count(application)})"
-        )
+        output.write(f"headrace ready on {address} ({_count(application)})")
         await first
     stopping = asyncio.create_task(
         _stop(application, server, loader, settings.grace, 0.0 if code else settings.drain_delay)
@@ -193,6 +198,13 @@ async def _serve(
         watcher.stop()
     application.close()
     return _Result(code, clean=stopping.result())
+
+
+def _open_metrics_port(application: Application, settings: Settings, transport: str, output: Output) -> None:
+    """Answer scrapes and probes, if that is asked for. Raises CannotListenError."""
+    if settings.metrics_port is not None:
+        port = MetricsPort(application, settings.metrics_host, settings.metrics_port, transport)
+        output.write(f"headrace metrics on {port.url}")
 
 
 class _CannotServeError(Exception):

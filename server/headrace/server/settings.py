@@ -92,6 +92,19 @@ def check_host(_type: Any, host: str) -> None:
         raise ValueError(f"{host!r} is not an IPv6 address; the port is an option of its own, --port")
 
 
+def check_port(_type: Any, port: int | None) -> None:
+    """Raises ValueError for a number that no port has."""
+    if port is not None and not 0 <= port <= 65535:
+        raise ValueError(f"{port} is not a port: those are from 1 to 65535, and 0 picks a free one")
+
+
+def check_internet_host(_type: Any, host: str) -> None:
+    """Raises ValueError for what cannot be a host name or an address."""
+    if host.startswith(("unix:", "unix-abstract:")):
+        raise ValueError(f"{host!r} is a socket, which no scraper reaches; give an address, such as 127.0.0.1")
+    check_host(_type, host)
+
+
 def _is_ipv6(text: str) -> bool:
     try:
         ipaddress.IPv6Address(text)
@@ -160,6 +173,10 @@ class Settings:
     """Input bytes in flight of each identity, unless the file says otherwise; 0: no limit."""
     health: Literal["open", "closed"] = "open"
     """Answer health checks to everybody (open), or to those who may call anything (closed)."""
+    metrics_port: Annotated[int | None, Parameter(validator=check_port, show_default=lambda _: "off")] = None
+    """Port for /metrics, /healthz and /readyz over HTTP; 0 picks a free one, which is printed."""
+    metrics_host: Annotated[str, Parameter(validator=check_internet_host)] = "127.0.0.1"
+    """Address to listen on for those."""
     transport: Literal["auto", "completion-queue", "aio"] = "auto"
     """What carries calls: gRPC's completion queue, or grpc.aio; auto: the former where it is suited."""
     repository: Annotated[tuple[Path, ...], Parameter(validator=check_folders, negative="", show_default=False)] = ()

@@ -17,6 +17,7 @@ DEFAULT = "default"
 _SIZES = tuple(each.name for each in fields(Settings) if "bytes" in each.name or each.name == "memory")
 _AUTOMATIC = {
     "memory": "half of what the process may have",
+    "metrics_port": "off",
     **dict.fromkeys(("cache_dir", "tls_cert", "tls_key", "tls_ca", "identities"), "none"),
 }
 """What the absence of a setting means, which TOML has no value for."""

@@ -50,6 +50,8 @@ class LogHandler(logging.Handler):
         self._examples: dict[_Kind, str] = {}
         """The last message shown of each kind of which further ones are left out."""
         self._timer: threading.Timer | None = None
+        self.left_out = 0
+        """Messages that were left out in total."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -60,6 +62,11 @@ class LogHandler(logging.Handler):
             )
         if text is not None:
             self._output.write(text)
+
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written, in total."""
+        return self._output.dropped
 
     def flush(self) -> None:
         """Write what is queued, within FLUSH_SECONDS. `logging` calls this when the process ends."""
@@ -80,6 +87,7 @@ class LogHandler(logging.Handler):
         kind = record.pathname, record.lineno, None if error is None else error_kind(error)
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
         if count > MAX_LINES:
+            self.left_out += 1
             return None
         if count == MAX_LINES:
             self._examples[kind] = record.getMessage()
@@ -161,6 +169,15 @@ def _record(name: str, level: int, message: str) -> logging.LogRecord:
 
 def _as_json(sentence: str) -> str:
     return JsonFormatter().format(_record(logger.name, logging.WARNING, sentence))
+
+
+def dropped_lines() -> dict[str, int]:
+    """How many lines the log does not have: `unread` in time, or `repeated` too often."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, LogHandler)]
+    return {
+        "unread": sum(each.dropped for each in handlers),
+        "repeated": sum(each.left_out for each in handlers),
+    }
 
 
 def _log_unraisable(hook: UnraisableHookArgs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Call, Service
@@ -41,6 +41,8 @@ class Server(Protocol):
 
 class Transport(Protocol):
     """`selector` is that of the loop, which `new_loop` makes."""
+
+    name: ClassVar[str]
 
     @property
     def selector(self) -> PollingSelector: ...

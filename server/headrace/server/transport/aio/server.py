@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import ClassVar
 
 import grpc
 
@@ -26,6 +27,8 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 class AioTransport:
     """`interface.Transport`. A thread of gRPC polls, and wakes the loop."""
+
+    name: ClassVar[str] = "aio"
 
     def __init__(self, busy_poll: float) -> None:
         self.selector = PollingSelector(busy_poll)

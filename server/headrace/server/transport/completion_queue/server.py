@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
@@ -34,6 +35,8 @@ ASKED_CALLS = 64
 
 class CompletionQueueTransport:
     """`interface.Transport`, on what `cython_layer.open_queue` returns."""
+
+    name: ClassVar[str] = "completion-queue"
 
     def __init__(self, queue: Queue, call: CoreCall, busy_poll: float) -> None:
         self.selector = CompletionQueueSelector(queue, call, busy_poll)
