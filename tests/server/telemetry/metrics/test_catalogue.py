@@ -107,8 +107,8 @@ def test_a_loop_that_has_ended_gives_no_answer() -> None:
 
 
 async def test_the_lag_of_a_loop_is_how_late_it_is() -> None:
-    lag = LoopLag()
     due = asyncio.get_running_loop().time() + INTERVAL_SECONDS
+    lag = LoopLag()
     busy = threading.Event()
     busy.wait(INTERVAL_SECONDS + 0.3)  # the loop does nothing meanwhile
     await asyncio.sleep(1e-6)  # what is due before is done first

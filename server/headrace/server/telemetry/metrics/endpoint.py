@@ -93,13 +93,13 @@ class _Server(ThreadingHTTPServer):
             if not full:
                 self._since[request] = monotonic()
         if full:
-            self._end_oldest(0.0)
+            self._end_older(0.0, most=1)
             self.shutdown_request(request)
         else:
             super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        self._end_oldest(MAX_SECONDS)
+        self._end_older(MAX_SECONDS, most=MAX_CONNECTIONS)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
@@ -109,14 +109,13 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.debug("a connection to the metrics port has failed", exc_info=True)
 
-    def _end_oldest(self, seconds: float) -> None:
-        """End the oldest connection, if it has been open for as long: its thread then ends, too."""
+    def _end_older(self, seconds: float, most: int) -> None:
+        """End connections that have been open for as long, the oldest first: their threads then end, too."""
+        until = monotonic() - seconds
         with self._lock:
-            oldest = next(iter(self._since.items()), None)
-            if oldest is None or monotonic() - oldest[1] < seconds:
-                return
-            with suppress(OSError):  # its client may have gone, and its thread be about to end
-                oldest[0].shutdown(socket.SHUT_RDWR)
+            for connection in [each for each, since in self._since.items() if since <= until][:most]:
+                with suppress(OSError):  # its client may have gone, and its thread be about to end
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
