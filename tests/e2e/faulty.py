@@ -67,7 +67,7 @@ def break_streams() -> None:
     break_when(
         Encoder, "encode", lambda _encoder, events: any(getattr(each, "tag", 0) == BROKEN_TAG for each in events)
     )
-    break_when(RequestReader, "read", lambda _reader, parts: parts.id == b"broken request")
+    break_when(RequestReader, "read", lambda _reader, parts, _client: parts.id == b"broken request")
     break_when(ResponseWriter, "write", lambda _writer, _done, id, _outputs: id == b"broken response")
     break_when(Core, "infer", lambda _core, stream, *_, priority, **__: priority == 3 and stream.unary)
 
