@@ -53,6 +53,10 @@ class Library:
     def connect(self, address: str, compression: str = "-") -> Remote:
         return Remote([*self.command, address, compression], dict(self.env))
 
+    def connect_securely(self, address: str, ca: Path, key: Path, certificate: Path) -> Remote:
+        """With TLS, and a certificate of the client's own; only `node` can."""
+        return Remote([*self.command, address, "-"], {**dict(self.env), "TLS_FILES": f"{ca},{key},{certificate}"})
+
 
 class Remote:
     """`with library.connect(address) as client`: one process, with one connection."""

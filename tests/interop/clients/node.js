@@ -1,11 +1,16 @@
 // The client of @grpc/grpc-js, as clients/README.md describes it.
 "use strict";
 
+const fs = require("fs");
 const readline = require("readline");
 const grpc = require("@grpc/grpc-js");
 
 const [address, compression] = process.argv.slice(2);
-const client = new grpc.Client(address, grpc.credentials.createInsecure(), {
+// Files of the CA to trust, of a key, and of the certificate of that key.
+const files = (process.env.TLS_FILES || "").split(",").filter(Boolean);
+const [ca, key, certificate] = files.map((name) => fs.readFileSync(name));
+const credentials = ca ? grpc.credentials.createSsl(ca, key, certificate) : grpc.credentials.createInsecure();
+const client = new grpc.Client(address, credentials, {
   "grpc.max_receive_message_length": -1,
   "grpc.default_compression_algorithm": compression === "gzip" ? 2 : 0,
 });
