@@ -17,13 +17,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 import headrace.client as hc
 import headrace.client.blocking as blocking
 from headrace.client import PermissionDenied, ResourceExhausted, Unauthenticated
+from headrace.oip import open_inference_pb2 as oip
 from headrace.server.security.scopes import SCOPES, Scope
 from headrace.server.security.tokens import new_token
 from headrace.v1 import inference_pb2 as pb
 from tests import models
 from tests.e2e.authority import Authority
 from tests.e2e.people import People
-from tests.e2e.scale_requests import request
+from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import F32, Serve, Served
 from tests.e2e.test_every_rpc import REFLECTION, RPCS, STREAM, TRITON, call
 
@@ -133,8 +134,8 @@ def served_rpcs(guarded: Guarded) -> set[str]:
     names = [service.name for service in listed.list_services_response.service]
     described = ask(*(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names))
     rpcs: set[str] = set()
-    for answer in described:
-        for data in answer.file_descriptor_response.file_descriptor_proto:
+    for each in described:
+        for data in each.file_descriptor_response.file_descriptor_proto:
             file = FileDescriptorProto.FromString(data)
             for service in file.service:
                 full = f"{file.package}.{service.name}"
@@ -255,6 +256,22 @@ class TestLimits:
                 assert failed.retryable
                 assert failed.retry_after is not None
                 assert 0 < failed.retry_after <= 2
+
+    def test_over_the_rate_a_stream_of_the_other_protocol_goes_on(self, guarded: Guarded) -> None:
+        requests = [request(number).SerializeToString() for number in range(6)]
+        ended = call(guarded.channel, TRITON, *requests, token=guarded.people.tokens["hasty"])
+        assert ended.code is grpc.StatusCode.OK
+        responses = [oip.ModelStreamInferResponse.FromString(each) for each in ended.messages]
+        assert len(responses) == len(requests)
+        refused = [number for number, each in enumerate(responses) if each.error_message]
+        assert len(refused) >= 3
+        for number, each in enumerate(responses):
+            if number in refused:
+                assert each.error_message.startswith("'hasty' may ask for 1 inferences a second")
+                code = each.infer_response.parameters["grpc_status"].int64_param
+                assert code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+            else:
+                assert each.infer_response.raw_output_contents == [answer(number)]
 
     def test_tickets_of_all_connections_count_together(self, guarded: Guarded) -> None:
         with (
