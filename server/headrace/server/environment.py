@@ -14,6 +14,7 @@ PREFIX = "HEADRACE_"
 VARIABLES = frozenset(
     {f"{PREFIX}CONFIG", f"{PREFIX}LENIENT", *(f"{PREFIX}{field.name.upper()}" for field in fields(Settings))}
 )
+_OF_THE_CLIENT = frozenset({f"{PREFIX}TOKEN"})
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _SERVICE_LINK = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 """What Kubernetes sets in every pod beside a service whose name begins with headrace."""
@@ -40,7 +41,9 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """The variables that begin like those of the server and have no effect, each with the one that it resembles."""
     found = []
     for name, value in sorted(environment.items()):
-        if not name.startswith(PREFIX) or name in VARIABLES or _SERVICE_LINK.fullmatch(name) or _ADDRESS.match(value):
+        if not name.startswith(PREFIX) or name in VARIABLES | _OF_THE_CLIENT:
+            continue
+        if _SERVICE_LINK.fullmatch(name) or _ADDRESS.match(value):
             continue
         close = get_close_matches(name[:80], VARIABLES, 1, 0.8)
         found.append(f"{name} (did you mean {close[0]}?)" if close else name)
