@@ -101,7 +101,22 @@ def asynchronous_generators(node: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"{node.name} is an asynchronous generator"
 
 
+def attributes_that_are_none(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """mypy believes that a call does not change what was just set, and mypyc then takes nothing but None there."""
+    for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+        for at, statement in enumerate(block if isinstance(block, list) else []):
+            for name in _set_to_none(statement):
+                for later in block[at + 1 :]:
+                    used = [each for each in _own_nodes(later) if ast.unparse(each) == name]
+                    if any(isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) for each in used):
+                        break
+                    if used:
+                        yield later.lineno, f"{name} is None to mypyc, whatever has been called since: ask in a method"
+                        break
+
+
 RULES: list[Rule] = [
+    attributes_that_are_none,
     inherited_classes,
     deleted_attributes,
     defaults_of_classes,
@@ -110,6 +125,18 @@ RULES: list[Rule] = [
     names_in_c,
     asynchronous_generators,
 ]
+
+
+def _set_to_none(statement: ast.stmt) -> list[str]:
+    if not isinstance(statement, ast.Assign):
+        return []
+    pairs: list[tuple[ast.expr, ast.expr]] = []
+    for target in statement.targets:
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+            pairs += zip(target.elts, statement.value.elts, strict=True)
+        else:
+            pairs.append((target, statement.value))
+    return [ast.unparse(target) for target, value in pairs if isinstance(target, ast.Attribute) and _is_none(value)]
 
 
 def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
@@ -182,6 +209,14 @@ def test_mypyc_takes_what_is_compiled(module: str) -> None:
             "1: A inherits from OrderedDict, which is not compiled: its memory is not known",
         ),
         ("async def f():\n    yield 1", "1: f is an asynchronous generator"),
+        (
+            "def f(self):\n    self.x = None\n    self.g()\n    if self.x is None:\n        pass",
+            "4: self.x is None to mypyc, whatever has been called since: ask in a method",
+        ),
+        (
+            "def f(self):\n    if y:\n        x, self.x = self.x, None\n        self.g()\n        h(self.x)",
+            "5: self.x is None to mypyc, whatever has been called since: ask in a method",
+        ),
     ],
 )
 def test_what_it_does_not_take_is_found(source: str, problem: str) -> None:
@@ -196,6 +231,9 @@ def test_what_it_does_not_take_is_found(source: str, problem: str) -> None:
         "class A:\n    __slots__ = ('a',)\n    x: tuple[int, ...] = ()\n    y = -1\n    z: B | None = None",
         "@dataclass\nclass A:\n    x: int\n    y: memoryview | None\n    z: list[slice] = field(default_factory=list)",
         "async def f():\n    def g():\n        yield 1",
+        "def f(self):\n    self.x = None\n    self.x = self.g()\n    return self.x",
+        "def f(self):\n    self.x = None\n    return lambda: self.x",
+        "try:\n    self.x = None\nexcept E:\n    return self.x",
     ],
 )
 def test_what_it_takes_is_none(source: str) -> None:

@@ -255,6 +255,9 @@ class Dispatcher:
         self._poller = None
         if ended := self._try(self._engine.poll):
             self._ended(ended)
+        self._poll_on()
+
+    def _poll_on(self) -> None:
         if self._running and self._poller is None:
             self._poll_later()
 
