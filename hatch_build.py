@@ -1,8 +1,8 @@
 """Compiles the modules that each request passes through, by mypyc, into the wheel or beside their sources.
 
-HEADRACE_BUILD decides how a wheel is built: `pure`, the default, leaves it as it is, `compiled` fails if it cannot be
-compiled, and `auto` compiles where there is a C compiler and is content with pure Python where that fails. An editable
-install is pure. `make compile` runs this file to compile in place, and `make pure` to undo that.
+HEADRACE_BUILD decides how a wheel is built: `auto`, the default, compiles where there is a C compiler that works, and is
+content with pure Python where that fails; `pure` leaves it as it is, and `compiled` fails if it cannot be compiled. An
+editable install is pure. `make compile` runs this file to compile in place, and `make pure` to undo that.
 
 docs/design/compiled.md says which modules are compiled, and what that asks of their source.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,10 +73,10 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]  # its config
             if reason is not None:
                 raise CannotCompileError(reason)
             built = compile_modules(Path(self.root), self.config, Path(self._folder.name))
-        except CannotCompileError as error:
+        except (CannotCompileError, OSError) as error:
             self._folder.cleanup()
             if wanted == "compiled":
-                print(error.output, file=sys.stderr)
+                print(getattr(error, "output", ""), file=sys.stderr)
                 raise
             if wanted == "auto":
                 print(f"headrace: this wheel is pure Python, not compiled: {error}", file=sys.stderr)
@@ -92,7 +92,7 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]  # its config
 
 def mode(environment: Mapping[str, str] = os.environ) -> str:
     """Raises ValueError for a value that is none of the three."""
-    value = environment.get(VARIABLE) or "pure"
+    value = environment.get(VARIABLE) or "auto"
     if value not in ("auto", "pure", "compiled"):
         raise ValueError(f"{VARIABLE} is {value!r}; it can be auto, pure or compiled")
     return value
@@ -105,11 +105,34 @@ def obstacle(wanted: str, environment: Mapping[str, str] = os.environ) -> str | 
     if wanted == "auto":
         if sys.implementation.name != "cpython":
             return "mypyc compiles for CPython only"
-        command = environment.get("CC") or sysconfig.get_config_var("CC") or "cc"
-        if not shutil.which(shlex.split(command)[0], path=environment.get("PATH")):
+        if environment.get("PIP_NO_INDEX"):
+            return "PIP_NO_INDEX is set, so mypy is not downloaded"
+        command = shlex.split(environment.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        if not shutil.which(command[0], path=environment.get("PATH")):
             return "there is no C compiler"
         if not Path(sysconfig.get_path("include"), "Python.h").is_file():
             return "the headers of Python are not installed"
+        return _failure_of(command, environment)
+    return None
+
+
+def _failure_of(compiler: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Why a C compiler makes nothing of Python's headers, or None: mypy is large, and not downloaded in vain."""
+    includes = [f"-I{sysconfig.get_path(each)}" for each in ("include", "platinclude")]
+    with TemporaryDirectory(prefix="headrace-build-") as folder:
+        source = Path(folder, "nothing.c")
+        source.write_text("#include <Python.h>\n")
+        command = [*compiler, *includes, "-c", str(source), "-o", f"{folder}/nothing.o"]
+        try:
+            ran = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", check=False, timeout=60
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"the C compiler does not run: {error}"
+    if ran.returncode:
+        said = [line.strip() for line in (ran.stderr + ran.stdout).splitlines()]
+        first = next((line for line in said if "error" in line), said[0] if said else f"it exits with {ran.returncode}")
+        return f"the C compiler does not work: {first}"
     return None
 
 
@@ -134,6 +157,12 @@ def compile_modules(root: Path, config: Mapping[str, Any], folder: Path) -> dict
     built = {file.relative_to(folder / "lib").as_posix(): file for file in (folder / "lib").rglob(f"*{SUFFIX}")}
     if len(built) != len(sources) + 1:
         raise CannotCompileError(f"{len(sources)} modules have become {len(built)} extensions", output)
+    # It may be for another machine. This extension loads by itself; the others import what only runs need.
+    (shared,) = (folder / "lib").rglob(f"{GROUP.rpartition('.')[2]}__mypyc{SUFFIX}")
+    load = f"import importlib.util as i; i.module_from_spec(i.spec_from_file_location('{GROUP}__mypyc', {str(shared)!r}))"
+    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False)
+    if loaded.returncode:
+        raise CannotCompileError(loaded.stderr.strip().splitlines()[-1], loaded.stderr)
     return built
 
 

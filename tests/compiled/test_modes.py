@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -39,20 +41,46 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_mode_is_one_of_three() -> None:
-    assert mode({}) == mode({VARIABLE: ""}) == "pure"
+    assert mode({}) == mode({VARIABLE: ""}) == "auto"
     assert [mode({VARIABLE: each}) for each in ("auto", "pure", "compiled")] == ["auto", "pure", "compiled"]
     with pytest.raises(ValueError, match="HEADRACE_BUILD is 'fast'; it can be auto, pure or compiled"):
         mode({VARIABLE: "fast"})
 
 
 def test_auto_compiles_where_there_is_a_compiler() -> None:
-    assert obstacle("auto", {"CC": "sh -c", "PATH": "/bin:/usr/bin"}) is None
     assert obstacle("auto", {"CC": "no-such-compiler"}) == "there is no C compiler"
     assert obstacle("compiled", {"CC": "no-such-compiler"}) is None
     assert obstacle("pure", {"CC": "sh"}) == "HEADRACE_BUILD is pure"
+    found = obstacle("auto", {**os.environ, "PIP_NO_INDEX": ""})
+    assert found == (None if shutil.which("cc") or shutil.which("gcc") else "there is no C compiler")
+    assert obstacle("auto", {**os.environ, "PIP_NO_INDEX": "1"}) == "PIP_NO_INDEX is set, so mypy is not downloaded"
 
 
-@pytest.mark.parametrize("asked", ["pure", "auto"])
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 3", "the C compiler does not work: it exits with 3"),
+        ("echo 'In file included from nothing.c:1'\necho 'Python.h:1: error: #if with no expression' >&2\nexit 1",
+         "the C compiler does not work: Python.h:1: error: #if with no expression"),
+        ("echo 'cannot execute cc1' >&2\nexit 1", "the C compiler does not work: cannot execute cc1"),
+    ],
+)  # fmt: skip
+def test_auto_tries_the_compiler_before_mypy_is_downloaded(tmp_path: Path, script: str, why: str) -> None:
+    assert obstacle("auto", {**os.environ, "CC": str(executable(tmp_path / "cc", f"#!/bin/sh\n{script}\n"))}) == why
+
+
+def test_a_compiler_that_cannot_be_run_is_none(tmp_path: Path) -> None:
+    found = obstacle("auto", {**os.environ, "CC": str(executable(tmp_path / "cc", "#!/no/such/shell\n"))})
+    assert str(found).startswith("the C compiler does not run: ")
+
+
+def executable(file: Path, content: str) -> Path:
+    file.write_text(content)
+    file.chmod(0o755)
+    return file
+
+
+@pytest.mark.parametrize("asked", ["pure", "auto", ""])
 @pytest.mark.usefixtures("no_compiler")
 def test_who_does_not_compile_needs_no_mypy(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, asked)
@@ -105,7 +133,7 @@ def test_what_cannot_be_compiled_fails_when_it_was_asked_for(
     with pytest.raises(CannotCompileError, match=why):
         failing.initialize("standard", build_data())
     assert "Multiple assignment" in capsys.readouterr().err
-    monkeypatch.setenv(VARIABLE, "auto")
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("CC", "true")
     data = build_data()
     failing.initialize("standard", data)
