@@ -1,4 +1,7 @@
-"""Tests that replace a function of the code, which compiled code does not allow."""
+"""Tests that replace a function of the code, inherit from its classes, or refer weakly to their instances.
+
+Compiled code does not allow that.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +9,4 @@ import pytest
 
 from headrace.server.version import BUILD
 
-interpreted = pytest.mark.skipif(BUILD == "compiled", reason="a function of compiled code cannot be replaced")
+interpreted = pytest.mark.skipif(BUILD == "compiled", reason="compiled code cannot be replaced")

@@ -29,6 +29,7 @@ from headrace.wire.tensors import Buffer
 from tests import models
 from tests.e2e.serving import Served
 from tests.e2e.trickle import Trickle
+from tests.interpreted import interpreted
 
 Command, Event = pb.Command, pb.Event
 LARGE = 1 << 20
@@ -119,6 +120,7 @@ def test_a_large_input_is_used_where_the_message_lies(large: Desk) -> None:
     np.testing.assert_array_equal(np.frombuffer(tensors[0], np.float32), 2 * data + 1)
 
 
+@interpreted
 def test_an_output_that_was_not_asked_for_is_not_read(wide: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[tuple[int, ...]] = []
     slots = [slot for loaded in wide.engine._models.values() for slot in loaded.slots]

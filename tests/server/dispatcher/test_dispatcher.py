@@ -26,6 +26,7 @@ from headrace.server.engine.fake import Arrays, FakeEngine, Script
 from headrace.server.engine.runtime import OpenVinoEngine
 from headrace.wire.dtypes import Datatype
 from tests import models
+from tests.interpreted import interpreted
 from tests.packaged_models import WORDS, packaged
 from tests.server.dispatcher.single_infers import event_of, infer, submit
 from tests.stopwatch import Stopwatch
@@ -116,6 +117,7 @@ async def test_only_the_bad_ticket_of_a_batch_is_an_incident(caplog: pytest.LogC
     dispatcher.close()
 
 
+@interpreted
 @pytest.mark.parametrize("run", ["direct", "async"])
 async def test_a_model_is_freed_after_its_last_ticket(tmp_path: Path, run: Literal["direct", "async"]) -> None:
     engine = OpenVinoEngine()
@@ -156,6 +158,7 @@ class Watched(OpenVinoEngine):
         self.unloaded.set()
 
 
+@interpreted
 async def test_a_model_stays_while_a_run_of_it_is_stopping(tmp_path: Path) -> None:
     engine = Watched()
     spec = engine.load("m", "1", models.slow(tmp_path), Compilation(run="async", slots=1))

@@ -11,6 +11,7 @@ import pytest
 from headrace.server.engine import outputs
 from headrace.server.engine.tensors import OutputTensor
 from headrace.wire.dtypes import Datatype
+from tests.interpreted import interpreted
 from tests.server.engine.bench import ROWS, Bench, contents, numbers
 from tests.server.engine.driver import Array, address, array, of
 
@@ -50,6 +51,7 @@ def test_results_survive_later_runs(bench: Bench, rows: tuple[int, ...]) -> None
     assert [contents(result) for result in found] == before
 
 
+@interpreted
 def test_outputs_that_were_not_requested_are_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, ...]] = []
 

@@ -19,6 +19,7 @@ from headrace.server.engine.models import CompiledModel
 from headrace.server.engine.slots import Slot
 from headrace.wire.errors import Unavailable
 from tests import models
+from tests.interpreted import interpreted
 from tests.server.engine.driver import Array, Driver, Piece, array, f32, make
 from tests.server.engine.spoiling import WIDTH, gathered, products
 
@@ -235,6 +236,7 @@ def test_an_error_while_restoring_one_slot_does_not_stop_restoring_others(
     assert (array(driver.infer(spec, gathering(3, 1)).sent[0]) == np.full((3, 3), 2)).all()
 
 
+@interpreted
 def test_a_model_that_is_unloaded_meanwhile(driver: Driver, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, go_on = threading.Event(), threading.Event()
     closed: list[Slot] = []

@@ -18,6 +18,7 @@ from headrace.server.engine.slots import Slot
 from headrace.server.engine.tensors import MAX_COPIED_BYTES, OutputTensor
 from headrace.wire.dtypes import Datatype, numpy_dtype
 from tests import models
+from tests.interpreted import interpreted
 from tests.server.engine import row_models
 from tests.server.engine.driver import Array, Driver, Piece, address, array, arrays, f32, make, of, piece, plan, row
 
@@ -72,6 +73,7 @@ def test_a_small_kept_output_survives_later_runs(driver: Driver, tmp_path: Path)
     assert (array(kept) == 3).all()
 
 
+@interpreted
 def test_outputs_that_were_not_requested_are_not_read(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from headrace.server.engine.slots import Slot
 from headrace.server.engine.warm_up import warm_up_shapes
 from headrace.wire.errors import FailedPrecondition
 from tests import models
+from tests.interpreted import interpreted
 
 
 @pytest.mark.parametrize("make", [models.scale, models.scalar, models.strings, models.counter, models.large_scale])
@@ -53,6 +54,7 @@ def test_a_run_of_zeros_that_fails_is_an_error(tmp_path: Path) -> None:
     engine.close()
 
 
+@interpreted
 def test_a_model_that_cannot_be_warmed_up_leaves_no_slots_behind(tmp_path: Path) -> None:
     made: list[weakref.ref[Slot]] = []
 

@@ -78,6 +78,7 @@ def test_a_description_that_is_too_large_replaces_the_one_before_and_fails_when_
     assert failures(core, stream, good, run(3, 1), tensors=[bytes(16)]) == []
 
 
+@interpreted
 def test_the_definitions_of_a_frame_are_bounded_together(
     core: Core, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.services.oip.requests import Request, RequestReader
+from tests.interpreted import interpreted
 from tests.server.services.oip.calls import VALUES, InMemoryCall
 from tests.server.services.oip.infer_service import Aborted, InferService
 
@@ -22,6 +23,7 @@ def step(*, start: bool = False) -> bytes:
     return message.SerializeToString()
 
 
+@interpreted
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_request_that_memory_is_lacking_for(monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
     """An unexpected error, unlike those of what the client has sent."""
