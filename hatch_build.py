@@ -1,8 +1,8 @@
 """Compiles the modules that each request passes through, by mypyc, into the wheel or beside their sources.
 
-HEADRACE_BUILD decides how a wheel is built: `auto`, the default, compiles where there is a C compiler that works, and is
-content with pure Python where that fails; `pure` leaves it as it is, and `compiled` fails if it cannot be compiled. An
-editable install is pure. `make compile` runs this file to compile in place, and `make pure` to undo that.
+HEADRACE_BUILD decides how a wheel is built: `auto`, the default, compiles where there is a C compiler that works, and
+is content with pure Python where that fails; `pure` leaves it as it is, and `compiled` fails if it cannot be compiled.
+An editable install is pure. `make compile` runs this file to compile in place, and `make pure` to undo that.
 
 docs/design/compiled.md says which modules are compiled, and what that asks of their source.
 """
@@ -157,13 +157,21 @@ def compile_modules(root: Path, config: Mapping[str, Any], folder: Path) -> dict
     built = {file.relative_to(folder / "lib").as_posix(): file for file in (folder / "lib").rglob(f"*{SUFFIX}")}
     if len(built) != len(sources) + 1:
         raise CannotCompileError(f"{len(sources)} modules have become {len(built)} extensions", output)
-    # It may be for another machine. This extension loads by itself; the others import what only runs need.
-    (shared,) = (folder / "lib").rglob(f"{GROUP.rpartition('.')[2]}__mypyc{SUFFIX}")
-    load = f"import importlib.util as i; i.module_from_spec(i.spec_from_file_location('{GROUP}__mypyc', {str(shared)!r}))"
-    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False)
-    if loaded.returncode:
-        raise CannotCompileError(loaded.stderr.strip().splitlines()[-1], loaded.stderr)
+    _load(next((folder / "lib").rglob(f"*__mypyc{SUFFIX}")))
     return built
+
+
+def _load(shared: Path) -> None:
+    """Load the extension that all modules share, in a process of its own: it may be for another machine.
+
+    Those of the modules import what only runs need. Raises CannotCompileError.
+    """
+    name = f"{GROUP}__mypyc"
+    code = f"from importlib import util; util.module_from_spec(util.spec_from_file_location({name!r}, {str(shared)!r}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        said = ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"]
+        raise CannotCompileError(f"what was compiled does not load: {said[-1]}", ran.stderr)
 
 
 def _run_mypyc(folder: str, *sources: str) -> None:
