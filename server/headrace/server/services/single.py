@@ -25,7 +25,7 @@ P = ParamSpec("P")
 def time_left(call: Call) -> float:
     """Seconds until the client's deadline; 0 without one. Raises DeadlineExceeded when it is over.
 
-    A busy server may see a call only then. Nobody waits for its answer, so it is not worth reading its message.
+    A busy server may see a call only then. Nobody waits for its answer any more.
     """
     seconds = call.time_remaining()
     if seconds is None:
