@@ -104,9 +104,10 @@ def asynchronous_generators(node: ast.AST) -> Iterator[tuple[int, str]]:
 def attributes_that_are_none(node: ast.AST) -> Iterator[tuple[int, str]]:
     """mypy believes that a call does not change what was just set, and mypyc then takes nothing but None there."""
     for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-        for at, statement in enumerate(block if isinstance(block, list) else []):
+        statements: list[ast.stmt] = block if isinstance(block, list) else []
+        for at, statement in enumerate(statements):
             for name in _set_to_none(statement):
-                for later in block[at + 1 :]:
+                for later in statements[at + 1 :]:
                     used = [each for each in _own_nodes(later) if ast.unparse(each) == name]
                     if any(isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) for each in used):
                         break
