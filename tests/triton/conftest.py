@@ -42,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
         assert server.stop() == 0
         # Only runs of `failing` are incidents.
-        assert server.log.count("[CPU] Reshape node") == server.log.count(" ERROR "), server.log
+        assert server.log.count("[CPU] Reshape node") == server.log.count(" ERROR headrace.server"), server.log
 
 
 @pytest.fixture
