@@ -79,7 +79,7 @@ def test_a_log_that_is_not_read_holds_up_nobody(tmp_path: Path, stopwatch: Stopw
         with piped(pipe, tmp_path, model, "--log-level=debug", module="tests.e2e.talkative") as served:
             with Latencies(served.address) as good:
                 talk(served.address, 100)
-            assert len(good.seconds) > 100
+            assert len(good.seconds) > 20
             assert max(good.seconds) < 1
             stopwatch.start()
             assert served.stop() == 0
