@@ -9,8 +9,8 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 # The shell expands it, when the package is there.
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
-.PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page test-trust test-reloads \
-	test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
+.PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page \
+	test-trust test-reloads test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ test: $(VENV)/.model $(VENV)/.test-models $(VENV)/.interop ## Run the tests
 	    || { [ $$? -ne 2 ] || exit 2; failed="$$failed tests/e2e and tests/interop on grpc.aio"; }; \
 	[ -z "$$failed" ] || { echo "Tests have failed in:$$failed" >&2; exit 1; }
 
-test-aio: ## Run the tests with servers on grpc.aio, of which 'make test' runs those that say most about a transport
+test-aio: ## Run the tests with servers on grpc.aio, of which 'make test' runs a share
 	@HEADRACE_TRANSPORT=aio $(MAKE) --no-print-directory test
 
 test-pure: $(VENV)/.pure ## Run the tests of the core, the client and the wire, which need no OpenVINO
