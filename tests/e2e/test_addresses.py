@@ -176,6 +176,7 @@ class TestServiceLinks:
         "HEADRACE_SERVICE_PORT": "8001",
         "HEADRACE_SERVICE_PORT_GRPC": "8001",
         "HEADRACE_PORT": "tcp://10.0.0.1:8001",
+        "HEADRACE_METRICS_PORT": "tcp://10.0.0.2:9464",
         "HEADRACE_PORT_8001_TCP": "tcp://10.0.0.1:8001",
         "HEADRACE_PORT_8001_TCP_PROTO": "tcp",
         "HEADRACE_PORT_8001_TCP_PORT": "8001",
@@ -187,6 +188,7 @@ class TestServiceLinks:
         assert answers(served.address)
         assert served.log.count("HEADRACE_PORT") == 1
         assert "HEADRACE_PORT=tcp://10.0.0.1:8001 is ignored: Kubernetes sets it" in served.log
+        assert "HEADRACE_METRICS_PORT=tcp://10.0.0.2:9464 is ignored: Kubernetes sets it" in served.log
 
     def test_a_port_in_the_environment_is_still_one(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "headrace.server", str(models.scale(tmp_path))]
