@@ -81,6 +81,6 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert f'path = "{Path.cwd()}/n.onnx"  # MODEL' in lines
     assert all("  # " in line for line in lines if "=" in line)
     document = tomllib.loads(printed)
-    absent = {"memory", "metrics_port", "tls_cert", "tls_key", "tls_ca", "identities"}
+    absent = {"memory", "metrics_port", "trace_endpoint", "tls_cert", "tls_key", "tls_ca", "identities"}
     assert {*document["server"]} | absent == {each.name for each in fields(Settings)}
     assert {*document["models"]["m"]} <= {each.name for each in fields(ModelOptions)}

@@ -15,12 +15,8 @@ from headrace.server.settings import Settings, format_size
 
 DEFAULT = "default"
 _SIZES = tuple(each.name for each in fields(Settings) if "bytes" in each.name or each.name == "memory")
-_AUTOMATIC = {
-    "memory": "half of what the process may have",
-    "metrics_port": "off",
-    **dict.fromkeys(("cache_dir", "tls_cert", "tls_key", "tls_ca", "identities"), "none"),
-}
-"""What the absence of a setting means, which TOML has no value for."""
+_AUTOMATIC = {"memory": "half of what the process may have", "metrics_port": "off"}
+"""What the absence of a setting means, which TOML has no value for, unless it is that there is none."""
 
 
 def as_toml(configuration: Configuration, models: Iterable[ConfiguredModel]) -> str:
@@ -33,12 +29,12 @@ def as_toml(configuration: Configuration, models: Iterable[ConfiguredModel]) -> 
 
 def _server_lines(configuration: Configuration) -> Iterator[str]:
     for each in fields(Settings):
-        name, value = each.name, getattr(configuration.settings, each.name)
+        name, value = each.name, _setting(each.name, getattr(configuration.settings, each.name))
         origin = configuration.origins.get(name, DEFAULT)
-        if value is None and name in _AUTOMATIC:
-            yield f"# {name}: {_AUTOMATIC[name]}  # {origin}"
+        if value is None:
+            yield f"# {name}: {_AUTOMATIC.get(name, 'none')}  # {origin}"
         else:
-            yield _line(name, _setting(name, value), origin)
+            yield _line(name, value, origin)
 
 
 def _setting(name: str, value: Any) -> Any:
