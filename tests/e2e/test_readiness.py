@@ -80,4 +80,6 @@ async def test_the_ends_of_streams_are_logged(serve: Serve, tmp_path: Path, capl
                     await ticket.fetch("y")
         assert len(logged(logging.WARNING)) == 1
         assert logged(logging.WARNING)[0].startswith(f"the stream to {served.address} has ended: UNAVAILABLE: ")
-    assert {record.name.split(".")[:2] == ["headrace", "client"] for record in caplog.records} == {True}
+    # grpc.aio may have an event left of an earlier test, whose loop is closed, and asyncio logs that.
+    names = {record.name for record in caplog.records} - {"asyncio"}
+    assert {name.split(".")[:2] == ["headrace", "client"] for name in names} == {True}
