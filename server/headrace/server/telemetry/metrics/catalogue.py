@@ -72,7 +72,12 @@ METRICS = (
     Metric("headrace_draining", _G, (), "1 if new requests are refused because the server stops."),
     Metric("headrace_streams_open", _G, ("kind",), "Streams of frames or of single requests, and unary calls."),
     Metric("headrace_streams_opened", _C, ("kind",), "The same, since the start."),
-    Metric("headrace_connections_open", _G, (), "Connections that have a stream or a unary call of inference open."),
+    Metric(
+        "headrace_connections_open",
+        _G,
+        (),
+        "Connections that have a stream or a unary call of inference open, or identities if there are any.",
+    ),
     Metric(
         "headrace_connections_opened",
         _C,
