@@ -181,6 +181,16 @@ class TestLarge:
         assert {type(tensor) for tensor in tensors} == {kind}
         assert [*map(bytes, tensors)] == data
 
+    @pytest.mark.parametrize("commands", [1, 2, 3, 4, 5])
+    def test_a_few_large_commands_without_a_tensor_are_parsed(self, commands: int) -> None:
+        """Fewer fields than are looked at to see whether one of them is a large tensor."""
+        slices = pb.SourceSlices(slices=[pb.Slice(stop=1)] * 4000)
+        frame = pb.ClientFrame(commands=[pb.Command(tag=tag + 1, slices=[slices] * 3) for tag in range(commands)])
+        message = frame.SerializeToString()
+        assert LARGE_MESSAGE < len(message) < SCAN_FROM
+        parsed, tensors = parse_frame(message, pb.ClientFrame())
+        assert (parsed, tensors) == (frame, [])
+
     def test_a_large_tensor_that_comes_late_is_parsed(self) -> None:
         items = pb.ClientFrame(commands=[pb.Command(tag=tag) for tag in range(FIRST_FIELDS)]).SerializeToString()
         _, tensors = parse_frame(join_frame(items, [bytes(LARGE_MESSAGE)]), pb.ClientFrame())

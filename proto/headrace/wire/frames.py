@@ -98,9 +98,11 @@ def tensor_header(size: int) -> bytes:
 
 
 def _begins_large(message: bytes) -> bool:
-    """Whether one of the first fields is a large tensor. Raises IndexError if the message ends before that is known."""
+    """Whether one of the first fields is a large tensor. Raises IndexError if the message ends within the head of one."""
     at = 0
     for _ in range(FIRST_FIELDS):
+        if at >= len(message):
+            return False
         key, at = read_varint(message, at)
         if key & 7 != _LENGTH_DELIMITED:
             return False
