@@ -98,7 +98,7 @@ def tensor_header(size: int) -> bytes:
 
 
 def _begins_large(message: bytes) -> bool:
-    """Whether one of the first fields is a large tensor. Raises IndexError if the message ends within the head of one."""
+    """Whether one of the first fields is a large tensor. Raises IndexError if the message ends within a key or size."""
     at = 0
     for _ in range(FIRST_FIELDS):
         if at >= len(message):

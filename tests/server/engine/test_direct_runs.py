@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import timeit
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_slow_runs_far_apart_change_nothing() -> None:
 
 @pytest.mark.parametrize("follows", [False, True], ids=["started", "following"])
 def test_denormal_numbers_end_the_direct_runs_of_a_shape_at_once(tmp_path: Path, follows: bool) -> None:
-    """They make each run take fifty times as long."""
+    """On many processors they make each run take fifty times as long."""
     model = compile_model(ov.Core(), "m", "1", models.halving(tmp_path), Compilation(run="direct"))
     slot = Slot(model, lambda _: None)
 
@@ -125,6 +126,13 @@ def test_denormal_numbers_end_the_direct_runs_of_a_shape_at_once(tmp_path: Path,
             slot.end()
         return outcome is not None
 
+    def seconds(value: float) -> float:
+        """The least of a few runs, of the runtime alone."""
+        data = {"x": np.full((16, 4096), value, np.float32)}
+        return min(timeit.repeat(lambda: slot._request.infer(data), number=1, repeat=5))
+
+    if seconds(1e-39) < 5 * seconds(1.0):
+        pytest.skip("this processor computes with denormal numbers as fast as with others")
     assert slot._times is not None
     in_place(1.0)
     while not slot._times.is_fast(slot._shapes):

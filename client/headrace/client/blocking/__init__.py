@@ -18,7 +18,7 @@ from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, Variant
+from headrace.client.protocol.status import Account, Histogram, ModelStatus, ServerStatus, StreamStatus, Variant
 from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
@@ -44,6 +44,7 @@ __all__ = [
     "FailedPrecondition",
     "HeadraceError",
     "Hello",
+    "Histogram",
     "Internal",
     "InvalidArgument",
     "Model",
@@ -58,6 +59,7 @@ __all__ = [
     "Server",
     "ServerStatus",
     "Stream",
+    "StreamStatus",
     "Ticket",
     "Tls",
     "Unauthenticated",
