@@ -64,7 +64,7 @@ test-pure: $(VENV)/.pure ## Run the tests of the core, the client and the wire, 
 # Both wheels, each in an environment that has the packages of $(VENV), but not the sources: a .pth adds no .pth of others.
 # The pure one is what a compiler that fails leaves; the tests that follow the first are those that say most.
 COMPILED := build/venv-compiled
-test-compiled: $(VENV)/.installed ## Build both wheels, and run the tests that say most about what mypyc makes of the code
+test-compiled: $(VENV)/.model $(VENV)/.test-models ## Build both wheels, and run the tests that say most about what mypyc makes of the code
 	rm -rf build/wheels
 	HEADRACE_BUILD=compiled $(VENV)/bin/pip --quiet wheel --no-deps --wheel-dir build/wheels/compiled .
 	HEADRACE_BUILD=auto CC=false $(VENV)/bin/pip --quiet wheel --no-deps --wheel-dir build/wheels/pure .

@@ -23,6 +23,7 @@ from tests.e2e.faulty import BROKEN_TAG
 from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import F32, Served
 from tests.e2e.stubs import Command, Event, StubStream
+from tests.interpreted import interpreted
 
 pytestmark = pytest.mark.transport
 
@@ -174,6 +175,7 @@ def neighbour(broken: Served) -> Iterator[StubStream]:
         assert (fetched.kind, outputs["y"].tolist()) == (Event.FETCHED, [1.0])
 
 
+@interpreted
 class TestStreamsThatFail:
     """The stream ends, or where it can be told apart its one request does. Others lose nothing."""
 
