@@ -91,7 +91,7 @@ async def models(
         print_table(states_table(remarkable))
 
 
-@app.command(help_epilogue="Examples: headrace status 127.0.0.1:8001; headrace status 127.0.0.1:8001 --watch --json")
+@app.command(help_epilogue="Example: headrace status 127.0.0.1:8001 --watch")
 async def status(
     target: Target,
     /,

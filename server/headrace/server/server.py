@@ -67,6 +67,11 @@ def run(disk: Disk, settings: Settings) -> int:
     except UnusableFileError as error:
         log.say(f"{error}")
         return EXIT_BAD_OPTION
+    try:
+        new_tracing = _tracing(settings)
+    except ModuleNotFoundError:
+        log.say("--trace-endpoint needs another extra. Install it with: pip install 'headrace[tracing]'")
+        return EXIT_BAD_OPTION
     keep_freed_memory()
     core = Core(settings.limits())
     engine = OpenVinoEngine(min(MEMORY_BYTES, core.limits.memory // DECODING_SHARE))
@@ -83,15 +88,7 @@ def run(disk: Disk, settings: Settings) -> int:
     except NoTransportError as error:
         log.say(f"--transport: {error}")
         return EXIT_BAD_OPTION
-    tracing: Tracing | None = None
-    if settings.trace_endpoint is not None:
-        try:
-            # Here, because it needs an extra.
-            from headrace.server.telemetry.tracing import Tracing
-        except ModuleNotFoundError:
-            log.say("--trace-endpoint needs another extra. Install it with: pip install 'headrace[tracing]'")
-            return EXIT_BAD_OPTION
-        tracing = Tracing(settings.trace_endpoint, settings.trace_sample)
+    tracing = new_tracing() if new_tracing is not None else None
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
             result = runner.run(
@@ -105,6 +102,15 @@ def run(disk: Disk, settings: Settings) -> int:
         # At its end, the interpreter would wait for threads that cannot be stopped, or free memory that they use.
         leave(result.code)
     return result.code
+
+
+def _tracing(settings: Settings) -> Callable[[], Tracing] | None:
+    """What makes the tracer, if requests are traced. Raises ModuleNotFoundError where the extra is not installed."""
+    if settings.trace_endpoint is None:
+        return None
+    from headrace.server.telemetry.tracing import Tracing
+
+    return partial(Tracing, settings.trace_endpoint, settings.trace_sample)
 
 
 def _close(engine: OpenVinoEngine) -> bool:
