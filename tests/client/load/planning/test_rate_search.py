@@ -75,7 +75,9 @@ def test_with_noise_the_found_rate_is_as_right_as_the_noise_allows(
     trials = search(capacity / 5, lambda rate: server(rate) * math.exp(sigma * min(4, max(-4, noise.normal()))))
     bounds = bounds_of(trials)
     if bounds.holds is None:
-        assert server(0.0) * math.exp(4 * sigma) > 1, "a server that is idle may seem to miss, if all trials are unlucky"
+        assert server(0.0) * math.exp(4 * sigma) > 1, (
+            "a server that is idle may seem to miss, if all trials are unlucky"
+        )
     else:
         assert server(bounds.holds) < math.exp(4 * sigma)
     assert bounds.fails is None or server(bounds.fails) > math.exp(-4 * sigma)
