@@ -286,5 +286,6 @@ def test_a_client_that_goes_is_a_line_for_those_who_look_closely(serve: Serve, t
         going.set()
         (line,) = request_lines(served, 1)
     assert (line["level"], line["rpc"]) == ("debug", OIP + "ModelStreamInfer")
-    assert line["message"] == "a client has gone with 2 tickets in flight"
+    # The second one may have ended before the server hears of it.
+    assert line["message"] in [f"a client has gone with {number} tickets in flight" for number in (1, 2)]
     assert served.stop() == 0
