@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -13,6 +14,9 @@ from headrace.client.transport.channel import open_channel
 from headrace.client.transport.connecting import wait_connected
 from headrace.wire.errors import Cancelled, DeadlineExceeded
 
+_NO_RETRIES = ("grpc.enable_retries", 0)
+"""What is counted is what a server answers. And with retries, gRPC (1.85) may never end a stream that begins, and is
+written to, as its server goes."""
 _UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 
@@ -20,7 +24,7 @@ class Connection:
     """A channel to the first address of these settings, and how long requests have waited for it to connect."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self.channel = open_channel(settings, settings.first_address)
+        self.channel = open_channel(replace(settings, options=(_NO_RETRIES, *settings.options)), settings.first_address)
         self.outage = Outage()
         self._settings = settings
 
