@@ -348,21 +348,27 @@ class Open(message.Message):
 
     ORDERED_FIELD_NUMBER: builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
+    CAN_MOVE_FIELD_NUMBER: builtins.int
     ordered: builtins.bool
     """The terminal events of Infers, including failures, are sent in submission order. Fetched events and refusals never
     wait for their turn.
     """
     max_message_bytes: builtins.int
     """The largest message that the client accepts, in bytes: at least 64 KiB. 0 means 4 MiB, gRPC's default."""
+    can_move: builtins.bool
+    """The client can make again, on another stream, what this one keeps. Without it a server does not ask a stream to move
+    while that keeps outputs.
+    """
     def __init__(
         self,
         *,
         ordered: builtins.bool = ...,
         max_message_bytes: builtins.int = ...,
+        can_move: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["max_message_bytes", b"max_message_bytes", "ordered", b"ordered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["can_move", b"can_move", "max_message_bytes", b"max_message_bytes", "ordered", b"ordered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -652,10 +658,16 @@ class Event(message.Message):
         HELLO: Event._Kind.ValueType  # 4
         """The first event of a stream. Fields: hello."""
         DRAINING: Event._Kind.ValueType  # 5
-        """The server is stopping. New Infers are refused with UNAVAILABLE; Fetch, Release and Cancel still work. The stream
-        ends when nothing is in flight and either nothing is kept or the client has half-closed. If the client has not
-        half-closed, the status is UNAVAILABLE, so that an Infer which the server never read is not mistaken for one that
-        it did. Fields: grace_us, where the largest number means forever.
+        """This stream ends: the server is stopping, or, with `stream_only`, goes on and wants the stream to be opened again,
+        so that other servers get work, too. Fields: grace_us, where the largest number means forever, and stream_only.
+
+        From now on, or with `stream_only` after the grace period, new Infers are refused with UNAVAILABLE; Fetch, Release
+        and Cancel still work. The stream then ends when nothing is in flight and either nothing is kept or the client has
+        half-closed. If the client has not half-closed, the status is UNAVAILABLE, so that an Infer which the server never
+        read is not mistaken for one that it did. So nothing fails if a client that is asked to move opens another stream,
+        sends what is new there, and half-closes this one.
+
+        It may come a second time, without `stream_only`, when the server stops meanwhile.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
@@ -675,10 +687,16 @@ class Event(message.Message):
     HELLO: Event.Kind.ValueType  # 4
     """The first event of a stream. Fields: hello."""
     DRAINING: Event.Kind.ValueType  # 5
-    """The server is stopping. New Infers are refused with UNAVAILABLE; Fetch, Release and Cancel still work. The stream
-    ends when nothing is in flight and either nothing is kept or the client has half-closed. If the client has not
-    half-closed, the status is UNAVAILABLE, so that an Infer which the server never read is not mistaken for one that
-    it did. Fields: grace_us, where the largest number means forever.
+    """This stream ends: the server is stopping, or, with `stream_only`, goes on and wants the stream to be opened again,
+    so that other servers get work, too. Fields: grace_us, where the largest number means forever, and stream_only.
+
+    From now on, or with `stream_only` after the grace period, new Infers are refused with UNAVAILABLE; Fetch, Release
+    and Cancel still work. The stream then ends when nothing is in flight and either nothing is kept or the client has
+    half-closed. If the client has not half-closed, the status is UNAVAILABLE, so that an Infer which the server never
+    read is not mistaken for one that it did. So nothing fails if a client that is asked to move opens another stream,
+    sends what is new there, and half-closes this one.
+
+    It may come a second time, without `stream_only`, when the server stops meanwhile.
     """
 
     KIND_FIELD_NUMBER: builtins.int
@@ -691,6 +709,7 @@ class Event(message.Message):
     DEFINE_FIELD_NUMBER: builtins.int
     HELLO_FIELD_NUMBER: builtins.int
     GRACE_US_FIELD_NUMBER: builtins.int
+    STREAM_ONLY_FIELD_NUMBER: builtins.int
     kind: Event.Kind.ValueType
     tag: builtins.int
     layout: builtins.int
@@ -702,7 +721,11 @@ class Event(message.Message):
     queued_us: builtins.int
     running_us: builtins.int
     grace_us: builtins.int
-    """The time until the remaining tickets fail with UNAVAILABLE, in microseconds."""
+    """The time until the remaining tickets fail with UNAVAILABLE, in microseconds; with `stream_only`, until new Infers are
+    refused, while those in flight go on.
+    """
+    stream_only: builtins.bool
+    """Only this stream ends. The server takes others."""
     @builtins.property
     def failure(self) -> Failure: ...
     @builtins.property
@@ -722,10 +745,11 @@ class Event(message.Message):
         define: Layout | None = ...,
         hello: Hello | None = ...,
         grace_us: builtins.int = ...,
+        stream_only: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["define", b"define", "failure", b"failure", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["define", b"define", "failure", b"failure", "grace_us", b"grace_us", "hello", b"hello", "kind", b"kind", "layout", b"layout", "queued_us", b"queued_us", "running_us", b"running_us", "tag", b"tag", "waiting_us", b"waiting_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["define", b"define", "failure", b"failure", "grace_us", b"grace_us", "hello", b"hello", "kind", b"kind", "layout", b"layout", "queued_us", b"queued_us", "running_us", b"running_us", "stream_only", b"stream_only", "tag", b"tag", "waiting_us", b"waiting_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -832,6 +856,7 @@ class Hello(message.Message):
     KEEP_US_FIELD_NUMBER: builtins.int
     QUEUE_BYTES_FIELD_NUMBER: builtins.int
     BUILD_FIELD_NUMBER: builtins.int
+    INSTANCE_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The version of the server."""
     window: builtins.int
@@ -855,6 +880,10 @@ class Hello(message.Message):
     """
     build: builtins.str
     """How the server was built: "compiled" if what each request passes through is machine code, otherwise "pure"."""
+    instance: builtins.str
+    """A random name of the process that serves the stream, new with each start: two streams with one name are served by one
+    process.
+    """
     def __init__(
         self,
         *,
@@ -865,10 +894,11 @@ class Hello(message.Message):
         keep_us: builtins.int = ...,
         queue_bytes: builtins.int = ...,
         build: builtins.str = ...,
+        instance: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "queue_bytes", b"queue_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "instance", b"instance", "keep_bytes", b"keep_bytes", "keep_us", b"keep_us", "max_message_bytes", b"max_message_bytes", "queue_bytes", b"queue_bytes", "version", b"version", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

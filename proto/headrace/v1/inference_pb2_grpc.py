@@ -77,8 +77,8 @@ class InferenceServicer(object):
     def Stream(self, request_iterator, context):
         """Accepts commands and returns events. Commands take effect in the order in which they were written, both within a
         frame and across frames. The server sends the first message (Hello). The stream ends with OK after the client has
-        half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that;
-        tickets without a terminal event then never get one.
+        half-closed and every ticket has had its terminal event. It ends with UNAVAILABLE if the server stops before that, or
+        ends the stream (see DRAINING); tickets without a terminal event then never get one.
 
         Errors of commands are events. The call itself ends with an error only if the transport fails (RESOURCE_EXHAUSTED:
         a message exceeds Hello.max_message_bytes), the server is stopped, or the client cancels the call.

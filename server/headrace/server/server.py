@@ -145,7 +145,9 @@ async def _serve(
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
     receiving, entrance = Receiving(), Entrance(access.guard.door if access.guard is not None else None)
-    options = ServerOptions(application.max_calls, settings.max_message_bytes, settings.compression)
+    options = ServerOptions(
+        application.max_calls, settings.max_message_bytes, settings.compression, settings.stream_seconds
+    )
     server = transport.server(application.services, entrance, application.status_of, receiving, options)
     try:
         address = server.listen(settings.host, settings.port, access.current_certificates)

@@ -251,6 +251,8 @@ class Settings:
     """Seconds to serve on after SIGTERM, while health checks report not ready."""
     grace: Seconds = _DEFAULTS.grace
     """Seconds after that for tickets in flight to finish."""
+    stream_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0))] = _DEFAULTS.stream_seconds
+    """Age at which streams are asked to move to another connection, or up to half of it sooner; 0: never."""
     model_control: Annotated[bool, Parameter(negative="")] = False
     """Let clients load and unload models by name, and change the log level."""
     compression: Literal["none", "gzip", "deflate"] = "none"

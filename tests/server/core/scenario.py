@@ -160,7 +160,7 @@ class Scenario:
 class Client:
     def __init__(self, world: Scenario, owner: Hashable, *, unary: bool, window: int) -> None:
         self.world = world
-        self.stream: Stream = world.core.open_stream(owner, unary=unary, window=window)
+        self.stream: Stream = world.core.open_stream(owner, unary=unary, window=window, now=world.now)
         self.errors: dict[int, HeadraceError] = {}
         """What the last Failed of each tag said."""
         self.events: dict[int, Event] = {}

@@ -67,14 +67,16 @@ Refusal: TypeAlias = tuple[str, HeadraceError]
 
 
 def infer_refusal(
-    stream: Stream, inline: Sequence[Buffer], charge: MessageCharge, draining: bool, now: float
+    stream: Stream, inline: Sequence[Buffer], charge: MessageCharge, stopping: bool, now: float
 ) -> Refusal | None:
     """Why an Infer is refused, if it is; otherwise it counts for the rate of its client.
 
     The same one may be admitted later, unless its message is larger than the budget.
     """
-    if draining:
+    if stopping:
         return "draining", Unavailable("the server is stopping and does not accept new Infers")
+    if stream.draining:
+        return "draining", Unavailable("this stream was asked to move and does not accept new Infers: open another")
     if stream.in_flight >= stream.window or not stream.shares.tickets.fits(TICKET_BYTES):
         return _too_many_tickets(stream)
     if not inline:

@@ -41,6 +41,8 @@ class Completion:
         self.streams: dict[Stream, None] = {}
         """Those that are open."""
         self.timeouts: Deadlines[Ticket] = Deadlines()
+        self.ages: Deadlines[Stream] = Deadlines()
+        """Streams that end when they are old enough."""
         self.startable: dict[ModelQueue[Ticket], None] = {}
         """Queues that may have both a free slot and a ticket for it."""
         self.stops: dict[Run, None] = {}
@@ -274,6 +276,7 @@ class Completion:
             return
         if stream.half_closed or (stream.draining and not stream.keeps):
             stream.end()
+            self.ages.drop(stream)
             del self.streams[stream]
             self.changed[stream] = None
 
@@ -282,6 +285,7 @@ class Completion:
         self.unsent_freed |= stream.shares.unsent.is_tight
         is_answered = stream.single and not stream.outbox
         stream.vanish()
+        self.ages.drop(stream)
         self.streams.pop(stream, None)
         for ticket in tuple(stream.tickets.values()):
             if not ticket.finished:

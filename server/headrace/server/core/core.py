@@ -31,7 +31,7 @@ from headrace.server.core.completion import Completion
 from headrace.server.core.counts import REFUSED, Counts, kind_of
 from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Run, Slices
-from headrace.server.core.events import Draining, Event, Failed, Hello
+from headrace.server.core.events import Event, Failed, Hello
 from headrace.server.core.execution import Execution
 from headrace.server.core.expiry import Expiry
 from headrace.server.core.kept_outputs import KeptOutputs
@@ -44,6 +44,7 @@ from headrace.server.core.sequences import Sequences, Step
 from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec
 from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
+from headrace.server.core.stream_ends import StreamEnds
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import Cancelled, HeadraceError, InvalidArgument, NotFound
 from headrace.wire.limits import MIN_MAX_MESSAGE_BYTES
@@ -57,7 +58,8 @@ class Core:
         self._kept_outputs = KeptOutputs(limits.keep_seconds)
         self.sequences = Sequences(limits, self.accounts.sequences, self.models)
         self._completion = Completion(self._kept_outputs, self.models, self.sequences, self.counts)
-        self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences)
+        self._stream_ends = StreamEnds(limits, self._completion, self.counts)
+        self._expiry = Expiry(self._completion, self._kept_outputs, self.sequences, self._stream_ends)
         self._batching: Batching[ModelQueue[Ticket]] = Batching(limits.batch_delay, coalesce=limits.coalesce)
         processor = Processor[ModelQueue[Ticket]](limits.processors) if limits.processors else None
         self._execution = Execution(self._kept_outputs, self._completion, self._batching, processor, self.sequences)
@@ -142,11 +144,11 @@ class Core:
 
     # ------------------------------------------------------------------------------------------------------- streams
 
-    def open_stream(self, owner: Hashable = None, *, unary: bool = False, window: int = 0) -> Stream:
+    def open_stream(self, owner: Hashable = None, *, unary: bool = False, window: int = 0, now: float = 0.0) -> Stream:
         """A new stream; unless it is for a unary call, it begins with Hello.
 
         Turns go round owners first, and then round the streams of each. With a `window` it is a stream of another
-        protocol, which has neither Hello nor Draining.
+        protocol, which has neither Hello nor Draining. Its age begins `now`.
         """
         limits = self.limits
         size = window or (1 if unary else limits.window)
@@ -158,8 +160,10 @@ class Core:
         if not unary:
             lasting = self.accounts.keep_bytes, limits.keep_seconds, self.accounts.queue_bytes
             self._completion.put(stream, Hello(limits.window, limits.max_message_bytes, *lasting))
-        if self.draining and not stream.single:
-            self._drain(stream)
+        if not self.draining:
+            self._stream_ends.opened(stream, now)
+        elif not stream.single:
+            self._stream_ends.drain(stream)
         return stream
 
     def half_close(self, stream: Stream) -> None:
@@ -196,18 +200,15 @@ class Core:
         self.draining = True
         self._expiry.grace_ends = now + self.limits.grace
         for stream in tuple(self.streams):
-            self._drain(stream)
+            self._stream_ends.drain(stream)
 
-    def _drain(self, stream: Stream) -> None:
-        stream.draining = True
-        if not stream.unary:
-            self._completion.put(stream, Draining(self.limits.grace))
-        elif not stream.single:
-            self._completion.maybe_end(stream)
+    def drain_stream(self, stream: Stream, now: float) -> None:
+        """Ask a stream to move. Its Infers are refused after the grace period, if its client does not follow."""
+        self._stream_ends.ask_to_move(stream, now)
 
     # ---------------------------------------------------------------------------------------------------- commands
 
-    def open(self, stream: Stream, ordered: bool, max_message_bytes: int) -> None:
+    def open(self, stream: Stream, ordered: bool, max_message_bytes: int, *, can_move: bool = False) -> None:
         """Open the stream. 0 bytes stand for the default."""
         if stream.opened:
             self.reject(stream, InvalidArgument("Open is legal only as the first command of a stream"))
@@ -216,7 +217,7 @@ class Core:
             self.reject(stream, InvalidArgument(small))
         else:
             stream.opened = True
-            stream.ordered = ordered
+            stream.ordered, stream.can_move = ordered, can_move
             stream.max_message_bytes = max_message_bytes or stream.max_message_bytes
 
     def define(self, stream: Stream, number: int, call: Call, nbytes: int) -> None:

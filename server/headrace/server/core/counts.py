@@ -147,13 +147,24 @@ class ModelCounts:
 class Counts:
     """What the server has done, apart from what `ModelCounts` has."""
 
-    __slots__ = ("connections", "fetches", "frame_commands", "frame_events", "loads", "rejected", "streams")
+    __slots__ = (
+        "asked_to_move",
+        "connections",
+        "fetches",
+        "frame_commands",
+        "frame_events",
+        "loads",
+        "rejected",
+        "streams",
+    )
 
     def __init__(self) -> None:
         self.fetches: dict[End, int] = {DONE: 0}
         self.rejected = dict.fromkeys(REASONS, 0)
         self.streams = dict.fromkeys(KINDS, 0)
         """How many were opened."""
+        self.asked_to_move = 0
+        """How many streams."""
         self.connections = Connections()
         self.frame_commands, self.frame_events = Histogram(ITEMS), Histogram(ITEMS)
         self.loads = {outcome: Histogram(LOAD_SECONDS) for outcome in ("loaded", "failed")}

@@ -114,7 +114,10 @@ class Hello:
 
 @dataclass(slots=True)
 class Draining:
+    """`stream_only`: the stream is asked to move, and the server goes on."""
+
     grace: float
+    stream_only: bool
     tag = 0
     admitted = False
     nbytes = 0

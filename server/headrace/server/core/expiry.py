@@ -1,5 +1,5 @@
-"""What the time ends: tickets at their deadline, kept outputs and sequences after their keep time, and all after the
-grace period."""
+"""What the time ends: tickets at their deadline, kept outputs and sequences after their keep time, old streams,
+and all after the grace period."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from headrace.server.core.completion import Completion
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.state import Ticket
+from headrace.server.core.stream_ends import StreamEnds
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import DeadlineExceeded, HeadraceError, Unavailable
 
@@ -19,11 +20,14 @@ class Expiry:
     `announced`: what `first` was when the core last decided.
     """
 
-    def __init__(self, completion: Completion, kept_outputs: KeptOutputs, sequences: Sequences) -> None:
+    def __init__(
+        self, completion: Completion, kept_outputs: KeptOutputs, sequences: Sequences, stream_ends: StreamEnds
+    ) -> None:
         self.grace_ends = self.announced = math.inf
         self._completion = completion
         self._kept_outputs = kept_outputs
         self._sequences = sequences
+        self._stream_ends = stream_ends
         self._expiring: Ticket | None = None
 
     def first(self) -> float:
@@ -32,6 +36,7 @@ class Expiry:
             self._completion.timeouts.first,
             self._kept_outputs.times.first,
             self._sequences.times.first,
+            self._completion.ages.first,
             self.grace_ends,
         )
 
@@ -49,6 +54,8 @@ class Expiry:
             self._completion.maybe_close(kept.ticket)
             self._completion.maybe_end(kept.ticket.stream)
         self._sequences.end_idle(now)
+        if self._completion.ages.first <= now:
+            self._stream_ends.expire(now)
         if now >= self.grace_ends:
             self.grace_ends = math.inf
             self._stop(now)

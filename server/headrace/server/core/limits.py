@@ -12,6 +12,7 @@ class Limits:
     """Bytes and seconds; `window` in tickets, `sequences` in live ones.
 
     `max_queue` tickets may wait for the slots of a model, and each of them `max_queue_seconds`; 0 for no bound.
+    `stream_seconds`: the age at which a stream is asked to move, at the latest; 0 for never.
     `processors`: how many threads compute at once, which models share; 0 where they do not wait for each other.
     """
 
@@ -28,6 +29,7 @@ class Limits:
     sequences: int = 4096
     sequence_bytes: int = 1 << 30
     grace: float = 30.0
+    stream_seconds: float = 0.0
     max_priority: int = MAX_PRIORITY
     batch_delay: float = 0.0
     coalesce: bool = False

@@ -222,7 +222,15 @@ class Stream:
         self.max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self.opened = False
         """A command has been read, so that Open comes too late."""
-        self.half_closed = self.draining = False
+        self.half_closed = False
+        self.can_move = False
+        """Its client can make again elsewhere what it keeps."""
+        self.asked_to_move = False
+        self.draining = False
+        """New Infers are refused."""
+        self.due: float | None = None
+        """When it is next looked at because of its age. `Deadlines` sets it and `entry`."""
+        self.entry: float | None = None
         self.ended = False
         """No further event will come: both sides have closed, it has drained, or its client has gone."""
         self.tickets: dict[int, Ticket] = {}

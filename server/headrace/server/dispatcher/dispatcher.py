@@ -69,7 +69,7 @@ class Dispatcher:
 
     def open(self, owner: Hashable = None, *, unary: bool = False, window: int = 0) -> StreamHandle:
         """As `Core.open_stream`."""
-        stream = self.core.open_stream(owner, unary=unary, window=window)
+        stream = self.core.open_stream(owner, unary=unary, window=window, now=self.now())
         handle = self._handles[stream] = StreamHandle(self, stream)
         return handle
 

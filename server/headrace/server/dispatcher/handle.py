@@ -45,6 +45,10 @@ class StreamHandle:
         return self.stream.half_closed
 
     @property
+    def was_asked_to_move(self) -> bool:
+        return self.stream.asked_to_move and not self._core.draining
+
+    @property
     def in_flight(self) -> int:
         return self.stream.in_flight
 

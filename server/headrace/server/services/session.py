@@ -11,6 +11,8 @@ from headrace.server.services.gate import STOPPING
 from headrace.server.services.observing import Observers
 from headrace.wire.errors import Unavailable
 
+MOVE = "the stream was asked to move, and its client has not half-closed it: open another"
+
 
 class Session:
     """Reads one message of a call at a time, and writes one at a time, until its stream has ended.
@@ -55,7 +57,8 @@ class Session:
             if self._traces is not None:
                 self._traces.close(self._loop.time())
         if not handle.half_closed:
-            raise Unavailable(STOPPING)
+            self._call.reported = handle.was_asked_to_move
+            raise Unavailable(MOVE if handle.was_asked_to_move else STOPPING)
 
     @abstractmethod
     def submit(self, message: bytes) -> None:

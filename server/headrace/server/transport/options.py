@@ -16,6 +16,9 @@ COMPRESSION_LEVELS = {"none": 0, "gzip": 1, "deflate": 3}
 """gRPC's levels, not its algorithms: with those it would compress for clients that cannot read it, too. Of what a
 client accepts, the lowest level is gzip, and the highest deflate.
 """
+CONNECTION_AGE = 0.45
+"""How old a connection gets, as a part of the age of a stream."""
+MAX_INT = (1 << 31) - 1
 RETRY_KEY = "grpc-retry-pushback-ms"
 """Metadata at the end of a call: the milliseconds to wait before it is made again. gRPC's own retries follow it."""
 TOO_MANY_CALLS = "Concurrent RPC limit exceeded!"
@@ -31,6 +34,8 @@ class ServerOptions:
     max_message_bytes: int
     compression: Literal["none", "gzip", "deflate"]
     """Of responses."""
+    stream_seconds: float = 0.0
+    """The age at which streams are asked to move; 0 for never."""
 
     @property
     def max_calls(self) -> int:
@@ -40,6 +45,7 @@ class ServerOptions:
     def for_grpc(self) -> list[tuple[str, int]]:
         """The arguments of a gRPC server."""
         pending = max(2 * self.calls, PENDING)
+        ages = [("grpc.max_connection_age_ms", self._connection_age_ms())] if self.stream_seconds else []
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", -1),
@@ -61,7 +67,16 @@ class ServerOptions:
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            *ages,
         ]
+
+    def _connection_age_ms(self) -> int:
+        """When a connection takes no more calls, while those that it has go on: clients then make another one.
+
+        gRPC adds or takes off a tenth. It comes before any stream of the connection is asked to move, so that one which
+        moves is balanced anew.
+        """
+        return max(1, min(int(self.stream_seconds * CONNECTION_AGE * 1e3), MAX_INT))
 
 
 def trailing_metadata(error: HeadraceError) -> tuple[tuple[str, str], ...]:

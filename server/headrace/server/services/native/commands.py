@@ -93,7 +93,8 @@ def apply_commands(core: Commands, stream: Stream, now: float, message: bytes, t
         elif kind == _CANCEL:
             core.cancel(stream, command.tag, now)
         elif kind == _OPEN:
-            core.open(stream, command.open.ordered, command.open.max_message_bytes)
+            opening = command.open
+            core.open(stream, opening.ordered, opening.max_message_bytes, can_move=opening.can_move)
         else:
             core.reject(stream, Unimplemented(f"this server does not know command kind {kind}"))
     if used < len(tensors):

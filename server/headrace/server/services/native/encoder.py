@@ -9,7 +9,7 @@ from typing import Any
 from headrace.server.core.events import Done, Draining, Event, Failed, Fetched, Hello
 from headrace.server.core.specs import Port
 from headrace.server.services.native.layouts import LayoutKey, Layouts
-from headrace.server.version import BUILD, VERSION
+from headrace.server.version import BUILD, INSTANCE, VERSION
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import Datatype
 from headrace.wire.durations import microseconds
@@ -64,7 +64,8 @@ class Encoder:
                 case Hello():
                     items.append(_item(kind=_HELLO, hello=_hello(event)))
                 case Draining():
-                    items.append(_item(kind=_DRAINING, grace_us=microseconds(event.grace)))
+                    grace_us, stream_only = microseconds(event.grace), event.stream_only
+                    items.append(_item(kind=_DRAINING, grace_us=grace_us, stream_only=stream_only))
         return join_frame(b"".join(items), tensors)
 
     def _encode_done(self, items: list[bytes], tensors: list[Buffer], done: Done) -> None:
@@ -154,4 +155,5 @@ def _hello(hello: Hello) -> pb.Hello:
         keep_us=microseconds(hello.keep_seconds),
         queue_bytes=hello.queue_bytes,
         build=BUILD,
+        instance=INSTANCE,
     )

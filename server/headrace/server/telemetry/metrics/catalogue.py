@@ -72,6 +72,7 @@ METRICS = (
     Metric("headrace_draining", _G, (), "1 if new requests are refused because the server stops."),
     Metric("headrace_streams_open", _G, ("kind",), "Streams of frames or of single requests, and unary calls."),
     Metric("headrace_streams_opened", _C, ("kind",), "The same, since the start."),
+    Metric("headrace_streams_asked_to_move", _C, (), "Streams that were asked to move, because of their age."),
     Metric(
         "headrace_connections_open",
         _G,

@@ -39,6 +39,7 @@ def read_core(core: Core) -> Readings:
     _read_memory(core, readings)
     counts = core.counts
     put(readings, "headrace_draining", float(core.draining))
+    put(readings, "headrace_streams_asked_to_move", counts.asked_to_move)
     put(readings, "headrace_sequences_live", float(len(core.sequences)))
     for end, count in counts.fetches.items():
         put(readings, "headrace_fetches", count, *end)
