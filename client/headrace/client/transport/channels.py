@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import NamedTuple
 
 import grpc
@@ -15,7 +16,7 @@ from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.transport.channel import StreamCall, open_channel, path
 from headrace.client.transport.connecting import wait_connected
 from headrace.client.transport.credentials import call_metadata
-from headrace.wire.errors import Cancelled, Unavailable
+from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
 
 ATTEMPT_SECONDS = 1.0
 """How long an address may take while there are others that have not failed."""
@@ -42,6 +43,8 @@ class Channels:
         first = random.randrange(count) if first is None else first
         self._choice = AddressChoice(count, first, random.random)
         self._channels: dict[int, grpc.aio.Channel] = {}
+        self._looks: set[asyncio.Task[None]] = set()
+        """Wait for avoided addresses to connect. No stream and no call waits for them."""
         self._has_alternatives = count > 1
         self._closed = False
 
@@ -98,6 +101,8 @@ class Channels:
 
     async def close(self) -> None:
         self._closed = True
+        for look in self._looks:
+            look.cancel()
         channels = list(self._channels.values())
         self._channels.clear()  # gRPC counts as in use as long as there are references
         for channel in channels:
@@ -122,6 +127,15 @@ class Channels:
                 self._choice.restored(number)
             else:
                 self._choice.failed(number, now)
+                look = asyncio.create_task(self._look(number))
+                self._looks.add(look)
+                look.add_done_callback(self._looks.discard)
+
+    async def _look(self, number: int) -> None:
+        """Use an address again as soon as it connects: its connection may be too old when it is looked at next."""
+        with suppress(HeadraceError):
+            await self._wait_connected(number, ATTEMPT_SECONDS, once=True)
+            self._choice.restored(number)
 
     async def _first_connected(self, timeout: float, end: float, *, stream: bool) -> int:
         """The first address that connects, where all are avoided or there is only one."""
