@@ -244,11 +244,11 @@ class Server:
 
         `ordered`: tickets end in the order in which they were submitted, failures included. Fetches and refusals do not
         wait for their turn.
-        `resume`: the stream outlives its connection. When it breaks or the server stops, it is opened again, at this
-        server or another one of the target, and the unfinished tickets are sent again, with the kept outputs that they
-        need. A ticket may then run twice; it ends once. Submitting waits meanwhile. An inference that was in flight at
-        three breaks fails with Internal, because it may be what ends the servers. Costs the memory of the inputs in
-        flight, and of those from which kept outputs can be made again.
+        `resume`: the stream outlives its connection. When it breaks, or the server stops or asks it to move, it is
+        opened again, at this server or another one of the target, and the unfinished tickets are sent again, with the
+        kept outputs that they need. A ticket may then run twice; it ends once. Submitting waits meanwhile. An inference
+        that was in flight at three breaks fails with Internal, because it may be what ends the servers. Costs the
+        memory of the inputs in flight, and of those from which kept outputs can be made again.
         `patience`: after so many seconds without a connection, a stream with `resume` ends with Unavailable.
         `on_resume`: called with a `Resumed` after each break of a stream with `resume`. It must not block.
         """
@@ -259,7 +259,7 @@ class Server:
         async def greeted(timeout: float, *, ready: bool = True) -> StreamTransport:
             if connection.closed:
                 raise Cancelled("the connection was closed")
-            return await connection.open_stream(timeout, ordered=ordered, models=models, ready=ready)
+            return await connection.open_stream(timeout, ordered=ordered, models=models, ready=ready, can_move=resume)
 
         async def open_transport() -> StreamTransport:
             transport = await greeted(connection.settings.connect_timeout, ready=False)

@@ -189,7 +189,11 @@ class Stream:
 
     @property
     def draining(self) -> bool:
-        """Whether the server is stopping. It then refuses new inferences (Unavailable); everything else goes on."""
+        """Whether the stream ends on its server's side; a stream with `resume` goes on elsewhere by itself.
+
+        A server that stops refuses new inferences (Unavailable) from then on. One that asks the stream to move does so
+        after its grace period. Everything else goes on until the stream is left: open another for what is new.
+        """
         return self._stream.draining
 
     def __repr__(self) -> str:

@@ -14,7 +14,8 @@ class Hello:
     """The server's version and limits. `window` counts tickets; `keep_seconds` is infinite if outputs do not expire.
 
     `queue_bytes`: how many bytes of inputs of a stream may be in flight before `submit` waits; 0 for any number.
-    `build` is `compiled` or `pure`: whether the server's Python has been made machine code.
+    `build` is `compiled` or `pure`: whether the server's Python has been made machine code. `instance` is a name of the
+    process that serves the stream, which changes when it is started again.
     """
 
     version: str
@@ -24,6 +25,7 @@ class Hello:
     keep_seconds: float
     queue_bytes: int = 0
     build: str = ""
+    instance: str = ""
 
 
 def hello_from(message: pb.Hello) -> Hello:
@@ -38,4 +40,5 @@ def hello_from(message: pb.Hello) -> Hello:
         seconds_of(message.keep_us),
         message.queue_bytes,
         message.build,
+        message.instance,
     )

@@ -51,9 +51,18 @@ _WITH_RESULT = (pb.Event.DONE, pb.Event.FETCHED)
 class StreamProtocol:
     """The state of a stream. The caller makes the tickets, of TicketState or a subclass."""
 
-    def __init__(self, max_message_bytes: int, *, ordered: bool = False, models: KnownModels | None = None) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        *,
+        ordered: bool = False,
+        models: KnownModels | None = None,
+        can_move: bool = False,
+    ) -> None:
+        """`can_move`: what the server keeps can be made again on another stream."""
         self.max_message_bytes = max_message_bytes
         """The largest message that this side takes."""
+        self._can_move = can_move
         self.ordered = ordered
         self.hello: Hello | None = None
         self.window = 0
@@ -64,6 +73,9 @@ class StreamProtocol:
         self.next_deadline = math.inf
         """When `expire` has something to do, or before."""
         self.draining = False
+        """The server ends the stream."""
+        self.asked_to_move = False
+        """And goes on itself."""
         self.closed: Unavailable | None = None
         """Set when nothing more can be submitted: the error that `submit` raises."""
         self.error: HeadraceError | None = None
@@ -301,7 +313,7 @@ class StreamProtocol:
             elif kind == pb.Event.HELLO:
                 self._open(event.hello)
             elif kind == pb.Event.DRAINING:
-                self.draining = True
+                self.draining, self.asked_to_move = True, event.stream_only
         if at != len(tensors):
             raise InvalidArgument(f"the frame has {len(tensors)} tensors, but describes {at}")
 
@@ -344,7 +356,7 @@ class StreamProtocol:
         self._max_input_bytes = hello.queue_bytes or sys.maxsize
         self._encoder.set_max_message_bytes(hello.max_message_bytes)
         self._outbox.set_limits(frame_items(hello.window), min(FRAME_BYTES, hello.max_message_bytes))
-        opening = pb.Open(ordered=self.ordered, max_message_bytes=self.max_message_bytes)
+        opening = pb.Open(ordered=self.ordered, max_message_bytes=self.max_message_bytes, can_move=self._can_move)
         self._command(pb.Command(kind=pb.Command.OPEN, open=opening))
 
     def load(self) -> str:

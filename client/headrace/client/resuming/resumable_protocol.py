@@ -75,6 +75,11 @@ class ResumableProtocol:
         return connection is not None and connection.draining
 
     @property
+    def asked_to_move(self) -> bool:
+        connection = self._placement.connection
+        return connection is not None and connection.asked_to_move
+
+    @property
     def free_window(self) -> int:
         """How many tickets may be submitted now: none without a connection, and while others are sent again."""
         return sys.maxsize if self.closed is not None else self._placement.free_window

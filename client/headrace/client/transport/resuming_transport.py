@@ -22,7 +22,7 @@ PATIENCE = 30.0
 HELLO_SECONDS = 1.0
 """How long the first attempt waits for a server. Each further one waits twice as long as the one before."""
 DRAIN_SECONDS = 2.0
-"""How long tickets in flight may end at a server that stops. Then they are sent to another one."""
+"""How long tickets in flight may end where the stream ends. Then they are sent again on the next connection."""
 SETTLED_SECONDS = 1.0
 """A connection that breaks sooner belongs to the same outage as the break before."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -33,13 +33,14 @@ OpenTransport = Callable[[float], Awaitable[StreamTransport]]
 
 @dataclass(frozen=True)
 class Resumed:
-    """A stream was resumed: what had ended its connection, for how many seconds it had none, and how many tickets in
-    flight were sent again."""
+    """A stream was resumed: what had ended its connection, for how many seconds it had none, how many tickets in flight
+    were sent again, and whether the server had asked it to move, so that nothing was wrong."""
 
     target: str
     error: HeadraceError
     seconds: float
     tickets: int
+    moved: bool = False
 
 
 class ResumingTransport(StreamTransport):
@@ -62,7 +63,7 @@ class ResumingTransport(StreamTransport):
         self._on_resume = on_resume
         self._reopening: asyncio.Task[StreamTransport] | None = None
         self._leaving: asyncio.TimerHandle | None = None
-        """Set while the server drains: ends the call when its time is over."""
+        """Set while the server ends the stream: ends the call when its time is over."""
         self._attempts = 0
         """To open the stream since the outage began."""
         self._patience_ends = 0.0
@@ -94,12 +95,14 @@ class ResumingTransport(StreamTransport):
                 self.call.cancel()
                 if is_final:
                     break
-                self.avoid()
+                moved = self.protocol.asked_to_move
+                if not moved:
+                    self.avoid()
                 self.protocol.disconnected(crashed=self.peer_has_vanished)
                 self._deliver(self.protocol.take_ended())
                 if self.protocol.finished:
                     break
-                await self._resume(error)
+                await self._resume(error, moved=moved)
         except HeadraceError as final:
             error = final
         except asyncio.CancelledError:
@@ -113,10 +116,13 @@ class ResumingTransport(StreamTransport):
         while (error := await self._receive()) is None:
             if self.protocol.draining:
                 if self.protocol.idle:
-                    return Unavailable(f"{self._target}: the server is stopping")
+                    return Unavailable(f"{self._target}: the server {self._does()}")
                 if self._leaving is None:
                     self._leaving = self.loop.call_later(DRAIN_SECONDS, self.call.cancel)
         return error
+
+    def _does(self) -> str:
+        return "asks the stream to move" if self.protocol.asked_to_move else "is stopping"
 
     def _next_message(self) -> bytes | None:
         message = self.protocol.next_message()
@@ -137,12 +143,14 @@ class ResumingTransport(StreamTransport):
             is_leaving.cancel()
         return self.protocol.error is not None or (is_leaving is None and not _is_break(error))
 
-    async def _resume(self, cause: HeadraceError) -> None:
+    async def _resume(self, cause: HeadraceError, *, moved: bool) -> None:
         """Open the stream again. Raises Unavailable when patience is over, and any error that no attempt mends."""
         began = self.loop.time()
-        if not self._patience_ends or began - self._opened >= SETTLED_SECONDS:
+        settled = _FIRST_PAUSE if moved else SETTLED_SECONDS
+        if not self._patience_ends or began - self._opened >= settled:
             self._patience_ends, self._attempts = began + self._patience, 0
-        logger.warning("the stream to %s broke and is opened again: %s", self._target, cause.message)
+        level, how = (logging.INFO, "moves") if moved else (logging.WARNING, "broke")
+        logger.log(level, "the stream to %s %s and is opened again: %s", self._target, how, cause.message)
         self._reopening = asyncio.create_task(self._reopen(cause))
         try:
             await asyncio.wait((self._reopening,))
@@ -156,10 +164,9 @@ class ResumingTransport(StreamTransport):
             fresh.call.cancel()
             raise self.protocol.error
         count = self._adopt(fresh)
-        resumed = Resumed(self._target, cause, self.loop.time() - began, count)
-        logger.warning(
-            "the stream to %s goes on after %.3f s; %d tickets are sent again", self._target, resumed.seconds, count
-        )
+        resumed = Resumed(self._target, cause, self.loop.time() - began, count, moved)
+        goes_on = "the stream to %s goes on after %.3f s; %d tickets are sent again"
+        logger.log(level, goes_on, self._target, resumed.seconds, count)
         self._deliver(self.protocol.take_ended())
         if self._on_resume is not None:
             try:

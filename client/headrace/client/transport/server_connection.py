@@ -82,7 +82,7 @@ class ServerConnection:
         raise AssertionError("the loop has no end")
 
     async def open_stream(
-        self, timeout: float, *, ordered: bool, models: KnownModels, ready: bool = False
+        self, timeout: float, *, ordered: bool, models: KnownModels, ready: bool = False, can_move: bool = False
     ) -> StreamTransport:
         """A stream on the next address, after Hello and not started. Raises HeadraceError after `timeout` seconds.
 
@@ -99,7 +99,9 @@ class ServerConnection:
                 if ready or channels.has_other(chosen):
                     await self._check_ready(chosen, limit)
                 call = channels.start_stream(chosen)
-                protocol = StreamProtocol(self.settings.max_message_bytes, ordered=ordered, models=models)
+                protocol = StreamProtocol(
+                    self.settings.max_message_bytes, ordered=ordered, models=models, can_move=can_move
+                )
                 transport = StreamTransport(call, protocol, str(chosen.address), avoid=partial(channels.failed, chosen))
                 await transport.greet(limit)
             except HeadraceError as error:

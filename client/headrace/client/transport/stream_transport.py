@@ -246,7 +246,8 @@ class StreamTransport:
             self._deliver(self.protocol.receive(message))
             if self.protocol.draining and not self._was_draining:
                 self._was_draining = True
-                logger.info("%s is stopping, and takes no more inferences", self._target)
+                does = "asks the stream to move" if self.protocol.asked_to_move else "is stopping"
+                logger.info("%s %s, and will take no more inferences on it", self._target, does)
             return self.protocol.error
         return Unavailable(f"{self._target} has ended the stream")
 
