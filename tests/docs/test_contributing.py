@@ -1,6 +1,11 @@
-"""The example of CONTRIBUTING.md is a test that passes."""
+"""What CONTRIBUTING.md says of files is true, and its example is a test that passes."""
 
 from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
 
 from tests.docs.fenced import blocks
 from tests.docs.tour import ROOT
@@ -15,3 +20,15 @@ def test_the_example_of_a_rule_passes() -> None:
     for test in tests:
         assert callable(test)
         test()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only git knows which files are part of the project")
+def test_files_are_short_and_named_after_what_they_do() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split() if not re.search(r"_pb2(_grpc)?\.py$", name)]
+    assert len(files) > 500
+    lengths = {file: len(file.read_text("utf-8").splitlines()) for file in files if file.exists()}
+    assert {str(file): lines for file, lines in lengths.items() if lines > 400} == {}
+    folders = {parent for file in files for parent in file.relative_to(ROOT).parents}
+    names = {file.stem for file in files} | {folder.name for folder in folders}
+    assert names.isdisjoint({"utils", "util", "helpers", "common", "base", "manager", "misc"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from headrace.server.core.calls import BoundInline, Plan
+from headrace.server.core.calls import BoundInline, Call, Plan
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.events import Failed
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge, Share
@@ -46,13 +46,17 @@ def failure(ticket: Ticket, error: HeadraceError, now: float, model: str) -> Fai
     return failed
 
 
-def model_of(stream: Stream, call: int | DefinedCall) -> str:
-    """The name of the model that a call asks for; empty if the call is not defined."""
+def described(stream: Stream, call: int | DefinedCall) -> Call | None:
+    """What a call asks for; None if its number is not defined."""
     try:
-        defined = call if isinstance(call, DefinedCall) else stream.call(call)
-    except HeadraceError:
-        return ""
-    return defined.call.model[:MAX_NAME_CHARACTERS]
+        return (call if isinstance(call, DefinedCall) else stream.call(call)).call
+    except InvalidArgument:
+        return None
+
+
+def model_of(call: Call | None) -> str:
+    """The name of the model that is asked for, as an event has it; empty for a call that is not defined."""
+    return "" if call is None else call.model[:MAX_NAME_CHARACTERS]
 
 
 def tag_error(tag: int) -> HeadraceError:

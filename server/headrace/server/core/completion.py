@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 
-from headrace.server.core.admission import Refusal, failure
-from headrace.server.core.counts import Counts, Span, end_of
+from headrace.server.core.admission import (
+    Refusal,
+    check_total,
+    check_unsent,
+    described,
+    failure,
+    model_of,
+    slice_of,
+)
+from headrace.server.core.calls import Call
+from headrace.server.core.counts import DONE, REFUSED, Counts, Span, end_of
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Run
-from headrace.server.core.events import Event, Failed
+from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Event, Failed, Fetched
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
@@ -26,7 +34,6 @@ from headrace.wire.errors import (
     FailedPrecondition,
     HeadraceError,
     Internal,
-    InvalidArgument,
     NotFound,
     Unavailable,
 )
@@ -101,16 +108,30 @@ class Completion:
         self.counts.rejected[reason] += 1
         self.put(stream, Failed(tag, error, admitted=False, model=model))
 
-    def missed(
-        self, stream: Stream, call: int | DefinedCall, step: Step | None, outcome: str, error: HeadraceError
+    def refuse_infer(
+        self, stream: Stream, tag: int, call: int | DefinedCall, step: Step | None, refusal: Refusal
     ) -> None:
-        """An Infer has been refused, or has failed before it needed its model: it counts, and leaves a gap."""
+        """Not to admit an Infer."""
+        asked = described(stream, call)
+        reason, error = refusal
+        self.refuse(stream, tag, reason, error, model_of(asked))
+        self.missed(asked, step, REFUSED, error)
+
+    def fail_unbound(
+        self, ticket: Ticket, call: int | DefinedCall, step: Step | None, error: HeadraceError, now: float
+    ) -> None:
+        """End an Infer that has been admitted, but not got its model."""
+        asked = described(ticket.stream, call)
+        self.fail(ticket, TicketState.FAILED, error, now, model_of(asked))
+        self.missed(asked, step, "failed", error)
+
+    def missed(self, call: Call | None, step: Step | None, outcome: str, error: HeadraceError) -> None:
+        """An Infer of a call, None if it is not defined, never needed its model: it counts, and leaves a gap."""
         counts = self._models.no_model
-        with suppress(InvalidArgument):  # it may be a number that is not defined
-            described = (call if isinstance(call, DefinedCall) else stream.call(call)).call
-            counts = self._models.counts_of(described.model, described.version)
+        if call is not None:
+            counts = self._models.counts_of(call.model, call.version)
             if step is not None:
-                self._sequences.missed(described.model, step, error)
+                self._sequences.missed(call.model, step, error)
         counts.ended(outcome, error.code.name)
 
     def fail(self, ticket: Ticket, state: TicketState, error: HeadraceError, now: float, model: str = "") -> None:
@@ -146,6 +167,21 @@ class Completion:
             else:
                 self._leave_run(ticket.run, ticket)
             self.finish(ticket, state, failure(ticket, error, now, model))
+
+    def deliver(self, ticket: Ticket, kept: KeptOutput, now: float) -> None:
+        """Finish a Fetch whose source is there."""
+        assert kept.tensor is not None
+        try:
+            shape, nbytes = slice_of(kept.tensor, ticket.slices)
+            overhead = FETCHED_OVERHEAD_BYTES + len(kept.port.name.encode())
+            check_total(ticket.stream, nbytes + overhead)
+            check_unsent(ticket.stream, nbytes)
+        except HeadraceError as error:
+            self.fail(ticket, TicketState.FAILED, error, now)
+            return
+        self.counts.fetched(DONE)
+        fetched = Fetched(ticket.tag, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
+        self.finish(ticket, TicketState.DONE, fetched)
 
     def _leave_run(self, run: Run, ticket: Ticket) -> None:
         """A running ticket has ended: stop its run unless another ticket still wants the result."""

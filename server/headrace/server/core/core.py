@@ -20,9 +20,9 @@ from headrace.server.core.accounts import Accounts
 from headrace.server.core.admission import (
     check_content,
     check_slices,
+    described,
     fetch_refusal,
     infer_refusal,
-    model_of,
     tag_error,
 )
 from headrace.server.core.batching import Batching
@@ -269,10 +269,10 @@ class Core:
         if not tag or tag in stream.tickets:
             wrong = tag_error(tag)
             self.reject(stream, wrong, reason="tag")
-            self._completion.missed(stream, call, None, REFUSED, wrong)
+            self._completion.missed(described(stream, call), None, REFUSED, wrong)
             return
         if (refused := infer_refusal(stream, inline, charge, self.draining, now)) is not None:
-            self._refuse(stream, tag, call, step, *refused)
+            self._completion.refuse_infer(stream, tag, call, step, refused)
             return
         ticket = Ticket(stream, tag, now, infer=True)
         kept: Sequence[KeptOutput] = ()
@@ -289,15 +289,14 @@ class Core:
                 kept = resolve(stream, plan, sources, slices)
         except HeadraceError as error:
             self._admit(ticket)
-            self._completion.fail(ticket, TicketState.FAILED, error, now, model_of(stream, call))
-            self._completion.missed(stream, call, step, "failed", error)
+            self._completion.fail_unbound(ticket, call, step, error, now)
             return
         if priority:
             ticket.priority = min(priority, self.limits.max_priority)
         if model.bounds is not None and (step is None or step.start or not model.spec.sequences):
             refused = self._completion.make_room(ticket, model, kept, now)
             if refused is not None:
-                self._refuse(stream, tag, call, step, *refused)
+                self._completion.refuse_infer(stream, tag, call, step, refused)
                 return
         self._admit(ticket)
         ticket.model, ticket.plan = model, plan
@@ -346,7 +345,7 @@ class Core:
         ticket.slices = slices
         self._kept_outputs.hold(ticket, [kept])
         if not ticket.missing:
-            self._execution.deliver(ticket, kept, now)
+            self._completion.deliver(ticket, kept, now)
 
     def release(self, stream: Stream, tag: int, outputs: Sequence[str]) -> None:
         """Let go of kept outputs, all of them when none is named. What does not exist is ignored."""
@@ -370,13 +369,6 @@ class Core:
         ticket = stream.tickets.get(tag)
         if ticket is not None:
             self._completion.fail(ticket, TicketState.CANCELLED, Cancelled(f"ticket {tag} was cancelled"), now)
-
-    def _refuse(
-        self, stream: Stream, tag: int, call: int | DefinedCall, step: Step | None, reason: str, error: HeadraceError
-    ) -> None:
-        """Do not admit an Infer. If it was to be part of a sequence, that has a gap."""
-        self._completion.refuse(stream, tag, reason, error, model_of(stream, call))
-        self._completion.missed(stream, call, step, REFUSED, error)
 
     def _admit(self, ticket: Ticket) -> None:
         stream = ticket.stream

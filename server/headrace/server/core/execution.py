@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import ItemsView, Sequence
 
-from headrace.server.core.admission import check_total, check_unsent, slice_of
+from headrace.server.core.admission import check_total, check_unsent
 from headrace.server.core.batching import Batching
 from headrace.server.core.chaining import Chaining, queue_of
 from headrace.server.core.completion import Completion
-from headrace.server.core.counts import DONE, Span
+from headrace.server.core.counts import Span
 from headrace.server.core.engine_api import End, Ended, Run, Tensor
-from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Done, Fetched, Outline
-from headrace.server.core.joining import can_wait
+from headrace.server.core.events import Done, Outline
+from headrace.server.core.joining import can_wait, rows_of
 from headrace.server.core.kept_outputs import KeptOutputs
 from headrace.server.core.model_queue import ModelQueue
-from headrace.server.core.references import check_shapes, rows_of, sliced_sources
+from headrace.server.core.references import check_shapes, sliced_sources
 from headrace.server.core.sequences import Sequences
 from headrace.server.core.sharing import LONG_SECONDS, Processor
 from headrace.server.core.specs import Port
@@ -263,21 +263,6 @@ class Execution:
         assert ticket.model is not None
         return self._start((ticket,), ticket.model, now, run) is not None
 
-    def deliver(self, ticket: Ticket, kept: KeptOutput, now: float) -> None:
-        """Finish a Fetch whose source is there."""
-        assert kept.tensor is not None
-        try:
-            shape, nbytes = slice_of(kept.tensor, ticket.slices)
-            overhead = FETCHED_OVERHEAD_BYTES + len(kept.port.name.encode())
-            check_total(ticket.stream, nbytes + overhead)
-            check_unsent(ticket.stream, nbytes)
-        except HeadraceError as error:
-            self._completion.fail(ticket, TicketState.FAILED, error, now)
-            return
-        self._completion.counts.fetched(DONE)
-        fetched = Fetched(ticket.tag, kept.port, kept.tensor, ticket.slices, shape, nbytes, overhead)
-        self._completion.finish(ticket, _DONE, fetched)
-
     def _start(
         self, tickets: Sequence[Ticket], model: ModelQueue[Ticket], now: float, run: Run | None = None
     ) -> Run | None:
@@ -384,7 +369,7 @@ class Execution:
                 continue  # it depended on another waiter, which has failed
             ticket.missing -= 1
             if not ticket.infer:
-                self.deliver(ticket, kept, now)
+                self._completion.deliver(ticket, kept, now)
             elif not ticket.missing:
                 self._sources_ready(ticket, now)
 

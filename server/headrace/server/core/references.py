@@ -163,15 +163,3 @@ def inherit_priority(ticket: Ticket) -> None:
             else:
                 source.priority = ticket.priority
                 tickets.append(source)
-
-
-def rows_of(ticket: Ticket) -> int:
-    """The rows that a ticket whose sources are there brings to a batch; 0 when its inputs differ in them."""
-    assert ticket.plan is not None
-    rows = ticket.plan.rows
-    for position, kept in enumerate(ticket.sources):
-        assert kept.tensor is not None
-        cut = ticket.source_slices[position] if ticket.source_slices else ()
-        first = cut[0][1] - cut[0][0] if cut else kept.tensor.shape[0]
-        rows = first if rows in (None, first) else 0
-    return rows or 0
