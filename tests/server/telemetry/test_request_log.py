@@ -13,6 +13,7 @@ from headrace.server.core.clients import Client, ClientLimits
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.specs import ModelSpec
 from headrace.server.telemetry.formats import JsonFormatter
+from headrace.server.telemetry.line_rate import MAX_KINDS, LineRate
 from headrace.server.telemetry.request_log import LINES_IN_TOTAL, LINES_OF_A_KIND, SAMPLES, RequestLog, logger
 from headrace.wire.errors import (
     Cancelled,
@@ -222,6 +223,43 @@ def test_many_floods_at_once_are_bounded_too(lines: Lines) -> None:
         "and 9,900 more requests failed within a second: 100 INTERNAL of "
     )
     assert str(world.lines[-1]["message"]).endswith(", and 95 other kinds")
+
+
+def test_methods_that_do_not_exist_are_one_kind(lines: Lines) -> None:
+    world = World(lines)
+    for number in range(1000):
+        world.log.ended(Caller(), f"made.up/Method{number}", Unimplemented("Method not found!"))
+    assert [line["rpc"] for line in world.lines] == [f"made.up/Method{number}" for number in range(LINES_OF_A_KIND)]
+    world.log.ended(Caller(), STREAM, InvalidArgument("wrong"))
+    assert world.lines[-1]["rpc"] == STREAM
+    world.wait(1)
+    assert world.lines[-1]["message"] == (
+        "and 990 more requests failed within a second: 990 UNIMPLEMENTED of methods that this server does not have"
+    )
+
+
+def test_the_kinds_that_are_counted_are_bounded() -> None:
+    now, reports = 0.0, list[tuple[dict[int, int], int]]()
+    rate = LineRate[int](2, 3, lambda left_out, more: reports.append((left_out, more)), lambda: now, lambda *_: None)
+    kinds = [*range(10_000), 3]
+    assert [kind for kind in kinds if rate.admits(kind)] == [0, 1, 2]
+    rate.flush()
+    ((left_out, more),) = reports
+    assert left_out == {kind: 2 if kind == 3 else 1 for kind in range(3, 3 + MAX_KINDS)}
+    assert sum(left_out.values()) + more == len(kinds) - 3
+    now = 1.0
+    assert rate.admits(5)
+    rate.flush()
+    assert len(reports) == 1
+
+
+def test_kinds_beyond_those_that_are_counted_are_in_the_sum(lines: Lines) -> None:
+    world = World(lines)
+    for number in range(LINES_IN_TOTAL + MAX_KINDS + 700):
+        world.log.ended(Caller(), f"rpc-{number}", InvalidArgument("wrong"))
+    world.wait(1)
+    assert world.lines[-1]["count"] == MAX_KINDS + 700
+    assert str(world.lines[-1]["message"]).endswith(f", and more than {MAX_KINDS - 5} other kinds")
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0])

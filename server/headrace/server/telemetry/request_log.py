@@ -23,6 +23,8 @@ SAMPLES = 1000
 """Lines in a second about requests that have succeeded."""
 MAX_NAMED = 5
 """How many kinds the line names that says how many were left out."""
+NO_RPC = "methods that this server does not have"
+"""What stands for the names that clients give those: in kinds, which are counted and shown."""
 
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {
@@ -74,7 +76,7 @@ class RequestLog:
     def ended(self, call: Caller, rpc: str, error: HeadraceError) -> None:
         """A call has ended with an error that is not that of a ticket."""
         level = self._level(error)
-        if self._admits(level, error, rpc):
+        if self._admits(level, error, NO_RPC if error.code is Code.UNIMPLEMENTED else rpc):
             fields: dict[str, str | float] = {"code": error.code.name, "rpc": rpc, **caller_fields(call)}
             if error.incident:
                 fields["incident"] = error.incident
@@ -134,18 +136,20 @@ def _log(level: int, message: str, fields: dict[str, str | float]) -> None:
     logger.log(level, "%s", message, extra={FIELDS: fields, UNCOUNTED: True})
 
 
-def _report_failures(left_out: dict[_Kind, int]) -> None:
-    """One line for all of them, at the highest of their levels."""
+def _report_failures(left_out: dict[_Kind, int], more: int) -> None:
+    """One line for all of them, at the highest of the levels that are known."""
     most = sorted(left_out, key=lambda kind: -left_out[kind])
     named = [f"{left_out[each]:,} {each[1]} of {each[2]}" for each in most[:MAX_NAMED]]
-    count = sum(left_out.values())
-    others = f", and {len(most) - MAX_NAMED} other kinds" if len(most) > MAX_NAMED else ""
+    count = sum(left_out.values()) + more
+    others = ""
+    if len(most) > MAX_NAMED:
+        others = f", and {'more than ' if more else ''}{len(most) - MAX_NAMED} other kinds"
     requests = "request" if count == 1 else "requests"
     message = f"and {count:,} more {requests} failed within a second: {', '.join(named)}{others}"
     _log(max(level for level, _, _ in left_out), message, {"count": count})
 
 
-def _report_successes(left_out: dict[str, int]) -> None:
-    count = sum(left_out.values())
+def _report_successes(left_out: dict[str, int], more: int) -> None:
+    count = sum(left_out.values()) + more
     requests = "request" if count == 1 else "requests"
     _log(_INFO, f"and {count:,} more sampled {requests} succeeded within a second", {"count": count})
