@@ -10,7 +10,7 @@ from cyclopts import Token
 from headrace.server.core.limits import Limits
 from headrace.server.process_memory import available_bytes
 from headrace.server.processors import available_processors
-from headrace.server.settings import Settings, check_properties, format_size, parse_rows, parse_size
+from headrace.server.settings import Settings, check_properties, parse_rows
 
 
 def test_the_core_enforces_the_options_of_the_same_names() -> None:
@@ -21,22 +21,6 @@ def test_the_core_enforces_the_options_of_the_same_names() -> None:
     names = {field.name for field in fields(Limits)} - {"coalesce", "processors"}
     others = {name: getattr(Limits(), name) + 1 for name in names}
     assert replace(Settings(coalesce="off"), **others).limits() == Limits(**others, processors=processors)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("1", 1), ("64MiB", 64 << 20), ("2 kb", 2000), ("3B", 3), ("1GiB", 1 << 30)]
-)
-def test_a_size_has_a_unit_or_is_in_bytes(text: str, size: int) -> None:
-    assert parse_size(int, (Token(value=text),)) == size
-    assert parse_size(int, (Token(value=format_size(size)),)) == size
-
-
-@pytest.mark.parametrize("text", ["", "MiB", "-1", "1.5MiB", "3XB", "1 2"])
-def test_anything_else_is_not_a_size(text: str) -> None:
-    with pytest.raises(
-        ValueError, match="is not a size: give a number of bytes, or a number with a unit, such as 64MiB"
-    ):
-        parse_size(int, (Token(value=text),))
 
 
 def test_a_batch_is_automatic_or_off_or_has_several_rows() -> None:

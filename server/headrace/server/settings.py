@@ -15,33 +15,18 @@ from headrace.server.core.specs import MAX_BATCH
 from headrace.server.engine.compilation import Compilation
 from headrace.server.process_memory import available_bytes
 from headrace.server.processors import available_processors, scheduled_processors
+from headrace.server.sizes import MAX_SIZE, format_size, parse_size
 from headrace.wire.limits import MAX_PRIORITY
 
 MIN_MEMORY = 1 << 20
 """Of which a quarter is for tickets: 256 of them."""
-_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_SIZE = re.compile(r"(\d+) *([KMG]i?B|B)?", re.IGNORECASE)
 _DEFAULTS = Limits()
-MAX_SIZE = (1 << 63) - 1
-"""The largest size that any message can state."""
 MAX_GRPC_MESSAGE_BYTES = (1 << 31) - 1
 
 
-def parse_size(_type: Any, tokens: tuple[Token, ...]) -> int:
+def read_size(_type: Any, tokens: tuple[Token, ...]) -> int:
     """`67108864` or `64MiB`, in bytes. Raises ValueError."""
-    text = tokens[0].value
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size: give a number of bytes, or a number with a unit, such as 64MiB")
-    return int(match[1]) * _UNITS[(match[2] or "").upper()]
-
-
-def format_size(size: int) -> str:
-    """`64MiB`, as `parse_size` reads it."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size % unit == 0:
-            return f"{size // unit}{name}"
-    return str(size)
+    return parse_size(tokens[0].value)
 
 
 def parse_rows(_type: Any, tokens: tuple[Token, ...]) -> int | None:
@@ -128,7 +113,7 @@ def check_memory(_type: Any, size: int | None) -> None:
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 Size = Annotated[
     int,
-    Parameter(converter=parse_size, validator=validators.Number(gte=1, lte=MAX_SIZE), show_default=format_size),
+    Parameter(converter=read_size, validator=validators.Number(gte=1, lte=MAX_SIZE), show_default=format_size),
 ]
 MessageSize = Annotated[Size, Parameter(validator=(validators.Number(gte=1), check_message_bytes))]
 File = Annotated[Path | None, Parameter(validator=check_folders, show_default=lambda _: "none")]
@@ -168,7 +153,7 @@ class Settings:
     identity_tickets: Limit = 0
     """Tickets in flight of each identity, unless the file says otherwise; 0: no limit."""
     identity_bytes: Annotated[
-        int, Parameter(converter=parse_size, validator=validators.Number(gte=0, lte=MAX_SIZE), show_default=str)
+        int, Parameter(converter=read_size, validator=validators.Number(gte=0, lte=MAX_SIZE), show_default=str)
     ] = 0
     """Input bytes in flight of each identity, unless the file says otherwise; 0: no limit."""
     health: Literal["open", "closed"] = "open"
@@ -230,7 +215,7 @@ class Settings:
     max_message_bytes: MessageSize = _DEFAULTS.max_message_bytes
     """Largest message accepted."""
     memory: Annotated[
-        int | None, Parameter(converter=parse_size, validator=check_memory, show_default=lambda _: "half")
+        int | None, Parameter(converter=read_size, validator=check_memory, show_default=lambda _: "half")
     ] = None
     """Memory for messages, outputs and the like, beside models; half of what the process may have unless given."""
     queue_bytes: Size = _DEFAULTS.queue_bytes

@@ -177,6 +177,13 @@ class TestTheFile:
         guard = TokenGuard(lambda: found, open_health=True)
         assert len({guard.door(INFER)(with_token(token)) for token, _ in tokens}) == 1
 
+    @pytest.mark.parametrize(
+        ("size", "nbytes"), [("0", 0), ("4096", 4096), ('"64mib"', 64 << 20), ('"5 MB"', 5 * 10**6)]
+    )
+    def test_a_size_is_written_as_in_an_option(self, size: str, nbytes: int) -> None:
+        (identity,) = parse_identities(f"[a]\nscopes = []\nbytes = {size}", NO_LIMITS).by_name.values()
+        assert identity.limits == ClientLimits(nbytes=nbytes)
+
     def test_what_the_command_prints_can_be_read(self) -> None:
         for name in ("camera-1", "two words", 'a"b', "ü.example"):
             _, hashed = new_token()
@@ -197,9 +204,12 @@ class TestTheFile:
             ("[camera]\nscopes = []\nrate = inf", "camera: rate: a number is expected"),
             ("[camera]\nscopes = []\nburst = 1.5", "camera: burst: a whole number is expected"),
             ("[camera]\nscopes = []\ntickets = true", "camera: tickets: a whole number is expected"),
-            (
-                '[camera]\nscopes = []\nbytes = "8 apples"',
-                'camera: bytes: a number of bytes, or a size such as "64MiB"',
+            *(
+                (
+                    f"[camera]\nscopes = []\nbytes = {size}",
+                    'camera: bytes: a number of bytes, or a size such as "64MiB", is expected; 0 for no limit',
+                )
+                for size in ('"8 apples"', '"my secret"', "-1", "1.5", "true", "[]", "9223372036854775808")
             ),
             ("[camera]\nscopes = []\n[camera]\n", "Cannot declare"),
             ("[camera", "end of a table declaration"),

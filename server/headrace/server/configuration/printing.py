@@ -11,7 +11,8 @@ from typing import Any
 from headrace.server.configuration.configuration import Configuration, ConfiguredModel
 from headrace.server.configuration.given import Given, quoted, quoted_key
 from headrace.server.configuration.model_options import INHERITED, ModelOptions
-from headrace.server.settings import Settings, format_size
+from headrace.server.settings import Settings
+from headrace.server.sizes import format_size
 
 DEFAULT = "default"
 _SIZES = tuple(each.name for each in fields(Settings) if "bytes" in each.name or each.name == "memory")

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ from headrace.server.core.clients import NO_LIMITS, ClientLimits
 from headrace.server.security.reloaded_files import UnusableFileError, read_file
 from headrace.server.security.scopes import Scope
 from headrace.server.security.tokens import TokenHash, parse_hash
+from headrace.server.sizes import MAX_SIZE, parse_size
 
-_SIZE = re.compile(r"(\d+) *(KiB|MiB|GiB)?")
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _KEYS = ("scopes", "tokens", "rate", "burst", "tickets", "bytes")
 ALL_SCOPES = frozenset(Scope)
 
@@ -119,8 +119,10 @@ def _number(table: Mapping[str, Any], key: str, default: float, *, whole: bool =
 
 
 def _size(table: Mapping[str, Any], key: str, default: int) -> int:
-    value = table.get(key, default)
-    match = _SIZE.fullmatch(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
-    if match is None:
+    size = table.get(key, default)
+    if isinstance(size, str):
+        with suppress(ValueError):
+            size = parse_size(size)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
         raise ValueError(f'{key}: a number of bytes, or a size such as "64MiB", is expected; 0 for no limit')
-    return int(match[1]) * _UNITS[match[2] or ""]
+    return size
