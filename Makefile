@@ -10,7 +10,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
 .PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page \
-	test-trust test-reloads test-resume test-transport fuzz bench bench-costs demo docs serve clean same-python
+	test-trust test-reloads test-resume test-scale test-transport fuzz bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (min
 
 test-resume: $(VENV)/.model ## Kill and stop servers under load (minutes): no ticket is lost, chains stay bit-identical
 	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py tests/e2e/test_resume_wild.py
+
+test-scale: $(VENV)/.model $(VENV)/.test-models ## Beyond one process: what workers do, lose and cost, in figures
+	$(VENV)/bin/pytest -s tests/scale
 
 test-transport: $(VENV)/.installed ## Make a million calls that end in every way, and be left with nothing (minutes)
 	$(VENV)/bin/python -m tests.interop.soak

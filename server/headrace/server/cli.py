@@ -190,6 +190,13 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
     settings = replace(settings, share="on" if configuration.shares else "off")
     if call.check:
         return _check(disk, settings, as_json=call.json)
+    if settings.workers > 1:
+        if settings.host.startswith("unix"):
+            print("headrace-server: --workers: a socket of --host cannot be shared; give an address", file=sys.stderr)
+            return USAGE_EXIT_CODE
+        from headrace.server.workers.supervisor import supervise
+
+        return supervise(disk, settings)
     from headrace.server.server import run
 
     return run(disk, settings)

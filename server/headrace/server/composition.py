@@ -16,7 +16,8 @@ from headrace.server.dispatcher.dispatcher import Dispatcher
 from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.lifecycle.pruning import Pruning
 from headrace.server.repository.named import NamedModel
-from headrace.server.repository.scan import Disk
+from headrace.server.repository.scan import Scan
+from headrace.server.services.api import Control
 from headrace.server.services.call import Call, Service
 from headrace.server.services.gate import Gate
 from headrace.server.services.health import HEALTH, Health, health_service
@@ -45,6 +46,12 @@ class ModelLoader(Protocol):
     def load_variant(self, model: NamedModel, spec: ModelSpec, outputs: Sequence[int]) -> ModelSpec: ...
 
 
+class Scanner(Protocol):
+    """Looks at what models there are: `repository.scan.Disk`."""
+
+    def scan(self) -> Scan: ...
+
+
 class Application:
     """To be made on the event loop that it runs on. `lifecycle` then loads what is on `disk` into the engine, and
     `pruning` makes variants of it.
@@ -56,15 +63,16 @@ class Application:
         self,
         core: Core,
         engine: Engine,
-        disk: Disk,
+        disk: Scanner,
         loader: ModelLoader,
         settings: Settings,
         has_room: Callable[[int], bool],
         tracer: Tracer | None = None,
+        control: Callable[[Lifecycle], Control] = lambda lifecycle: lifecycle,
     ) -> None:
         """`has_room` says whether there is memory for a variant of a model that takes so many bytes.
 
-        `tracer` makes traces of requests.
+        `tracer` makes traces of requests. `control` returns what loads models for clients, if not the lifecycle alone.
         """
         self.core = core
         self.dispatcher = Dispatcher(core, engine, IncidentIds())
@@ -78,6 +86,7 @@ class Application:
         self.pruning = Pruning(
             loader.load_variant, core, self.dispatcher.tell, self.dispatcher.now, self.lifecycle.source, has_room
         )
+        controls = control(self.lifecycle)
         self._regions = OwnedRegions() if settings.shared_memory else None
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
         self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
@@ -86,10 +95,10 @@ class Application:
         rpcs, watches, probes = map(RpcFactory, self._gates)
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
-            inference_service(self.dispatcher, self.lifecycle, rpcs, probes, observers),
+            inference_service(self.dispatcher, controls, rpcs, probes, observers),
             open_inference_service(
                 self.dispatcher,
-                self.lifecycle,
+                controls,
                 self._regions,
                 self.health,
                 rpcs,

@@ -8,10 +8,17 @@ from pathlib import Path
 
 from headrace.server.cgroups import cgroup_folders, read_text
 
+_most: list[int] = []
+
+
+def limit_processors(most: int) -> None:
+    """This process is to use no more than these, because others are to use the rest."""
+    _most[:] = [most]
+
 
 def available_processors(root: Path = Path("/")) -> int:
     """Those that the process may be scheduled on, or fewer if its cgroups allow it less time; at least 1."""
-    return min([scheduled_processors(), *_quotas(root)])
+    return min([scheduled_processors(), *_quotas(root), *_most])
 
 
 def scheduled_processors() -> int:

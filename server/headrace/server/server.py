@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,25 +12,23 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.server.access import Access, read_access
-from headrace.server.composition import Application
+from headrace.server.composition import Application, Scanner
 from headrace.server.core.core import Core
 from headrace.server.engine.decoding.decoder import MEMORY_BYTES
 from headrace.server.engine.runtime import OpenVinoEngine
+from headrace.server.exit_codes import EXIT_BAD_OPTION, EXIT_MODEL_NOT_LOADED
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import Loader
 from headrace.server.memory_guard import MemoryGuard
-from headrace.server.metrics_port import MetricsPort
+from headrace.server.presence import Alone, CannotServeError, Opening, Presence
 from headrace.server.process_memory import available_bytes
-from headrace.server.repository.scan import Disk, Scan, UnreadableRepositoryError
+from headrace.server.repository.scan import Disk, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
-from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.returned_memory import return_memory
 from headrace.server.security.reloaded_files import UnusableFileError
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
 from headrace.server.telemetry.logging import Log, start_logging
-from headrace.server.telemetry.output import Output, descriptor_of
-from headrace.server.transport.addresses import CannotListenError, is_local
 from headrace.server.transport.choice import NoTransportError, choose_transport
 from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.interface import Server, Transport
@@ -43,9 +40,6 @@ from headrace.wire.memory import keep_freed_memory
 if TYPE_CHECKING:
     from headrace.server.telemetry.tracing import Tracing
 
-EXIT_BAD_OPTION = 2
-EXIT_MODEL_NOT_LOADED = 3
-EXIT_CANNOT_LISTEN = 4
 DELIVERY_SECONDS = 1.0
 """The time, after the grace period, in which clients can still receive the last events of their tickets."""
 STOP_SECONDS = 0.5
@@ -60,8 +54,13 @@ logger = logging.getLogger(__name__)
 
 def run(disk: Disk, settings: Settings) -> int:
     """Serve until a signal asks the server to stop. Returns the exit code."""
+    return run_as(Alone(disk), disk, settings)
+
+
+def run_as(presence: Presence, disk: Scanner, settings: Settings) -> int:
+    """The same for a server that shows itself in another way, as one of several."""
     signals = Signals()
-    log = start_logging(settings.log_level, settings.log_format)
+    log = start_logging(settings.log_level, settings.log_format, presence.number)
     try:
         access = read_access(settings)
     except UnusableFileError as error:
@@ -81,8 +80,8 @@ def run(disk: Disk, settings: Settings) -> int:
     except OSError as error:
         log.say(f"--cache-dir {str(settings.cache_dir)!r}: {error.strerror}")
         return EXIT_BAD_OPTION
-    guard = MemoryGuard(core.limits.memory, available_bytes())
-    loader = Loader(engine, guard.loading, settings.load_timeout, cache)
+    guard = MemoryGuard(core.limits.memory, available_bytes() // presence.count)
+    loader = Loader(engine, guard.loading, settings.load_timeout, presence.cache(cache))
     try:
         transport = choose_transport(settings.transport, settings.busy_poll)
     except NoTransportError as error:
@@ -92,7 +91,7 @@ def run(disk: Disk, settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
             result = runner.run(
-                _serve(core, engine, settings, access, transport, disk, loader, guard, signals, log, tracing)
+                _serve(core, engine, settings, access, transport, disk, loader, guard, signals, log, tracing, presence)
             )
     finally:
         closed = _close(engine)
@@ -134,60 +133,53 @@ async def _serve(
     settings: Settings,
     access: Access,
     transport: Transport,
-    disk: Disk,
+    disk: Scanner,
     loader: Loader,
     guard: MemoryGuard,
     signals: Signals,
     log: Log,
     tracing: Tracing | None,
+    presence: Presence,
 ) -> _Result:
-    application = Application(core, engine, disk, loader, settings, guard.has_room, tracing)
+    application = Application(core, engine, disk, loader, settings, guard.has_room, tracing, presence.control)
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
     receiving, entrance = Receiving(), Entrance(access.guard.door if access.guard is not None else None)
     options = ServerOptions(
-        application.max_calls, settings.max_message_bytes, settings.compression, settings.stream_seconds
+        application.max_calls,
+        settings.max_message_bytes,
+        settings.compression,
+        settings.stream_seconds,
+        shared_port=presence.number > 0,
     )
-    server = transport.server(application.services, entrance, application.status_of, receiving, options)
+    services = presence.services(application)
+    server = transport.server(services, entrance, application.status_of, receiving, options)
+    opening = Opening(application, server, settings, access, transport.name)
     try:
-        address = server.listen(settings.host, settings.port, access.current_certificates)
-    except CannotListenError as error:
+        await presence.begin(opening)
+    except CannotServeError as error:
         log.say(f"{error}")
-        return _Result(EXIT_CANNOT_LISTEN, clean=True)
-    # Whoever has started the server may not read what it prints.
-    output = Output(descriptor_of(sys.stdout), "standard output")
-    try:
-        _open_metrics_port(application, settings, transport.name, output)
-    except CannotListenError as error:
-        log.say(f"--metrics-port: {error}")
-        return _Result(EXIT_CANNOT_LISTEN, clean=True)
-    if not is_local(settings.host):
-        access.warn_of_exposure(address)
+        return _Result(error.code, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
-    await server.start()
     access.start(partial(_call_soon, asyncio.get_running_loop(), entrance.ask_again))
     guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
         asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
         asyncio.create_task(application.pruning.run()),
     ]
-    code, watcher = 0, None
+    code = 0
     first = asyncio.create_task(received.get())
-    starting = asyncio.create_task(_start(application, loader, settings))
+    starting = asyncio.create_task(_start(presence, opening, loader))
     await asyncio.wait((first, starting), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         code = 128 + first.result()
         starting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    elif isinstance(starting.exception(), _CannotServeError):
-        log.say(f"{starting.exception()}")
-        code = EXIT_MODEL_NOT_LOADED
+    elif isinstance(problem := starting.exception(), CannotServeError):
+        log.say(f"{problem}")
+        code = problem.code
         first.cancel()
     else:
-        known = starting.result()
-        watcher = _watch(application, disk, known) if settings.watch else None
-        _exempt_from_collection()
-        application.health.begin()
-        output.write(f"headrace ready on {address} ({_count(application)})")
+        starting.result()
         await first
     stopping = asyncio.create_task(
         _stop(application, server, loader, settings.grace, 0.0 if code else settings.drain_delay)
@@ -202,55 +194,26 @@ async def _serve(
         task.cancel()
     guard.stop()
     access.stop()
-    if watcher is not None:
-        watcher.stop()
+    presence.end()
     application.close()
     return _Result(code, clean=stopping.result())
 
 
-def _open_metrics_port(application: Application, settings: Settings, transport: str, output: Output) -> None:
-    """Answer scrapes and probes, if that is asked for. Raises CannotListenError."""
-    if settings.metrics_port is not None:
-        port = MetricsPort(application, settings.metrics_host, settings.metrics_port, transport)
-        output.write(f"headrace metrics on {port.url}")
-
-
-class _CannotServeError(Exception):
-    """The message is a sentence for the operator."""
-
-
-async def _start(application: Application, loader: Loader, settings: Settings) -> Scan:
-    """Load the models, one after another. Returns what was on disk. Raises _CannotServeError."""
+async def _start(presence: Presence, opening: Opening, loader: Loader) -> None:
+    """Load the models, one after another, and serve. Raises CannotServeError."""
+    application, settings = opening.application, opening.settings
     try:
         scan = await application.lifecycle.scan()
         await application.lifecycle.start(scan)
     except (SourceError, UnreadableRepositoryError, HeadraceError) as error:
         logger.debug("a model could not be loaded", exc_info=error)
-        raise _CannotServeError(str(error)) from error
+        raise CannotServeError(str(error), EXIT_MODEL_NOT_LOADED) from error
     finally:
         loader.discard_spare()
     if not len(application.core.models) and not (settings.watch or settings.model_control):
-        raise _CannotServeError("no model could be loaded")
-    return scan
-
-
-def _watch(application: Application, disk: Disk, known: Scan) -> Watcher:
-    """Follow what changes on disk."""
-    loop = asyncio.get_running_loop()
-
-    def apply(changes: Changes) -> None:
-        asyncio.run_coroutine_threadsafe(application.lifecycle.refresh(changes), loop).result()
-
-    watcher = Watcher(disk, known, apply)
-    watcher.start()
-    return watcher
-
-
-def _count(application: Application) -> str:
-    """How many models serve, and how many should and do not."""
-    count, failed = len({model.spec.name for model in application.core.models}), len(application.lifecycle.failures)
-    text = f"{count} model{'' if count == 1 else 's'}"
-    return f"{text}, {failed} could not be loaded" if failed else text
+        raise CannotServeError("no model could be loaded", EXIT_MODEL_NOT_LOADED)
+    _exempt_from_collection()
+    await presence.loaded(opening, scan)
 
 
 async def _stop(application: Application, server: Server, loader: Loader, grace: float, delay: float) -> bool:

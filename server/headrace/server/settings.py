@@ -162,6 +162,8 @@ class Settings:
     """Port for /metrics, /healthz and /readyz over HTTP; 0 picks a free one, which is printed."""
     metrics_host: Annotated[str, Parameter(validator=check_internet_host)] = "127.0.0.1"
     """Address to listen on for those."""
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=256))] = 1
+    """Processes that serve on the port together, each with its share of the processors and the limits."""
     transport: Literal["auto", "completion-queue", "aio"] = "auto"
     """What carries calls: gRPC's completion queue, or grpc.aio; auto: the former where it is suited."""
     repository: Annotated[tuple[Path, ...], Parameter(validator=check_folders, negative="", show_default=False)] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -35,6 +35,11 @@ class Statuses(Protocol):
 
     def set(self, service: str, serving: bool) -> None: ...
     def forget(self, service: str) -> None: ...
+
+
+def unreadable(name: str) -> FailedPrecondition:
+    """The error of a load while a repository cannot be listed, for clients."""
+    return FailedPrecondition(f"model {quote(name)} could not be loaded: see the server's log")
 
 
 class Lifecycle:
@@ -139,19 +144,23 @@ class Lifecycle:
             with suppress(Unavailable):  # the server is stopping
                 await self._change(model, self._follow(model, found, changes.number))
 
-    async def load(self, name: str) -> None:
+    def leave_unloaded(self, names: Iterable[str]) -> None:
+        """Do not load models of these names, when they are found, until that is asked for. To be called before that."""
+        self._stay_unloaded.update(names)
+
+    async def load(self, name: str, scan: Scan | None = None) -> None:
         """Load what the policy of a model chooses, from disk, whether or not it is loaded already.
 
-        What is loaded serves until the new one replaces it. A load that fails changes nothing except the reason in the
-        index. Raises PermissionDenied, NotFound, Unavailable while the server drains, and the error of a load that
-        fails, with a message for clients.
+        `scan` is what has been found there, if somebody has looked. What is loaded serves until the new one replaces
+        it. A load that fails changes nothing except the reason in the index. Raises PermissionDenied, NotFound,
+        Unavailable while the server drains, and the error of a load that fails, with a message for clients.
         """
         self._check_allowed()
         try:
-            scan = await self.scan()
+            scan = scan or await self.scan()
         except UnreadableRepositoryError as error:
             logger.warning("%s", error)
-            raise FailedPrecondition(f"model {quote(name)} could not be loaded: see the server's log") from error
+            raise unreadable(name) from error
         found, known = scan.models.get(name), self._models.get(name)
         if found is None:
             if known is None:

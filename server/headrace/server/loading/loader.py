@@ -17,7 +17,6 @@ from headrace.server.engine.extensions import extension_libraries
 from headrace.server.engine.findings import Findings
 from headrace.server.engine.labels import labels_in
 from headrace.server.engine.trial.messages import TrialRequest
-from headrace.server.loading.cache import Cache
 from headrace.server.loading.identity import fingerprint, identity
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.server.repository.files import digest, model_files, stamp
@@ -59,6 +58,26 @@ class LoadingEngine(Protocol):
     def unload(self, spec: ModelSpec) -> None: ...
 
 
+class KeptBlobs(Blobs, Protocol):
+    """Those of one model: what is added stays there once `keep` is called before `close`."""
+
+    def keep(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class FindingsCache(Protocol):
+    """Keeps what trials have found, by key: `cache.Cache`."""
+
+    def read(self, key: str) -> Findings | None: ...
+    def add(self, key: str, findings: Findings) -> Findings:
+        """Keep findings, unless there are some already. Returns those that are kept."""
+
+    def turn(self, seconds: float, given_up: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Wait until no other process tries a model, but at most so long, or until `given_up`."""
+
+    def blobs(self, key: str) -> KeptBlobs: ...
+
+
 class Loader:
     """`load` blocks and may be called by several threads. `close` ends the trial in progress.
 
@@ -73,7 +92,7 @@ class Loader:
         engine: LoadingEngine,
         loading: Callable[[], AbstractContextManager[None]],
         seconds: float,
-        cache: Cache | None = None,
+        cache: FindingsCache | None = None,
     ) -> None:
         self._engine = engine
         self._loading = loading

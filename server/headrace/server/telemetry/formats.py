@@ -29,14 +29,16 @@ _INDENT = "    "
 class TextFormatter(logging.Formatter):
     """`2026-11-29 22:00:35,123 WARNING headrace.requests: a request failed: ... [code=NOT_FOUND tag=7]`."""
 
-    def __init__(self) -> None:
+    def __init__(self, constant: Mapping[str, str | float] | None = None) -> None:
+        """`constant` are fields of every line."""
         super().__init__(_TEXT)
+        self._constant = constant or {}
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = printable(cut(record.getMessage()))
         record.asctime = self.formatTime(record)
         line = self.formatMessage(record)
-        if fields := fields_of(record):
+        if fields := {**self._constant, **fields_of(record)}:
             line += f" [{' '.join(f'{name}={_value(value)}' for name, value in fields.items())}]"
         if trace := _traceback(self, record):
             line += "".join([f"\n{_INDENT}{printable(each)}" for each in trace.split("\n")])
@@ -45,6 +47,11 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     """One object a line: time, level, logger, message, then the fields of the record, and the traceback if any."""
+
+    def __init__(self, constant: Mapping[str, str | float] | None = None) -> None:
+        """`constant` are fields of every line."""
+        super().__init__()
+        self._constant = constant or {}
 
     def format(self, record: logging.LogRecord) -> str:
         values: dict[str, Any] = {
@@ -55,7 +62,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": cut(record.getMessage()),
         }
-        for name, value in fields_of(record).items():
+        for name, value in {**self._constant, **fields_of(record)}.items():
             values[name] = value if isinstance(value, int | float) else cut(str(value), MAX_FIELD_CHARACTERS)
         if trace := _traceback(self, record):
             values["traceback"] = trace
@@ -63,8 +70,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(values)
 
 
-def formatter(name: LogFormat) -> logging.Formatter:
-    return JsonFormatter() if name == "json" else TextFormatter()
+def formatter(name: LogFormat, constant: Mapping[str, str | float] | None = None) -> logging.Formatter:
+    """`constant` are fields of every line."""
+    return JsonFormatter(constant) if name == "json" else TextFormatter(constant)
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, str | float]:

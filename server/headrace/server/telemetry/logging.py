@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from headrace.server.telemetry.formats import UNCOUNTED, JsonFormatter, LogFormat, formatter
@@ -39,9 +39,16 @@ class LogHandler(logging.Handler):
     How many messages were left out is written when the period ends.
     """
 
-    def __init__(self, output: Output, now: Callable[[], float] = time.monotonic, format: LogFormat = "text") -> None:
+    def __init__(
+        self,
+        output: Output,
+        now: Callable[[], float] = time.monotonic,
+        format: LogFormat = "text",
+        constant: Mapping[str, str | float] | None = None,
+    ) -> None:
+        """`constant` are fields of every line."""
         super().__init__()
-        self.setFormatter(formatter(format))
+        self.setFormatter(formatter(format, constant))
         self._output = output
         self._now = now
         self._ends = now()
@@ -148,15 +155,18 @@ class Log:
             self._output.write(self._json.format(_record("headrace.server", logging.ERROR, sentence)))
 
 
-def start_logging(level: str, format: LogFormat = "text") -> Log:
-    """Log messages from `level` up to standard error, and also warnings and what no code catches."""
+def start_logging(level: str, format: LogFormat = "text", worker: int = 0) -> Log:
+    """Log messages from `level` up to standard error, and also warnings and what no code catches.
+
+    With a number, each line says from which worker it is.
+    """
     descriptor = descriptor_of(sys.stderr)
     stop_blocking(descriptor)
     output = Output(descriptor, "standard error", dropped=_as_json if format == "json" else str)
     root = logging.getLogger()
     root.setLevel(level.upper())
     # A package that logs while it is imported has made one of its own: OpenVINO's, where it finds no home folder.
-    root.handlers[:] = [LogHandler(output, format=format)]
+    root.handlers[:] = [LogHandler(output, format=format, constant={"worker": worker} if worker else None)]
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_end_of_thread

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Call, Service
+from headrace.server.transport.addresses import Addresses
 from headrace.server.transport.credentials import CurrentCertificates
 from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.options import ServerOptions
@@ -23,10 +24,10 @@ An error that is not expected has the details in the log, and clients are told l
 class Server(Protocol):
     """A gRPC server of some services, on the event loop of its transport."""
 
-    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
-        """Bind all addresses of a host, and return the address for clients. Port 0 picks a free one.
+    def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
+        """Bind all of these addresses. With `certificates`, clients must use TLS.
 
-        With `certificates`, clients must use TLS. To be called before `start`. Raises CannotListenError.
+        To be called before `start`. Raises CannotListenError.
         """
 
     async def start(self) -> None:

@@ -36,6 +36,8 @@ class ServerOptions:
     """Of responses."""
     stream_seconds: float = 0.0
     """The age at which streams are asked to move; 0 for never."""
+    shared_port: bool = False
+    """Whether other processes listen on the same port, on purpose."""
 
     @property
     def max_calls(self) -> int:
@@ -57,7 +59,7 @@ class ServerOptions:
             ("grpc.server.max_pending_requests", pending),
             ("grpc.server.max_pending_requests_hard_limit", pending),
             # Two servers must not share a port by accident.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(self.shared_port)),
             # With the probe, flow-control windows grow until a client whose messages are not read occupies gigabytes;
             # the fixed window needs a larger look-ahead to keep its speed.
             ("grpc.http2.bdp_probe", 0),

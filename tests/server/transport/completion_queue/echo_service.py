@@ -20,6 +20,7 @@ from headrace.server.services.call import (
     Unary,
 )
 from headrace.server.services.gate import Gate
+from headrace.server.transport.addresses import addresses_to_bind
 from headrace.server.transport.completion_queue.selector import CompletionQueueSelector
 from headrace.server.transport.completion_queue.server import CompletionQueueServer
 from headrace.server.transport.entrance import Entrance
@@ -172,9 +173,10 @@ def echo_server(*, limit: int = 1000, calls: int = 1000) -> Iterator[Served]:
         async def start() -> Served:
             options = ServerOptions(calls, MAX_BYTES, "none")
             server = transport.server([echo.service], Entrance(), status_of, Receiving(), options)
-            address = server.listen("127.0.0.1", 0, None)
+            addresses = addresses_to_bind("127.0.0.1", 0)
+            server.listen(addresses, None)
             await server.start()
-            return Served(loop, transport.selector, server, echo, address)
+            return Served(loop, transport.selector, server, echo, addresses.shown)
 
         served = loop.run_until_complete(start())
         yield served

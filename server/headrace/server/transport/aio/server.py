@@ -10,6 +10,7 @@ import grpc
 
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Service
+from headrace.server.transport.addresses import Addresses
 from headrace.server.transport.aio.handlers import CallLife, handlers
 from headrace.server.transport.binding import bind
 from headrace.server.transport.credentials import CurrentCertificates
@@ -63,8 +64,8 @@ class AioServer:
         life = CallLife(entrance, status_of, receiving, MessageTurns())
         self._server.add_generic_rpc_handlers([handlers(each, life) for each in services])
 
-    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
-        return bind(host, port, certificates, self._add_port)
+    def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
+        bind(addresses, certificates, self._add_port)
 
     def _add_port(self, target: str, credentials: grpc.ServerCredentials | None) -> int:
         if credentials is None:

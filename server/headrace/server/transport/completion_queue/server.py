@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
+from headrace.server.transport.addresses import Addresses
 from headrace.server.transport.binding import bind
 from headrace.server.transport.completion_queue.call import QueueCall
 from headrace.server.transport.completion_queue.cython_layer import (
@@ -84,8 +85,8 @@ class CompletionQueueServer:
         """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
 
-    def listen(self, host: str, port: int, certificates: CurrentCertificates | None) -> str:
-        return bind(host, port, certificates, partial(add_port, self._server))
+    def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
+        bind(addresses, certificates, partial(add_port, self._server))
 
     async def start(self) -> None:
         self._server.start(backup_queue=False)

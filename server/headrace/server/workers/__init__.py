@@ -1,0 +1,1 @@
+"""Several processes that are one server: a parent that serves nothing itself, and its workers."""

@@ -1,0 +1,17 @@
+"""Servers of several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import Serve, serving
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """`serve("name=path", "--workers=2", ...)`: a running server, stopped after the test. Numbers are f32."""
+    with serving(tmp_path) as serve:
+        yield serve
