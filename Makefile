@@ -83,6 +83,9 @@ with-wheel = $(VENV)/bin/python -m venv --clear $(COMPILED) && \
 test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures in build/page
 	$(VENV)/bin/pytest tests/page
 
+test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale ## Run several servers as one: what is lost, how load spreads, what it costs (minutes)
+	$(VENV)/bin/pytest -s tests/scale
+
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
 	$(VENV)/bin/python -m tests.trust
 
@@ -91,9 +94,6 @@ test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (min
 
 test-resume: $(VENV)/.model ## Kill and stop servers under load (minutes): no ticket is lost, chains stay bit-identical
 	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py tests/e2e/test_resume_wild.py
-
-test-scale: $(VENV)/.model $(VENV)/.test-models ## Beyond one process: what workers do, lose and cost, in figures
-	$(VENV)/bin/pytest -s tests/scale
 
 test-transport: $(VENV)/.installed ## Make a million calls that end in every way, and be left with nothing (minutes)
 	$(VENV)/bin/python -m tests.interop.soak
@@ -147,6 +147,11 @@ $(VENV)/.interop: tests/interop/clients/cpp.cc tests/interop/clients/go.go $(VEN
 	    || echo "SKIPPED: interop with C++, since there is no compiler or no libgrpc++-dev" >&2
 	@GO111MODULE=off GOPATH=/usr/share/gocode go build -o $(VENV)/interop/go tests/interop/clients/go.go 2>/dev/null \
 	    || echo "SKIPPED: interop with Go, since there is no Go or no golang-google-grpc-dev" >&2
+	@touch $@
+
+# Proxies and the like, which only tests/scale needs.
+$(VENV)/.scale: $(VENV)/.installed
+	@$(PIP) install --editable '.[scale]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

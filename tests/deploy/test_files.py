@@ -23,7 +23,7 @@ DEPLOY = ROOT / "deploy"
 FILES = sorted(each for each in DEPLOY.rglob("*") if each.is_file())
 KUBERNETES = [DEPLOY / "kubernetes/headrace.yaml", DEPLOY / "kubernetes/autoscaling.yaml"]
 OPTIONS = {f"--{field.name.replace('_', '-')}" for field in fields(Settings)} | {"--config", "--lenient"}
-FOREIGN = {"--reload", "--tmpfs", "--read-only"}
+FOREIGN = {"--concurrency", "--reload", "--tmpfs", "--read-only"}
 """Options of other commands, in comments."""
 
 

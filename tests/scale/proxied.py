@@ -1,0 +1,164 @@
+"""Servers behind Envoy, with the configurations of deploy/envoy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+from urllib.request import urlopen
+
+import yaml
+
+import headrace.client as hc
+from tests.e2e.authority import Authority
+from tests.e2e.pair import free_port
+from tests.e2e.serving import F32, Served
+
+ROOT = Path(__file__).parents[2]
+ENVOY = Path(sys.executable).with_name("envoy")
+SECONDS = 60.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+Kind = Literal["tls", "plain", "passthrough"]
+
+
+class Servers:
+    """Servers of the same models, each at a port of its own, which it gets back when it is started again."""
+
+    def __init__(self, folder: Path, count: int, *arguments: str) -> None:
+        self._folder = folder
+        self._arguments = [*arguments, F32, f"--cache-dir={folder / 'cache'}"]
+        self._numbers = itertools.count()
+        self.ports = [free_port() for _ in range(count)]
+        self.served = [self._start(port) for port in self.ports]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Served.ready, self.served))
+
+    def _start(self, port: int) -> Served:
+        log = self._folder / f"server-{next(self._numbers)}.log"
+        return Served([*self._arguments, f"--port={port}"], log)
+
+    def start_again(self, index: int) -> None:
+        """Once it has ended, which is waited for."""
+        self.served[index].process.wait(SECONDS)
+        self.served[index].__exit__(None, None, None)
+        self.served[index] = self._start(self.ports[index])
+        self.served[index].ready()
+
+    def processor_seconds(self) -> float:
+        return sum(processor_seconds(served.process.pid) for served in self.served)
+
+    def close(self) -> None:
+        for served in self.served:
+            served.__exit__(None, None, None)
+
+
+class Envoy:
+    """`with Envoy(folder, ports, "tls") as envoy`: a file of deploy/envoy, at work once all servers are healthy.
+
+    `ports` are those of the servers, on 127.0.0.1. `plain` is the one with TLS at the edge, without its TLS. `changes`
+    are what is different in the connection manager.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ports: Sequence[int],
+        kind: Kind,
+        authority: Authority | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self._admin = free_port(), free_port()
+        self.authority = authority or Authority(folder / "tls")
+        self.target = f"127.0.0.1:{self.port}"
+        self._servers = len(ports)
+        file = folder / "envoy.yaml"
+        file.write_text(yaml.safe_dump(self._configuration(kind, ports, changes or {})))
+        self._log = folder / "envoy.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [ENVOY, "-c", file, "--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning"],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
+
+    def connect(self, kind: Kind = "tls") -> hc.Server:
+        return hc.connect(self.target, tls=None if kind == "plain" else hc.Tls(ca=self.authority.file))
+
+    def _configuration(self, kind: Kind, ports: Sequence[int], changes: Mapping[str, Any]) -> Any:
+        name = "envoy-passthrough.yaml" if kind == "passthrough" else "envoy.yaml"
+        text = (ROOT / "deploy/envoy" / name).read_text()
+        certificate, key = self.authority.issue("edge", "127.0.0.1")
+        for path, real in (("tls.crt", certificate), ("tls.key", key), ("ca.crt", self.authority.file)):
+            text = text.replace(f"/etc/headrace/tls/{path}", str(real))
+        found = yaml.safe_load(text)
+        found["admin"]["address"]["socket_address"]["port_value"] = self._admin
+        (listener,), (cluster,) = found["static_resources"]["listeners"], found["static_resources"]["clusters"]
+        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
+        (chain,) = listener["filter_chains"]
+        if kind == "plain":
+            del chain["transport_socket"]
+        chain["filters"][0]["typed_config"].update(changes)
+        (locality,) = cluster["load_assignment"]["endpoints"]
+        locality["lb_endpoints"] = [
+            {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+            for port in ports
+        ]
+        return found
+
+    @property
+    def healthy(self) -> int:
+        """How many servers it sends streams to."""
+        with urlopen(f"http://127.0.0.1:{self._admin}/clusters?format=json", timeout=10) as answer:
+            (cluster,) = json.load(answer)["cluster_statuses"]
+        hosts = [host["health_status"] for host in cluster["host_statuses"]]
+        return sum(not set(host) - {"eds_health_status"} and host["eds_health_status"] == "HEALTHY" for host in hosts)
+
+    def wait_until_healthy(self, count: int) -> None:
+        deadline = time.monotonic() + SECONDS
+        while True:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                if self.healthy == count:
+                    return
+            except OSError:  # it does not listen yet
+                pass
+            assert time.monotonic() < deadline, f"not {count} servers are healthy:\n{self._log.read_text()}"
+            time.sleep(0.05)
+
+    def __enter__(self) -> Envoy:
+        try:
+            self.wait_until_healthy(self._servers)
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has taken of the processor, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def is_installed() -> bool:
+    return ENVOY.exists() or shutil.which("envoy") is not None
