@@ -21,7 +21,8 @@ class Operator:
     """What a client does that loads and unloads models."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address)
+        # Channels to one address share a connection otherwise.
+        self.channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
         self.stub = GRPCInferenceServiceStub(self.channel)
         self.health = HealthStub(self.channel)
 

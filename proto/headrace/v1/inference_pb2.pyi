@@ -1304,6 +1304,7 @@ class ServerStatusResponse(message.Message):
     ACCOUNTS_FIELD_NUMBER: builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: builtins.int
     BUSIEST_STREAMS_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
     version: builtins.str
     draining: builtins.bool
     streams: builtins.int
@@ -1329,6 +1330,10 @@ class ServerStatusResponse(message.Message):
     def busiest_streams(self) -> containers.RepeatedCompositeFieldContainer[StreamStatus]:
         """Up to 32 of the streams, those with most tickets in flight first. Unary calls are not among them."""
 
+    @builtins.property
+    def workers(self) -> containers.RepeatedCompositeFieldContainer[WorkerStatus]:
+        """Its workers, if it has several (`--workers`). What is above is of all of them together."""
+
     def __init__(
         self,
         *,
@@ -1343,10 +1348,44 @@ class ServerStatusResponse(message.Message):
         accounts: abc.Iterable[Account] | None = ...,
         resident_bytes: builtins.int = ...,
         busiest_streams: abc.Iterable[StreamStatus] | None = ...,
+        workers: abc.Iterable[WorkerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "busiest_streams", b"busiest_streams", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "busiest_streams", b"busiest_streams", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class WorkerStatus(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    STREAMS_FIELD_NUMBER: builtins.int
+    TICKETS_IN_FLIGHT_FIELD_NUMBER: builtins.int
+    INFERENCES_FIELD_NUMBER: builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    problem: builtins.str
+    """Why it has not answered, or empty. What is above is without it then."""
+    streams: builtins.int
+    tickets_in_flight: builtins.int
+    inferences: builtins.int
+    resident_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        problem: builtins.str = ...,
+        streams: builtins.int = ...,
+        tickets_in_flight: builtins.int = ...,
+        inferences: builtins.int = ...,
+        resident_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["inferences", b"inferences", "number", b"number", "problem", b"problem", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

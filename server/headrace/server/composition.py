@@ -87,7 +87,8 @@ class Application:
             loader.load_variant, core, self.dispatcher.tell, self.dispatcher.now, self.lifecycle.source, has_room
         )
         controls = control(self.lifecycle)
-        self._regions = OwnedRegions() if settings.shared_memory else None
+        self.regions = OwnedRegions() if settings.shared_memory else None
+        """The shared memory that clients have registered; None if that is not allowed."""
         self._calls = Gate(settings.streams, f"{settings.streams} streams and unary calls are open, which is the limit")
         self._watches = Gate(MAX_PROBES, f"{MAX_PROBES} watches are open, which is the limit")
         probing = Gate(MAX_PROBES, f"{MAX_PROBES} probes are being answered, which is the limit")
@@ -99,7 +100,7 @@ class Application:
             open_inference_service(
                 self.dispatcher,
                 controls,
-                self._regions,
+                self.regions,
                 self.health,
                 rpcs,
                 probes,
@@ -146,5 +147,5 @@ class Application:
         """Let go of what is not memory. The engine is the caller's to close."""
         self.dispatcher.close()
         self._request_log.flush()
-        if self._regions is not None:
-            self._regions.close()
+        if self.regions is not None:
+            self.regions.close()

@@ -14,12 +14,14 @@ from headrace.server.exit_codes import EXIT_CANNOT_LISTEN
 from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import FindingsCache
-from headrace.server.metrics_port import MetricsPort
+from headrace.server.metrics_port import MetricsPort, build
 from headrace.server.repository.scan import Disk, Scan
 from headrace.server.repository.watching import Changes, Watcher
+from headrace.server.server_readings import ServerReadings
 from headrace.server.services.api import Control
 from headrace.server.services.call import Service
 from headrace.server.settings import Settings
+from headrace.server.telemetry.metrics.answers import ServerAnswers
 from headrace.server.telemetry.output import Output, descriptor_of
 from headrace.server.transport.addresses import CannotListenError, addresses_to_bind, is_local
 from headrace.server.transport.interface import Server
@@ -100,8 +102,10 @@ class Alone:
         except CannotListenError as error:
             raise CannotServeError(f"{error}") from None
         if settings.metrics_port is not None:
+            readings, health = ServerReadings(opening.application), opening.application.health
+            answers = ServerAnswers(readings.read, health.ready, build(opening.transport))
             try:
-                port = MetricsPort(opening.application, settings.metrics_host, settings.metrics_port, opening.transport)
+                port = MetricsPort(answers, settings.metrics_host, settings.metrics_port)
             except CannotListenError as error:
                 raise CannotServeError(f"--metrics-port: {error}") from None
             self._output.write(f"headrace metrics on {port.url}")

@@ -1,7 +1,7 @@
 """A model and a server status to print."""
 
 from headrace.client.protocol.models import Model, Port
-from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, StreamStatus, Variant
+from headrace.client.protocol.status import Account, ModelStatus, ServerStatus, StreamStatus, Variant, WorkerStatus
 
 MODEL = Model(
     "segmenter",
@@ -33,4 +33,5 @@ STATUS = ServerStatus(
     (Account("queue", 0, 1 << 30), Account("unsent", 3 << 20, 1 << 29)),
     300 << 20,
     (StreamStatus("team-a", 12, 1536, 3 << 20),),
+    (WorkerStatus(1, "", 3, 12, 9000, 300 << 20), WorkerStatus(2, "has not answered for 5 s", 0, 0, 0, 0)),
 )

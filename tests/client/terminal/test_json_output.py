@@ -88,6 +88,24 @@ def test_the_status_is_a_document() -> None:
         ],
         "resident_bytes": 300 << 20,
         "busiest_streams": [{"client": "team-a", "tickets_in_flight": 12, "kept_bytes": 1536, "unsent_bytes": 3 << 20}],
+        "workers": [
+            {
+                "number": 1,
+                "problem": "",
+                "streams": 3,
+                "tickets_in_flight": 12,
+                "inferences": 9000,
+                "resident_bytes": 300 << 20,
+            },
+            {
+                "number": 2,
+                "problem": "has not answered for 5 s",
+                "streams": 0,
+                "tickets_in_flight": 0,
+                "inferences": 0,
+                "resident_bytes": 0,
+            },
+        ],
     }
 
 

@@ -75,6 +75,7 @@ def test_the_status_is_a_row_for_each_model() -> None:
         "headrace 0.1.0 at localhost:8001, serving",
         "streams 3 · tickets in flight 12 · queued inputs 0 B · kept outputs 1.5 KiB",
         "memory for requests 3 MiB of 1 GiB (unsent 3 MiB) · of the process 300 MiB",
+        "workers 1: streams 3, tickets 12, 300 MiB · 2 has not answered for 5 s",
     ]
     idle = replace(STATUS, memory=Account("memory", 0, 1 << 30), accounts=(), resident_bytes=0)
     assert status_lines(idle, "x")[2:] == ["memory for requests 0 B of 1 GiB · of the process 0 B"]

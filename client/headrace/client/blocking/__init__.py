@@ -18,7 +18,15 @@ from headrace.client.protocol.connection_settings import Tls
 from headrace.client.protocol.hello import Hello
 from headrace.client.protocol.inputs import Reference, Zeros, zeros
 from headrace.client.protocol.models import Model, ModelState, Port
-from headrace.client.protocol.status import Account, Histogram, ModelStatus, ServerStatus, StreamStatus, Variant
+from headrace.client.protocol.status import (
+    Account,
+    Histogram,
+    ModelStatus,
+    ServerStatus,
+    StreamStatus,
+    Variant,
+    WorkerStatus,
+)
 from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
@@ -66,6 +74,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Variant",
+    "WorkerStatus",
     "Zeros",
     "completed",
     "connect",

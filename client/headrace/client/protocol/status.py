@@ -104,12 +104,25 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker of a server that has several. `problem` says why it has not answered; then there is nothing else."""
+
+    number: int
+    problem: str
+    streams: int
+    tickets_in_flight: int
+    inferences: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """What a server holds at one moment. `kept_bytes` counts kept outputs, `queued_bytes` inputs that wait or run.
 
     `memory` is what requests take of the memory they may have, and `accounts` say what for. `resident_bytes` is what
     the process has, models and the runtime included. `busiest_streams` are up to 32 of those with most tickets in
-    flight. A server of an earlier version says none of the four.
+    flight. A server of an earlier version says none of the four. `workers` are those of a server that has several:
+    what is above is of all of them together that have answered.
     """
 
     version: str
@@ -123,6 +136,7 @@ class ServerStatus:
     accounts: tuple[Account, ...] = ()
     resident_bytes: int = 0
     busiest_streams: tuple[StreamStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
 
 
 def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
@@ -160,6 +174,12 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
         tuple(
             StreamStatus(each.client, each.tickets_in_flight, each.kept_bytes, each.unsent_bytes)
             for each in message.busiest_streams
+        ),
+        tuple(
+            WorkerStatus(
+                each.number, each.problem, each.streams, each.tickets_in_flight, each.inferences, each.resident_bytes
+            )
+            for each in message.workers
         ),
     )
 

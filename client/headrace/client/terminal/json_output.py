@@ -16,7 +16,8 @@ status  {"version", "draining", "streams", "tickets_in_flight", "kept_bytes", "q
                      "variants": [{"outputs", "executions", "memory_bytes"}], "refused", "overdue",
                      "durations": {"bounds", "counts"}}],
          "memory": account, "accounts": [account], "resident_bytes",
-         "busiest_streams": [{"client", "tickets_in_flight", "kept_bytes", "unsent_bytes"}]}
+         "busiest_streams": [{"client", "tickets_in_flight", "kept_bytes", "unsent_bytes"}],
+         "workers": [{"number", "problem", "streams", "tickets_in_flight", "inferences", "resident_bytes"}]}
         account: {"name", "used_bytes", "limit_bytes"}
 """
 
@@ -38,6 +39,8 @@ from headrace.wire.dtypes import datatype_of
 
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
+_LISTS = ("models", "accounts", "busiest_streams", "workers")
+"""Of a status."""
 
 
 def models_document(models: Iterable[Model], states: Iterable[ModelState]) -> Document:
@@ -45,7 +48,7 @@ def models_document(models: Iterable[Model], states: Iterable[ModelState]) -> Do
 
 
 def status_document(status: ServerStatus) -> Document:
-    lists = {name: [*map(asdict, getattr(status, name))] for name in ("models", "accounts", "busiest_streams")}
+    lists = {name: [*map(asdict, getattr(status, name))] for name in _LISTS}
     return asdict(status) | lists
 
 

@@ -82,6 +82,7 @@ def status_lines(status: ServerStatus, target: str) -> list[str]:
         f"streams {status.streams} · tickets in flight {status.tickets_in_flight} · "
         f"queued inputs {size_text(status.queued_bytes)} · kept outputs {size_text(status.kept_bytes)}",
         *_memory_line(status),
+        *_workers_line(status),
     ]
 
 
@@ -93,6 +94,15 @@ def _memory_line(status: ServerStatus) -> list[str]:
     used, limit = size_text(status.memory.used_bytes), size_text(status.memory.limit_bytes)
     requests = f"memory for requests {used} of {limit}" + (f" ({', '.join(uses)})" if uses else "")
     return [f"{requests} · of the process {size_text(status.resident_bytes)}"]
+
+
+def _workers_line(status: ServerStatus) -> list[str]:
+    """The streams and tickets of each worker, of a server that has several."""
+    found = []
+    for each in status.workers:
+        load = f"streams {each.streams}, tickets {each.tickets_in_flight}, {size_text(each.resident_bytes)}"
+        found.append(f"{each.number} {printable(each.problem)}" if each.problem else f"{each.number}: {load}")
+    return [f"workers {' · '.join(found)}"] if found else []
 
 
 def outputs_table(outputs: Mapping[str, npt.NDArray[Any]]) -> Table:

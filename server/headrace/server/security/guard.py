@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from headrace.server.core.clients import Client, ClientLimits
+from headrace.server.core.clients import NO_LIMITS, Client, ClientLimits
 from headrace.server.security.identities import ALL_SCOPES, Identities, Identity
 from headrace.server.security.scopes import SCOPES
 from headrace.server.security.tokens import id_of
@@ -56,6 +56,10 @@ class Guard(ABC):
             return self._client(identity)
 
         return ask
+
+    def client_named(self, name: str) -> Client:
+        """The client of an identity. Its limits are there once it calls."""
+        return self._clients.setdefault(name, Client(name, NO_LIMITS))
 
     def _client(self, identity: Identity) -> Client:
         client = self._clients.get(identity.name)

@@ -182,6 +182,9 @@ class Group:
             return PeerAnswer(sibling.number, None, "has ended")
         except HeadraceError as error:
             return PeerAnswer(sibling.number, None, f"has failed: {error.message}")
+        except RuntimeError as error:
+            logger.warning("worker %d: %s", sibling.number, error)
+            return PeerAnswer(sibling.number, None, "has failed; its log says why")
         return PeerAnswer(sibling.number, response)
 
     async def command(self, rpc: RemoteRpc, undo: RemoteRpc | None) -> bytes:

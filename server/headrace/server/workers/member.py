@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from headrace.server.composition import Application
+from headrace.server.core.clients import Client
 from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import FindingsCache
 from headrace.server.presence import CannotServeError, Opening, count_of_models
 from headrace.server.repository.scan import Scan
 from headrace.server.repository.watching import Changes
+from headrace.server.security.guard import Guard
 from headrace.server.server import run_as
+from headrace.server.server_readings import ServerReadings
 from headrace.server.services.api import CONTROL_DISABLED, Control, ModelState
 from headrace.server.services.call import Service
+from headrace.server.services.oip.region import Region
 from headrace.server.transport.addresses import CannotListenError
 from headrace.server.workers import order as orders
+from headrace.server.workers.calls import CallsOfAll
 from headrace.server.workers.decisions import SharedFindings
 from headrace.server.workers.link import ClosedError, Link
-from headrace.server.workers.order import Order, State, ToLoad
+from headrace.server.workers.order import Joined, Order, RegisteredRegion, State, ToLoad, WorkerReadings
 from headrace.server.workers.shares import share_of_model
-from headrace.wire.errors import PermissionDenied, Unavailable
+from headrace.wire.errors import FailedPrecondition, HeadraceError, PermissionDenied, Unavailable, quote
+from headrace.wire.memory import resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +48,10 @@ class Member:
         self.number, self.count = order.number, order.count
         self._link = link
         self._order = order
-        self._application: Application | None = None
+        self._application: Application
+        self._calls: CallsOfAll
+        self._readings: ServerReadings
+        self._guard: Guard | None = None
         self._lifecycle: Lifecycle | None = None
         self._state = State()
         """What is still to be made as it is in other workers."""
@@ -63,19 +73,23 @@ class Member:
 
     def services(self, application: Application) -> Sequence[Service]:
         self._application = application
-        return application.services
+        self._calls = CallsOfAll(application.services, self._link, self.number, self._client_named)
+        return self._calls.services
 
     async def begin(self, opening: Opening) -> None:
+        self._guard = opening.access.guard
+        self._readings = ServerReadings(opening.application)
         self._link.answer_with(self._answer)
 
     async def loaded(self, opening: Opening, known: Scan) -> None:
         """Listen now, so that whoever connects finds the models, and be ready when all workers are."""
+        self._restore()
         try:
             opening.server.listen(self._order.addresses, opening.access.current_certificates)
         except CannotListenError as error:
             raise CannotServeError(f"{error}") from None
         await opening.server.start()
-        await self._link.asked(orders.JOINED, count_of_models(opening.application))
+        await self._link.asked(orders.JOINED, Joined(count_of_models(opening.application), opening.transport))
         opening.application.health.begin()
 
     def end(self) -> None:
@@ -92,8 +106,46 @@ class Member:
             await lifecycle.unload(content)
         elif kind == orders.REFRESH:
             await lifecycle.refresh(self._share_changes(content))
+        elif kind == orders.RPC:
+            self._restore()
+            return await self._calls.answer(content)
+        elif kind == orders.STATE:
+            return self._current_state()
+        elif kind == orders.READINGS:
+            return WorkerReadings(self._readings.read(), resident_bytes())
         else:
             raise RuntimeError(f"a worker does not answer {kind!r}")
+        return None
+
+    def _client_named(self, name: str | None) -> Hashable:
+        return None if name is None or self._guard is None else self._guard.client_named(name)
+
+    def _current_state(self) -> State:
+        """What clients have changed."""
+        level, regions = logging.getLogger("headrace").level, self._application.regions
+        return State(level, [] if regions is None else [_registered(*each) for each in regions.registered()])
+
+    def _restore(self) -> None:
+        """Make what clients have changed as it is in other workers, once."""
+        state, self._state = self._state, State()
+        if state.log_level:
+            logging.getLogger("headrace").setLevel(state.log_level)
+        for each in state.regions:
+            try:
+                self._register(each)
+            except HeadraceError as error:
+                logger.warning("shared memory is not there any more in this worker: %s", error.message)
+
+    def _register(self, region: RegisteredRegion) -> None:
+        """Raises HeadraceError: the object may have gone, or another one may have its key."""
+        if self._application.regions is None:
+            return
+        registry = self._application.regions.of(self._client_named(region.owner))
+        registry.register(region.name, region.key, region.offset, region.byte_size)
+        (registered,) = registry.status(region.name)
+        if object_of(registered) != region.object:
+            registry.unregister(region.name)
+            raise FailedPrecondition(f"{quote(region.key)} is another object than that of region {quote(region.name)}")
 
     def _share(self, scan: Scan) -> Scan:
         count, threads = self.count, self._order.processors.threads
@@ -106,6 +158,17 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.number} of {self.count}>"
+
+
+def _registered(owner: Hashable, region: Region) -> RegisteredRegion:
+    name = owner.name if isinstance(owner, Client) else None
+    return RegisteredRegion(name, region.name, region.key, region.offset, region.byte_size, object_of(region))
+
+
+def object_of(region: Region) -> tuple[int, int]:
+    """What tells that a region is of the same shared memory object as another one."""
+    status = os.fstat(region.descriptor)
+    return status.st_dev, status.st_ino
 
 
 class _ControlOfAll:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from headrace.server.repository.scan import Scan
 from headrace.server.settings import Settings
+from headrace.server.telemetry.metrics.readings import Readings
 from headrace.server.transport.addresses import Addresses
 from headrace.server.workers.shares import Processors
 
@@ -27,6 +28,22 @@ class RegisteredRegion(NamedTuple):
     key: str
     offset: int
     byte_size: int
+    object: tuple[int, int]
+    """The device and the inode of the object."""
+
+
+class Joined(NamedTuple):
+    """What a worker tells that listens: how many models it serves, in words, and the name of what carries calls."""
+
+    models: str
+    transport: str
+
+
+class WorkerReadings(NamedTuple):
+    """The metrics of a worker, and its memory."""
+
+    readings: Readings
+    resident_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

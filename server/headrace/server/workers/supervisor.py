@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 
 from headrace.server.access import read_access
 from headrace.server.exit_codes import EXIT_BAD_OPTION, EXIT_CANNOT_LISTEN
+from headrace.server.metrics_port import MetricsPort
 from headrace.server.repository.scan import Disk
 from headrace.server.repository.watching import Changes, Watcher
 from headrace.server.security.reloaded_files import UnusableFileError
@@ -28,7 +28,8 @@ from headrace.server.transport.addresses import CannotListenError, is_local
 from headrace.server.workers import order as orders
 from headrace.server.workers.group import Group
 from headrace.server.workers.link import Link
-from headrace.server.workers.order import Order
+from headrace.server.workers.metrics import AnswersOfAll, ReadingsOfAll
+from headrace.server.workers.order import Joined, Order
 from headrace.server.workers.port import HeldPort
 from headrace.server.workers.shares import Processors, share_of_settings
 
@@ -49,8 +50,7 @@ class Worker:
         self.number = number
         self.told = False
         self.joined = asyncio.Event()
-        self.models = ""
-        """How many it serves, in words."""
+        self.says = Joined("", "")
         self.process: asyncio.subprocess.Process
         self.link: Link
 
@@ -111,8 +111,7 @@ class Supervisor:
         self._group = Group(disk, self._workers, settings.load_timeout)
         self._ready = asyncio.Event()
         """Set when all have joined for the first time."""
-        self._replaced: Counter[int] = Counter()
-        """How often each worker has been, by number."""
+        self._readings = ReadingsOfAll(self._workers)
         self._stopping = asyncio.Event()
         self._signals: list[int] = []
         self._output = Output(descriptor_of(sys.stdout), "standard output")
@@ -121,9 +120,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            self._open_metrics_port()
+        except CannotListenError as error:
+            self._log.say(f"--metrics-port: {error}")
+            return EXIT_CANNOT_LISTEN
         code = await self._start()
         if code is None:
-            models = self._workers[0].models
+            models = self._workers[0].says.models
             self._ready.set()
             self._output.write(f"headrace ready on {self._port.addresses.shown} ({models})")
             watcher = self._watch() if self._settings.watch else None
@@ -139,6 +143,22 @@ class Supervisor:
             await self._kill()
         self._port.close()
         return code
+
+    def _open_metrics_port(self) -> None:
+        """Raises CannotListenError."""
+        settings = self._settings
+        if settings.metrics_port is not None:
+            answers = AnswersOfAll(self._readings, self._is_ready, self._transport)
+            port = MetricsPort(answers, settings.metrics_host, settings.metrics_port)
+            self._output.write(f"headrace metrics on {port.url}")
+
+    def _is_ready(self) -> bool:
+        """Whether the server wants work: at least one worker serves, after all have."""
+        joined = any(worker.joined.is_set() for worker in self._workers)
+        return self._ready.is_set() and joined and not self._stopping.is_set()
+
+    def _transport(self) -> str:
+        return next((worker.says.transport for worker in self._workers), "")
 
     # --------------------------------------------------------------------------------------------------------- start
 
@@ -186,7 +206,7 @@ class Supervisor:
         if kind == orders.SCAN:
             return await group.begin(worker)
         if kind == orders.JOINED:
-            worker.models = content
+            worker.says = content
             worker.joined.set()
             if self._ready.is_set():
                 logger.info("worker %d is back", worker.number)
@@ -226,7 +246,8 @@ class Supervisor:
         pause = MIN_PAUSE
         while True:
             began = monotonic()
-            code = await self._end_of(worker)
+            code = await worker.process.wait()
+            self._gone(worker)
             if monotonic() - began > STABLE_SECONDS:
                 pause = MIN_PAUSE
             logger.error("worker %d has ended (%s); it is replaced in %.2g s", worker.number, _how(code), pause)
@@ -241,16 +262,10 @@ class Supervisor:
                 except OSError as error:
                     logger.error("worker %d cannot be started: %s", worker.number, error)
 
-    async def _end_of(self, worker: Worker) -> int:
-        """Wait for the end of a worker. Returns its exit code."""
-        code = await worker.process.wait()
-        self._gone(worker)
-        self._replaced[worker.number] += 1
-        return code
-
     def _gone(self, worker: Worker) -> None:
         self._workers.remove(worker)
         self._group.turn_over(worker)
+        self._readings.gone(worker)
         worker.link.close()
 
     # ----------------------------------------------------------------------------------------------------------- end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from headrace.server.core.clients import Client
 from headrace.server.services.oip.region import Region, open_region
@@ -46,6 +46,12 @@ class OwnedRegions:
         if registry is None:
             registry = self._registries[owner] = RegionRegistry(self._descriptors)
         return registry
+
+    def registered(self) -> Iterator[tuple[Hashable, Region]]:
+        """Every region that is registered, and whose it is; None for clients without an identity."""
+        for owner, registry in self._registries.items():
+            for region in registry.status(""):
+                yield owner, region
 
     def release(self, region: Region) -> None:
         """Undo one `acquire` of any of them."""

@@ -98,6 +98,14 @@ METRICS = (
     Metric("headrace_event_loop_lag_seconds", _H, (), "How late the event loop does what is due, four times a second."),
     Metric("headrace_load_duration_seconds", _H, ("outcome",), "Time to load a version of a model, or to fail to."),
     Metric("headrace_log_lines_dropped", _C, ("reason",), "Log lines that nobody read in time, or too many of a kind."),
+    Metric("headrace_workers", _G, ("state",), "With --workers: those that answer, and those that are silent."),
+    Metric("headrace_workers_replaced", _C, (), "Workers that have ended, and were replaced."),
+    Metric(
+        "headrace_worker_resident_bytes",
+        _G,
+        ("worker",),
+        "Memory of a worker. What it has in common with others, such as files of models, counts for each.",
+    ),
     Metric("headrace_build", Kind.INFO, (), "What is running."),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
