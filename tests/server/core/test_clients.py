@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.server.core.clients import NO_LIMITS, RETRY_SECONDS, Client, ClientLimits
+from headrace.server.core.limits import Limits
 from tests.server.core.scenario import Scenario
 
 
@@ -15,7 +16,10 @@ def limited(**limits: float) -> Client:
 
 
 def passes(client: Client, now: float) -> bool:
-    return client.infer(0, now) is None
+    if client.infer(0, now) is not None:
+        return False
+    client.admitted(now)
+    return True
 
 
 def wait(client: Client, now: float) -> float:
@@ -157,6 +161,45 @@ class TestBytes:
         client.infer(4)
         assert client.receives() == ["done 1", "done 3", "failed 4 RESOURCE_EXHAUSTED"]
         assert "inferences a second" in client.errors[4].message
+
+    def test_what_the_server_has_no_place_for_does_not_count_for_the_rate(self) -> None:
+        """The rate allows four at once. One runs and one waits, as many as may."""
+        world, camera = Scenario(limits=Limits(max_queue=1)), limited(rate=1, burst=4)
+        client = world.client(camera)
+        for tag in range(1, 11):
+            client.infer(tag)
+        assert client.receives() == [f"failed {tag} RESOURCE_EXHAUSTED" for tag in range(3, 11)]
+        assert all("tickets wait" in error.message for error in client.errors.values())
+        assert world.runs() == [1, 2]
+        client.infer(11)
+        client.infer(12, tensors=[b"bad"])  # it is admitted, and fails
+        client.infer(13)
+        assert client.receives() == [
+            "done 1",
+            "done 2",
+            "failed 12 INVALID_ARGUMENT",
+            "failed 13 RESOURCE_EXHAUSTED",
+        ]
+        assert "inferences a second" in client.errors[13].message
+        assert world.runs() == [11]
+        # Whoever is refused for the rate is told when to come back, and passes then.
+        world.now += client.errors[13].retry_after or 0.0
+        client.infer(14)
+        assert world.runs() == [14]
+
+    def test_one_that_is_admitted_counts_even_if_it_makes_room_later(self) -> None:
+        world, camera = Scenario(limits=Limits(max_queue=1)), limited(rate=1, burst=1)
+        client, others = world.client(camera), world.client()
+        others.infer(101)
+        assert world.starts() == [101]
+        client.infer(1)
+        others.infer(102, priority=1)
+        assert client.receives() == ["failed 1 RESOURCE_EXHAUSTED"]
+        world.end(101)
+        assert world.runs() == [102]
+        client.infer(2)
+        assert client.receives() == ["failed 2 RESOURCE_EXHAUSTED"]
+        assert "inferences a second" in client.errors[2].message
 
 
 def test_turns_go_round_clients_whatever_their_streams() -> None:

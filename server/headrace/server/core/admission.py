@@ -73,7 +73,7 @@ Refusal: TypeAlias = tuple[str, HeadraceError]
 def infer_refusal(
     stream: Stream, inline: Sequence[Buffer], charge: MessageCharge, stopping: bool, now: float
 ) -> Refusal | None:
-    """Why an Infer is refused, if it is; otherwise it counts for the rate of its client.
+    """Why an Infer is refused, if it is.
 
     The same one may be admitted later, unless its message is larger than the budget.
     """

@@ -23,6 +23,11 @@ class ClientLimits:
     tickets: int = 0
     nbytes: int = 0
 
+    @property
+    def most_at_once(self) -> int:
+        """Infers, after a pause."""
+        return self.burst or max(1, int(self.rate))
+
 
 NO_LIMITS = ClientLimits()
 
@@ -43,15 +48,15 @@ class Client:
         """From when on it may have another Infer, as if it had never paused."""
 
     def infer(self, nbytes: int, now: float) -> ResourceExhausted | None:
-        """Count an Infer whose message needs `nbytes` more. Returns why it is refused instead, if it is."""
+        """Why it may not have an Infer whose message needs `nbytes` more, or None."""
         limits = self.limits
         refused = self.ticket()
         if refused is not None:
             return refused
         if limits.nbytes and self.nbytes + nbytes > limits.nbytes:
             return self._too_many_bytes(nbytes)
-        if limits.rate:
-            return self._pass(limits, now)
+        if limits.rate and now + _ROUNDING < self._next:
+            return self._too_fast(limits, now)
         return None
 
     def ticket(self) -> ResourceExhausted | None:
@@ -63,17 +68,18 @@ class Client:
             f"{self.name!r} has {self.in_flight} tickets in flight, which is its limit", retry_after=RETRY_SECONDS
         )
 
-    def _pass(self, limits: ClientLimits, now: float) -> ResourceExhausted | None:
-        """Take one of the Infers that its rate allows."""
-        interval = 1.0 / limits.rate
-        burst = limits.burst or max(1, int(limits.rate))
-        if now + _ROUNDING < self._next:
-            return ResourceExhausted(
-                f"{self.name!r} may ask for {limits.rate:g} inferences a second, and {burst} at once",
-                retry_after=self._next - now,
-            )
-        self._next = max(self._next, now - (burst - 1) * interval) + interval
-        return None
+    def admitted(self, now: float) -> None:
+        """It has one more Infer: one of those that its rate allows, whatever becomes of it."""
+        limits = self.limits
+        if limits.rate:
+            interval = 1.0 / limits.rate
+            self._next = max(self._next, now - (limits.most_at_once - 1) * interval) + interval
+
+    def _too_fast(self, limits: ClientLimits, now: float) -> ResourceExhausted:
+        return ResourceExhausted(
+            f"{self.name!r} may ask for {limits.rate:g} inferences a second, and {limits.most_at_once} at once",
+            retry_after=self._next - now,
+        )
 
     def _too_many_bytes(self, nbytes: int) -> ResourceExhausted:
         most = self.limits.nbytes

@@ -378,6 +378,8 @@ class Core:
         if stream.client is not None:
             stream.client.in_flight += 1
         if ticket.infer:
+            if stream.client is not None:
+                stream.client.admitted(ticket.arrived)
             stream.infers[ticket] = None
             if stream.ordered:
                 stream.turns.append(ticket)
