@@ -101,8 +101,7 @@ class MessageCharge:
     """The bytes of one message, charged as a whole while any ticket that came with it needs its inputs.
 
     Inputs are views of the message, so that one small input keeps all of it in memory. They also count for `client`, if
-    it has limits. `strings` counts the elements of
-    BYTES in the inputs of its Infers, and `string_bytes` their bytes.
+    it has limits. `strings` counts the elements of BYTES in the inputs of its Infers, and `string_bytes` their bytes.
     """
 
     __slots__ = ("_client", "_holders", "_quota", "nbytes", "string_bytes", "strings")
