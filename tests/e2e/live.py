@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from headrace.oip import open_inference_pb2 as oip
 from tests import models
 from tests.e2e.operating import Operator
 from tests.e2e.serving import Served
+from tests.polling import until
 
 X = np.array([1, 10], np.float32)
 
@@ -63,10 +63,7 @@ class Live:
         }
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 40
-        while not condition():
-            assert time.monotonic() < deadline, f"{self.index()}\n{self.served.log}"
-            time.sleep(0.05)
+        until(condition, lambda: f"{self.index()}\n{self.served.log}")
 
     def close(self) -> None:
         self.client.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from tests.e2e.serving import Served
+from tests.polling import until
 
 Line = dict[str, Any]
 
@@ -18,8 +18,9 @@ def lines_of(served: Served) -> list[Line]:
 
 def request_lines(served: Served, count: int) -> list[Line]:
     """Those about requests, once there are so many: a thread of the server writes them."""
-    deadline = time.monotonic() + 60
-    while len(found := [line for line in lines_of(served) if line["logger"] == "headrace.requests"]) < count:
-        assert time.monotonic() < deadline, f"{len(found)} lines about requests, not {count}:\n{served.log}"
-        time.sleep(0.01)
-    return found
+
+    def found() -> list[Line]:
+        return [line for line in lines_of(served) if line["logger"] == "headrace.requests"]
+
+    until(lambda: len(found()) >= count, lambda: f"{len(found())} lines about requests, not {count}:\n{served.log}")
+    return found()

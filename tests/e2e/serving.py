@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from types import TracebackType
+
+from tests.polling import until
 
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 """For servers whose numbers are compared."""
@@ -57,11 +58,8 @@ class Served:
 
     def wait_until_logged(self, text: str, count: int = 1) -> str:
         """The log once it contains a text this many times: a thread of its own writes it."""
-        deadline = time.monotonic() + 30
-        while (log := self.log).count(text) < count:
-            assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{log}"
-            time.sleep(0.01)
-        return log
+        until(lambda: self.log.count(text) >= count, lambda: f"{text!r} is not in the log:\n{self.log}")
+        return self.log
 
     def ready(self) -> str:
         """Wait for the line on standard output that says so, and return it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from headrace.v1 import inference_pb2 as pb
 from tests.e2e.serving import Served
 from tests.e2e.stubs import Command, StubStream
+from tests.polling import until
 from tests.stopwatch import Stopwatch
 
 ONE = np.ones(1, np.float32)
@@ -49,10 +49,7 @@ def processor_seconds(served: Served) -> float:
 
 def wait_until_it_computes(served: Served, before: float) -> None:
     """The run takes 2 seconds of the processor; most of it is still to come."""
-    deadline = time.monotonic() + 30
-    while processor_seconds(served) < before + 0.3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: processor_seconds(served) >= before + 0.3)
 
 
 def submit(stream: StubStream, model: str) -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.e2e.operating import Operator
 from tests.e2e.serving import Serve, Served, run_server
 from tests.e2e.test_control import replace
 from tests.packaged_models import packaged
+from tests.polling import until
 from tests.stopwatch import Stopwatch
 
 CORRUPTIONS = int(os.environ.get("HEADRACE_CORRUPTIONS", "24"))
@@ -159,13 +159,7 @@ def trials(served: Served) -> list[int]:
 
 def the_child(served: Served) -> int:
     """The process that tries a model, when there is one."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        found = trials(served)
-        if found:
-            return found[0]
-        time.sleep(0.01)
-    raise AssertionError("no model is tried")
+    return until(lambda: trials(served), lambda: "no model is tried")[0]
 
 
 @pytest.fixture
@@ -210,10 +204,7 @@ def test_a_server_that_stops_ends_the_trial(
     assert stopwatch.ran() < 2
     thread.join(30)
     assert told[0].startswith("UNAVAILABLE: ")
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{child}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not Path(f"/proc/{child}").exists())
     assert "Traceback" not in house.served.log
 
 
@@ -222,10 +213,7 @@ def test_a_signal_during_the_start_ends_the_trial(tmp_path: Path) -> None:
     try:
         child = the_child(served)
         assert served.stop() == 128 + signal.SIGTERM
-        deadline = time.monotonic() + 30
-        while Path(f"/proc/{child}/stat").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: not Path(f"/proc/{child}/stat").exists())
     finally:
         served.process.kill()
         served.process.wait()

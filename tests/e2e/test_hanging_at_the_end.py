@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,11 +33,12 @@ from tests.e2e.stopping import (
     wait_until_it_computes,
 )
 from tests.e2e.stubs import Command, Event, StubStream
+from tests.polling import until
 from tests.stopwatch import Stopwatch
 
 
 @contextmanager
-def file_that_does_not_open(path: Path) -> Iterator[Callable[[], None]]:
+def file_that_does_not_open(path: Path) -> Iterator[Callable[[], object]]:
     """A file whose opening blocks, as in a file system that does not answer. Yields what waits for somebody to try.
 
     It has a lease, which the kernel takes away from its holder after 45 seconds at the earliest.
@@ -51,13 +51,7 @@ def file_that_does_not_open(path: Path) -> Iterator[Callable[[], None]]:
         except OSError as error:
             pytest.skip(f"the file system of the tests has no leases: {error}")
 
-        def wait_opening() -> None:
-            deadline = time.monotonic() + 30
-            while fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-
-        yield wait_opening
+        yield lambda: until(lambda: fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK)
 
 
 class TestHanging:
@@ -164,10 +158,7 @@ class TestHanging:
         fill(writing)
         command = [sys.executable, "-m", "headrace.server", str(models.scale(tmp_path)), "--port=0"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writing) as blocked, killed(blocked):
-            deadline = time.monotonic() + 30
-            while not takes_signals(blocked.pid):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(lambda: takes_signals(blocked.pid))
             stopwatch.start()
             blocked.send_signal(signal.SIGTERM)
             assert blocked.wait(30) in (0, 128 + signal.SIGTERM)

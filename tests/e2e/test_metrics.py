@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.e2e.scraping import Scraped, get, scrape, url_of
 from tests.e2e.scripted_load import AM, CUT_SHORT, FAILING, OPTIONS, SLOW, ScriptedLoad
 from tests.e2e.serving import Serve, run_server
 from tests.e2e.stubs import StubStream
+from tests.polling import until
 
 PORT = "--metrics-port=0"
 X = np.array([1, 2], np.float32)
@@ -27,15 +27,16 @@ X = np.array([1, 2], np.float32)
 
 def at_rest(url: str) -> Scraped:
     """The metrics once nothing is in flight any more."""
-    deadline = time.monotonic() + 60
-    while True:
+
+    def look() -> Scraped | None:
         scraped = scrape(url)
         busy = scraped("headrace_requests_in_flight") + scraped("headrace_streams_open")
         busy += scraped("headrace_slots") - scraped("headrace_slots", state="free")
-        if not busy:
-            return scraped
-        assert time.monotonic() < deadline, busy
-        time.sleep(0.02)
+        return None if busy else scraped
+
+    scraped = until(look, lambda: "something is in flight still")
+    assert scraped is not None
+    return scraped
 
 
 def folded(ends: dict[tuple[str, ...], float]) -> Counter[tuple[str, ...]]:

@@ -6,7 +6,6 @@ import asyncio
 import math
 import signal
 import socket
-import time
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -31,6 +30,7 @@ from tests.e2e.stopping import (
 )
 from tests.e2e.stream_errors import outcome, refusal
 from tests.e2e.stubs import Event, StubStream
+from tests.polling import until
 from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.transport
@@ -107,8 +107,7 @@ class TestInFlight:
             ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
             ticket.result(30)
             served.process.send_signal(signal.SIGTERM)
-            while not stream.draining:
-                time.sleep(0.01)
+            until(lambda: stream.draining)
             assert ticket.fetch("y").tolist() == [3]
             with ends_within(AT_ONCE, served, 0):
                 ticket.release()
@@ -120,8 +119,7 @@ class TestInFlight:
             ticket = stream.submit("scale", {"x": ONE}, keep=["y"])
             ticket.result(30)
             served.process.send_signal(signal.SIGTERM)
-            while not stream.draining:
-                time.sleep(0.01)
+            until(lambda: stream.draining)
             with blocking.connect(served.address) as other:
                 for each in (server, other):
                     with pytest.raises(hc.Unavailable, match="stopping"):
@@ -190,8 +188,7 @@ def test_an_infinite_grace_period_waits(serve: Serve, tmp_path: Path, option: st
         if "keep" in option:
             assert stream.hello.keep_seconds == math.inf
         served.process.send_signal(signal.SIGTERM)
-        while not stream.draining:
-            time.sleep(0.01)
+        until(lambda: stream.draining)
         assert ticket.fetch("y").tolist() == [3]
         ticket.release()
         assert served.process.wait(30) == 0

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -42,8 +43,8 @@ def on_a_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], in
 
 def read_until(descriptor: int, pattern: str) -> re.Match[str]:
     """What was drawn, without its control sequences, up to where the pattern is found."""
-    drawn, deadline = b"", time.monotonic() + 60
-    while time.monotonic() < deadline:
+    drawn, text, deadline = b"", "", time.monotonic() + 60
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
         drawn += os.read(descriptor, 1 << 16)
         text = _CONTROL.sub("", drawn.decode(errors="replace"))
         if match := re.search(pattern, text):
@@ -57,10 +58,8 @@ def test_top_shows_models_and_streams_until_it_is_interrupted(serve: Serve, tmp_
         held = busy.submit("slow", HELD)
         with on_a_terminal("top", served.address, "--interval=0.2", "--filter=scale") as (process, terminal):
             read_until(terminal, "measuring")
-            deadline = time.monotonic() + 60
             for _ in range(50):
-                assert stream.submit("scale", HELD).result()["y"].tolist() == [3]
-            assert time.monotonic() < deadline
+                assert stream.submit("scale", HELD).result(60)["y"].tolist() == [3]
             row = read_until(terminal, r"scale +1 +([\d.,]+) +0 +0 +([\d.,]+ ms) +([\d.,]+ ms) +1\.0 +0 +\d/\d")
             assert float(row[1].replace(",", "")) > 0
             client = read_until(terminal, r"(ipv[46]:\S+) +1 +0 B +0 B")

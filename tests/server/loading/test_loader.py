@@ -6,7 +6,6 @@ import logging
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -31,6 +30,7 @@ from headrace.server.repository.files import digest, model_files
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable
 from tests import bad_models, models
+from tests.polling import until
 from tests.server.engine.test_findings import FINDINGS
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
@@ -295,8 +295,7 @@ def test_closing_ends_the_trial_and_those_that_wait(tmp_path: Path, monkeypatch:
     path = bad_models.endless(tmp_path)
     with ThreadPoolExecutor(2) as threads:
         loads = [threads.submit(house.load, path) for _ in range(2)]
-        while "trying" not in repr(house.loader):
-            time.sleep(0.01)
+        until(lambda: "trying" in repr(house.loader))
         house.loader.close()
         for load in loads:
             with pytest.raises(Unavailable, match="model 'm' was not loaded: the server is stopping"):

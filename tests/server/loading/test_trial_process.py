@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from headrace.server.loading import trial_process
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, Unavailable
 from tests import bad_models, models
+from tests.polling import until
 from tests.stopwatch import Stopwatch
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
@@ -122,13 +122,16 @@ def test_a_file_that_is_read_for_ever(tmp_path: Path, stopwatch: Stopwatch) -> N
     assert message == f"model 'm' from '{path}' takes longer than --load-timeout, {seconds} s: the model is read"
 
 
+def processor_seconds(stat: Path) -> float:
+    return int(stat.read_text().rpartition(")")[2].split()[11]) / os.sysconf("SC_CLK_TCK")
+
+
 def when_it_reads(process: Trial, act: Callable[[], None]) -> None:
     """Do something once the child computes, which the file that is read for ever makes it do."""
 
     def watch() -> None:
         stat = Path(f"/proc/{process._process.pid}/stat")
-        while int(stat.read_text().rpartition(")")[2].split()[11]) < 2 * os.sysconf("SC_CLK_TCK"):
-            time.sleep(0.02)
+        until(lambda: processor_seconds(stat) >= 2)
         act()
 
     threading.Thread(target=watch).start()
@@ -202,14 +205,10 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         stat = Path(f"/proc/{child}/stat")
-        while int(stat.read_text().rpartition(")")[2].split()[11]) < os.sysconf("SC_CLK_TCK"):
-            time.sleep(0.02)  # it reads
+        until(lambda: processor_seconds(stat) >= 1)  # it reads
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 30
-        while is_running(stat):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: not is_running(stat))
 
 
 def is_running(stat: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, Unavailable
 from tests import models
+from tests.polling import until
 from tests.server.loading.test_loader import F32, House
 
 
@@ -98,8 +98,7 @@ def during_the_trial(house: House, path: Path, act: Callable[[], object]) -> Fut
     spec = house.load(path)
     with ThreadPoolExecutor(1) as threads:
         loading = threads.submit(house.loader.load_variant, named(path), spec, (0,))
-        while "trying" not in repr(house.loader):
-            time.sleep(0.001)
+        until(lambda: "trying" in repr(house.loader))
         act()
     return loading
 
@@ -122,8 +121,7 @@ def test_unloading_during_the_trial_leaves_a_variant_that_can_be_unloaded(house:
     spec = house.load(path)
     with ThreadPoolExecutor(1) as threads:
         loading = threads.submit(house.loader.load_variant, named(path), spec, (0,))
-        while "trying" not in repr(house.loader):
-            time.sleep(0.001)
+        until(lambda: "trying" in repr(house.loader))
         house.engine.unload(spec)
         variant = loading.result()
     house.engine.unload(variant)

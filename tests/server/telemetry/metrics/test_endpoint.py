@@ -14,6 +14,7 @@ import pytest
 from headrace.server.telemetry.metrics import endpoint
 from headrace.server.telemetry.metrics.asking import NoAnswerError
 from headrace.server.telemetry.metrics.endpoint import MAX_CONNECTIONS, MetricsServer
+from tests.polling import until
 
 TEXT = b"metric 1\n" * 500_000
 
@@ -69,11 +70,8 @@ def threads() -> int:
     return sum("process_request" in thread.name for thread in threading.enumerate())
 
 
-def until(there: int) -> None:
-    deadline = time.monotonic() + 60
-    while threads() > there:
-        assert time.monotonic() < deadline, f"{threads()} threads"
-        time.sleep(0.01)
+def until_threads_are(there: int) -> None:
+    until(lambda: threads() <= there, lambda: f"{threads()} threads")
 
 
 def test_the_answer_is_whole(port: int) -> None:
@@ -129,7 +127,7 @@ def test_whoever_sends_nothing_and_whoever_reads_nothing_loses_its_place(port: i
         assert threads() <= 2 * MAX_CONNECTIONS
         for each in silent:
             each.close()
-    until(0)
+    until_threads_are(0)
 
 
 def test_a_connection_ends_after_a_while(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +136,7 @@ def test_a_connection_ends_after_a_while(port: int, monkeypatch: pytest.MonkeyPa
     with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
         slow.sendall(b"GET")
         assert slow.recv(100) == b""
-    until(0)
+    until_threads_are(0)
 
 
 def test_a_port_that_is_taken_is_an_error(port: int, answers: Fixed) -> None:
