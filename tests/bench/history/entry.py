@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from tests.bench.measuring.rounds import Measured
 from tests.bench.measuring.spread import spread
 from tests.bench.measuring.turn import Figure, Turn
 from tests.bench.serving.ways import Way
+from tests.machine import commit, processor_name
 
 PACKAGES = ("headrace", "grpcio", "protobuf", "openvino", "numpy")
 VERSION = 1
@@ -34,8 +34,8 @@ def entry_of(
     return {
         "headrace-bench": VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": {"processor": _processor_name(), "cores": len(os.sched_getaffinity(0))},
+        "commit": commit(),
+        "machine": {"processor": processor_name(), "cores": len(os.sched_getaffinity(0))},
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "ways": {way.name: way.text for way in ways},
         "noise": asdict(noise) | {"verdict": noise.name},
@@ -105,20 +105,3 @@ def _ratio(ratio: Ratio) -> Entry:
         "notes": ratio.notes,
         "rounds": ratio.rounds,
     }
-
-
-def _commit() -> str:
-    """Its short hash, with a + if files differ from it; empty outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return ended.stdout.strip()
-
-
-def _processor_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
