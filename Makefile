@@ -10,7 +10,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
 .PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page \
-	test-trust test-reloads test-resume test-scale test-transport fuzz bench bench-costs demo docs serve clean same-python
+	test-trust test-scale soak chaos bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,17 +89,12 @@ test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale ## Run several se
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
 	$(VENV)/bin/python -m tests.trust
 
-test-reloads: $(VENV)/.installed ## Alternate versions 300 times under load (minutes)
-	HEADRACE_RELOADS=300 $(VENV)/bin/pytest -s tests/e2e/test_reloads.py
+# SOAK narrows them: SOAK='--share 0.1 --transport aio'. `.venv/bin/python -m tests.soak NAME` runs a single one.
+soak: $(VENV)/.installed ## Prove for long that nothing grows and all is answered: figures in build/soak (an hour)
+	$(VENV)/bin/python -m tests.soak soak $(SOAK)
 
-test-resume: $(VENV)/.model ## Kill and stop servers under load (minutes): no ticket is lost, chains stay bit-identical
-	HEADRACE_RESUME_SECONDS=60 $(VENV)/bin/pytest -s tests/e2e/test_resume.py tests/e2e/test_resume_wild.py
-
-test-transport: $(VENV)/.installed ## Make a million calls that end in every way, and be left with nothing (minutes)
-	$(VENV)/bin/python -m tests.interop.soak
-
-fuzz: $(VENV)/.installed ## Send 100,000 mutated requests to a server, by both protocols (minutes)
-	HEADRACE_TEST_MUTATIONS=100000 $(VENV)/bin/pytest -s tests/e2e/test_costs.py -k mutated
+chaos: $(VENV)/.model ## Kill, reset, flood and restart at full size: figures in build/soak (half an hour)
+	$(VENV)/bin/python -m tests.soak chaos $(SOAK)
 
 bench-costs: $(VENV)/.installed ## Print what the costliest requests cost a server and its other clients
 	$(VENV)/bin/python -m tests.costs

@@ -1,131 +1,146 @@
-"""Sends mutated requests by every kind of call, and judges each answer."""
+"""Where requests come from that may be anything: good ones with changes, seeds with changed bytes, and Hypothesis."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
 
-import grpc
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from headrace.oip import open_inference_pb2 as oip
 from headrace.v1 import inference_pb2 as pb
-from tests.costs.measuring import LAST_TAG, STREAM, UNLIMITED
-from tests.costs.mutations import client_frames, infer_requests, mutated, unary_requests
-from tests.stopwatch import Stopwatch
+from tests.costs.fronts import STREAM_INFER, Fronts, UnaryRequest
+from tests.costs.made_messages import made
+from tests.costs.measuring import STREAM
+from tests.costs.mutations import changed_bytes, client_frames, infer_requests, mutated, unary_requests
 
-PRIVATE = re.compile(
-    r"Traceback|Exception|Error:|object at 0x|/home|/tmp|/work|/usr|/dev/|\.py\b|\.xml|\.cpp|openvino", re.IGNORECASE
-)
-IN_FLIGHT = 16
-FRAMES = 40
-"""Messages that a stream sends before another stream takes its place."""
-INFER, STREAM_INFER = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelStreamInfer"))
+SEEDS = Path(__file__).parent / "seeds.json"
+MOST_SEED_BYTES, MOST_SEEDS = 400, 400
+"""Larger ones are not kept, nor more."""
+MESSAGES = 40
+"""Those of a stream, before another takes its place."""
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+EXAMPLES = 100
+_VARIES = re.compile(r"'[^']*'|\"[^\"]*\"|-?\d+(\.\d+)?")
 
 
-class Fuzzer:
-    """`slowest` is in seconds, while the machine runs; `leaks` are texts that no client should see.
+@cache
+def _good() -> tuple[Sequence[tuple[str, Message]], Sequence[Message], Sequence[Message]]:
+    return unary_requests(), infer_requests(), client_frames()
 
-    `codes` counts the answers.
-    """
 
-    def __init__(self, address: str, seed: int) -> None:
-        self._channel = grpc.insecure_channel(address, options=UNLIMITED)
-        self._random = random.Random(seed)
-        self.codes: Counter[str] = Counter()
-        self.slowest = 0.0
-        self._watch = Stopwatch()
-        self._watch.__enter__()
-        self.leaks: list[str] = []
+def changes(fronts: Fronts, seed: int, count: int) -> None:
+    """Good requests with one to three changes of their fields, structure or bytes: half of them on streams."""
+    chance = random.Random(seed)
+    others, infers, frames = _good()
+    while count > 0:
+        size = min(MESSAGES, count)
+        for _ in range(2):
+            picked = [
+                (INFER, chance.choice(infers)) if chance.random() < 0.6 else chance.choice(others) for _ in range(size)
+            ]
+            fronts.unary([(method, mutated(message, chance)) for method, message in picked])
+        fronts.frames([mutated(chance.choice(frames), chance) for _ in range(size)])
+        fronts.stream([mutated(chance.choice(infers), chance) for _ in range(size)])
+        count -= 4 * size
 
-    def run(self, count: int) -> None:
-        """Send this many requests: half of them on streams."""
-        while count > 0:
-            for part in (self._unary, self._frames, self._stream):
-                part(2 * FRAMES if part == self._unary else FRAMES)
-                count -= 2 * FRAMES if part == self._unary else FRAMES
 
-    def close(self) -> None:
-        self._watch.__exit__(None, None, None)
-        self._channel.close()
+class Seeds:
+    """Messages whose answers have all been different ones, kept in a file. One that is answered in a new way joins."""
 
-    def _unary(self, count: int) -> None:
-        waiting: deque[tuple[float, grpc.Future[bytes]]] = deque()
-        others = unary_requests()
-        for _ in range(count):
-            method, message = self._random.choice(others)
-            if self._random.random() < 0.6:
-                method, message = INFER, self._random.choice(infer_requests())
-            if len(waiting) == IN_FLIGHT:
-                self._settle(*waiting.popleft())
-            callable_: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
-            data = mutated(message, self._random)
-            waiting.append((self._watch.ran(), callable_.future(data, timeout=30)))
-        while waiting:
-            self._settle(*waiting.popleft())
+    def __init__(self, file: Path = SEEDS) -> None:
+        self._kept: dict[str, UnaryRequest] = {}
+        self.new: dict[str, UnaryRequest] = {}
+        if file.exists():
+            self._kept = {
+                answer: (method, b64decode(message))
+                for answer, (method, message) in json.loads(file.read_text()).items()
+            }
 
-    def _settle(self, began: float, future: grpc.Future[bytes]) -> None:
-        error = future.exception()
-        self._note(began)
-        if isinstance(error, grpc.RpcError):
-            self._answered(error.code().name, error.details() or "")
-        else:
-            self._answered("OK", "")
+    def heard(self, method: str, message: bytes, code: str, text: str) -> None:
+        answer = f"{method.rpartition('/')[2]} {code} {_VARIES.sub('#', text)[:90]}".strip()
+        known = answer in self._kept or answer in self.new
+        if not known and len(message) <= MOST_SEED_BYTES and len(self._kept) + len(self.new) < MOST_SEEDS:
+            self.new[answer] = method, message
 
-    def _frames(self, count: int) -> None:
-        """Each mutated frame is followed by one whose answer says that it has been dealt with."""
-        frames = [mutated(self._random.choice(client_frames()), self._random) for _ in range(count)]
-        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(STREAM)
-        sent: list[float] = []
+    def all(self) -> list[UnaryRequest]:
+        return [*self._kept.values(), *self.new.values()]
 
-        def messages() -> Iterator[bytes]:
-            for number, frame in enumerate(frames):
-                sent.append(self._watch.ran())
-                yield frame
-                last = pb.Command(tag=LAST_TAG + number, call=4_000_000)
-                yield pb.ClientFrame(commands=[last]).SerializeToString()
+    def as_json(self) -> dict[str, list[str]]:
+        return {
+            answer: [method, b64encode(message).decode()]
+            for answer, (method, message) in (self._kept | self.new).items()
+        }
 
-        answered, before = 0, 0.0
-        call = stream(messages(), timeout=30)
-        for reply in call:
-            for event in pb.ServerFrame.FromString(reply).events:
-                if event.kind == pb.Event.FAILED:
-                    self._answered(pb.Code.Name(event.failure.code), event.failure.message)
-                if LAST_TAG <= event.tag < LAST_TAG + count:
-                    before = self._note(max(before, sent[event.tag - LAST_TAG]))
-                    answered += 1
-            if answered == count:
-                call.cancel()
-                break
-        assert answered == count
 
-    def _stream(self, count: int) -> None:
-        """A stream of Triton, which answers each message once."""
-        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(STREAM_INFER)
-        sent: list[float] = []
+def bytes_of_seeds(fronts: Fronts, seeds: Seeds, seed: int, count: int) -> None:
+    """Every seed as it is; then seeds with some bytes changed, or the beginning of one and the end of another."""
+    chance = random.Random(seed)
+    good = [(INFER, each.SerializeToString()) for each in infer_requests()]
+    good += [(STREAM_INFER, each.SerializeToString()) for each in infer_requests()]
+    good += [(STREAM, each.SerializeToString()) for each in client_frames()]
+    good += [(method, each.SerializeToString()) for method, each in unary_requests()]
+    fronts.send(seeds.all())
+    while count > 0:
+        size = min(4 * MESSAGES, count)
+        known = good + seeds.all()
+        fronts.send([_varied(*chance.choice(known), known, chance) for _ in range(size)])
+        count -= size
 
-        def messages() -> Iterator[bytes]:
-            for _ in range(count):
-                message = mutated(self._random.choice(infer_requests()), self._random)
-                sent.append(self._watch.ran())
-                yield message
 
-        answered, before = 0, 0.0
-        for answer in stream(messages(), timeout=30):
-            before = self._note(max(before, sent[answered]))
-            answered += 1
-            message = oip.ModelStreamInferResponse.FromString(answer).error_message
-            self._answered("error" if message else "OK", message)
-        assert answered == count
+def _varied(method: str, message: bytes, known: Sequence[UnaryRequest], chance: random.Random) -> UnaryRequest:
+    if chance.random() < 0.2:
+        _, other = chance.choice(known)
+        message = message[: chance.randrange(len(message) + 1)] + other[chance.randrange(len(other) + 1) :]
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        message = changed_bytes(message, chance)
+    return method, message
 
-    def _note(self, began: float) -> float:
-        """An answer has come. `began`: the request was sent, or the one before it was answered. Returns the time."""
-        now = self._watch.ran()
-        self.slowest = max(self.slowest, now - began)
-        return now
 
-    def _answered(self, code: str, text: str) -> None:
-        self.codes[code] += 1
-        if PRIVATE.search(text) or code in ("INTERNAL", "UNKNOWN") or "the server failed" in text:
-            self.leaks.append(f"{code}: {text}")
+def examples(fronts: Fronts, number: int, count: int) -> None:
+    """What Hypothesis makes of the descriptions of messages. What fails is made as small as it can be, and kept."""
+    kinds: dict[str, type[Message]] = {method: type(message) for method, message in unary_requests()}
+    kinds |= {INFER: oip.ModelInferRequest, STREAM_INFER: oip.ModelInferRequest}
+
+    def of(method: str) -> st.SearchStrategy[UnaryRequest]:
+        return made(kinds[method]).map(lambda message: (method, message.SerializeToString()))
+
+    frames = made(pb.ClientFrame).map(lambda message: (STREAM, message.SerializeToString()))
+    requests = st.one_of(frames, frames, of(STREAM_INFER), of(INFER), *map(of, sorted(kinds)))
+    before, goal = _sent(fronts), count
+
+    for round_number in _until(lambda: _sent(fronts) - before >= goal):
+
+        @seed(1000 * number + round_number)
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+            phases=[Phase.reuse, Phase.generate, Phase.shrink],
+        )
+        @given(st.lists(requests, min_size=1, max_size=12))
+        def send(requests: list[UnaryRequest]) -> None:
+            known = len(fronts.leaks)
+            fronts.send(requests)
+            assert len(fronts.leaks) == known, fronts.leaks[known:]
+
+        send()
+
+
+def _sent(fronts: Fronts) -> int:
+    return sum(fronts.requests.values())
+
+
+def _until(condition: object) -> Iterator[int]:
+    assert callable(condition)
+    number = 0
+    while not condition():
+        yield number
+        number += 1

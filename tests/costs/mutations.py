@@ -172,12 +172,16 @@ def unary_requests() -> Sequence[tuple[str, Message]]:
     )
 
 
+LARGEST_MUTANT = 8 << 20
+"""One that has been repeated again and again is cut off here. More than a message may have is another matter."""
+
+
 def mutated(message: Message, random: Random) -> bytes:
     """The message with one to three changes."""
     data = message.SerializeToString()
     for _ in range(random.randint(1, 3)):
         data = random.choice((_change_field, _change_structure, _change_bytes))(data, type(message), random)
-    return data
+    return data[:LARGEST_MUTANT]
 
 
 def _change_field(data: bytes, kind: type[Message], random: Random) -> bytes:
@@ -237,8 +241,13 @@ def _value(field: FieldDescriptor, random: Random) -> Any:
         return random.choice(FLOATS)
     if field.type == FieldDescriptor.TYPE_BOOL:
         return random.random() < 0.5
+    return within(field, random.choice(INTEGERS))
+
+
+def within(field: FieldDescriptor, value: int) -> int:
+    """The number that is nearest to it of those that the field may have."""
     low, high = _INTEGER_LIMITS.get(field.type, (-(2**63), 2**63 - 1))
-    return min(max(random.choice(INTEGERS), low), high)
+    return min(max(value, low), high)
 
 
 def _change_structure(data: bytes, _kind: type[Message], random: Random) -> bytes:
@@ -264,6 +273,11 @@ def _change_structure(data: bytes, _kind: type[Message], random: Random) -> byte
 
 
 def _change_bytes(data: bytes, _kind: type[Message], random: Random) -> bytes:
+    return changed_bytes(data, random)
+
+
+def changed_bytes(data: bytes, random: Random) -> bytes:
+    """One to eight times some bytes changed, removed, added or cut off."""
     changed = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 8))):
         at = random.randrange(len(changed) + 1)

@@ -20,6 +20,9 @@ import grpc
 from headrace.v1 import inference_pb2 as pb
 from headrace.v1.inference_pb2_grpc import InferenceStub
 
+SMALL_WINDOW = [("grpc.http2.bdp_probe", 0)]
+"""Otherwise gRPC reads ahead for a client that does not, megabytes of each connection."""
+
 
 class Flood:
     """Writes the same frame again and again and reads nothing. `sent` counts the frames that gRPC has taken."""
@@ -28,7 +31,7 @@ class Flood:
         self.sent = 0
         self._frames = (first, then, most)
         self._end = threading.Event()
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, options=SMALL_WINDOW)
         self._replies = InferenceStub(self._channel).Stream(self._write())
 
     def _write(self) -> Iterator[pb.ClientFrame]:

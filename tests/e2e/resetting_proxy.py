@@ -28,19 +28,19 @@ class ResettingProxy:
         self._servers.add(server)
         await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
 
-    def reset(self) -> int:
-        """Returns the number of connections."""
-        return asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(30)
+    def reset(self, most: int | None = None) -> int:
+        """Reset all connections, or so many of them. Returns their number."""
+        return asyncio.run_coroutine_threadsafe(self._reset(most), self._loop).result(30)
 
-    async def _reset(self) -> int:
-        count = len(self._servers)
-        for server in self._servers:
+    async def _reset(self, most: int | None) -> int:
+        chosen = [*self._servers][:most]
+        for server in chosen:
             connection = server.get_extra_info("socket")
             # Without lingering, closing a connection resets it.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             server.transport.abort()
-        self._servers.clear()
-        return count
+        self._servers.difference_update(chosen)
+        return len(chosen)
 
     def __enter__(self) -> ResettingProxy:
         return self
@@ -62,7 +62,7 @@ class ResettingProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    with suppress(OSError, asyncio.CancelledError):  # the latter at the end: asyncio's streams would report it
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()

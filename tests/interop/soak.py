@@ -1,9 +1,4 @@
-"""Many calls of every kind, with ends of every kind, for long; then nothing of them must be left.
-
-    python -m tests.interop.soak [CALLS]
-
-starts a server, makes as many calls (a million unless it is said otherwise), and prints what came of them.
-"""
+"""Many calls of every kind, with ends of every kind, for long; then nothing of them must be left."""
 
 from __future__ import annotations
 
@@ -12,16 +7,12 @@ import os
 import random
 import socket
 import struct
-import sys
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hpack import Decoder
 
-from tests import models
 from tests.e2e.serving import Served
 from tests.interop.inferences import Bystander
 from tests.interop.peer import (
@@ -42,6 +33,7 @@ from tests.interop.peer import (
     window_update,
 )
 from tests.interop.random_calls import KINDS, Call
+from tests.soak.findings import Findings
 
 CONNECTIONS = 8
 AT_ONCE = 16
@@ -216,8 +208,8 @@ async def make_calls(address: str, calls: int, counts: Counter[str], seed: int =
     await asyncio.gather(*[connections() for _ in range(CONNECTIONS)])
 
 
-def soak(served: Served, calls: int, seed: int = 18) -> str:
-    """Make calls; assert that all answers are right, that nothing is left of them, and that memory has not grown."""
+def soak(served: Served, calls: int, seed: int = 18) -> Findings:
+    """Make calls: all answers are right, nothing is left of them, and memory has not grown."""
     bystander, counts, first = Bystander(served.address), Counter[str](), Counter[str]()
     with bystander.channel:
         asyncio.run(make_calls(served.address, max(calls // 10, 2000), first, seed + 1))
@@ -226,25 +218,17 @@ def soak(served: Served, calls: int, seed: int = 18) -> str:
         asyncio.run(make_calls(served.address, calls, counts, seed))
         seconds = time.monotonic() - begin
         bystander.until_idle()
-        assert bystander.is_served() < 1
-        ended_early = counts["cancelled"] + counts["broken"] + counts["deadline exceeded"]
-        grown = served.resident_bytes() - before
-        lines = [f"{name:20} {count:10,}" for name, count in sorted(counts.items())]
-        lines.append(f"{seconds:.1f} s; memory has grown by {grown / (1 << 20):.1f} MiB from {before >> 20} MiB")
-        report = "\n".join(lines)
-        assert grown < GROWTH_BYTES + LEAKED_BYTES * ended_early, report
-        assert counts["ended well"] > 0.7 * counts["calls"], report
-        return report
-
-
-def main(calls: str = "1000000") -> None:
-    with TemporaryDirectory() as folder:
-        paths = [models.scale(Path(folder)), models.slow(Path(folder), steps=2)]
-        with Served([*map(str, paths), "--property=INFERENCE_PRECISION_HINT=f32"], Path(folder) / "log") as served:
-            print(soak(served, int(calls)))
-            assert served.stop() == 0
-            assert "Traceback" not in served.log, served.log
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        waited = bystander.is_served()
+    grown = served.resident_bytes() - before
+    ended_early = counts["cancelled"] + counts["broken"] + counts["deadline exceeded"]
+    findings = Findings()
+    findings.at_least("calls", counts.pop("calls"), calls)
+    findings.at_least("  ended well", counts.pop("ended well"), 0.7 * calls)
+    for name in sorted(counts):
+        findings.count(f"  {name}", counts[name])
+    findings.count("calls per second", calls / seconds)
+    findings.count("memory before", before / (1 << 20), "MiB")
+    allowed = GROWTH_BYTES + LEAKED_BYTES * ended_early
+    findings.below("memory, more than before", grown / (1 << 20), allowed / (1 << 20), "MiB")
+    findings.below("seconds that another client waits at the end", waited, 1)
+    return findings

@@ -1,26 +1,23 @@
-"""Versions alternate under load, and nobody gets a wrong answer."""
+"""Versions alternate under load: no answer is wrong, none is missing, and the memory of old versions is freed."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from headrace.client import blocking
 from headrace.oip import open_inference_pb2 as oip
 from tests.e2e.live import Live, version
 from tests.e2e.operating import Operator
+from tests.soak.findings import Findings
+from tests.soak.setting import Setting
 
-RELOADS = int(os.environ.get("HEADRACE_RELOADS", "30"))
-"""Reloads under load; `make test-reloads` does 300."""
-
-
+RELOADS, USERS = 300, 20
+GROWTH_MIB = 32
 MIB = 1 << 20
 
 
@@ -56,23 +53,31 @@ class User:
                     self.answers += 1
 
 
-@pytest.mark.timeout(300 + 4 * RELOADS)
-def test_versions_alternate_under_load(live: Callable[..., Live], repository: Path, tmp_path: Path) -> None:
-    """No answer is wrong, none is missing, and the memory of old versions is freed."""
+def reloads(setting: Setting) -> Findings:
+    repository = setting.folder / "models"
+    (repository / "m").mkdir(parents=True)
     # Copies, so that each of the two is tried only once, before there is any load.
-    two = [version(tmp_path, "two", number) for number in (1, 2)]
+    two = [version(setting.folder, "two", number) for number in (1, 2)]
     shutil.copytree(two[0], repository / "m" / "2")
-    house = live(f"--repository={repository}", "--model-control")
-    shutil.copytree(two[1], repository / "m" / "3")
-    shutil.rmtree(repository / "m" / "2")
-    house.operator.load("m")
-    end = threading.Event()
-    users = [User(house.served.address, number) for number in range(20)]
-    resident: list[int] = []
-    with ThreadPoolExecutor(len(users)) as threads:
-        uses = [threads.submit(user.use, end) for user in users]
+    with setting.serving(f"--repository={repository}", "--model-control") as served:
+        shutil.copytree(two[1], repository / "m" / "3")
+        shutil.rmtree(repository / "m" / "2")
+        house = Live(served)
+        house.operator.load("m")
         try:
-            for number in range(4, RELOADS + 4):
+            return alternate(house, two, repository, setting.of(RELOADS))
+        finally:
+            house.close()
+
+
+def alternate(house: Live, two: list[Path], repository: Path, count: int) -> Findings:
+    findings, end = Findings(), threading.Event()
+    users = [User(house.served.address, number) for number in range(USERS)]
+    resident: list[int] = []
+    with ThreadPoolExecutor(len(users)) as pool:
+        uses = [pool.submit(user.use, end) for user in users]
+        try:
+            for number in range(4, count + 4):
                 shutil.copytree(two[number % 2], repository / "m" / str(number))
                 shutil.rmtree(repository / "m" / str(number - 1))
                 house.operator.load("m")
@@ -83,12 +88,11 @@ def test_versions_alternate_under_load(live: Callable[..., Live], repository: Pa
             end.set()
         for use in uses:
             use.result(60)
-    assert min(user.answers for user in users) > RELOADS
     quarter = len(resident) // 4
-    print(
-        sum(user.answers for user in users),
-        "answers, MiB:",
-        [each // MIB for each in resident[:: max(1, RELOADS // 20)]],
-    )
-    assert max(resident[-quarter:]) < max(resident[quarter : 2 * quarter]) + 32 * MIB
-    assert "Traceback" not in house.served.log
+    grown = max(resident[-quarter:]) - max(resident[quarter : 2 * quarter])
+    findings.equal("versions loaded, each in place of the one before", len(resident), count)
+    findings.count("right answers", sum(user.answers for user in users))
+    findings.at_least("  fewest of one of 20 clients", min(user.answers for user in users), count)
+    findings.count("memory in the second quarter", max(resident[quarter : 2 * quarter]) / MIB, "MiB")
+    findings.below("  more in the last quarter", grown / MIB, GROWTH_MIB, "MiB")
+    return findings

@@ -1,0 +1,153 @@
+"""Sends requests that may be anything by every kind of call, and judges each answer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from headrace.oip import open_inference_pb2 as oip
+from headrace.v1 import inference_pb2 as pb
+from tests.costs.measuring import LAST_TAG, STREAM, UNLIMITED
+from tests.stopwatch import Stopwatch
+
+PRIVATE = re.compile(
+    r"Traceback|Exception|Error:|object at 0x|/home|/tmp|/work|/usr|/dev/|\.py\b|\.xml|\.cpp|openvino", re.IGNORECASE
+)
+IN_FLIGHT = 16
+SECONDS = 60
+STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
+UnaryRequest = tuple[str, bytes]
+"""A method, and a message for it."""
+Heard = Callable[[str, bytes, str, str], None]
+"""Is told of each answer: the method, the message, the code and the text."""
+
+
+class Fronts:
+    """`slowest` is in seconds, while the machine runs; `leaks` are texts that no client should see.
+
+    `codes` counts the answers, and `requests` the messages by their kind.
+    """
+
+    def __init__(self, address: str, heard: Heard | None = None) -> None:
+        self._channel = grpc.insecure_channel(address, options=UNLIMITED)
+        self._heard = heard
+        self.codes: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.slowest = 0.0
+        self._watch = Stopwatch()
+        self.leaks: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._watch.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.__exit__(kind, error, trace)
+        self._channel.close()
+
+    def unary(self, requests: Sequence[UnaryRequest]) -> None:
+        """Several of them are in flight together."""
+        waiting: deque[tuple[float, UnaryRequest, grpc.Future[bytes]]] = deque()
+        for method, message in requests:
+            if len(waiting) == IN_FLIGHT:
+                self._settle(*waiting.popleft())
+            callable_: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+            future = callable_.future(message, timeout=SECONDS)
+            waiting.append((self._watch.ran(), (method, message), future))
+        while waiting:
+            self._settle(*waiting.popleft())
+        self.requests["unary"] += len(requests)
+
+    def _settle(self, began: float, request: UnaryRequest, future: grpc.Future[bytes]) -> None:
+        error = future.exception()
+        self._note(began)
+        if isinstance(error, grpc.RpcError):
+            self._answered(*request, error.code().name, error.details() or "")
+        else:
+            self._answered(*request, "OK", "")
+
+    def frames(self, frames: Sequence[bytes]) -> None:
+        """One stream of them: each is followed by one whose answer says that it has been dealt with."""
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(STREAM)
+        sent: list[float] = []
+
+        def messages() -> Iterator[bytes]:
+            for number, frame in enumerate(frames):
+                sent.append(self._watch.ran())
+                yield frame
+                last = pb.Command(tag=LAST_TAG + number, call=4_000_000)
+                yield pb.ClientFrame(commands=[last]).SerializeToString()
+
+        answered, before = 0, 0.0
+        call = stream(messages(), timeout=SECONDS)
+        for reply in call:
+            for event in pb.ServerFrame.FromString(reply).events:
+                is_last = LAST_TAG <= event.tag < LAST_TAG + len(frames)
+                if event.kind == pb.Event.FAILED and not is_last:
+                    frame = frames[min(answered, len(frames) - 1)]
+                    self._answered(STREAM, frame, pb.Code.Name(event.failure.code), event.failure.message)
+                elif event.kind in (pb.Event.DONE, pb.Event.FETCHED):
+                    self.codes["OK"] += 1
+                if is_last:
+                    before = self._note(max(before, sent[event.tag - LAST_TAG]))
+                    answered += 1
+            if answered == len(frames):
+                call.cancel()
+                break
+        assert answered == len(frames)
+        self.requests["frames"] += len(frames)
+
+    def stream(self, requests: Sequence[bytes]) -> None:
+        """A stream of Triton, which answers each message once."""
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(STREAM_INFER)
+        sent: list[float] = []
+
+        def messages() -> Iterator[bytes]:
+            for message in requests:
+                sent.append(self._watch.ran())
+                yield message
+
+        answered, before = 0, 0.0
+        for answer in stream(messages(), timeout=SECONDS):
+            before = self._note(max(before, sent[answered]))
+            message = oip.ModelStreamInferResponse.FromString(answer).error_message
+            self._answered(STREAM_INFER, requests[answered], "error" if message else "OK", message)
+            answered += 1
+        assert answered == len(requests)
+        self.requests["Triton's stream"] += len(requests)
+
+    def send(self, requests: Sequence[UnaryRequest]) -> None:
+        """By the kind of call that each is for."""
+        frames = [message for method, message in requests if method == STREAM]
+        streamed = [message for method, message in requests if method == STREAM_INFER]
+        others = [request for request in requests if request[0] not in (STREAM, STREAM_INFER)]
+        for part, work in ((frames, self.frames), (streamed, self.stream)):
+            if part:
+                work(part)
+        if others:
+            self.unary(others)
+
+    def _note(self, began: float) -> float:
+        """An answer has come. `began`: the request was sent, or the one before it was answered. Returns the time."""
+        now = self._watch.ran()
+        self.slowest = max(self.slowest, now - began)
+        return now
+
+    def _answered(self, method: str, message: bytes, code: str, text: str) -> None:
+        self.codes[code] += 1
+        if PRIVATE.search(text) or code in ("INTERNAL", "UNKNOWN") or "the server failed" in text:
+            self.leaks.append(f"{method} {message.hex()[:4000]}: {code}: {text}")
+        if self._heard is not None:
+            self._heard(method, message, code, text)
+
+
+def each(method: str, messages: Sequence[bytes]) -> list[UnaryRequest]:
+    return [*zip(repeat(method), messages, strict=False)]

@@ -1,0 +1,1 @@
+"""The long tests: what holds for seconds must hold for hours, and after everything that clients do wrong."""
