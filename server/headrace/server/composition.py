@@ -128,6 +128,7 @@ class Application:
         return {
             "calls": sum(gate.refused for gate in self._gates),
             "stopping": sum(gate.refused_closed for gate in self._gates),
+            "overload": sum(gate.overloaded for gate in self._gates),
         }
 
     def drain(self) -> None:

@@ -150,6 +150,7 @@ async def _serve(
         settings.max_message_bytes,
         settings.compression,
         settings.stream_seconds,
+        longest_wait=core.models.longest_wait,
         shared_port=presence.number > 0,
     )
     services = presence.services(application)

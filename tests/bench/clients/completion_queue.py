@@ -25,10 +25,10 @@ class Channel:
         self._channel = cygrpc.Channel(target.encode(), OPTIONS, None)
         self._pending = 0
 
-    def call(self, method: str, *batches: tuple[tuple[Any, ...], Done]) -> Any:
-        """Start a call with batches of operations, each with what to do when it is done."""
+    def call(self, method: str, *batches: tuple[tuple[Any, ...], Done], deadline: float | None = None) -> Any:
+        """Start a call with batches of operations, each with what to do when it is done. `deadline`: a time of day."""
         self._pending += len(batches)
-        return self._channel.integrated_call(0, method.encode(), None, None, (), None, batches, None, 0)
+        return self._channel.integrated_call(0, method.encode(), None, deadline, (), None, batches, None, 0)
 
     def operate(self, call: Any, operation: Any, done: Done) -> None:
         """Start one more operation of a call."""

@@ -171,6 +171,11 @@ class Models:
             yield from model.variants
         yield from self.retired
 
+    def longest_wait(self) -> float:
+        """Seconds that a ticket of any model may wait for a slot; 0 if there is a model for which it may for ever."""
+        bounds = [0.0 if each.bounds is None else each.bounds.seconds for each in self]
+        return max(bounds) if bounds and min(bounds) > 0.0 else 0.0
+
     def __iter__(self) -> Iterator[ModelQueue[Ticket]]:
         """By name, then version."""
         for _, versions in sorted(self._models.items()):

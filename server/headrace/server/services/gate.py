@@ -25,6 +25,8 @@ class Gate:
         self._inside = 0
         self.refused = self.refused_closed = 0
         """Calls that were refused because the gate was full, and because it was closed."""
+        self.overloaded = 0
+        """Calls that were refused because they would have waited for too long to come to the gate."""
         self._closed = asyncio.Event()
         self._empty = asyncio.Event()
         """Set when the gate is closed and the last call has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,8 @@ class ServerOptions:
     """Of responses."""
     stream_seconds: float = 0.0
     """The age at which streams are asked to move; 0 for never."""
+    longest_wait: Callable[[], float] = lambda: 0.0
+    """How many seconds a request may wait, whatever its model; 0 for any time."""
     shared_port: bool = False
     """Whether other processes listen on the same port, on purpose."""
 
@@ -44,9 +47,14 @@ class ServerOptions:
         """Calls that are accepted: more than are admitted, so that a gate can refuse them with a message."""
         return self.calls + REFUSALS
 
+    @property
+    def max_waiting(self) -> int:
+        """Calls that may wait to be read."""
+        return max(2 * self.calls, PENDING)
+
     def for_grpc(self) -> list[tuple[str, int]]:
         """The arguments of a gRPC server."""
-        pending = max(2 * self.calls, PENDING)
+        pending = self.max_waiting
         ages = [("grpc.max_connection_age_ms", self._connection_age_ms())] if self.stream_seconds else []
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),

@@ -8,6 +8,7 @@ from functools import partial
 from time import time
 from typing import Any, Protocol, TypeVar
 
+from headrace.server.transport.completion_queue.backlog import Backlog
 from headrace.server.transport.completion_queue.cython_layer import (
     Event,
     Expected,
@@ -38,6 +39,7 @@ class Owner(Protocol):
     turns: MessageTurns
     status_of: StatusOf
     receiving: Receiving
+    backlog: Backlog
 
     def forget(self, call: QueueCall) -> None:
         """Nothing happens to a call any more."""
@@ -80,7 +82,7 @@ class QueueCall:
         self.error: HeadraceError | None = None
         self.reported = False
         self.client: Hashable = None
-        self._batch(receive_close(), self._closed)
+        self._await_end()
 
     def peer(self) -> str:
         if not self._peer:
@@ -137,7 +139,7 @@ class QueueCall:
     def fail(self, error: Exception) -> None:
         """End the call with the status of an error; an unexpected one becomes INTERNAL with an id."""
         if not self.ended:
-            known = self.owner.status_of(error, self, self._arrival.call_details.method.decode(errors="replace")[1:])
+            known = self.owner.status_of(error, self, self._method())
             self.ended = True
             status = send_status(known.code, known.message.encode(), trailing_metadata(known))
             self._batch((*self._begin(), status), _nothing)
@@ -165,6 +167,12 @@ class QueueCall:
     def closed(self) -> None:
         """Nothing comes from gRPC any more."""
         self.owner.forget(self)
+
+    def _await_end(self) -> None:
+        self._batch(receive_close(), self._closed)
+
+    def _method(self) -> str:
+        return self._arrival.call_details.method.decode(errors="replace")[1:]
 
     def _begin(self) -> tuple[Any, ...]:
         if self._started:
@@ -197,6 +205,23 @@ class QueueCall:
 
     def __repr__(self) -> str:
         return f"<QueueCall of {self.peer()}{', ended' if self.ended else ''}>"
+
+
+class RefusedCall(QueueCall):
+    """A call that is refused when the server has more to do than it can, so that this takes as little as possible.
+
+    To cancel a call with a status sends that, without metadata, and is one step of gRPC: no batch, and no event.
+    """
+
+    __slots__ = ()
+
+    def _await_end(self) -> None:
+        pass
+
+    def fail(self, error: Exception) -> None:
+        self.ended = True
+        known = self.owner.status_of(error, self, self._method())
+        self._core.cancel(known.code, known.message)
 
 
 def _nothing(_event: Event) -> None:

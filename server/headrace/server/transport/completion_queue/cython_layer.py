@@ -48,7 +48,9 @@ class CoreCall(Protocol):
     def start_server_batch(self, operations: Sequence[Operation], tag: Tag) -> int:
         """Returns 0, or why the batch was not started: then its tag is not called, and some memory is lost."""
 
-    def cancel(self) -> int: ...
+    def cancel(self, code: int = ..., details: str = ...) -> int:
+        """Also ends a call with a status, without metadata: both arguments, or none."""
+
     def peer(self) -> bytes: ...
 
 

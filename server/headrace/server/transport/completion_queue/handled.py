@@ -73,6 +73,7 @@ class CallbackCall(QueueCall):
         else:
             owner.receiving.add(self)
             door.opened(self)
+            owner.backlog.reads(self)
             self.read_then(self._requested)
 
     def client_gone(self) -> None:
@@ -99,6 +100,7 @@ class CallbackCall(QueueCall):
         if self._inside:
             self._inside = False
             self._rpc.gate.leave()
+        self.owner.backlog.handled(self)
 
     def _requested(self, message: bytes | None) -> None:
         try:
@@ -124,3 +126,6 @@ class CallbackCall(QueueCall):
             self._rpc.handler(message, self)
         except Exception as error:
             self.fail(error)
+        else:
+            if not self.ended:
+                self.owner.backlog.handled(self)

@@ -11,7 +11,8 @@ from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
 from headrace.server.transport.addresses import Addresses
 from headrace.server.transport.binding import bind
-from headrace.server.transport.completion_queue.call import QueueCall
+from headrace.server.transport.completion_queue.backlog import Backlog
+from headrace.server.transport.completion_queue.call import QueueCall, RefusedCall
 from headrace.server.transport.completion_queue.cython_layer import (
     CoreCall,
     Event,
@@ -28,9 +29,9 @@ from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import NO_SUCH_METHOD, TOO_MANY_CALLS, ServerOptions
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import ResourceExhausted, Unimplemented
+from headrace.wire.errors import HeadraceError, ResourceExhausted, Unimplemented
 
-ASKED_CALLS = 64
+ASKED_CALLS = 256
 """Calls that gRPC is asked for in advance."""
 
 
@@ -84,6 +85,7 @@ class CompletionQueueServer:
         self._calls: set[QueueCall] = set()
         """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
+        self.backlog = Backlog(self._begin, self._turn_away, options.max_waiting, options.longest_wait)
 
     def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
         bind(addresses, certificates, partial(add_port, self._server))
@@ -99,6 +101,7 @@ class CompletionQueueServer:
             return
         if self._stopped is None:
             self._stopped = self._loop.create_future()
+            self.backlog.close()
             self._server.shutdown(self._queue, self._on_stopped)
         if grace is not None and not self._stopped.done():
             await asyncio.wait([self._stopped], timeout=grace)
@@ -124,15 +127,27 @@ class CompletionQueueServer:
             return
         found = self._rpcs.get(event.call_details.method)
         if found is None:
-            QueueCall(self, event).fail(Unimplemented(NO_SUCH_METHOD))
+            self._refuse(event, Unimplemented(NO_SUCH_METHOD))
             return
         rpc, door = found
-        if len(self._calls) >= self._max_calls:
-            QueueCall(self, event).fail(ResourceExhausted(TOO_MANY_CALLS))
-        elif isinstance(rpc, Answering):
-            self._calls.add(CallbackCall(self, event, rpc, door))
+        if isinstance(rpc, Answering):
+            self.backlog.arrived(event, rpc, door)
+        elif len(self._calls) >= self._max_calls:
+            self._refuse(event, ResourceExhausted(TOO_MANY_CALLS))
         else:
             self._calls.add(TaskCall(self, event, rpc, door))
+
+    def _begin(self, event: Event, rpc: Answering, door: Door) -> None:
+        if len(self._calls) >= self._max_calls:
+            self._refuse(event, ResourceExhausted(TOO_MANY_CALLS))
+        else:
+            self._calls.add(CallbackCall(self, event, rpc, door))
+
+    def _refuse(self, event: Event, error: HeadraceError) -> None:
+        QueueCall(self, event).fail(error)
+
+    def _turn_away(self, event: Event, error: HeadraceError) -> None:
+        RefusedCall(self, event).fail(error)
 
     def forget(self, call: QueueCall) -> None:
         self._calls.discard(call)

@@ -1,0 +1,210 @@
+"""Unary calls of inference that have arrived, and of which few are read at a time.
+
+Where models run in place, the event loop is the limit, and what it cannot do yet waits in front of it. Left to gRPC,
+calls would wait where nobody sees for how long: each would be read in its turn, when its deadline is about to pass, and
+most answers would come too late. So every call is accepted at once, which takes little, and waits here. Whoever would
+wait longer than its deadline allows, or than any model lets a request wait, is refused when it arrives, and nobody is
+read too late.
+
+How long a call would wait follows from how many wait and from the pace at which they are read while others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic, time
+from typing import NamedTuple
+
+from headrace.server.core.queue_bounds import MIN_RETRY_SECONDS
+from headrace.server.services.call import Answering
+from headrace.server.transport.completion_queue.cython_layer import Event
+from headrace.server.transport.entrance import Door
+from headrace.server.transport.options import TOO_MANY_CALLS
+from headrace.wire.errors import DeadlineExceeded, HeadraceError, ResourceExhausted
+
+AT_ONCE = 16
+"""Calls whose message is being read. One that is read a moment before its deadline has these before it."""
+STUCK_SECONDS = 0.02
+"""A call whose message has not come for so long, and up to twice as long, does not keep others from being read."""
+MARGIN = 1.25
+"""By how much the time before a deadline has to exceed the wait: one that is as long as expected would be too long for
+every second call."""
+TURN_REFUSALS = 32
+"""Calls that are refused in a row before something else has its turn."""
+MEMORY = 255 / 256
+"""What is left of each call's part in the pace when the next one has been handled."""
+MIN_CALLS = 64
+"""Calls without which the pace is not known: a process that is stopped for a moment must not refuse everybody."""
+
+
+class Waiting(NamedTuple):
+    arrival: Event
+    rpc: Answering
+    door: Door
+    since: float
+
+
+class Pace:
+    """How fast calls are handled while others wait: the seconds between the ends of two of them."""
+
+    __slots__ = ("_calls", "_last", "_total")
+
+    def __init__(self) -> None:
+        self._total = self._calls = 0.0
+        self._last = -1.0
+        """When a call was handled while others waited; negative if nobody has waited since."""
+
+    @property
+    def seconds(self) -> float:
+        """For a call; 0 while it is not known."""
+        return self._total / self._calls if self._calls >= MIN_CALLS else 0.0
+
+    def handled(self, now: float) -> None:
+        """A call was handled while others wait."""
+        if self._last >= 0.0:
+            self._total = self._total * MEMORY + (now - self._last)
+            self._calls = self._calls * MEMORY + 1.0
+        self._last = now
+
+    def interrupted(self) -> None:
+        """Nobody waits any more."""
+        self._last = -1.0
+
+    def __repr__(self) -> str:
+        return f"<Pace {self.seconds * 1e3:.3f} ms a call>"
+
+
+class Backlog:
+    """`begin` begins to read a call, and `refuse` ends it with an error. At most `most` wait.
+
+    `longest_wait` says how many seconds a request may wait, whatever its model; 0 for any time.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Event, Answering, Door], None],
+        refuse: Callable[[Event, HeadraceError], None],
+        most: int,
+        longest_wait: Callable[[], float],
+    ) -> None:
+        self._begin = begin
+        self._refuse = refuse
+        self._most = most
+        self._longest_wait = longest_wait
+        self._bound = 0.0
+        """What `longest_wait` has said when somebody began to wait, or a moment ago."""
+        self._loop = asyncio.get_running_loop()
+        self._reading: dict[object, None] = {}
+        self._unread: tuple[object, ...] = ()
+        """Those whose message had not come when the timer went off."""
+        self._waiting: deque[Waiting] = deque()
+        self._pace = Pace()
+        self._begins = self._goes_on = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arrived(self, arrival: Event, rpc: Answering, door: Door) -> None:
+        """A call has arrived: it is read at once, waits, or is refused."""
+        if self._waiting or len(self._reading) >= AT_ONCE:
+            self._wait(arrival, rpc, door)
+        else:
+            self._begin(arrival, rpc, door)
+
+    def reads(self, call: object) -> None:
+        """The message of a call is being read, until it is `handled`."""
+        self._reading[call] = None
+
+    def handled(self, call: object) -> None:
+        """The message of a call was handled, or will not be. Harmless when repeated."""
+        self._reading.pop(call, None)
+        if self._waiting and not self._begins:
+            self._pace.handled(monotonic())
+            self._begin_some()
+
+    def close(self) -> None:
+        """Nobody waits any more: all are read, which a server that stops refuses."""
+        self._begins = True
+        while self._waiting:
+            each = self._waiting.popleft()
+            self._begin(each.arrival, each.rpc, each.door)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self, arrival: Event, rpc: Answering, door: Door) -> None:
+        if self._timer is None:
+            self._bound = self._longest_wait()
+            self._unread = ()
+            self._timer = self._loop.call_later(STUCK_SECONDS, self._look)
+        error = self._too_long(arrival)
+        if error is None:
+            self._waiting.append(Waiting(arrival, rpc, door, monotonic()))
+        else:
+            rpc.gate.overloaded += 1
+            self._refuse(arrival, error)
+
+    def _too_long(self, arrival: Event) -> HeadraceError | None:
+        """Why a call may not wait."""
+        count = len(self._waiting)
+        if count >= self._most:
+            return ResourceExhausted(TOO_MANY_CALLS)
+        wait = (count + len(self._reading)) * self._pace.seconds
+        if wait > self._bound > 0.0:
+            return _refused(f"a call would wait {wait:.3f} s to be read, and the limit is {self._bound:g} s", wait)
+        left = arrival.call_details.deadline - time()
+        if wait * MARGIN > left:
+            return _refused(f"a call would wait {wait:.3f} s to be read, and its deadline is in {left:.3f} s", wait)
+        return None
+
+    def _begin_some(self) -> None:
+        """Read calls that wait, as many as may be read at once."""
+        now, refusals = monotonic(), 0
+        self._begins = True
+        try:
+            while self._waiting and len(self._reading) < AT_ONCE and refusals < TURN_REFUSALS:
+                each = self._waiting.popleft()
+                error = self._too_late(each, now)
+                if error is None:
+                    self._begin(each.arrival, each.rpc, each.door)
+                else:
+                    refusals += 1
+                    each.rpc.gate.overloaded += 1
+                    self._refuse(each.arrival, error)
+        finally:
+            self._begins = False
+        if refusals >= TURN_REFUSALS and not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+        if not self._waiting:
+            self._pace.interrupted()
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._begin_some()
+
+    def _too_late(self, each: Waiting, now: float) -> HeadraceError | None:
+        """Why a call that has waited is not read any more."""
+        waited = now - each.since
+        if waited > self._bound > 0.0:
+            return _refused(f"a call has waited {waited:.3f} s to be read, and the limit is {self._bound:g} s", waited)
+        left = each.arrival.call_details.deadline - time()
+        if left < 2 * (len(self._reading) + 1) * self._pace.seconds:
+            return DeadlineExceeded("the deadline of the call would be over before it was answered")
+        return None
+
+    def _look(self) -> None:
+        """While calls wait, see to it that none keeps them waiting whose message does not come."""
+        for call in self._unread:
+            self._reading.pop(call, None)
+        self._unread = tuple(self._reading)
+        self._bound = self._longest_wait()
+        self._begin_some()
+        self._timer = self._loop.call_later(STUCK_SECONDS, self._look) if self._waiting else None
+
+    def __repr__(self) -> str:
+        return f"<Backlog: {len(self._reading)} being read, {len(self._waiting)} wait, {self._pace}>"
+
+
+def _refused(why: str, wait: float) -> ResourceExhausted:
+    seconds = max(wait / 2, MIN_RETRY_SECONDS)
+    return ResourceExhausted(f"{why}; try again in {seconds:.3f} s", retry_after=seconds)

@@ -1,0 +1,208 @@
+"""Unary calls that wait to be read: in order, a few at a time, and none that would come too late."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace.server.services.call import Answering
+from headrace.server.services.gate import Gate
+from headrace.server.transport.completion_queue import backlog as module
+from headrace.server.transport.completion_queue.backlog import AT_ONCE, MIN_CALLS, Backlog
+from headrace.server.transport.entrance import Door
+from headrace.wire.errors import DeadlineExceeded, HeadraceError, ResourceExhausted
+
+DOOR = Door(None, {})
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """That by which waits are measured. Deadlines are times of day."""
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+    return clock
+
+
+@dataclass
+class Calls:
+    """Calls of a backlog by their numbers, which `begun` and `refused` have."""
+
+    most: int = 10_000
+    longest_wait: float = 0.0
+    begun: list[int] = field(default_factory=list)
+    refused: dict[int, HeadraceError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rpc = Answering(lambda message, call: None, Gate(1, "full"))
+        self.backlog = Backlog(self._begin, self._refuse, self.most, lambda: self.longest_wait)
+
+    def arrive(self, number: int, timeout: float = 1e9) -> None:
+        details = SimpleNamespace(deadline=time.time() + timeout)
+        arrival: Any = SimpleNamespace(number=number, call_details=details)
+        self.backlog.arrived(arrival, self.rpc, DOOR)
+
+    def fill(self) -> None:
+        """Have as many calls read as may be: those below 0."""
+        for number in range(-AT_ONCE, 0):
+            self.arrive(number)
+        assert len(self.begun) == AT_ONCE
+
+    def keep_pace(self, clock: Clock, seconds: float) -> None:
+        """Handle calls at this pace, so that it is known, until nobody waits."""
+        self.fill()
+        for number in range(1000, 1000 + 2 * MIN_CALLS):
+            self.arrive(number)
+        for _ in range(2 * MIN_CALLS):
+            clock.now += seconds
+            self.backlog.handled(self.begun[-AT_ONCE])
+        assert self.begun[-1] == 999 + 2 * MIN_CALLS
+
+    def _begin(self, arrival: Any, _rpc: object, _door: object) -> None:
+        self.begun.append(arrival.number)
+        self.backlog.reads(arrival.number)
+
+    def _refuse(self, arrival: Any, error: HeadraceError) -> None:
+        self.refused[arrival.number] = error
+
+
+async def test_calls_beyond_those_that_are_read_wait_and_come_in_order() -> None:
+    calls = Calls()
+    calls.fill()
+    for number in range(40):
+        calls.arrive(number)
+    assert calls.begun == list(range(-AT_ONCE, 0))
+    for number in range(-AT_ONCE, 0):
+        calls.backlog.handled(number)
+        calls.backlog.handled(number)  # once more does no harm
+    assert calls.begun[AT_ONCE:] == list(range(AT_ONCE))
+    for number in range(40):
+        calls.backlog.handled(number)
+    assert calls.begun[AT_ONCE:] == list(range(40))
+    calls.arrive(99)
+    assert calls.begun[-1] == 99, "nobody waits any more"
+    assert not calls.refused
+
+
+async def test_a_call_that_would_wait_beyond_its_deadline_is_refused_when_it_arrives(clock: Clock) -> None:
+    calls = Calls()
+    calls.keep_pace(clock, 0.005)
+    for number in range(40):
+        calls.arrive(number)
+    calls.arrive(50, timeout=0.1)
+    calls.arrive(51, timeout=60.0)
+    assert list(calls.refused) == [50]
+    error = calls.refused[50]
+    assert isinstance(error, ResourceExhausted)
+    assert error.retryable
+    assert "and its deadline is in 0.1" in error.message
+    assert error.retry_after
+    assert f"try again in {error.retry_after:.3f} s" in error.message
+    assert calls.rpc.gate.overloaded == 1
+    for number in (*calls.begun[-AT_ONCE:], *range(40)):
+        calls.backlog.handled(number)
+    assert calls.begun[-1] == 51
+
+
+async def test_a_call_that_would_wait_for_longer_than_any_model_allows_is_refused(clock: Clock) -> None:
+    calls = Calls(longest_wait=0.2)
+    calls.keep_pace(clock, 0.001)
+    for number in range(300):
+        calls.arrive(number)
+    admitted = 300 - len(calls.refused)
+    assert abs(admitted - (200 - AT_ONCE)) <= 1
+    assert sorted(calls.refused) == list(range(admitted, 300)), "the later ones"
+    assert "the limit is 0.2 s" in calls.refused[299].message
+
+
+async def test_a_call_whose_time_is_over_is_not_read_any_more() -> None:
+    calls = Calls()
+    calls.fill()
+    calls.arrive(0, timeout=0.01)
+    calls.arrive(1)
+    await asyncio.sleep(0.02)
+    calls.backlog.handled(-1)
+    assert calls.begun[AT_ONCE:] == [1]
+    assert isinstance(calls.refused[0], DeadlineExceeded)
+
+
+async def test_a_call_that_has_waited_too_long_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STUCK_SECONDS", 60.0)
+    calls = Calls(longest_wait=0.01)
+    calls.fill()
+    calls.arrive(0)
+    await asyncio.sleep(0.02)
+    calls.backlog.handled(-1)
+    assert calls.begun[AT_ONCE:] == []
+    assert "has waited" in calls.refused[0].message
+
+
+async def test_a_pause_of_the_process_refuses_nobody() -> None:
+    calls = Calls()
+    calls.fill()
+    for number in range(MIN_CALLS):
+        calls.arrive(number, timeout=60.0)
+    calls.backlog.handled(-1)
+    await asyncio.sleep(0.5)
+    for number in range(-AT_ONCE, 0):
+        calls.backlog.handled(number)
+    for number in range(100, 200):  # at the pace of so far, they would wait for a minute or more
+        calls.arrive(number, timeout=30.0)
+    assert not calls.refused
+
+
+async def test_messages_that_do_not_come_keep_nobody_waiting() -> None:
+    calls = Calls()
+    calls.fill()
+    for number in range(3 * AT_ONCE):
+        calls.arrive(number)
+    deadline = time.monotonic() + 60
+    while len(calls.begun) < 4 * AT_ONCE:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert calls.begun[AT_ONCE:] == list(range(3 * AT_ONCE))
+
+
+async def test_no_more_calls_wait_than_may() -> None:
+    calls = Calls(most=3)
+    calls.fill()
+    for number in range(5):
+        calls.arrive(number)
+    assert sorted(calls.refused) == [3, 4]
+    assert isinstance(calls.refused[3], ResourceExhausted)
+
+
+async def test_many_calls_that_are_too_late_are_refused_in_several_turns() -> None:
+    calls = Calls()
+    calls.fill()
+    for number in range(200):
+        calls.arrive(number, timeout=0.01)
+    calls.arrive(200)
+    await asyncio.sleep(0.02)
+    calls.backlog.handled(-1)
+    assert len(calls.refused) == module.TURN_REFUSALS
+    deadline = time.monotonic() + 60
+    while len(calls.begun) == AT_ONCE:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0)
+    assert len(calls.refused) == 200
+    assert calls.begun[-1] == 200
+
+
+async def test_at_the_end_nobody_waits() -> None:
+    calls = Calls()
+    calls.fill()
+    for number in range(40):
+        calls.arrive(number)
+    calls.backlog.close()
+    assert calls.begun[AT_ONCE:] == list(range(40))
+    assert f"{AT_ONCE + 40} being read, 0 wait" in repr(calls.backlog)
