@@ -15,3 +15,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """`serve("name=path", "--workers=2", ...)`: a running server, stopped after the test. Numbers are f32."""
     with serving(tmp_path) as serve:
         yield serve
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return folder

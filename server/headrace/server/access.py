@@ -42,12 +42,18 @@ class Access:
         elif self.guard is None and self.certificates.current.ca is None:
             logger.warning("whoever reaches %s may call this server; see --identities and --tls-ca", address)
 
-    def start(self, changed: Callable[[], None]) -> None:
+    def start(self, changed: Callable[[], None], other_certificates: Callable[[], None] | None = None) -> None:
         """Follow changes of the files. `changed` is called, on another thread, when there are other identities."""
         if self.certificates is not None:
-            self.certificates.start()
+            self.certificates.start(other_certificates)
         if self.identities is not None:
             self.identities.start(changed)
+
+    def read_again(self) -> None:
+        """Read the files, whether or not they have changed; what cannot be used is logged, and stays as it was."""
+        for files in (self.certificates, self.identities):
+            if files is not None:
+                files.read_again()
 
     def stop(self) -> None:
         for files in (self.certificates, self.identities):
@@ -69,7 +75,7 @@ def _follow_identities(settings: Settings) -> ReloadedFiles[Identities] | None:
     path = settings.identities
     if path is None:
         return None
-    return ReloadedFiles("identities", [path], lambda: read_identities(path, _limits(settings)))
+    return ReloadedFiles("identities", [path], lambda: read_identities(path, _limits(settings), settings.workers))
 
 
 def _guard(settings: Settings, identities: ReloadedFiles[Identities] | None) -> Guard | None:
@@ -78,7 +84,7 @@ def _guard(settings: Settings, identities: ReloadedFiles[Identities] | None) -> 
     if settings.identity_from == "certificate":
         if settings.tls_ca is None:
             raise UnusableFileError("--identity-from certificate needs --tls-ca: without it clients show none")
-        return CertificateGuard(read, _limits(settings), open_health=open_health)
+        return CertificateGuard(read, _limits(settings).share(settings.workers), open_health=open_health)
     return None if read is None else TokenGuard(read, open_health=open_health)
 
 

@@ -191,8 +191,11 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
     if call.check:
         return _check(disk, settings, as_json=call.json)
     if settings.workers > 1:
-        if settings.host.startswith("unix"):
-            print("headrace-server: --workers: a socket of --host cannot be shared; give an address", file=sys.stderr)
+        if settings.host.startswith("unix") or settings.state == "sequence":
+            why = "a socket of --host cannot be shared; give an address"
+            if settings.state == "sequence":
+                why = "not with --state=sequence: requests of one could come to different workers"
+            print(f"headrace-server: --workers: {why}", file=sys.stderr)
             return USAGE_EXIT_CODE
         from headrace.server.workers.supervisor import supervise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +67,9 @@ class Presence(Protocol):
     async def loaded(self, opening: Opening, known: Scan) -> None:
         """All models have been loaded, of what a scan has found. Returns when it serves. Raises CannotServeError."""
 
+    def follow(self, access: Access, changed: Callable[[], None]) -> None:
+        """Follow changes of the files that say who may call. `changed` is called, on any thread, when others may."""
+
     def end(self) -> None:
         """The server has drained."""
 
@@ -119,6 +122,9 @@ class Alone:
             self._watch(opening.application, known)
         opening.application.health.begin()
         self._output.write(f"headrace ready on {self._address} ({count_of_models(opening.application)})")
+
+    def follow(self, access: Access, changed: Callable[[], None]) -> None:
+        access.start(changed)
 
     def end(self) -> None:
         if self._watcher is not None:

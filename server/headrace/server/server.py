@@ -162,7 +162,7 @@ async def _serve(
         log.say(f"{error}")
         return _Result(error.code, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
-    access.start(partial(_call_soon, asyncio.get_running_loop(), entrance.ask_again))
+    presence.follow(access, partial(_call_soon, asyncio.get_running_loop(), entrance.ask_again))
     guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
         asyncio.create_task(return_memory(dispatcher, engine.release_memory)),

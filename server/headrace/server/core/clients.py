@@ -28,6 +28,11 @@ class ClientLimits:
         """Infers, after a pause."""
         return self.burst or max(1, int(self.rate))
 
+    def share(self, count: int) -> ClientLimits:
+        """The same for one of `count` servers that have them together. Whole numbers are rounded up."""
+        burst, tickets, nbytes = (-(-each // count) for each in (self.burst, self.tickets, self.nbytes))
+        return ClientLimits(self.rate / count, burst, tickets, nbytes)
+
 
 NO_LIMITS = ClientLimits()
 

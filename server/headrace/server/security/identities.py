@@ -38,17 +38,20 @@ class Identities:
     by_token: Mapping[str, tuple[TokenHash, Identity]] = field(default_factory=dict)
 
 
-def read_identities(path: Path, defaults: ClientLimits) -> Identities:
-    """What a file says. Limits that it does not have are those of `defaults`. Raises UnusableFileError."""
+def read_identities(path: Path, defaults: ClientLimits, workers: int = 1) -> Identities:
+    """What a file says. Limits that it does not have are those of `defaults`; one of `workers` has a share of them.
+
+    Raises UnusableFileError.
+    """
     text = read_file(path, "identities")
     try:
-        return parse_identities(text.decode(), defaults)
+        return parse_identities(text.decode(), defaults, workers)
     except (ValueError, RecursionError) as error:  # those of TOML and of UTF-8 are such, too
         why = "it is not UTF-8" if isinstance(error, UnicodeError) else error
         raise UnusableFileError(f"the identities in {path} cannot be used: {why}") from None
 
 
-def parse_identities(text: str, defaults: ClientLimits) -> Identities:
+def parse_identities(text: str, defaults: ClientLimits, workers: int = 1) -> Identities:
     """The identities of a TOML document: each is a table. Raises ValueError, which shows nothing of a token."""
     by_name: dict[str, Identity] = {}
     by_token: dict[str, tuple[TokenHash, Identity]] = {}
@@ -56,7 +59,7 @@ def parse_identities(text: str, defaults: ClientLimits) -> Identities:
         try:
             if not isinstance(table, dict):
                 raise ValueError("a table is expected")
-            identity, hashes = _identity(name, table, defaults)
+            identity, hashes = _identity(name, table, defaults, workers)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         by_name[name] = identity
@@ -74,7 +77,9 @@ def identity_lines(name: str, scopes: Iterable[Scope], token: TokenHash) -> str:
     return f'[{key}]\nscopes = [{listed}]\ntokens = ["{token}"]\n'
 
 
-def _identity(name: str, table: Mapping[str, Any], defaults: ClientLimits) -> tuple[Identity, list[TokenHash]]:
+def _identity(
+    name: str, table: Mapping[str, Any], defaults: ClientLimits, workers: int
+) -> tuple[Identity, list[TokenHash]]:
     for key in table:
         if key not in _KEYS:
             raise ValueError(f"there is no key {key!r}; there are {', '.join(_KEYS)}")
@@ -87,7 +92,7 @@ def _identity(name: str, table: Mapping[str, Any], defaults: ClientLimits) -> tu
         _size(table, "bytes", defaults.nbytes),
     )
     scopes = frozenset(map(_scope, _strings(table, "scopes")))
-    return Identity(name, scopes, limits), [_hash(text) for text in _strings(table, "tokens")]
+    return Identity(name, scopes, limits.share(workers)), [_hash(text) for text in _strings(table, "tokens")]
 
 
 def _strings(table: Mapping[str, Any], key: str) -> list[str]:

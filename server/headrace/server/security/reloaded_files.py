@@ -56,6 +56,10 @@ class ReloadedFiles(Generic[T]):
         if self._seen == self._tried or self._seen != before:
             return
         self._tried = self._seen
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Read the files now."""
         try:
             self.current = self._read()
         except UnusableFileError as error:

@@ -229,6 +229,10 @@ class Group:
             logger.warning("worker %d has not answered %r: %r", sibling.number, kind, error)
             return None
 
+    async def read_again(self) -> None:
+        """Files that say who may call have changed: all workers read them now."""
+        await asyncio.gather(*(self._ask(each, orders.RELOAD, None) for each in self._told()))
+
     # ------------------------------------------------------------------------------------------------------- changes
 
     def _told(self) -> list[Sibling]:

@@ -122,6 +122,7 @@ class Link:
                     each.set_exception(ClosedError())
             self._unsent.put(None)
             self.close()
+            self._socket.close()
             self._closed()
 
     def _exactly(self, size: int) -> bytes | None:

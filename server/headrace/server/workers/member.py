@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from headrace.server.access import Access
 from headrace.server.composition import Application
 from headrace.server.core.clients import Client
 from headrace.server.lifecycle.lifecycle import Lifecycle
@@ -51,6 +53,7 @@ class Member:
         self._application: Application
         self._calls: CallsOfAll
         self._readings: ServerReadings
+        self._read_again: Callable[[], None] = _nothing
         self._guard: Guard | None = None
         self._lifecycle: Lifecycle | None = None
         self._state = State()
@@ -92,6 +95,15 @@ class Member:
         await self._link.asked(orders.JOINED, Joined(count_of_models(opening.application), opening.transport))
         opening.application.health.begin()
 
+    def follow(self, access: Access, changed: Callable[[], None]) -> None:
+        """The parent does, and says when all are to read them."""
+
+        def read_again() -> None:
+            access.read_again()
+            changed()
+
+        self._read_again = read_again
+
     def end(self) -> None:
         pass
 
@@ -111,6 +123,8 @@ class Member:
             return await self._calls.answer(content)
         elif kind == orders.STATE:
             return self._current_state()
+        elif kind == orders.RELOAD:
+            await asyncio.to_thread(self._read_again)
         elif kind == orders.READINGS:
             return WorkerReadings(self._readings.read(), resident_bytes())
         else:
@@ -158,6 +172,10 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.number} of {self.count}>"
+
+
+def _nothing() -> None:
+    pass
 
 
 def _registered(owner: Hashable, region: Region) -> RegisteredRegion:

@@ -41,6 +41,12 @@ def _bound(target: str, shown: str) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, int(port)))
+        # As it is bound now, connections of an earlier server are no obstacle. But others that reuse addresses would
+        # be none, either, as long as nobody listens: the kernel remembers that all who have bound the port do. It
+        # forgets that when one of them listens, which ends before a connection can be made.
+        sock.listen(1)
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         sock.close()

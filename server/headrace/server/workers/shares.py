@@ -6,19 +6,19 @@ All get the same, so that they decide alike: what is found out about a model hol
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.server.core.clients import ClientLimits
 from headrace.server.engine.compilation import Compilation
 from headrace.server.process_memory import available_bytes
 from headrace.server.processors import available_processors, scheduled_processors
 from headrace.server.repository.scan import FoundModel, FoundVersion
+from headrace.server.repository.source import SourceError
 from headrace.server.settings import Settings
 
 _TOTALS = ("streams", "queue_bytes", "keep_bytes_total", "sequences", "sequence_bytes")
 """The options that are limits of the whole server, beside those below."""
+NO_SEQUENCES = "sequences are not served by several workers: the requests of one could come to different ones"
 
 
 def share(total: int, count: int) -> int:
@@ -27,7 +27,8 @@ def share(total: int, count: int) -> int:
 
 
 def share_of_settings(settings: Settings, count: int) -> Settings:
-    """The options of one of `count` workers. Limits of a stream stay as they are."""
+    """The options of one of `count` workers. Limits of a stream stay as they are; those of identities are divided where
+    they are read."""
     totals: dict[str, Any] = {name: share(getattr(settings, name), count) for name in _TOTALS}
     memory = (settings.memory or available_bytes() // 2) // count
     return replace(
@@ -35,17 +36,6 @@ def share_of_settings(settings: Settings, count: int) -> Settings:
         **totals,
         memory=memory,
         max_queue=share(settings.max_queue, count),
-        identity_rate=settings.identity_rate / count,
-        identity_burst=share(settings.identity_burst, count),
-        identity_tickets=share(settings.identity_tickets, count),
-        identity_bytes=share(settings.identity_bytes, count),
-    )
-
-
-def share_of_client(limits: ClientLimits, count: int) -> ClientLimits:
-    """The limits of an identity at one of `count` workers."""
-    return ClientLimits(
-        limits.rate / count, share(limits.burst, count), share(limits.tickets, count), share(limits.nbytes, count)
     )
 
 
@@ -78,16 +68,18 @@ class Processors:
 
 def share_of_model(found: FoundModel, count: int, threads: int) -> FoundModel:
     """A model as one of `count` workers loads it."""
-    versions: Mapping[int, FoundVersion] = {
-        number: replace(
-            each, model=replace(each.model, compilation=_compilation(each.model.compilation, count, threads))
-        )
-        for number, each in found.versions.items()
-    }
-    return replace(found, versions=versions)
+    versions: dict[int, FoundVersion] = {}
+    problems = dict(found.problems)
+    for number, each in found.versions.items():
+        compilation = each.model.compilation
+        if compilation.state == "sequence":
+            problems[number] = SourceError(f"model {found.name!r}: {NO_SEQUENCES}", NO_SEQUENCES)
+        else:
+            versions[number] = replace(each, model=replace(each.model, compilation=_share(compilation, count, threads)))
+    return replace(found, versions=versions, problems=problems)
 
 
-def _compilation(compilation: Compilation, count: int, threads: int) -> Compilation:
+def _share(compilation: Compilation, count: int, threads: int) -> Compilation:
     return replace(
         compilation,
         slots=share(compilation.slots, count),

@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from headrace.server.access import read_access
+from headrace.server.access import Access, read_access
 from headrace.server.exit_codes import EXIT_BAD_OPTION, EXIT_CANNOT_LISTEN
 from headrace.server.metrics_port import MetricsPort
 from headrace.server.repository.scan import Disk
@@ -95,13 +95,14 @@ def supervise(disk: Disk, settings: Settings) -> int:
         return EXIT_CANNOT_LISTEN
     if not is_local(settings.host):
         access.warn_of_exposure(port.addresses.shown)
-    return asyncio.run(Supervisor(disk, settings, port, log).run())
+    return asyncio.run(Supervisor(disk, settings, access, port, log).run())
 
 
 class Supervisor:
-    def __init__(self, disk: Disk, settings: Settings, port: HeldPort, log: Log) -> None:
+    def __init__(self, disk: Disk, settings: Settings, access: Access, port: HeldPort, log: Log) -> None:
         self._disk = disk
         self._settings = settings
+        self._access = access
         self._port = port
         self._log = log
         self._count = settings.workers
@@ -114,10 +115,11 @@ class Supervisor:
         self._readings = ReadingsOfAll(self._workers)
         self._stopping = asyncio.Event()
         self._signals: list[int] = []
+        self._loop: asyncio.AbstractEventLoop
         self._output = Output(descriptor_of(sys.stdout), "standard output")
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         try:
@@ -131,10 +133,12 @@ class Supervisor:
             self._ready.set()
             self._output.write(f"headrace ready on {self._port.addresses.shown} ({models})")
             watcher = self._watch() if self._settings.watch else None
+            self._access.start(self._on_access, self._on_access)
             keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
             await self._stopping.wait()
             if watcher is not None:
                 watcher.stop()
+            self._access.stop()
             for task in keeping:
                 task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
@@ -229,11 +233,13 @@ class Supervisor:
             return await group.command(*content)
         raise RuntimeError(f"the parent does not answer {kind!r}")
 
-    def _watch(self) -> Watcher:
-        loop = asyncio.get_running_loop()
+    def _on_access(self) -> None:
+        """Files that say who may call have changed. On a thread."""
+        asyncio.run_coroutine_threadsafe(self._group.read_again(), self._loop)
 
+    def _watch(self) -> Watcher:
         def apply(changes: Changes) -> None:
-            asyncio.run_coroutine_threadsafe(self._group.refresh(changes), loop).result()
+            asyncio.run_coroutine_threadsafe(self._group.refresh(changes), self._loop).result()
 
         watcher = Watcher(self._disk, self._group.known, apply)
         watcher.start()
