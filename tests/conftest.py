@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import headrace.client as hc
 from tests.alternate_stack import remove_alternate_stack
 from tests.stopwatch import Stopwatch
 
@@ -33,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HEADRACE_CACHE_DIR"] = str(config.stash[CACHE])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if os.environ.get("HEADRACE_TEST_LOOP") == "polling":
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Tests run on the loop on which the client polls gRPC itself."""
+        return {"polling": hc.new_event_loop}
 
 
 def pytest_runtest_setup() -> None:

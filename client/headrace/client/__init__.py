@@ -33,6 +33,7 @@ from headrace.client.protocol.status import (
     Variant,
     WorkerStatus,
 )
+from headrace.client.transport.event_loops import new_event_loop, run
 from headrace.client.transport.resuming_transport import Resumed
 from headrace.wire.errors import (
     Cancelled,
@@ -87,5 +88,7 @@ __all__ = [
     "Zeros",
     "completed",
     "connect",
+    "new_event_loop",
+    "run",
     "zeros",
 ]

@@ -43,4 +43,4 @@ async def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(job()))
+    hc.run(main(job()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -37,4 +36,4 @@ async def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(job()))
+    hc.run(main(job()))

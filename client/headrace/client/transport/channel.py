@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import grpc
 import grpc.aio
@@ -14,7 +16,35 @@ from headrace.client.transport.credentials import channel_credentials
 from headrace.client.transport.processes import check_not_forked, mark_used
 from headrace.v1 import inference_pb2 as pb
 
-StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
+
+class StreamCall(Protocol):
+    """A call of grpc.aio, or one that looks like it."""
+
+    async def read(self) -> Any: ...
+    async def write(self, message: bytes, /) -> None: ...
+    async def done_writing(self) -> None: ...
+    def cancel(self) -> bool: ...
+    def add_done_callback(self, callback: Callable[[Any], None], /) -> None: ...
+
+
+class Channel(Protocol):
+    """A channel of grpc.aio, or one that looks like it. Calls end with its errors."""
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity: ...
+    async def wait_for_state_change(self, last: grpc.ChannelConnectivity, /) -> None: ...
+    def unary_unary(self, method: str, /) -> Callable[..., Awaitable[bytes]]: ...
+    def stream_stream(self, method: str, /) -> Callable[..., StreamCall]: ...
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class _OpeningLoop(Protocol):
+    """An event loop that opens channels itself: see `event_loops`."""
+
+    def open_channel(
+        self, target: str, options: Iterable[tuple[str, Any]], credentials: grpc.ChannelCredentials | None
+    ) -> Channel | None: ...
+
 
 MAX_GRPC_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC takes no larger message."""
@@ -41,7 +71,7 @@ _SPREAD = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 """Connects to every server that a name stands for. By default gRPC connects to one of them."""
 
 
-def open_channel(settings: ConnectionSettings, address: Address) -> grpc.aio.Channel:
+def open_channel(settings: ConnectionSettings, address: Address) -> Channel:
     """A channel, which connects when it is first used. Raises RuntimeError in a process in which gRPC cannot work."""
     check_not_forked()
     mark_used()
@@ -56,9 +86,16 @@ def open_channel(settings: ConnectionSettings, address: Address) -> grpc.aio.Cha
         options["grpc.ssl_target_name_override"] = tls.server_name
     options.update(settings.options)
     arguments = list(options.items())
-    if tls is None:
-        return grpc.aio.insecure_channel(address.target, options=arguments)
-    return grpc.aio.secure_channel(address.target, channel_credentials(tls), options=arguments)
+    credentials = None if tls is None else channel_credentials(tls)
+    loop = asyncio.get_running_loop()
+    # Of several addresses any may be the one that is used, and the loop has one channel.
+    if len(settings.addresses) == 1 and isinstance(loop, _OpeningLoop):
+        channel = loop.open_channel(address.target, arguments, credentials)
+        if channel is not None:
+            return channel
+    if credentials is None:
+        return cast(Channel, grpc.aio.insecure_channel(address.target, options=arguments))
+    return cast(Channel, grpc.aio.secure_channel(address.target, credentials, options=arguments))
 
 
 def path(method: str) -> str:

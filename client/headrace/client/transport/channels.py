@@ -8,12 +8,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import grpc
-import grpc.aio
 
 from headrace.client.protocol.address_choice import AddressChoice
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings
-from headrace.client.transport.channel import StreamCall, open_channel, path
+from headrace.client.transport.channel import Channel, StreamCall, open_channel, path
 from headrace.client.transport.connecting import wait_connected
 from headrace.client.transport.credentials import call_metadata
 from headrace.wire.errors import Cancelled, HeadraceError, Unavailable
@@ -22,7 +21,6 @@ ATTEMPT_SECONDS = 1.0
 """How long an address may take while there are others that have not failed."""
 
 _READY = grpc.ChannelConnectivity.READY
-_StreamMethod = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
 
 
 class Chosen(NamedTuple):
@@ -30,7 +28,7 @@ class Chosen(NamedTuple):
 
     number: int
     address: Address
-    channel: grpc.aio.Channel
+    channel: Channel
 
 
 class Channels:
@@ -42,7 +40,7 @@ class Channels:
         count, first = len(settings.addresses), settings.first
         first = random.randrange(count) if first is None else first
         self._choice = AddressChoice(count, first, random.random)
-        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._looks: set[asyncio.Task[None]] = set()
         """Wait for avoided addresses to connect. No stream and no call waits for them."""
         self._has_alternatives = count > 1
@@ -71,7 +69,7 @@ class Channels:
 
     def start_stream(self, chosen: Chosen) -> StreamCall:
         """A call of `Stream`, which counts as open until it ends in any way."""
-        start: _StreamMethod = chosen.channel.stream_stream(path("Stream"))
+        start = chosen.channel.stream_stream(path("Stream"))
         call = start(metadata=call_metadata(self._settings))
         self._choice.opened(chosen.number)
         call.add_done_callback(lambda _: self._choice.closed(chosen.number))
@@ -108,7 +106,7 @@ class Channels:
         for channel in channels:
             await channel.close()
 
-    def _channel(self, number: int) -> grpc.aio.Channel:
+    def _channel(self, number: int) -> Channel:
         channel = self._channels.get(number)
         if channel is None:
             if self._closed:

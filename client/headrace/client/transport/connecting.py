@@ -12,6 +12,7 @@ import grpc.aio
 from headrace.client.protocol.addresses import Address
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.client.protocol.timeouts import clock_seconds
+from headrace.client.transport.channel import Channel
 from headrace.client.transport.rpc_errors import cancelled_from_outside
 from headrace.wire.errors import Cancelled, Unavailable
 
@@ -56,7 +57,7 @@ _REASONS = (
 
 
 async def wait_connected(
-    channel: grpc.aio.Channel, settings: ConnectionSettings, address: Address, timeout: float, *, once: bool = False
+    channel: Channel, settings: ConnectionSettings, address: Address, timeout: float, *, once: bool = False
 ) -> None:
     """Wait until the channel is connected.
 
@@ -86,9 +87,9 @@ async def wait_connected(
         raise Cancelled("the connection was closed") from None
 
 
-async def _reason(channel: grpc.aio.Channel, *, secure: bool) -> Reason | None:
+async def _reason(channel: Channel, *, secure: bool) -> Reason | None:
     """Why the last attempt failed; None if the channel has connected meanwhile."""
-    probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_PROBE)
+    probe = channel.unary_unary(_PROBE)
     try:
         await probe(b"", timeout=1)
     except grpc.aio.AioRpcError as error:

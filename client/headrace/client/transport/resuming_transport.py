@@ -112,20 +112,20 @@ class ResumingTransport(StreamTransport):
             self.call.cancel()
             self._conclude(error)
 
-    async def _read(self) -> HeadraceError:
-        while (error := await self._receive()) is None:
-            if self.protocol.draining:
-                if self.protocol.idle:
-                    return Unavailable(f"{self._target}: the server {self._does()}")
-                if self._leaving is None:
-                    self._leaving = self.loop.call_later(DRAIN_SECONDS, self.call.cancel)
+    def received(self, message: bytes | None) -> HeadraceError | None:
+        error = super().received(message)
+        if error is None and self.protocol.draining:
+            if self.protocol.idle:
+                return Unavailable(f"{self._target}: the server {self._does()}")
+            if self._leaving is None:
+                self._leaving = self.loop.call_later(DRAIN_SECONDS, self.call.cancel)
         return error
 
     def _does(self) -> str:
         return "asks the stream to move" if self.protocol.asked_to_move else "is stopping"
 
-    def _next_message(self) -> bytes | None:
-        message = self.protocol.next_message()
+    def next_message(self) -> bytes | None:
+        message = super().next_message()
         self._deliver(self.protocol.take_ended())
         return message
 

@@ -25,8 +25,6 @@ from headrace.client.transport.rpc_errors import cancelled_from_outside, error_o
 from headrace.client.transport.stream_transport import StreamTransport
 from headrace.wire.errors import Cancelled, DeadlineExceeded, HeadraceError, Unavailable
 
-_UnaryMethod = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-
 
 class _NoAnswer(Exception):
     """The time for a call is over on this side."""
@@ -131,7 +129,7 @@ class ServerConnection:
 
     async def _call(self, chosen: Chosen, method: str, request: bytes, timeout: float) -> bytes:
         """Raises _NoAnswer after `timeout` seconds, and HeadraceError."""
-        call: _UnaryMethod = chosen.channel.unary_unary(path(method))
+        call = chosen.channel.unary_unary(path(method))
         metadata = call_metadata(self.settings)
         try:
             return await call(request, timeout=clock_seconds(timeout), metadata=metadata)

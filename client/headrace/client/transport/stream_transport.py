@@ -14,6 +14,7 @@ from headrace.client.protocol.slices import Slices
 from headrace.client.protocol.stream_state import StreamState
 from headrace.client.protocol.ticket_state import TicketState
 from headrace.client.protocol.timeouts import MAX_CLOCK_SECONDS, clock_seconds
+from headrace.client.transport.callback_exchange import CallbackCall, CallbackExchange
 from headrace.client.transport.channel import StreamCall
 from headrace.client.transport.processes import check_same_process, forks
 from headrace.client.transport.rpc_errors import cancelled_from_outside, error_of, has_vanished
@@ -55,8 +56,8 @@ class StreamTransport:
         """Whether the connection was lost without a status."""
         self._target = target
         self._forks = forks()
-        self._idle_writer: Waiter | None = None
-        """What the writer awaits while there is nothing to write."""
+        self.idle_writer: Waiter | None = None
+        """What the writer waits for while there is nothing to write."""
         self._task: asyncio.Task[None] | None = None
         self._closing = self._was_draining = False
         self._expiry: asyncio.TimerHandle | None = None
@@ -139,10 +140,10 @@ class StreamTransport:
 
     def wake_writer(self) -> None:
         """Tell the writer that there is something to write."""
-        if self._idle_writer is not None:
-            self.waker.due.append(self._idle_writer)
+        if self.idle_writer is not None:
+            self.waker.due.append(self.idle_writer)
             self.waker.schedule()
-            self._idle_writer = None
+            self.idle_writer = None
 
     async def finish(self) -> None:
         """Accept no more tickets, wait for those in flight, and end the stream.
@@ -198,27 +199,36 @@ class StreamTransport:
 
     async def _exchange(self) -> HeadraceError:
         """Read and write until the call has ended. Returns how it ended."""
+        if isinstance(self.call, CallbackCall):
+            return await CallbackExchange(self.call, self, self.waker).run()
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write())
             error = await self._read()
             writer.cancel()
         return error
 
-    def _next_message(self) -> bytes | None:
-        return self.protocol.next_message()
+    def next_message(self) -> bytes | None:
+        """What is to be written now."""
+        message = self.protocol.next_message()
+        if message is not None:
+            self.window_queue.admit()
+            if len(message) > SCAN_FROM:
+                keep_freed_memory()
+        return message
+
+    def is_finished(self) -> bool:
+        """Whether nothing is to be written any more."""
+        return self.protocol.finished
 
     async def _write(self) -> None:
         try:
             while True:
-                while (message := self._next_message()) is not None:
-                    self.window_queue.admit()
-                    if len(message) > SCAN_FROM:
-                        keep_freed_memory()
+                while (message := self.next_message()) is not None:
                     await self.call.write(message)
-                if self.protocol.finished:
+                if self.is_finished():
                     break
-                self._idle_writer = self.waker.waiter()
-                await self._idle_writer
+                self.idle_writer = self.waker.waiter()
+                await self.idle_writer
             await self.call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
             # The call has ended.
@@ -234,22 +244,34 @@ class StreamTransport:
         try:
             message = await self.call.read()
         except grpc.aio.AioRpcError as error:
-            self.peer_has_vanished = has_vanished(error)
-            return error_of(error, self._target)
-        except asyncio.CancelledError:
+            return self._failed(error)
+        except asyncio.CancelledError as cancelled:
             if cancelled_from_outside():
                 raise
-            return Cancelled("the connection was closed")
-        if isinstance(message, bytes):
-            if len(message) > SCAN_FROM:
-                keep_freed_memory()
-            self._deliver(self.protocol.receive(message))
-            if self.protocol.draining and not self._was_draining:
-                self._was_draining = True
-                does = "asks the stream to move" if self.protocol.asked_to_move else "is stopping"
-                logger.info("%s %s, and will take no more inferences on it", self._target, does)
-            return self.protocol.error
-        return Unavailable(f"{self._target} has ended the stream")
+            return self._failed(cancelled)
+        return self.received(message if isinstance(message, bytes) else None)
+
+    def received(self, message: bytes | None) -> HeadraceError | None:
+        """Process one message; None is the end of the call. Returns an error if no other message can follow."""
+        if message is None:
+            return self._failed(self.call.failure() if isinstance(self.call, CallbackCall) else None)
+        if len(message) > SCAN_FROM:
+            keep_freed_memory()
+        self._deliver(self.protocol.receive(message))
+        if self.protocol.draining and not self._was_draining:
+            self._was_draining = True
+            does = "asks the stream to move" if self.protocol.asked_to_move else "is stopping"
+            logger.info("%s %s, and will take no more inferences on it", self._target, does)
+        return self.protocol.error
+
+    def _failed(self, failure: BaseException | None) -> HeadraceError:
+        """How the call has ended, by its status; None is OK."""
+        if failure is None:
+            return Unavailable(f"{self._target} has ended the stream")
+        if isinstance(failure, grpc.aio.AioRpcError):
+            self.peer_has_vanished = has_vanished(failure)
+            return error_of(failure, self._target)
+        return Cancelled("the connection was closed")
 
     def _deliver(self, tickets: Iterable[TicketState]) -> None:
         due = self.waker.due

@@ -84,7 +84,7 @@ class OipConnection:
             raise error_of(error, str(self._address)) from None
 
     async def _call(self, method: str, request: bytes) -> bytes:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(oip_path(method))
+        call = self._channel.unary_unary(oip_path(method))
         return await call(request, timeout=ANSWER_TIMEOUT_SECONDS, metadata=call_metadata(self._settings))
 
 

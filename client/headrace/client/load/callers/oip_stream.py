@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-import grpc.aio
-
 from headrace.client.load.callers.caller import Answer, Inputs, Request
 from headrace.client.load.callers.connection import Connection
 from headrace.client.load.callers.departure import Departure
@@ -37,9 +35,7 @@ class OipStream:
         self._window = asyncio.Semaphore(window)
         self._ids = itertools.count(1)
         self._connection = Connection(settings)
-        self._start: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._connection.channel.stream_stream(
-            oip_path("ModelStreamInfer")
-        )
+        self._start = self._connection.channel.stream_stream(oip_path("ModelStreamInfer"))
         self._exchange: OipExchange | None = None
 
     async def __aenter__(self) -> OipStream:

@@ -42,7 +42,7 @@ class UnaryCaller:
         self._timeout = timeout
         self._window = asyncio.Semaphore(window)
         self._connection = Connection(settings)
-        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._connection.channel.unary_unary(method)
+        self._call = self._connection.channel.unary_unary(method)
 
     async def __aenter__(self) -> UnaryCaller:
         await self._connection.open()

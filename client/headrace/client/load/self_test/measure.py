@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import time
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from headrace.client.load.planning.schedule import WHOLE
 from headrace.client.load.record.run import Mode, Protocol
 from headrace.client.load.record.samples import SampleCollector, ServerTimes
 from headrace.client.load.self_test.echo import MAX_MESSAGE_BYTES, serve
-from headrace.client.load.sending.pacer import PreciseEventLoop
+from headrace.client.load.sending.pacer import new_precise_loop
 from headrace.client.load.sending.run_phase import run_phase
 from headrace.client.protocol.connection_settings import ConnectionSettings
 from headrace.wire.errors import Internal
@@ -81,7 +82,7 @@ def measure_costs() -> list[Cost]:
 
 
 def _measure(parent: Connection, target: str) -> None:
-    with asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(new_precise_loop, 1)) as runner:
         parent.send(runner.run(_costs(ConnectionSettings(target=target, max_message_bytes=MAX_MESSAGE_BYTES))))
 
 

@@ -6,6 +6,9 @@ import asyncio
 import selectors
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from headrace.client.transport.event_loops import queue_loop
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[object]]
@@ -74,6 +77,21 @@ class Pacer:
         if self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
             await self._sleep(0)
+
+
+class IdleTiming(Protocol):
+    """An event loop that says how long it has had nothing to do so far."""
+
+    def idle_seconds(self) -> float: ...
+
+
+def new_precise_loop(channels: int) -> asyncio.SelectorEventLoop:
+    """A loop whose sleeps are exact, and which is `IdleTiming`.
+
+    It polls gRPC itself where it can: for one channel, so that with several it does not, and all are alike.
+    """
+    loop = queue_loop() if channels == 1 else None
+    return PreciseEventLoop() if loop is None else loop
 
 
 class PreciseEventLoop(asyncio.SelectorEventLoop):

@@ -9,7 +9,9 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
+from typing import cast
 
 from headrace.client.load.callers.caller import Caller, Inputs
 from headrace.client.load.callers.connect import connect_callers, connect_totals, describe_model
@@ -19,7 +21,7 @@ from headrace.client.load.inputs.request_check import check_outputs, check_shape
 from headrace.client.load.planning.schedule import Share, split_evenly
 from headrace.client.load.record.run import ServerMeans
 from headrace.client.load.record.samples import SampleCollector
-from headrace.client.load.sending.pacer import PreciseEventLoop
+from headrace.client.load.sending.pacer import IdleTiming, new_precise_loop
 from headrace.client.load.sending.run_phase import run_phase
 from headrace.client.load.workers.messages import (
     FromWorker,
@@ -41,7 +43,9 @@ BATCH_INTERVAL_SECONDS = 0.1
 
 def worker_main(job: Job, index: int, pipe: Connection) -> None:
     """The main function of the process. Returns when the other side closes the pipe."""
-    with ThreadPoolExecutor(1) as sender, asyncio.Runner(loop_factory=PreciseEventLoop) as runner:
+    channels = split_evenly(job.streams, Share(index, job.processes))
+    new_loop = partial(new_precise_loop, channels)
+    with ThreadPoolExecutor(1) as sender, asyncio.Runner(loop_factory=new_loop) as runner:
         worker = Worker(job, index, pipe, sender)
         try:
             runner.run(worker.run())
@@ -116,7 +120,6 @@ class Worker:
         self, order: StartPhase, callers: Sequence[Caller], inputs: Iterator[Inputs], read_totals: ReadTotals
     ) -> None:
         job, collector, loop = self._job, SampleCollector(), asyncio.get_running_loop()
-        assert isinstance(loop, PreciseEventLoop)
         batches = asyncio.create_task(self._send_batches(order.phase, collector))
         totals_before = asyncio.create_task(_totals_at(order.start, read_totals))
         result = await run_phase(
@@ -131,7 +134,7 @@ class Worker:
             collector,
             job.patience,
             self._stop,
-            idle=loop.idle_seconds,
+            idle=cast(IdleTiming, loop).idle_seconds,
         )
         batches.cancel()
         await asyncio.wait([batches])

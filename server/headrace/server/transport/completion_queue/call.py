@@ -8,10 +8,10 @@ from functools import partial
 from time import time
 from typing import Any, Protocol, TypeVar
 
+from headrace.polling.expected import Expected
 from headrace.server.transport.completion_queue.backlog import Backlog
 from headrace.server.transport.completion_queue.cython_layer import (
     Event,
-    Expected,
     connection_of,
     receive_close,
     receive_message,

@@ -94,27 +94,6 @@ class CoreServer(Protocol):
     def destroy(self) -> None: ...
 
 
-class Expected:
-    """A tag whose event must not get lost: grpcio drops one that it has no memory for, with an error from `poll`.
-
-    `called` is called with the event, or else `lost`.
-    """
-
-    __slots__ = ("_called", "_lost")
-
-    def __init__(self, called: Tag, lost: Callable[[], None]) -> None:
-        self._called = called
-        self._lost: Callable[[], None] | None = lost
-
-    def __call__(self, event: Event) -> None:
-        self._lost = None
-        self._called(event)
-
-    def __del__(self) -> None:
-        if self._lost is not None:
-            self._lost()
-
-
 class UnsuitableError(Exception):
     """This grpcio cannot be used like this. The message is half a sentence for the operator: what is wrong with it."""
 

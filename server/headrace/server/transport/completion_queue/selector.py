@@ -12,9 +12,9 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
+from headrace.polling.descriptors import DescriptorWatcher
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector, Ready
 from headrace.server.transport.completion_queue.cython_layer import SHUTDOWN, TIMEOUT, CoreCall, Event, Queue
-from headrace.server.transport.completion_queue.descriptors import DescriptorWatcher
 from headrace.server.transport.completion_queue.waker import Waker
 
 MAX_WAIT = 0.15

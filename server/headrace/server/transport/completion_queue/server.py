@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
+from headrace.polling.expected import Expected
 from headrace.server.dispatcher.event_loop import PollingLoop
 from headrace.server.services.call import Answering, Rpc, Service
 from headrace.server.transport.addresses import Addresses
@@ -16,7 +17,6 @@ from headrace.server.transport.completion_queue.call import QueueCall, RefusedCa
 from headrace.server.transport.completion_queue.cython_layer import (
     CoreCall,
     Event,
-    Expected,
     Queue,
     add_port,
     new_server,

@@ -1,0 +1,1 @@
+"""Calls by gRPC's completion queue, on an event loop that polls it itself."""
