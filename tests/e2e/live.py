@@ -12,7 +12,7 @@ from headrace.oip import open_inference_pb2 as oip
 from tests import models
 from tests.e2e.operating import Operator
 from tests.e2e.serving import Served
-from tests.polling import until
+from tests.waiting import until
 
 X = np.array([1, 10], np.float32)
 

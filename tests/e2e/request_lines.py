@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tests.e2e.serving import Served
-from tests.polling import until
+from tests.waiting import until
 
 Line = dict[str, Any]
 

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-from tests.polling import until
+from tests.waiting import until
 
 F32 = "--property=INFERENCE_PRECISION_HINT=f32"
 """For servers whose numbers are compared."""

@@ -15,8 +15,8 @@ import pytest
 from headrace.v1 import inference_pb2 as pb
 from tests.e2e.serving import Served
 from tests.e2e.stubs import Command, StubStream
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 ONE = np.ones(1, np.float32)
 LONG = "--grace=60"

@@ -22,8 +22,8 @@ from tests.e2e.operating import Operator
 from tests.e2e.serving import Serve, Served, run_server
 from tests.e2e.test_control import replace
 from tests.packaged_models import packaged
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 CORRUPTIONS = int(os.environ.get("HEADRACE_CORRUPTIONS", "24"))
 """Damaged files of each format."""

@@ -33,8 +33,8 @@ from tests.e2e.stopping import (
     wait_until_it_computes,
 )
 from tests.e2e.stubs import Command, Event, StubStream
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from tests import models
 from tests.e2e.pipes import Pipe, unread_pipe
 from tests.e2e.serving import F32, Serve, Served
 from tests.e2e.talkative import LINES, WORD
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 ONE = np.ones(1, np.float32)
 AT_ONCE = 2.0

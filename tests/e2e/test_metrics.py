@@ -19,7 +19,7 @@ from tests.e2e.scraping import Scraped, get, scrape, url_of
 from tests.e2e.scripted_load import AM, CUT_SHORT, FAILING, OPTIONS, SLOW, ScriptedLoad
 from tests.e2e.serving import Serve, run_server
 from tests.e2e.stubs import StubStream
-from tests.polling import until
+from tests.waiting import until
 
 PORT = "--metrics-port=0"
 X = np.array([1, 2], np.float32)

@@ -30,8 +30,8 @@ from tests.e2e.stopping import (
 )
 from tests.e2e.stream_errors import outcome, refusal
 from tests.e2e.stubs import Event, StubStream
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 pytestmark = pytest.mark.transport
 

@@ -16,7 +16,7 @@ import headrace.client.blocking as blocking
 from tests import models
 from tests.e2e.resetting_proxy import ResettingProxy
 from tests.e2e.serving import Serve, Served
-from tests.polling import until
+from tests.waiting import until
 
 CROWD = """
 import asyncio, sys

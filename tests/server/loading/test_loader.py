@@ -30,8 +30,8 @@ from headrace.server.repository.files import digest, model_files
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, NotFound, Unavailable
 from tests import bad_models, models
-from tests.polling import until
 from tests.server.engine.test_findings import FINDINGS
+from tests.waiting import until
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
 

@@ -20,8 +20,8 @@ from headrace.server.loading import trial_process
 from headrace.server.loading.trial_process import TrialProcess
 from headrace.wire.errors import FailedPrecondition, HeadraceError, NotFound, Unavailable
 from tests import bad_models, models
-from tests.polling import until
 from tests.stopwatch import Stopwatch
+from tests.waiting import until
 
 F32 = Compilation(properties={"INFERENCE_PRECISION_HINT": "f32"})
 

@@ -13,8 +13,8 @@ from headrace.server.core.specs import ModelSpec
 from headrace.server.repository.named import NamedModel
 from headrace.wire.errors import FailedPrecondition, Unavailable
 from tests import models
-from tests.polling import until
 from tests.server.loading.test_loader import F32, House
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from headrace.server.telemetry.metrics import endpoint
 from headrace.server.telemetry.metrics.asking import NoAnswerError
 from headrace.server.telemetry.metrics.endpoint import MAX_CONNECTIONS, MetricsServer
-from tests.polling import until
+from tests.waiting import until
 
 TEXT = b"metric 1\n" * 500_000
 
