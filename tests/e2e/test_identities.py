@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -18,6 +21,7 @@ import headrace.client as hc
 import headrace.client.blocking as blocking
 from headrace.client import PermissionDenied, ResourceExhausted, Unauthenticated
 from headrace.oip import open_inference_pb2 as oip
+from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from headrace.server.security.scopes import SCOPES, Scope
 from headrace.server.security.tokens import new_token
 from headrace.v1 import inference_pb2 as pb
@@ -27,6 +31,7 @@ from tests.e2e.people import People
 from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import F32, Serve, Served
 from tests.e2e.test_every_rpc import REFLECTION, RPCS, STREAM, TRITON, call
+from tests.polling import until
 
 TRANSPORTS = ("aio", "completion-queue")
 WATCH, INFER = "/grpc.health.v1.Health/Watch", "/headrace.v1.Inference/Infer"
@@ -209,6 +214,47 @@ class TestRevoking:
             assert {type(error) for error in failures} == {Unauthenticated}
             with pytest.raises(hc.HeadraceError):
                 stream.submit("scale", ONE).result()
+
+    def test_shared_memory_of_whoever_has_gone_is_not_kept(self, guarded: Guarded, tmp_path: Path) -> None:
+        """Those of others are; and who comes back under the name finds nothing."""
+        stub = GRPCInferenceServiceStub(guarded.channel)
+        shared = Path("/dev/shm") / f"headrace-test-{uuid.uuid4().hex}"
+        shared.write_bytes(bytes(64))
+
+        def regions(name: str) -> set[str]:
+            metadata = (("authorization", f"Bearer {guarded.people.tokens[name]}"),)
+            return {*stub.SystemSharedMemoryStatus(all_, timeout=60, metadata=metadata).regions}
+
+        all_ = oip.SystemSharedMemoryStatusRequest()
+        count = guarded.served.log.count(AGAIN)
+        try:
+            for number, name in enumerate(("lodger", "owner"), 1):
+                token = guarded.people.add(name, Scope.INFER)
+                guarded.served.wait_until_logged(AGAIN, count + number)
+                stub.SystemSharedMemoryRegister(
+                    oip.SystemSharedMemoryRegisterRequest(name=f"of-{name}", key=f"/{shared.name}", byte_size=64),
+                    timeout=60,
+                    metadata=(("authorization", f"Bearer {token}"),),
+                )
+        finally:
+            shared.unlink()
+        assert (regions("lodger"), regions("owner"), opened(guarded, shared)) == ({"of-lodger"}, {"of-owner"}, 2)
+        guarded.people.remove("lodger")
+        guarded.served.wait_until_logged(AGAIN, count + 3)
+        until(lambda: opened(guarded, shared) == 1)
+        guarded.people.add("lodger", Scope.INFER)
+        guarded.served.wait_until_logged(AGAIN, count + 4)
+        assert (regions("lodger"), regions("owner")) == (set(), {"of-owner"})
+
+
+def opened(guarded: Guarded, file: Path) -> int:
+    """How many descriptors of a file the server has."""
+    descriptors = Path(f"/proc/{guarded.served.process.pid}/fd").iterdir()
+    found = []
+    for descriptor in descriptors:
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(os.readlink(descriptor).startswith(str(file)))
+    return sum(found)
 
 
 def silent() -> Iterator[bytes]:

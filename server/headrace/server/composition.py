@@ -6,7 +6,7 @@ A process that serves (`server`), tests, and any other way to run the server sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from headrace.server.core.core import Core
@@ -122,6 +122,11 @@ class Application:
         if not call.reported:
             self._request_log.ended(call, rpc, known)
         return known
+
+    def keep_only(self, identities: Collection[str]) -> None:
+        """Let go of what others have registered: nobody can call in their names any more."""
+        if self._regions is not None:
+            self._regions.keep_only(identities)
 
     def refused_calls(self) -> Mapping[str, int]:
         """How many calls were refused before they were read: by reason, as metrics have it."""

@@ -25,6 +25,7 @@ from headrace.server.process_memory import available_bytes
 from headrace.server.repository.scan import Disk, UnreadableRepositoryError
 from headrace.server.repository.source import SourceError
 from headrace.server.returned_memory import return_memory
+from headrace.server.security.guard import Guard
 from headrace.server.security.reloaded_files import UnusableFileError
 from headrace.server.settings import Settings
 from headrace.server.signals import LAST_SECONDS, Signals, leave
@@ -162,7 +163,8 @@ async def _serve(
         log.say(f"{error}")
         return _Result(error.code, clean=True)
     received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
-    presence.follow(access, partial(_call_soon, asyncio.get_running_loop(), entrance.ask_again))
+    follow = partial(_follow_identities, access.guard, entrance, application)
+    presence.follow(access, partial(_call_soon, asyncio.get_running_loop(), follow))
     guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
         asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
@@ -198,6 +200,14 @@ async def _serve(
     presence.end()
     application.close()
     return _Result(code, clean=stopping.result())
+
+
+def _follow_identities(guard: Guard | None, entrance: Entrance, application: Application) -> None:
+    """There are other identities: end what may not go on, and let go of what belongs to nobody any more."""
+    entrance.ask_again()
+    names = None if guard is None else guard.names()
+    if names is not None:
+        application.keep_only(names)
 
 
 async def _start(presence: Presence, opening: Opening, loader: Loader) -> None:

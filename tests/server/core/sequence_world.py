@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from headrace.server.core.calls import Call, Inline
-from headrace.server.core.clients import Client
 from headrace.server.core.core import Core
 from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Failed
@@ -77,7 +76,7 @@ class SequenceWorld:
         version: str = "",
         wrong: bool = False,
         name: str = "m",
-        client: Client | None = None,
+        client: str | None = None,
     ) -> None:
         """A request; `flags` are "start", "end", both, or none."""
         step = Step(sequence, "start" in flags, "end" in flags, client) if sequence or flags else NO_STEP

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.server.core.clients import NO_LIMITS, Client
 from headrace.server.core.sequences import SEQUENCE_BYTES, Step
 from headrace.wire.errors import InvalidArgument
 from tests.server.core.model_specs import step as plain_model
@@ -37,7 +36,7 @@ class TestOrder:
 
     def test_the_ids_of_a_client_are_its_own(self) -> None:
         world = SequenceWorld()
-        stream, alice, bob = world.stream(), Client("alice", NO_LIMITS), Client("bob", NO_LIMITS)
+        stream, alice, bob = world.stream(), "alice", "bob"
         for tag, client in enumerate((alice, bob, None), 1):
             world.send(stream, tag, 7, "start", client=client)
             world.send(stream, 10 + tag, 7, client=client)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.server.core.clients import NO_LIMITS, Client, ClientLimits
-from headrace.server.security.guard import CertificateGuard, TokenGuard
+from headrace.server.security.guard import MAX_IDLE_CLIENTS, CertificateGuard, TokenGuard
 from headrace.server.security.identities import Identities, identity_lines, parse_identities, read_identities
 from headrace.server.security.reloaded_files import UnusableFileError
 from headrace.server.security.scopes import Scope
@@ -152,6 +152,72 @@ class TestTheGuard:
             assert (client.name, client.limits.tickets) == ("a", 7)
         with pytest.raises(HeadraceError):
             guard.door(HEALTH)(Call())
+
+    def test_who_can_call_is_known_where_a_file_says_so(self) -> None:
+        _, hashed = new_token()
+        found = parse_identities(identity_lines("a", [], hashed) + '[b]\nscopes = ["infer"]\n', NO_LIMITS)
+        assert set(TokenGuard(lambda: found, open_health=True).names()) == {"a"}
+        assert set(CertificateGuard(lambda: found, NO_LIMITS, open_health=True).names() or ()) == {"a", "b"}
+        assert CertificateGuard(None, NO_LIMITS, open_health=True).names() is None
+
+
+class TestManyIdentities:
+    """A CA signs as many names as it likes."""
+
+    def test_those_that_do_nothing_are_not_all_remembered(self) -> None:
+        guard = CertificateGuard(None, NO_LIMITS, open_health=True)
+        door = guard.door(INFER)
+        busy = {name: door(Call(names=[name])) for name in ("a stream", "a ticket", "a message")}
+        for client, attribute in zip(busy.values(), ("calls", "in_flight", "nbytes"), strict=True):
+            setattr(client, attribute, 1)
+        for number in range(3 * MAX_IDLE_CLIENTS):
+            door(Call(names=[f"name-{number}"]))
+            assert len(guard._clients) <= MAX_IDLE_CLIENTS
+        assert {name: door(Call(names=[name])) for name in busy} == busy
+
+    def test_whoever_has_used_its_rate_is_remembered_while_others_can_be_forgotten(self) -> None:
+        now = 100.0
+        guard = CertificateGuard(None, ClientLimits(rate=1, burst=2), open_health=True, now=lambda: now)
+        door = guard.door(INFER)
+        tired, rested = (door(Call(names=[name])) for name in ("tired", "rested"))
+        assert tired is not None
+        assert rested is not None
+        for client, when in ((tired, now), (tired, now), (rested, now - 1)):
+            client.admitted(when)
+        for number in range(2 * MAX_IDLE_CLIENTS):
+            door(Call(names=[f"name-{number}"]))
+        assert door(Call(names=["tired"])) is tired
+        assert door(Call(names=["rested"])) is not rested
+        now += 2
+        for number in range(2 * MAX_IDLE_CLIENTS):
+            door(Call(names=[f"name-{number}"]))
+        assert door(Call(names=["tired"])) is not tired
+
+    def test_there_is_a_bound_whatever_their_rates(self) -> None:
+        guard = CertificateGuard(None, ClientLimits(rate=1e-9), open_health=True, now=lambda: 100.0)
+        door = guard.door(INFER)
+        for number in range(3 * MAX_IDLE_CLIENTS):
+            client = door(Call(names=[f"name-{number}"]))
+            assert client is not None
+            client.admitted(100.0)
+            assert len(guard._clients) <= MAX_IDLE_CLIENTS
+
+    def test_more_that_do_something_cost_a_look_at_all_now_and_then(self) -> None:
+        guard = CertificateGuard(None, NO_LIMITS, open_health=True)
+        door = guard.door(INFER)
+        found = []
+        for number in range(2 * MAX_IDLE_CLIENTS):
+            client = door(Call(names=[f"name-{number}"]))
+            assert client is not None
+            client.calls += 1
+            found.append(client)
+        assert [*guard._clients.values()] == found
+        for client in found:
+            client.calls -= 1
+        for number in range(2 * MAX_IDLE_CLIENTS):
+            door(Call(names=[f"another-{number}"]))
+        assert len(guard._clients) <= 2 * MAX_IDLE_CLIENTS + 1
+        assert found[0].name not in guard._clients
 
 
 class TestTheFile:

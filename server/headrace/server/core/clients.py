@@ -40,17 +40,29 @@ NO_LIMITS = ClientLimits()
 class Client:
     """What a client has in flight. Its limits may change meanwhile."""
 
-    __slots__ = ("_next", "in_flight", "limits", "name", "nbytes")
+    __slots__ = ("_next", "calls", "in_flight", "limits", "name", "nbytes")
 
     def __init__(self, name: str, limits: ClientLimits) -> None:
         self.name = name
         self.limits = limits
+        self.calls = 0
+        """Those that are open: streams, and unary calls that are still to be handled."""
         self.in_flight = 0
         """Tickets."""
         self.nbytes = 0
         """Of messages whose inputs are held."""
         self._next = float("-inf")
         """From when on it may have another Infer, as if it had never paused."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing refers to it, so that another object may stand for it later."""
+        return not (self.calls or self.in_flight or self.nbytes)
+
+    def is_rested(self, now: float) -> bool:
+        """Whether it may have a whole burst, as one that is new."""
+        limits = self.limits
+        return not limits.rate or self._next <= now - (limits.most_at_once - 1) / limits.rate
 
     def infer(self, nbytes: int, now: float) -> ResourceExhausted | None:
         """Why it may not have an Infer whose message needs `nbytes` more, or None."""

@@ -19,7 +19,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from headrace.server.core.calls import Plan, bind
-from headrace.server.core.clients import Client
 from headrace.server.core.deadlines import Deadlines
 from headrace.server.core.engine_api import Variables
 from headrace.server.core.limits import Limits
@@ -51,8 +50,8 @@ class Step(NamedTuple):
     id: int | str
     start: bool = False
     end: bool = False
-    client: Client | None = None
-    """Whose ids they are, if clients are known."""
+    client: str | None = None
+    """The name of the client whose ids they are, if clients are known."""
 
 
 NO_STEP = Step(0)

@@ -67,8 +67,8 @@ class KeptOutput:
         return f"<KeptOutput {self.port.name} of {self.ticket.tag}, {self.holders} holders, {self.charged} bytes>"
 
 
-Key: TypeAlias = tuple[str, int | str, Client | None]
-"""A sequence by the name of its model and its id."""
+Key: TypeAlias = tuple[str, int | str, str | None]
+"""A sequence by the name of its model, its id, and the name of the client whose id that is."""
 
 
 class TicketSequence:

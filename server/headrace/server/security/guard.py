@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from headrace.server.core.clients import NO_LIMITS, Client, ClientLimits
@@ -12,6 +13,8 @@ from headrace.server.security.scopes import SCOPES
 from headrace.server.security.tokens import id_of
 from headrace.wire.errors import PermissionDenied, Unauthenticated, quote
 
+MAX_IDLE_CLIENTS = 8192
+"""Identities that are remembered although they do nothing, for their rates."""
 _SCHEME = "bearer "
 NO_TOKEN = "this server wants a token, as metadata: authorization: Bearer TOKEN"
 BAD_TOKEN = "the token is not valid"
@@ -29,13 +32,20 @@ class Caller(Protocol):
 class Guard(ABC):
     """Lets those calls in that an identity makes which may."""
 
-    def __init__(self, *, open_health: bool) -> None:
+    def __init__(self, *, open_health: bool, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is the clock of the core."""
         self._open_health = open_health
+        self._now = now
         self._clients: dict[str, Client] = {}
+        self._most = MAX_IDLE_CLIENTS
 
     @abstractmethod
     def identify(self, call: Caller) -> Identity:
         """Who makes a call. Raises Unauthenticated."""
+
+    @abstractmethod
+    def names(self) -> Collection[str] | None:
+        """Those of the identities that can call now; None if a CA decides that."""
 
     def door(self, path: str) -> Callable[[Caller], Client | None]:
         """What asks a call of an RPC. It returns the client, or None if everybody may call it.
@@ -64,10 +74,24 @@ class Guard(ABC):
     def _client(self, identity: Identity) -> Client:
         client = self._clients.get(identity.name)
         if client is None:
+            if len(self._clients) >= self._most:
+                self._forget_idle()
             client = self._clients[identity.name] = Client(identity.name, identity.limits)
         elif client.limits is not identity.limits:
             client.limits = identity.limits
         return client
+
+    def _forget_idle(self) -> None:
+        """Forget clients that do nothing: those that gain nothing by it, or else, where these are few, the others too.
+
+        A CA may sign any number of names.
+        """
+        now = self._now()
+        clients = {name: each for name, each in self._clients.items() if not (each.is_idle and each.is_rested(now))}
+        if len(clients) > MAX_IDLE_CLIENTS // 2:
+            clients = {name: each for name, each in clients.items() if not each.is_idle}
+        self._clients = clients
+        self._most = max(MAX_IDLE_CLIENTS, 2 * len(clients))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self._clients)} clients>"
@@ -98,6 +122,9 @@ class TokenGuard(Guard):
                 return known
         raise Unauthenticated(NO_TOKEN)
 
+    def names(self) -> Collection[str]:
+        return {identity.name for _, identity in self._identities().by_token.values()}
+
 
 def _identity_of(header: str, identities: Identities) -> tuple[Identity, str]:
     """Whose token a header has, and the token. Raises Unauthenticated."""
@@ -117,9 +144,14 @@ class CertificateGuard(Guard):
     """
 
     def __init__(
-        self, identities: Callable[[], Identities] | None, defaults: ClientLimits, *, open_health: bool
+        self,
+        identities: Callable[[], Identities] | None,
+        defaults: ClientLimits,
+        *,
+        open_health: bool,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(open_health=open_health)
+        super().__init__(open_health=open_health, now=now)
         self._identities = identities
         self._defaults = defaults
 
@@ -134,3 +166,6 @@ class CertificateGuard(Guard):
                 if name in by_name:
                     return by_name[name]
         raise Unauthenticated(NO_CERTIFICATE)
+
+    def names(self) -> Collection[str] | None:
+        return None if self._identities is None else self._identities().by_name.keys()

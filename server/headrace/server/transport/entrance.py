@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeAlias
 
+from headrace.server.core.clients import Client
 from headrace.wire.errors import HeadraceError
 
 
@@ -43,10 +44,12 @@ class Door:
         not have sent its message yet."""
         if self.ask is not None:
             self._open[call] = self
+            if isinstance(call.client, Client):
+                call.client.calls += 1
 
     def closed(self, call: ArrivingCall) -> None:
-        if self.ask is not None:
-            self._open.pop(call, None)
+        if self.ask is not None and self._open.pop(call, None) is not None and isinstance(call.client, Client):
+            call.client.calls -= 1
 
 
 class Entrance:
@@ -66,7 +69,7 @@ class Entrance:
                 if door.ask is not None:
                     door.ask(call)
             except HeadraceError as error:
-                self._open.pop(call, None)
+                door.closed(call)
                 call.end_with(error)
 
     def __repr__(self) -> str:

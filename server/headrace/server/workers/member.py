@@ -11,7 +11,6 @@ from typing import Any
 
 from headrace.server.access import Access
 from headrace.server.composition import Application
-from headrace.server.core.clients import Client
 from headrace.server.lifecycle.lifecycle import Lifecycle
 from headrace.server.loading.cache import Cache
 from headrace.server.loading.loader import FindingsCache
@@ -178,9 +177,8 @@ def _nothing() -> None:
     pass
 
 
-def _registered(owner: Hashable, region: Region) -> RegisteredRegion:
-    name = owner.name if isinstance(owner, Client) else None
-    return RegisteredRegion(name, region.name, region.key, region.offset, region.byte_size, object_of(region))
+def _registered(owner: str | None, region: Region) -> RegisteredRegion:
+    return RegisteredRegion(owner, region.name, region.key, region.offset, region.byte_size, object_of(region))
 
 
 def object_of(region: Region) -> tuple[int, int]:

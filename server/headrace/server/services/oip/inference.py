@@ -90,7 +90,7 @@ def miss_step(core: Commands, stream: Stream, _now: float, parts: RequestParts, 
 
 def _of_client(step: Step, stream: Stream) -> Step:
     """A place in a sequence of this client: an identity cannot go on with those of another."""
-    return step if stream.client is None else step._replace(client=stream.client)
+    return step if stream.client is None else step._replace(client=stream.client.name)
 
 
 def _open_and_submit(

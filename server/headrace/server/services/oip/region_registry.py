@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from headrace.server.core.clients import Client
 from headrace.server.services.oip.region import Region, open_region
@@ -37,21 +37,32 @@ class OwnedRegions:
 
     def __init__(self) -> None:
         self._descriptors = Descriptors()
-        self._registries: dict[Hashable, RegionRegistry] = {}
+        self._registries: dict[str | None, RegionRegistry] = {}
+        """By the names of identities."""
 
     def of(self, client: Hashable) -> RegionRegistry:
-        """Those of the client of a call."""
-        owner = client if isinstance(client, Client) else None
+        """Those of the client of a call, to be used at once."""
+        owner = client.name if isinstance(client, Client) else None
         registry = self._registries.get(owner)
         if registry is None:
+            if len(self._registries) >= 2 * MAX_REGIONS:  # at most half of them have any
+                self._registries = {name: each for name, each in self._registries.items() if len(each)}
             registry = self._registries[owner] = RegionRegistry(self._descriptors)
         return registry
 
-    def registered(self) -> Iterator[tuple[Hashable, Region]]:
-        """Every region that is registered, and whose it is; None for clients without an identity."""
+    def registered(self) -> Iterator[tuple[str | None, Region]]:
+        """Every region that is registered, and the name of whose it is; None for clients without an identity."""
         for owner, registry in self._registries.items():
             for region in registry.status(""):
                 yield owner, region
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Unregister the regions of identities with other names: they cannot do it themselves any more.
+
+        Requests in flight still write to theirs.
+        """
+        for owner in self._registries.keys() - names - {None}:
+            self._registries.pop(owner).close()
 
     def release(self, region: Region) -> None:
         """Undo one `acquire` of any of them."""
