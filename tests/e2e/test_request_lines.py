@@ -16,7 +16,9 @@ import headrace.client as hc
 import headrace.client.blocking as blocking
 from headrace.oip import open_inference_pb2 as oip
 from headrace.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from headrace.server.security.scopes import Scope
 from tests import models
+from tests.e2e.people import People
 from tests.e2e.request_lines import Line, lines_of, request_lines
 from tests.e2e.serving import Serve, run_server
 
@@ -133,6 +135,23 @@ def test_each_call_that_fails_has_one_line_with_each_transport(serve: Serve, tmp
         (OIP + "ModelInfer", "NOT_FOUND", "info"),
         (OIP + "ModelInfer", "INVALID_ARGUMENT", "info"),
     ]
+
+
+@pytest.mark.parametrize("transport", ["aio", "completion-queue"])
+def test_a_refusal_says_who_was_refused(serve: Serve, tmp_path: Path, transport: str) -> None:
+    people = People(tmp_path / "identities.toml")
+    token = people.add("camera-1", Scope.METADATA)
+    options = "--log-format=json", f"--transport={transport}", f"--identities={people.file}"
+    served = serve(str(models.scale(tmp_path)), *options)
+    with grpc.insecure_channel(served.address) as channel:
+        for metadata in ((("authorization", f"Bearer {token}"),), ()):
+            with pytest.raises(grpc.RpcError):
+                GRPCInferenceServiceStub(channel).ModelInfer(oip_request("scale", "r"), timeout=60, metadata=metadata)
+    assert served.stop() == 0
+    denied, unknown = request_lines(served, 2)
+    assert (denied["code"], denied["identity"], denied["rpc"]) == ("PERMISSION_DENIED", "camera-1", OIP + "ModelInfer")
+    assert denied["peer"].startswith("ipv4:127.0.0.1:")
+    assert (unknown["code"], "identity" in unknown) == ("UNAUTHENTICATED", False)
 
 
 def test_a_flood_of_failures_has_some_lines_and_a_count(serve: Serve, tmp_path: Path) -> None:

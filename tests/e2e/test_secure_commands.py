@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -118,6 +119,16 @@ class TestTheTokenCommand:
         hashed, identity = found.by_token[id_of(token) or ""]
         assert hashed.matches(token)
         assert identity.scopes == {Scope.INFER, Scope.METADATA}
+
+    def test_it_has_no_options_of_the_server(self) -> None:
+        shown = run_server("token", "--help").stdout
+        assert set(re.findall(r"--[a-z-]+", shown)) == {"--scopes", "--save", "--identities"}
+        ended = run_server("token", "camera", "--config=server.toml")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "Unknown option: --config" in ended.stderr
+        shown = run_server("--help").stdout
+        assert re.search(r"│ token +Make a token for an identity", shown)
+        assert "--config PATH" in shown
 
 
 class TestStarting:

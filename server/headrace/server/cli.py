@@ -78,7 +78,7 @@ def check(
     return Call(models, settings, check=True, json=json)
 
 
-@app.command
+@app.meta.command(help_epilogue="")  # of the outer app, so that it has no options of the server
 def token(
     name: Annotated[str, Parameter(name="NAME", help="Name of the identity, such as camera-1.")],
     /,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ INFER, LOAD, HEALTH = (
 class Call:
     def __init__(self, *headers: tuple[str, str | bytes], names: Sequence[str] = ()) -> None:
         self._headers, self._names = headers, names
+        self.client: Hashable = None
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         return self._headers
@@ -70,8 +71,10 @@ class TestTheGuard:
             assert isinstance(client, Client)
             assert (client.name, client.limits.rate) == ("camera", 5)
             assert client is guard.door(INFER)(with_token(token))
+        call = with_token(token)
         with pytest.raises(PermissionDenied, match=r"'camera' may not call LoadModel: .* the scope 'control'"):
-            guard.door(LOAD)(with_token(token))
+            guard.door(LOAD)(call)
+        assert call.client is client, "the log says who it was"
         assert guard.door(HEALTH)(Call()) is None
 
     def test_no_token_and_wrong_ones_are_not(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Protocol
 
 from headrace.server.core.clients import NO_LIMITS, Client, ClientLimits
@@ -22,7 +22,9 @@ NO_CERTIFICATE = "no name of the client's certificate is one of an identity of t
 
 
 class Caller(Protocol):
-    """A call, as far as it says who makes it."""
+    """A call, as far as it says who makes it. `client` is None until that is known."""
+
+    client: Hashable
 
     def metadata(self) -> Sequence[tuple[str, str | bytes]]: ...
     def certificate_names(self) -> Sequence[str]:
@@ -60,6 +62,8 @@ class Guard(ABC):
         def ask(call: Caller) -> Client:
             identity = self.identify(call)
             if scope is not None and scope not in identity.scopes:
+                if call.client is None:  # so that the log knows who it was
+                    call.client = self._client(identity)
                 raise PermissionDenied(
                     f"{quote(identity.name)} may not call {method}: it does not have the scope {scope.value!r}"
                 )
