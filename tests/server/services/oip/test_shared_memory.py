@@ -358,28 +358,3 @@ class TestRpcs:
         assert set((await rpcs.status(all_, "another connection")).regions) == {"r"}
         await rpcs.unregister(pb.SystemSharedMemoryUnregisterRequest(), alice)
         assert [len((await rpcs.status(all_, client)).regions) for client in keys] == [0, 1, 1]
-
-    async def test_an_identity_that_has_gone_leaves_none(self, owned: OwnedRegions, make_object: MakeObject) -> None:
-        key = f"/{make_object(CONTENT).name}"
-        alice, bob = Client("alice", NO_LIMITS), Client("bob", NO_LIMITS)
-        before = open_descriptors()
-        for client in (alice, bob, "a connection"):
-            owned.of(client).register("r", key, 0, 16)
-        writing = owned.of(alice).acquire("r", 0, 16)
-        owned.keep_only({"bob", "carol"})
-        assert [len(owned.of(client)) for client in (alice, bob, "a connection")] == [0, 1, 1]
-        assert open_descriptors() == before + 3, "a request still writes to hers"
-        owned.release(writing)
-        assert open_descriptors() == before + 2
-        assert len(owned.of(Client("alice", NO_LIMITS))) == 0
-        assert len(owned.of(Client("bob", NO_LIMITS))) == 1, "whichever object stands for him"
-
-    async def test_identities_without_regions_are_not_remembered(
-        self, owned: OwnedRegions, make_object: MakeObject
-    ) -> None:
-        bob = Client("bob", NO_LIMITS)
-        owned.of(bob).register("r", f"/{make_object(CONTENT).name}", 0, 16)
-        for number in range(10 * MAX_REGIONS):
-            assert not owned.of(Client(f"name-{number}", NO_LIMITS)).status("")
-            assert len(owned._registries) <= 2 * MAX_REGIONS
-        assert len(owned.of(bob)) == 1

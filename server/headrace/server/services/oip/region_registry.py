@@ -47,7 +47,7 @@ class OwnedRegions:
         if registry is None:
             if len(self._registries) >= 2 * MAX_REGIONS:  # at most half of them have any
                 self._registries = {name: each for name, each in self._registries.items() if len(each)}
-            registry = self._registries[owner] = RegionRegistry(self._descriptors)
+            registry = self._registries[owner] = RegionRegistry(self._descriptors, shared=owner is not None)
         return registry
 
     def registered(self) -> Iterator[tuple[str | None, Region]]:
@@ -83,9 +83,11 @@ class RegionRegistry:
     the regions that it will write to, instead of looking up their names later.
     """
 
-    def __init__(self, descriptors: Descriptors | None = None) -> None:
+    def __init__(self, descriptors: Descriptors | None = None, *, shared: bool = False) -> None:
+        """With `shared` descriptors it has no more regions than are left for all others."""
         self._regions: dict[str, Region] = {}
         self._descriptors = descriptors or Descriptors()
+        self._shared = shared
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Register `byte_size` bytes at `offset` of the shared memory object `key`.
@@ -102,6 +104,10 @@ class RegionRegistry:
         if self._descriptors.open >= self._descriptors.most:
             raise ResourceExhausted(
                 f"{self._descriptors.most} shared memory regions are registered or in use, which is the limit"
+            )
+        if self._shared and len(self) >= self._descriptors.most - self._descriptors.open:
+            raise ResourceExhausted(
+                f"this identity has {len(self)} shared memory regions; it may have no more than are left for all others"
             )
         self._regions[name] = open_region(name, key, offset, byte_size)
         self._descriptors.open += 1
