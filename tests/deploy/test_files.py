@@ -71,10 +71,19 @@ def validate(document: Any) -> None:
     kubernetes_validate.validate(document, "1.30", strict=True)
 
 
-@pytest.mark.parametrize("file", ["kubernetes/headrace.yaml", "compose.yaml", "systemd/headrace.service"])
-def test_nobody_ends_the_server_while_it_drains(file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "default_patience"),
+    [
+        ("kubernetes/headrace.yaml", []),
+        ("kserve/serving-runtime.yaml", [30]),  # of Kubernetes
+        ("compose.yaml", []),
+        ("systemd/headrace.service", []),
+    ],
+)
+def test_nobody_ends_the_server_while_it_drains(file: str, default_patience: list[int]) -> None:
     text = (DEPLOY / file).read_text()
-    (patience,) = re.findall(r"(?:terminationGracePeriodSeconds: |stop_grace_period: |TimeoutStopSec=)(\d+)", text)
+    given = re.findall(r"(?:terminationGracePeriodSeconds: |stop_grace_period: |TimeoutStopSec=)(\d+)", text)
+    (patience,) = given or default_patience
     delay, grace = (
         float(found[0]) if (found := re.findall(rf"--{name}=(\d+)", text)) else default
         for name, default in (("drain-delay", Settings.drain_delay), ("grace", Settings.grace))
