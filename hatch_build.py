@@ -107,8 +107,11 @@ def obstacle(wanted: str, environment: Mapping[str, str] = os.environ) -> str | 
             return "mypyc compiles for CPython only"
         if environment.get("PIP_NO_INDEX"):
             return "PIP_NO_INDEX is set, so mypy is not downloaded"
-        command = shlex.split(environment.get("CC") or sysconfig.get_config_var("CC") or "cc")
-        if not shutil.which(command[0], path=environment.get("PATH")):
+        try:
+            command = shlex.split(environment.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        except ValueError as error:
+            return f"CC cannot be read: {error}"
+        if not command or not shutil.which(command[0], path=environment.get("PATH")):
             return "there is no C compiler"
         if not Path(sysconfig.get_path("include"), "Python.h").is_file():
             return "the headers of Python are not installed"

@@ -49,6 +49,8 @@ def test_the_mode_is_one_of_three() -> None:
 
 def test_auto_compiles_where_there_is_a_compiler() -> None:
     assert obstacle("auto", {"CC": "no-such-compiler"}) == "there is no C compiler"
+    assert obstacle("auto", {"CC": " "}) == "there is no C compiler"
+    assert obstacle("auto", {"CC": "'gcc"}) == "CC cannot be read: No closing quotation"
     assert obstacle("compiled", {"CC": "no-such-compiler"}) is None
     assert obstacle("pure", {"CC": "sh"}) == "HEADRACE_BUILD is pure"
     found = obstacle("auto", {**os.environ, "PIP_NO_INDEX": ""})
