@@ -80,7 +80,7 @@ def call_unknown_methods(channel: grpc.Channel, count: int) -> None:
     paths = [f"/made.up.Service{name}/Method" for name in names("", count, 300)]
     rpcs: list[grpc.UnaryUnaryMultiCallable[bytes, bytes]] = [channel.unary_unary(path) for path in paths]
     calls = [rpc.future(b"", timeout=120) for rpc in rpcs]
-    assert {call.code() for call in calls} == {grpc.StatusCode.UNIMPLEMENTED}
+    assert {(call.code(), call.details()) for call in calls} == {(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")}
 
 
 def series(scraped: Scraped) -> set[tuple[str, ...]]:
@@ -111,8 +111,9 @@ def test_nothing_is_kept_of_names_that_there_are_not(serve: Serve, tmp_path: Pat
     assert max(map(len, served.log.splitlines())) < 4000
 
 
-def test_methods_that_do_not_exist_have_some_lines_and_a_count(serve: Serve, tmp_path: Path) -> None:
-    served = serve(str(models.scale(tmp_path)), "--log-format=json", "--transport=completion-queue")
+@pytest.mark.parametrize("transport", ["aio", "completion-queue"])
+def test_methods_that_do_not_exist_have_some_lines_and_a_count(serve: Serve, tmp_path: Path, transport: str) -> None:
+    served = serve(str(models.scale(tmp_path)), "--log-format=json", f"--transport={transport}")
     with grpc.insecure_channel(served.address) as channel:
         call_unknown_methods(channel, FLOOD)
     assert served.stop() == 0

@@ -16,8 +16,9 @@ from headrace.server.transport.entrance import Door, Entrance
 from headrace.server.transport.handling import NO_MEMORY, handle
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
+from headrace.server.transport.options import NO_SUCH_METHOD
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError, ResourceExhausted
+from headrace.wire.errors import HeadraceError, ResourceExhausted, Unimplemented
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -123,6 +124,22 @@ def handlers(service: Service, life: CallLife) -> grpc.GenericRpcHandler:
         service.name,
         {name: _handler(rpc, f"{service.name}/{name}", doors[name], life) for name, rpc in service.rpcs.items()},
     )
+
+
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Answers what no service has, as gRPC does, and in the log."""
+
+    def __init__(self, life: CallLife) -> None:
+        self._life = life
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        name = handler_call_details.method[1:]
+
+        async def refuse(_requests: object, context: Context) -> Any:
+            call = AioCall(context, self._life.turns)
+            await finish(context, Unimplemented(NO_SUCH_METHOD), self._life.status_of, call, name)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _handler(rpc: Rpc, name: str, door: Door, life: CallLife) -> Handler:

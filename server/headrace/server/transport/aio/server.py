@@ -11,7 +11,7 @@ import grpc
 from headrace.server.dispatcher.event_loop import PollingLoop, PollingSelector
 from headrace.server.services.call import Service
 from headrace.server.transport.addresses import Addresses
-from headrace.server.transport.aio.handlers import CallLife, handlers
+from headrace.server.transport.aio.handlers import CallLife, UnknownMethods, handlers
 from headrace.server.transport.binding import bind
 from headrace.server.transport.credentials import CurrentCertificates
 from headrace.server.transport.entrance import Entrance
@@ -62,7 +62,7 @@ class AioServer:
         self._server = grpc.aio.server(options=options.for_grpc(), maximum_concurrent_rpcs=options.max_calls)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_a_line)
         life = CallLife(entrance, status_of, receiving, MessageTurns())
-        self._server.add_generic_rpc_handlers([handlers(each, life) for each in services])
+        self._server.add_generic_rpc_handlers([*(handlers(each, life) for each in services), UnknownMethods(life)])
 
     def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
         bind(addresses, certificates, self._add_port)
