@@ -31,7 +31,7 @@ from tests.e2e.people import People
 from tests.e2e.scale_requests import answer, request
 from tests.e2e.serving import F32, Serve, Served
 from tests.e2e.test_every_rpc import REFLECTION, RPCS, STREAM, TRITON, call
-from tests.polling import until
+from tests.waiting import until
 
 TRANSPORTS = ("aio", "completion-queue")
 WATCH, INFER = "/grpc.health.v1.Health/Watch", "/headrace.v1.Inference/Infer"

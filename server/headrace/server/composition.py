@@ -125,8 +125,8 @@ class Application:
 
     def keep_only(self, identities: Collection[str]) -> None:
         """Let go of what others have registered: nobody can call in their names any more."""
-        if self._regions is not None:
-            self._regions.keep_only(identities)
+        if self.regions is not None:
+            self.regions.keep_only(identities)
 
     def refused_calls(self) -> Mapping[str, int]:
         """How many calls were refused before they were read: by reason, as metrics have it."""
