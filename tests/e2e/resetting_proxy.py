@@ -26,14 +26,16 @@ class ResettingProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server = await asyncio.open_connection(self._host, self._port)
         self._servers.add(server)
-        await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
+        with suppress(asyncio.CancelledError):  # at the end; asyncio's streams would report it
+            await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
+        self._servers.discard(server)
 
     def reset(self, most: int | None = None) -> int:
         """Reset all connections, or so many of them. Returns their number."""
         return asyncio.run_coroutine_threadsafe(self._reset(most), self._loop).result(30)
 
     async def _reset(self, most: int | None) -> int:
-        chosen = [*self._servers][:most]
+        chosen = [server for server in self._servers if not server.transport.is_closing()][:most]
         for server in chosen:
             connection = server.get_extra_info("socket")
             # Without lingering, closing a connection resets it.
@@ -62,7 +64,7 @@ class ResettingProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError, asyncio.CancelledError):  # the latter at the end: asyncio's streams would report it
+    with suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()

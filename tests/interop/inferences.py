@@ -88,9 +88,13 @@ def events(reply: bytes) -> tuple[list[pb.Event], list[float]]:
 
 
 class Bystander:
-    """Another client of a server, which must be served whatever anybody does, and the server as it sees it."""
+    """Another client of a server, which must be served whatever anybody does, and the server as it sees it.
 
-    def __init__(self, address: str) -> None:
+    `patience` is how many seconds it waits for an answer, or for what must come to be.
+    """
+
+    def __init__(self, address: str, patience: float = 20) -> None:
+        self._patience = patience
         self.channel = grpc.insecure_channel(address)
         self._stub = InferenceStub(self.channel)
         self._infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(MODEL_INFER)
@@ -100,18 +104,18 @@ class Bystander:
         """Assert that a request is answered with the right number. Returns the seconds that it took."""
         number = next(self._numbers)
         begin = time.monotonic()
-        reply = self._infer(model_infer(number), timeout=20)
+        reply = self._infer(model_infer(number), timeout=self._patience)
         assert model_infer_answer(reply) == 2 * number + 1
         return time.monotonic() - begin
 
     def status(self) -> pb.ServerStatusResponse:
-        return self._stub.ServerStatus(pb.ServerStatusRequest(), timeout=20)
+        return self._stub.ServerStatus(pb.ServerStatusRequest(), timeout=self._patience)
 
     def until(
-        self, condition: Callable[[pb.ServerStatusResponse], bool], seconds: float = 20
+        self, condition: Callable[[pb.ServerStatusResponse], bool], seconds: float | None = None
     ) -> pb.ServerStatusResponse:
         """The first status that meets the condition."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (self._patience if seconds is None else seconds)
         while not condition(status := self.status()):
             assert time.monotonic() < deadline, status
             time.sleep(0.005)

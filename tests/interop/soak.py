@@ -210,7 +210,7 @@ async def make_calls(address: str, calls: int, counts: Counter[str], seed: int =
 
 def soak(served: Served, calls: int, seed: int = 18) -> Findings:
     """Make calls: all answers are right, nothing is left of them, and memory has not grown."""
-    bystander, counts, first = Bystander(served.address), Counter[str](), Counter[str]()
+    bystander, counts, first = Bystander(served.address, patience=120), Counter[str](), Counter[str]()
     with bystander.channel:
         asyncio.run(make_calls(served.address, max(calls // 10, 2000), first, seed + 1))
         bystander.until_idle()

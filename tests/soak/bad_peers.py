@@ -18,7 +18,7 @@ from tests.e2e.flooding import Peers
 from tests.e2e.serving import Served
 from tests.interop.inferences import MODEL_INFER, Bystander, Command, definition, frame, model_infer, model_infer_answer
 from tests.soak.findings import Findings
-from tests.soak.setting import Setting
+from tests.soak.setting import PATIENCE, Setting
 
 WRITERS = READERS = 100
 COMMANDS = 500
@@ -88,7 +88,7 @@ class Others:
 
 async def _measure(findings: Findings, served: Served, setting: Setting, peers: int) -> None:
     phases, seconds = (PHASES, PHASE_SECONDS) if setting.share == 1 else (1, SHORT_SECONDS)
-    bystander = Bystander(served.address)
+    bystander = Bystander(served.address, PATIENCE)
     before = served.resident_bytes()
     async with (
         hc.connect(served.address) as server,
@@ -116,7 +116,7 @@ async def _measure(findings: Findings, served: Served, setting: Setting, peers: 
         finally:
             for each in bad:
                 each.close()
-        await asyncio.to_thread(bystander.until, lambda status: status.streams <= 2, 60)
+        await asyncio.to_thread(bystander.until, lambda status: status.streams <= 2)
         alone += [await others.p99(seconds) for _ in range(phases)]
     bystander.until_idle()
     bystander.channel.close()

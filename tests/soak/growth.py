@@ -13,7 +13,7 @@ from tests.e2e.serving import Served
 from tests.interop.inferences import Bystander
 from tests.soak.findings import Findings
 from tests.soak.leaking import LEAK_BYTES
-from tests.soak.setting import SETTLE_SECONDS, Setting, descriptors, threads
+from tests.soak.setting import PATIENCE, SETTLE_SECONDS, Setting, descriptors, threads
 from tests.soak.streams import INFERENCES, processes
 
 STREAMS, LOOKS = 50_000, 10
@@ -54,7 +54,7 @@ def _measure(findings: Findings, served: Served, streams: int) -> None:
     pid = served.process.pid
     few = streams < FEW
     looks = 2 if few else LOOKS
-    bystander = Bystander(served.address)
+    bystander = Bystander(served.address, PATIENCE)
     with bystander.channel:
 
         def work(number: int) -> int:

@@ -28,7 +28,7 @@ from tests.interop.inferences import (
     stream_answer,
 )
 from tests.soak.findings import Findings
-from tests.soak.setting import Setting
+from tests.soak.setting import PATIENCE, Setting
 
 STREAMS, CONNECTIONS, PROCESSES = 1000, 20, 2
 SECONDS = 90
@@ -123,7 +123,7 @@ def many_streams(setting: Setting) -> Findings:
         for client in clients:
             assert client.stdout is not None
             assert client.stdout.readline() == "all\n"
-        bystander = Bystander(served.address)
+        bystander = Bystander(served.address, PATIENCE)
         with bystander.channel:
             status = bystander.status()
             lines = []
