@@ -78,6 +78,23 @@ def test_top_says_that_the_server_has_gone_and_goes_on(serve: Serve, tmp_path: P
         assert process.poll() is None
 
 
+def test_the_status_says_how_late_the_event_loop_is(serve: Serve, tmp_path: Path) -> None:
+    served = serve(models.scale(tmp_path))
+    with hc.connect(served.address) as server, on_a_terminal("top", served.address) as (_, terminal):
+        read_until(terminal, "scale")
+        # Whatever else this machine does, nobody waits for so long by chance.
+        assert server.status().loop_lag < 2
+        served.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        served.process.send_signal(signal.SIGCONT)
+        assert 2 < server.status().loop_lag < 60
+        read_until(terminal, r"serving · event loop late by [\d,]{4,} ms")
+        deadline = time.monotonic() + 60
+        while server.status().loop_lag > 1:
+            assert time.monotonic() < deadline, "that was long ago"
+            time.sleep(0.2)
+
+
 def test_top_needs_a_terminal() -> None:
     ended = subprocess.run([*COMMAND, "top", "127.0.0.1:1"], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2

@@ -1304,6 +1304,7 @@ class ServerStatusResponse(message.Message):
     ACCOUNTS_FIELD_NUMBER: builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: builtins.int
     BUSIEST_STREAMS_FIELD_NUMBER: builtins.int
+    LOOP_LAG_US_FIELD_NUMBER: builtins.int
     WORKERS_FIELD_NUMBER: builtins.int
     version: builtins.str
     draining: builtins.bool
@@ -1316,6 +1317,8 @@ class ServerStatusResponse(message.Message):
     """The bytes of the inputs of tickets that are waiting, queued or running."""
     resident_bytes: builtins.int
     """The memory that the process has, models and the runtime included."""
+    loop_lag_us: builtins.int
+    """The longest that anything due has waited for the event loop within the last five seconds."""
     @builtins.property
     def models(self) -> containers.RepeatedCompositeFieldContainer[ModelStatus]: ...
     @builtins.property
@@ -1348,11 +1351,12 @@ class ServerStatusResponse(message.Message):
         accounts: abc.Iterable[Account] | None = ...,
         resident_bytes: builtins.int = ...,
         busiest_streams: abc.Iterable[StreamStatus] | None = ...,
+        loop_lag_us: builtins.int = ...,
         workers: abc.Iterable[WorkerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "busiest_streams", b"busiest_streams", "draining", b"draining", "kept_bytes", b"kept_bytes", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accounts", b"accounts", "busiest_streams", b"busiest_streams", "draining", b"draining", "kept_bytes", b"kept_bytes", "loop_lag_us", b"loop_lag_us", "memory", b"memory", "models", b"models", "queued_bytes", b"queued_bytes", "resident_bytes", b"resident_bytes", "streams", b"streams", "tickets_in_flight", b"tickets_in_flight", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,7 @@ from headrace.server.services.reflection import reflection_service
 from headrace.server.services.rpcs import RpcFactory
 from headrace.server.settings import Settings
 from headrace.server.telemetry.incidents import IncidentIds
+from headrace.server.telemetry.metrics.loop_lag import LoopLag
 from headrace.server.telemetry.request_log import RequestLog
 from headrace.wire.errors import HeadraceError
 
@@ -80,6 +81,7 @@ class Application:
         self._request_log = RequestLog(settings.log_requests, loop.time, loop.call_later)
         observers = Observers(self._request_log, tracer)
         self.health = Health(("", *SERVICES))
+        self.loop_lag = LoopLag()
         self.lifecycle = Lifecycle(
             disk.scan, loader.load, core, self.dispatcher.tell, self.health, allowed=settings.model_control
         )
@@ -96,7 +98,7 @@ class Application:
         rpcs, watches, probes = map(RpcFactory, self._gates)
         self.max_calls = settings.streams + 2 * MAX_PROBES
         self.services: Sequence[Service] = (
-            inference_service(self.dispatcher, controls, rpcs, probes, observers),
+            inference_service(self.dispatcher, controls, rpcs, probes, observers, self.loop_lag.longest),
             open_inference_service(
                 self.dispatcher,
                 controls,
@@ -152,6 +154,7 @@ class Application:
     def close(self) -> None:
         """Let go of what is not memory. The engine is the caller's to close."""
         self.dispatcher.close()
+        self.loop_lag.close()
         self._request_log.flush()
         if self.regions is not None:
             self.regions.close()

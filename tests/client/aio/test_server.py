@@ -105,6 +105,7 @@ async def test_the_status_is_described(server: ScriptedServer, client: hc.Server
     said = pb.ServerStatusResponse(
         version="0.1", streams=3, kept_bytes=5, models=[model], memory=memory, accounts=[memory], resident_bytes=11
     )
+    said.loop_lag_us = 1500
 
     async def answer(request: bytes, context: Context) -> bytes:
         return said.SerializeToString()
@@ -114,6 +115,7 @@ async def test_the_status_is_described(server: ScriptedServer, client: hc.Server
     assert (status.version, status.streams, status.kept_bytes) == ("0.1", 3, 5)
     account = hc.Account("memory", 7, 9)
     assert (status.memory, status.accounts, status.resident_bytes) == (account, (account,), 11)
+    assert status.loop_lag == pytest.approx(0.0015)
     (known,) = status.models
     assert (known.slots_free, known.tickets_queued) == (2, 7)
     assert (known.inferences, known.failures, known.executions) == (9, 1, 4)

@@ -106,6 +106,7 @@ def test_the_status_is_a_document() -> None:
                 "resident_bytes": 0,
             },
         ],
+        "loop_lag": 0.0,
     }
 
 

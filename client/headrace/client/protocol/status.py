@@ -121,7 +121,8 @@ class ServerStatus:
 
     `memory` is what requests take of the memory they may have, and `accounts` say what for. `resident_bytes` is what
     the process has, models and the runtime included. `busiest_streams` are up to 32 of those with most tickets in
-    flight. A server of an earlier version says none of the four. `workers` are those of a server that has several:
+    flight. `loop_lag` is the longest that anything due has waited for the event loop within the last five seconds, in
+    seconds. A server of an earlier version says none of the five. `workers` are those of a server that has several:
     what is above is of all of them together that have answered.
     """
 
@@ -137,6 +138,7 @@ class ServerStatus:
     resident_bytes: int = 0
     busiest_streams: tuple[StreamStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+    loop_lag: float = 0.0
 
 
 def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
@@ -181,6 +183,7 @@ def status_from(message: pb.ServerStatusResponse) -> ServerStatus:
             )
             for each in message.workers
         ),
+        message.loop_lag_us * 1e-6,
     )
 
 

@@ -14,6 +14,9 @@ from headrace.client.terminal.array_summary import first_values, summary, value_
 from headrace.client.terminal.printing import printable, size_text
 from headrace.wire.dtypes import datatype_of
 
+ON_TIME_SECONDS = 0.005
+"""Up to which an event loop counts as on time."""
+
 
 def models_table(models: Iterable[Model]) -> Table:
     """A row for each port. Weights and priorities are shown only if models differ in them."""
@@ -77,13 +80,19 @@ def variant_lines(status: ServerStatus) -> list[str]:
 
 def status_lines(status: ServerStatus, target: str) -> list[str]:
     """The load of the server as a whole, above the table."""
+    does = "draining" if status.draining else "serving"
     return [
-        f"headrace {printable(status.version)} at {target}, {'draining' if status.draining else 'serving'}",
+        f"headrace {printable(status.version)} at {target}, {does}{_lag(status)}",
         f"streams {status.streams} · tickets in flight {status.tickets_in_flight} · "
         f"queued inputs {size_text(status.queued_bytes)} · kept outputs {size_text(status.kept_bytes)}",
         *_memory_line(status),
         *_workers_line(status),
     ]
+
+
+def _lag(status: ServerStatus) -> str:
+    """How late the event loop was, if that is worth a word: it is always a little."""
+    return f" · event loop late by {milliseconds(status.loop_lag)}" if status.loop_lag >= ON_TIME_SECONDS else ""
 
 
 def _memory_line(status: ServerStatus) -> list[str]:
@@ -114,6 +123,12 @@ def outputs_table(outputs: Mapping[str, npt.NDArray[Any]]) -> Table:
         shape = f"[{','.join(map(str, array.shape))}]"
         table.add_row(printable(name), datatype_of(array.dtype).name, shape, *numbers, first_values(array))
     return table
+
+
+def milliseconds(seconds: float) -> str:
+    """With two decimals below ten."""
+    number = seconds * 1e3
+    return f"{number:.2f} ms" if number < 10 else f"{number:,.0f} ms"
 
 
 def tensor_text(port: Port) -> str:

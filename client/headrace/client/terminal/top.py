@@ -13,7 +13,7 @@ from headrace.client.aio.server import Server
 from headrace.client.protocol.status import ServerStatus, StreamStatus
 from headrace.client.terminal.printing import printable, size_text
 from headrace.client.terminal.rates import ModelRates, Order, model_rates, ordered
-from headrace.client.terminal.tables import headed_table, status_lines
+from headrace.client.terminal.tables import headed_table, milliseconds, status_lines
 from headrace.wire.errors import HeadraceError
 
 MAX_STREAMS = 10
@@ -85,8 +85,8 @@ def _models_table(rates: list[ModelRates]) -> RenderableType:
             printable(model.name),
             model.version,
             *(f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}" for rate in _figures(each)),
-            _milliseconds(each.p50),
-            _milliseconds(each.p99),
+            "-" if each.p50 is None else milliseconds(each.p50),
+            "-" if each.p99 is None else milliseconds(each.p99),
             "-" if each.batch is None else f"{each.batch:.1f}",
             str(model.tickets_queued),
             f"{slots - model.slots_free}/{slots}",
@@ -104,10 +104,3 @@ def _streams_table(streams: list[StreamStatus]) -> RenderableType:
         kept, unsent = size_text(each.kept_bytes), size_text(each.unsent_bytes)
         table.add_row(printable(each.client), str(each.tickets_in_flight), kept, unsent)
     return table
-
-
-def _milliseconds(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    milliseconds = seconds * 1e3
-    return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"

@@ -51,6 +51,7 @@ def merge_status(answers: Answers) -> bytes:
         ),
     )
     _add(merged, all_of_them, _OF_SERVER)
+    merged.loop_lag_us = max(each.loop_lag_us for each in all_of_them)
     return merged.SerializeToString()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headrace.server.services.api import Control, Streams
 from headrace.server.services.call import Service
 from headrace.server.services.native.control import ControlRpcs
@@ -13,10 +15,18 @@ from headrace.v1 import inference_pb2 as pb
 
 
 def inference_service(
-    streams: Streams, control: Control, rpcs: RpcFactory, probes: RpcFactory, observers: Observers = UNOBSERVED
+    streams: Streams,
+    control: Control,
+    rpcs: RpcFactory,
+    probes: RpcFactory,
+    observers: Observers = UNOBSERVED,
+    loop_lag: Callable[[], float] = lambda: 0.0,
 ) -> Service:
-    """Messages with tensors are handled as bytes: their contents are counted before they are parsed."""
-    unary, models = UnaryRpcs(streams, observers), ControlRpcs(streams, control, rpcs.gate)
+    """Messages with tensors are handled as bytes: their contents are counted before they are parsed.
+
+    `loop_lag`: for how many seconds something that was due had to wait for the event loop.
+    """
+    unary, models = UnaryRpcs(streams, observers, loop_lag), ControlRpcs(streams, control, rpcs.gate)
     return Service(
         pb.DESCRIPTOR.services_by_name["Inference"].full_name,
         {

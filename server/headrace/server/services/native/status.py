@@ -11,12 +11,13 @@ from headrace.server.core.transitions import SlotState
 from headrace.server.services.api import View
 from headrace.server.version import VERSION
 from headrace.v1 import inference_pb2 as pb
+from headrace.wire.durations import microseconds
 from headrace.wire.memory import resident_bytes
 
 MAX_STREAMS = 32
 
 
-def server_status(view: View) -> pb.ServerStatusResponse:
+def server_status(view: View, loop_lag: float) -> pb.ServerStatusResponse:
     streams = [stream for stream in view.streams if not stream.single]
     return pb.ServerStatusResponse(
         version=VERSION,
@@ -30,6 +31,7 @@ def server_status(view: View) -> pb.ServerStatusResponse:
         accounts=[_account(name, quota) for name, quota in view.accounts.by_name()],
         resident_bytes=resident_bytes(),
         busiest_streams=map(_stream, nlargest(MAX_STREAMS, streams, key=lambda each: each.in_flight)),
+        loop_lag_us=microseconds(loop_lag),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headrace.server.core.calls import Call, Reference
 from headrace.server.core.events import Done
 from headrace.server.core.state import DefinedCall, Stream
@@ -21,9 +23,10 @@ INFER = "headrace.v1.Inference/Infer"
 
 
 class UnaryRpcs:
-    def __init__(self, streams: Streams, observers: Observers) -> None:
+    def __init__(self, streams: Streams, observers: Observers, loop_lag: Callable[[], float]) -> None:
         self._streams = streams
         self._observers = observers
+        self._loop_lag = loop_lag
 
     def infer(self, message: bytes, call: AnswerableCall) -> None:
         """Run one inference."""
@@ -47,7 +50,7 @@ class UnaryRpcs:
         SingleInference(self._streams, call, INFER, self._observers, _response).begin(submit)
 
     async def server_status(self, _request: pb.ServerStatusRequest) -> pb.ServerStatusResponse:
-        return server_status(self._streams.view)
+        return server_status(self._streams.view, self._loop_lag())
 
 
 def _check_nothing_stays(call: Call) -> None:

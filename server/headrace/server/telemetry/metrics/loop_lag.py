@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from headrace.server.core.counts import Histogram
 
 INTERVAL_SECONDS = 0.25
+RECENT = 20
+"""Measurements of which the longest is told: those of five seconds."""
 BOUNDS = (1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """The loop rounds what is due up to the next millisecond."""
 
@@ -16,6 +19,7 @@ class LoopLag:
 
     def __init__(self) -> None:
         self.seconds = Histogram(BOUNDS)
+        self._last: deque[float] = deque(maxlen=RECENT)
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
         self._timer: asyncio.TimerHandle
@@ -26,8 +30,14 @@ class LoopLag:
         self._timer = self._loop.call_at(self._due, self._on_time)
 
     def _on_time(self) -> None:
-        self.seconds.add(max(0.0, self._loop.time() - self._due), 1)
+        late = max(0.0, self._loop.time() - self._due)
+        self.seconds.add(late, 1)
+        self._last.append(late)
         self._wait()
+
+    def longest(self) -> float:
+        """Of the last five seconds, what is late at the moment included."""
+        return max(*self._last, self._loop.time() - self._due, 0.0)
 
     def close(self) -> None:
         self._timer.cancel()
