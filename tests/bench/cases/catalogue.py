@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.bench.cases import chains, large_models, live, memory, open_inference, perf_analyzer, small_models
+from tests.bench.cases import chains, large_models, live, memory, metrics, open_inference, perf_analyzer, small_models
 
 CASES = [
     *small_models.CASES,
+    *metrics.CASES,
     *open_inference.CASES,
     *perf_analyzer.CASES,
     *live.HALF_LOAD,

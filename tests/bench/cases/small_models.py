@@ -14,11 +14,11 @@ from tests.bench.references.benchmark_app import BenchmarkApp
 from tests.bench.serving.server import Server
 
 
-def _arguments(folder: Path) -> list[str]:
+def add_multiply(folder: Path) -> list[str]:
     return [f"am={models.add_multiply(folder)}"]
 
 
-ADD_MULTIPLY = Serving(_arguments)
+ADD_MULTIPLY = Serving(add_multiply)
 IN_PROCESS = BenchmarkApp(lambda folder: folder / "add_multiply.xml", "-shape", "x[1,16],y[1,16]")
 
 

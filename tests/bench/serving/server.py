@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from tests.bench.measuring.turn import Turn, TurnFailed
 from tests.bench.serving.ways import Way
 from tests.e2e.serving import READY
 
+METRICS = re.compile(r"headrace metrics on (\S+)\n")
 START_SECONDS = 120.0
 PRECISION = "--property=INFERENCE_PRECISION_HINT=f32"
 """References compute with f32, so servers do too."""
@@ -29,6 +31,8 @@ class Server:
     way: Way
     address: str
     pid: int
+    metrics_url: str = ""
+    """If it has a port for them."""
 
     def turn(self, client: str, seconds: float, *, processes: int = 1, **options: object) -> Turn:
         """A turn of a client with this server. Raises TurnFailed."""
@@ -57,7 +61,8 @@ def running(way: Way, arguments: Sequence[str]) -> Iterator[Server]:
             raise TurnFailed(f"{way.text} cannot be run: {error.strerror}") from None
         with process:
             try:
-                yield Server(way, _address(process), process.pid)
+                metrics_url, address = _addresses(process)
+                yield Server(way, address, process.pid, metrics_url)
             except _NotReady:
                 process.kill()
                 process.wait()
@@ -71,16 +76,19 @@ class _NotReady(Exception):
     pass
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _addresses(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Of the metrics, empty without a port for them, and of the server."""
     assert process.stdout is not None
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
-    line = process.stdout.readline()
+    line, metrics = process.stdout.readline(), ""
+    if match := METRICS.fullmatch(line):
+        line, metrics = process.stdout.readline(), match[1]
     watchdog.cancel()
     match = READY.fullmatch(line)
     if match is None:
         raise _NotReady
-    return match[1]
+    return metrics, match[1]
 
 
 def _last_line(log: str) -> str:
