@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
+from tritonclient.grpc import InferenceServerClient, InferRequestedOutput, InferResult
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
+import headrace.client.blocking as hc
 from tests import models
 from tests.e2e.serving import Serve
 from tests.stopwatch import Stopwatch
@@ -28,10 +30,30 @@ def test_a_deadline_of_the_call_ends_it(client: InferenceServerClient, stopwatch
     assert client.infer("slow", [given("x", ONE)], client_timeout=30).as_numpy("y") == ONE
 
 
-def test_a_timeout_in_microseconds_ends_a_request(client: InferenceServerClient) -> None:
-    with refused("DEADLINE_EXCEEDED"):
-        client.infer("slow", [given("x", ONE)], timeout=20_000)
-    assert client.infer("slow", [given("x", ONE)], timeout=60_000_000).as_numpy("y") == ONE
+def test_a_timeout_in_microseconds_ends_a_request_that_waits_but_none_that_runs(serve: Serve, tmp_path: Path) -> None:
+    served = serve(models.slow(tmp_path, steps=150), "--slots=1", "--run=async")
+    ends: SimpleQueue[tuple[int, str]] = SimpleQueue()
+
+    def ask(client: InferenceServerClient, timeout: int) -> None:
+        def ended(result: InferResult | None, error: InferenceServerException | None) -> None:
+            ends.put((timeout, "done" if error is None else str(error.status())))
+
+        client.async_infer("slow", [given("x", ONE)], ended, timeout=timeout)
+
+    with InferenceServerClient(served.address) as client, hc.connect(served.address) as native:
+        ask(client, 400_000)
+        while not native.status().models[0].slots_running:
+            assert ends.empty(), "it starts in time"
+        began = time.monotonic()
+        ask(client, 10_000)
+        ask(client, 240_000_000)
+        assert ends.get(timeout=60) == (10_000, "StatusCode.DEADLINE_EXCEEDED")
+        assert ends.get(timeout=60) == (400_000, "done")
+        assert time.monotonic() - began > 0.4, "it has run for longer than it was allowed to wait"
+        assert ends.get(timeout=60) == (240_000_000, "done")
+
+
+def test_timeouts_may_be_of_any_length(client: InferenceServerClient) -> None:
     for timeout in (0, (1 << 63) - 1):
         assert client.infer("scale", [given("x", ONE)], timeout=timeout).as_numpy("y") == [3]
 

@@ -177,6 +177,7 @@ class Client:
         keep: Sequence[str] = (),
         keep_inputs: Sequence[str] = (),
         timeout: float = 0.0,
+        queue_timeout: float = 0.0,
         priority: int = 0,
         tensors: Sequence[bytes] | None = None,
         slices: Sequence[Slices] | None = None,
@@ -220,6 +221,7 @@ class Client:
             sources=sources,
             slices=parts if slices is None else slices,
             timeout=timeout,
+            queue_timeout=queue_timeout,
             priority=priority,
         )
 

@@ -84,8 +84,19 @@ class Completion:
     def bound_wait(self, ticket: Ticket, until: float) -> None:
         """A ticket waits for a slot until then at most. Its timeout counts if it comes first."""
         if ticket.due is None or until < ticket.due:
-            ticket.wait_is_bounded, ticket.timeout_due = True, ticket.due
+            if not ticket.wait_is_bounded:
+                ticket.wait_is_bounded, ticket.timeout_due = True, ticket.due
             self.timeouts.set(ticket, until)
+
+    def time_out(self, ticket: Ticket, now: float, timeout: float, queue_timeout: float) -> None:
+        """A ticket ends within `timeout` seconds, and its run starts within `queue_timeout`, 0 for any time."""
+        ends = now + timeout if timeout else None
+        if queue_timeout and (ends is None or queue_timeout < timeout):
+            ticket.wait_due = now + queue_timeout
+            ticket.wait_is_bounded, ticket.timeout_due = True, ends
+            self.timeouts.set(ticket, ticket.wait_due)
+        elif ends is not None:
+            self.timeouts.set(ticket, ends)
 
     def waits_no_longer(self, ticket: Ticket) -> None:
         """Its run starts: what counts is its timeout, if it has one."""

@@ -255,12 +255,14 @@ class Core:
         sources: Sequence[int] = (),
         slices: Sequence[Slices] = (),
         timeout: float = 0.0,
+        queue_timeout: float = 0.0,
         priority: int = 0,
         step: Step | None = None,
     ) -> None:
         """An Infer of a call: the number of one that the stream has defined, or one that the caller keeps.
 
-        `slices` are those of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` in seconds, 0 for none.
+        `slices` are those of `sources`, empty for all of each, or TOO_MANY_SLICES. `timeout` until its end, and
+        `queue_timeout` until its run starts, in seconds, 0 for none.
         `step` is its place in a sequence; such an Infer has no references, and a call that the caller keeps.
         """
         stream.opened = True
@@ -306,8 +308,8 @@ class Core:
             charge.hold()
         if plan.keep:
             self._kept_outputs.prepare(ticket)
-        if timeout:
-            self._completion.timeouts.set(ticket, now + timeout)
+        if timeout or queue_timeout:
+            self._completion.time_out(ticket, now, timeout, queue_timeout)
         if kept:
             if slices and any(slices):
                 ticket.source_slices = slices

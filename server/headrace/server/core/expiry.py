@@ -61,7 +61,12 @@ class Expiry:
             self._stop(now)
 
     def _waited(self, ticket: Ticket, now: float) -> None:
-        """A ticket has waited for a slot as long as it may."""
+        """A ticket has waited for its run as long as it may."""
+        if ticket.wait_due is not None and now >= ticket.wait_due:
+            after = now - ticket.arrived
+            late = DeadlineExceeded(f"ticket {ticket.tag} had not started {after:.6f} s after it arrived")
+            self._completion.fail(ticket, TicketState.EXPIRED, late, now)
+            return
         model = ticket.model
         assert model is not None
         assert model.bounds is not None

@@ -154,8 +154,10 @@ class Ticket:
     due: float | None = None
     entry: float | None = None
     wait_is_bounded = False
-    """It is queued, and `due` is when it has waited too long; `timeout_due` is when it has taken too long."""
+    """It has not started, and `due` is when it has waited too long; `timeout_due` is when it has taken too long."""
     timeout_due: float | None = None
+    wait_due: float | None = None
+    """When it has waited too long for its client."""
 
     def __init__(self, stream: Stream, tag: int, now: float, *, infer: bool) -> None:
         self.state = TicketState.WAITING

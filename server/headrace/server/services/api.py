@@ -47,6 +47,7 @@ class Commands(Protocol):
         sources: Sequence[int] = (),
         slices: Sequence[Slices] = (),
         timeout: float = 0.0,
+        queue_timeout: float = 0.0,
         priority: int = 0,
         step: Step | None = None,
     ) -> None: ...

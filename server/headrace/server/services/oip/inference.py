@@ -108,9 +108,6 @@ def submit(
     `remaining` is the time until the deadline of the call, in seconds, or 0 without a deadline.
     """
     options = request.options
-    timeout = options.timeout
-    if remaining > 0 and not 0 < timeout < remaining:
-        timeout = remaining
     core.infer(
         stream,
         tag,
@@ -118,7 +115,8 @@ def submit(
         request.inline,
         core.charge(stream, nbytes + request.nbytes),
         now,
-        timeout=timeout,
+        timeout=remaining,
+        queue_timeout=options.timeout,
         priority=options.priority,
         step=NO_STEP if options.step == NO_STEP else _of_client(options.step, stream),
     )

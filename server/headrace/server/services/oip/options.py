@@ -25,7 +25,8 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`timeout` is in seconds, 0 for none; `priority` is on the core's scale; `step` is the place in a sequence."""
+    """`timeout`: seconds that it may wait for its run, 0 for any time; `priority` is on the core's scale; `step` is the
+    place in a sequence."""
 
     timeout: float = 0.0
     priority: int = 0
