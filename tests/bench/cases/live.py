@@ -1,4 +1,4 @@
-"""Requests that come when they come: live audio, and a plan of half of what the server can do."""
+"""Requests that come when they come: live audio, and a plan of half of what is possible."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _half_load(name: str, title: str, protocol: str) -> Case:
 
 
 HALF_LOAD = [
-    _half_load("half-load-frames", "half of capacity, open loop, by frames: p99", "headrace"),
-    _half_load("half-load-stream", "half of capacity, open loop, by ModelStreamInfer: p99", "oip"),
+    _half_load("half-load-frames", "half of what an open loop gets through, by frames: p99", "headrace"),
+    _half_load("half-load-stream", "half of what an open loop gets through, by ModelStreamInfer: p99", "oip"),
 ]
 AUDIO = [
     Case(
