@@ -19,6 +19,7 @@ import headrace.client as hc
 from headrace.oip import open_inference_pb2 as oip
 from headrace.v1 import inference_pb2 as pb
 from tests import models
+from tests.e2e.doubling import LINKS, chain
 from tests.e2e.operating import Operator
 from tests.e2e.pair import pair
 from tests.e2e.scraping import scrape, url_of
@@ -27,17 +28,6 @@ from tests.e2e.stubs import Command, Event, StubStream
 from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.transport
-
-LINKS = 20
-"""Of a chain: as many as float32 has exact numbers for."""
-
-
-async def chain(stream: hc.Stream) -> float:
-    """The last of numbers each of which is the one before, doubled, and 1 more. They stay on the server."""
-    ticket = await stream.submit("scale", {"x": hc.zeros(1)}, outputs=[], keep=["y"])
-    for _ in range(LINKS - 2):
-        ticket = await stream.submit("scale", {"x": ticket.take("y")}, outputs=[], keep=["y"])
-    return float((await (await stream.submit("scale", {"x": ticket.take("y")})))["y"][0])
 
 
 async def moved_often(stream: hc.Stream, moves: Sequence[hc.Resumed], times: int) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -34,9 +33,11 @@ Kind = Literal["tls", "plain", "passthrough"]
 class Servers:
     """Servers of the same models, each at a port of its own, which it gets back when it is started again."""
 
-    def __init__(self, folder: Path, count: int, *arguments: str) -> None:
+    def __init__(self, folder: Path, count: int, *arguments: str, cache: Path | None = None) -> None:
+        """They start faster with the `cache` of others that have the same models."""
         self._folder = folder
-        self._arguments = [*arguments, F32, f"--cache-dir={folder / 'cache'}"]
+        self.cache = cache or folder / "cache"
+        self._arguments = [*arguments, F32, f"--cache-dir={self.cache}"]
         self._numbers = itertools.count()
         self.ports = [free_port() for _ in range(count)]
         self.served = [self._start(port) for port in self.ports]
@@ -65,8 +66,8 @@ class Servers:
 class Envoy:
     """`with Envoy(folder, ports, "tls") as envoy`: a file of deploy/envoy, at work once all servers are healthy.
 
-    `ports` are those of the servers, on 127.0.0.1. `plain` is the one with TLS at the edge, without its TLS. `changes`
-    are what is different in the connection manager.
+    `ports` are those of the servers, on 127.0.0.1. `plain` is the one with TLS at the edge, without its TLS. `change`
+    makes the configuration another one.
     """
 
     def __init__(
@@ -76,8 +77,7 @@ class Envoy:
         kind: Kind,
         authority: Authority | None = None,
         *,
-        env: Mapping[str, str] | None = None,
-        changes: Mapping[str, Any] | None = None,
+        change: Callable[[Any], None] = lambda _: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self._admin = free_port(), free_port()
@@ -85,20 +85,23 @@ class Envoy:
         self.target = f"127.0.0.1:{self.port}"
         self._servers = len(ports)
         file = folder / "envoy.yaml"
-        file.write_text(yaml.safe_dump(self._configuration(kind, ports, changes or {})))
+        configuration = self._configuration(kind, ports)
+        change(configuration)
+        file.write_text(yaml.safe_dump(configuration))
         self._log = folder / "envoy.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [ENVOY, "-c", file, "--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning"],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(env or {})},
             )
 
     def connect(self, kind: Kind = "tls") -> hc.Server:
-        return hc.connect(self.target, tls=None if kind == "plain" else hc.Tls(ca=self.authority.file))
+        """A client that waits for a machine which has other things to do."""
+        tls = None if kind == "plain" else hc.Tls(ca=self.authority.file)
+        return hc.connect(self.target, tls=tls, connect_timeout=SECONDS)
 
-    def _configuration(self, kind: Kind, ports: Sequence[int], changes: Mapping[str, Any]) -> Any:
+    def _configuration(self, kind: Kind, ports: Sequence[int]) -> Any:
         name = "envoy-passthrough.yaml" if kind == "passthrough" else "envoy.yaml"
         text = (ROOT / "deploy/envoy" / name).read_text()
         certificate, key = self.authority.issue("edge", "127.0.0.1")
@@ -111,13 +114,18 @@ class Envoy:
         (chain,) = listener["filter_chains"]
         if kind == "plain":
             del chain["transport_socket"]
-        chain["filters"][0]["typed_config"].update(changes)
         (locality,) = cluster["load_assignment"]["endpoints"]
         locality["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
             for port in ports
         ]
         return found
+
+    @property
+    def memory(self) -> int:
+        """What its heap holds, in bytes."""
+        with urlopen(f"http://127.0.0.1:{self._admin}/memory", timeout=10) as answer:
+            return int(json.load(answer)["allocated"])
 
     @property
     def healthy(self) -> int:
@@ -158,7 +166,3 @@ def processor_seconds(pid: int) -> float:
     """What a process has taken of the processor, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def is_installed() -> bool:
-    return ENVOY.exists() or shutil.which("envoy") is not None
