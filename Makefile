@@ -84,7 +84,7 @@ test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures
 	$(VENV)/bin/pytest tests/page
 
 test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale ## Run several servers as one: what is lost, how load spreads, what it costs (minutes)
-	$(VENV)/bin/pytest -s tests/scale
+	HEADRACE_SCALE_SECONDS=8 $(VENV)/bin/pytest -s tests/scale
 
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
 	$(VENV)/bin/python -m tests.trust

@@ -15,7 +15,7 @@ class Worker:
     """`done` is what it has counted; None while it does not answer."""
 
     def __init__(self, number: int, done: int | None) -> None:
-        self.number, self.done, self.told = number, done, True
+        self.number, self.done, self.told, self.serves = number, done, True, True
         self.link: Any = self
 
     async def asked(self, _kind: str, _content: Any, _seconds: float) -> WorkerReadings:

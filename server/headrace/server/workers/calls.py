@@ -18,6 +18,9 @@ from headrace.wire.errors import Unavailable
 
 MERGED: Mapping[str, Merge] = {**native.MERGED, **oip.MERGED}
 
+MAX_SECONDS = 60.0
+"""How long the parent may take to ask all workers, each of which may take some seconds."""
+
 ClientNamed: TypeAlias = Callable[[str | None], Hashable]
 
 
@@ -77,9 +80,11 @@ class CallsOfAll:
 
 async def _asked(link: Link, kind: str, content: Any) -> Any:
     try:
-        return await link.asked(kind, content)
+        return await link.asked(kind, content, MAX_SECONDS)
     except ClosedError:
         raise Unavailable("the server is stopping") from None
+    except TimeoutError:
+        raise Unavailable("the workers have not answered in time") from None
 
 
 class _RemoteCall:

@@ -34,6 +34,10 @@ class Sibling(Protocol):
     told: bool
     """Whether it is told of changes: it has begun to load what there is."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it listens: it has loaded all that."""
+
 
 class Group:
     """`siblings` are the workers that live, by number, at any time."""
@@ -169,8 +173,8 @@ class Group:
     # --------------------------------------------------------------------------------------------------------- calls
 
     async def ask_peers(self, asking: Sibling, rpc: RemoteRpc) -> Sequence[PeerAnswer]:
-        """What all the others answer to a call."""
-        others = [each for each in self._told() if each is not asking]
+        """What all the others answer to a call that serve."""
+        others = [each for each in self._told() if each is not asking and each.serves]
         return await asyncio.gather(*(self._ask_peer(each, rpc) for each in others))
 
     async def _ask_peer(self, sibling: Sibling, rpc: RemoteRpc) -> PeerAnswer:

@@ -14,7 +14,7 @@ from headrace.server.process_memory import available_bytes
 from headrace.server.processors import available_processors, scheduled_processors
 from headrace.server.repository.scan import FoundModel, FoundVersion
 from headrace.server.repository.source import SourceError
-from headrace.server.settings import Settings
+from headrace.server.settings import MIN_MEMORY, Settings
 
 _TOTALS = ("streams", "queue_bytes", "keep_bytes_total", "sequences", "sequence_bytes")
 """The options that are limits of the whole server, beside those below."""
@@ -30,7 +30,7 @@ def share_of_settings(settings: Settings, count: int) -> Settings:
     """The options of one of `count` workers. Limits of a stream stay as they are; those of identities are divided where
     they are read."""
     totals: dict[str, Any] = {name: share(getattr(settings, name), count) for name in _TOTALS}
-    memory = (settings.memory or available_bytes() // 2) // count
+    memory = max(MIN_MEMORY, (settings.memory or available_bytes() // 2) // count)
     return replace(
         settings,
         **totals,

@@ -72,6 +72,10 @@ class Worker:
                 raise
         self.link = Link(ours, closed)
 
+    @property
+    def serves(self) -> bool:
+        return self.joined.is_set()
+
     def signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
@@ -158,8 +162,8 @@ class Supervisor:
 
     def _is_ready(self) -> bool:
         """Whether the server wants work: at least one worker serves, after all have."""
-        joined = any(worker.joined.is_set() for worker in self._workers)
-        return self._ready.is_set() and joined and not self._stopping.is_set()
+        serves = any(worker.serves for worker in self._workers)
+        return self._ready.is_set() and serves and not self._stopping.is_set()
 
     def _transport(self) -> str:
         return next((worker.says.transport for worker in self._workers), "")
@@ -177,7 +181,11 @@ class Supervisor:
         return None
 
     async def _start_some(self, numbers: Sequence[int]) -> int | None:
-        workers = [await self._spawn(number) for number in numbers]
+        try:
+            workers = [await self._spawn(number) for number in numbers]
+        except OSError as error:
+            self._log.say(f"a worker cannot be started: {error.strerror}")
+            return 1
         stopping = asyncio.create_task(self._stopping.wait())
         ends = [asyncio.create_task(worker.process.wait()) for worker in self._workers]
         joined = asyncio.create_task(_all_joined(workers))

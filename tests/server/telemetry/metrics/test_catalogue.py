@@ -19,7 +19,15 @@ from headrace.server.telemetry.metrics.readings import Readings, read_core
 from tests.server.core.scenario import Scenario
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-ELSEWHERE = {"headrace_ready", "headrace_event_loop_lag_seconds", "headrace_log_lines_dropped", "headrace_build"}
+ELSEWHERE = {
+    "headrace_ready",
+    "headrace_event_loop_lag_seconds",
+    "headrace_log_lines_dropped",
+    "headrace_workers",
+    "headrace_workers_replaced",
+    "headrace_worker_resident_bytes",
+    "headrace_build",
+}
 """Those that the core knows nothing of."""
 
 
