@@ -14,9 +14,11 @@ import openvino.opset13 as op
 from headrace.client import Unauthenticated, blocking
 from headrace.server.security.scopes import Scope
 from tests import models
+from tests.e2e.authority import Authority
 from tests.e2e.operating import Operator
 from tests.e2e.people import People
 from tests.e2e.serving import Serve, run_server
+from tests.e2e.test_tls import TAKEN, shown_number
 from tests.scale.processes import pids_of, wait_until
 
 CONNECTIONS = 6
@@ -43,6 +45,19 @@ def test_identities_are_read_again_by_all_workers(serve: Serve, tmp_path: Path) 
             except Unauthenticated:
                 continue
             raise AssertionError(f"{token[:4]}... is still known")
+
+
+def test_certificates_are_replaced_in_all_workers(serve: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    served = serve(f"scale={models.scale(tmp_path)}", "--workers=2", *authority.options("server", "127.0.0.1"))
+    before = shown_number(served.address, authority.file)
+    authority.issue("server", "127.0.0.1")
+    served.wait_until_logged(TAKEN, 3)  # by the parent, and by each worker
+    shown = {shown_number(served.address, authority.file) for _ in range(CONNECTIONS)}
+    assert len(shown) == 1
+    assert before not in shown
+    with blocking.connect(served.address, tls=authority.file) as server:
+        assert server.infer("scale", {"x": np.ones(1, np.float32)})["y"].tolist() == [3]
 
 
 def test_changes_on_disk_are_followed_by_all_workers(serve: Serve, repository: Path, tmp_path: Path) -> None:
