@@ -176,6 +176,9 @@ class TestManyIdentities:
         for number in range(3 * MAX_IDLE_CLIENTS):
             door(Call(names=[f"name-{number}"]))
             assert len(guard._clients) <= MAX_IDLE_CLIENTS
+        for number in range(MAX_IDLE_CLIENTS):
+            assert guard.client_named(f"elsewhere-{number}").name == f"elsewhere-{number}", "it calls another worker"
+            assert len(guard._clients) <= MAX_IDLE_CLIENTS
         assert {name: door(Call(names=[name])) for name in busy} == busy
 
     def test_whoever_has_used_its_rate_is_remembered_while_others_can_be_forgotten(self) -> None:

@@ -73,16 +73,20 @@ class Guard(ABC):
 
     def client_named(self, name: str) -> Client:
         """The client of an identity. Its limits are there once it calls."""
-        return self._clients.setdefault(name, Client(name, NO_LIMITS))
+        return self._clients.get(name) or self._add(name, NO_LIMITS)
 
     def _client(self, identity: Identity) -> Client:
         client = self._clients.get(identity.name)
         if client is None:
-            if len(self._clients) >= self._most:
-                self._forget_idle()
-            client = self._clients[identity.name] = Client(identity.name, identity.limits)
+            client = self._add(identity.name, identity.limits)
         elif client.limits is not identity.limits:
             client.limits = identity.limits
+        return client
+
+    def _add(self, name: str, limits: ClientLimits) -> Client:
+        if len(self._clients) >= self._most:
+            self._forget_idle()
+        client = self._clients[name] = Client(name, limits)
         return client
 
     def _forget_idle(self) -> None:
