@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Ended, Part, Run
 from headrace.server.core.events import Done, Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.sequences import NO_STEP, Step
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import DefinedCall, Stream, Ticket
+from headrace.server.core.state import Stream, Ticket
 from headrace.wire.dtypes import Datatype
 from headrace.wire.errors import HeadraceError
 from tests.server.core.model_specs import model, outputs_of, port

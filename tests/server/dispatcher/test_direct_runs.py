@@ -8,11 +8,11 @@ import pytest
 
 from headrace.server.core.calls import Call, Inline
 from headrace.server.core.core import Core
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Ended, Run
 from headrace.server.core.events import Failed
 from headrace.server.core.limits import Limits
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import DefinedCall
 from headrace.server.dispatcher.dispatcher import TURN_SECONDS, Dispatcher
 from headrace.server.dispatcher.handle import StreamHandle
 from headrace.wire.dtypes import Datatype

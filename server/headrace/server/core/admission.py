@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from headrace.server.core.calls import BoundInline, Call, Plan
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.events import Failed
 from headrace.server.core.quotas import TICKET_BYTES, MessageCharge, Share
-from headrace.server.core.state import DefinedCall, Stream, Ticket
+from headrace.server.core.state import Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.dtypes import ITEMSIZE, Datatype
 from headrace.wire.errors import (

@@ -21,6 +21,7 @@ from headrace.server.core.admission import (
 from headrace.server.core.calls import Call
 from headrace.server.core.counts import DONE, REFUSED, Counts, Span, end_of
 from headrace.server.core.deadlines import Deadlines
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Run
 from headrace.server.core.events import FETCHED_OVERHEAD_BYTES, Event, Failed, Fetched
 from headrace.server.core.kept_outputs import KeptOutputs
@@ -28,7 +29,7 @@ from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import TICKET_BYTES
 from headrace.server.core.sequences import Sequences, Step
-from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
+from headrace.server.core.state import KeptOutput, Stream, Ticket
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     FailedPrecondition,

@@ -30,6 +30,7 @@ from headrace.server.core.calls import Call, Plan
 from headrace.server.core.completion import Completion
 from headrace.server.core.counts import REFUSED, Counts, kind_of
 from headrace.server.core.decision import Decision
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import End, Ended, Run, Slices
 from headrace.server.core.events import Event, Failed, Hello
 from headrace.server.core.execution import Execution
@@ -43,7 +44,7 @@ from headrace.server.core.references import find, inherit_priority, resolve
 from headrace.server.core.sequences import Sequences, Step
 from headrace.server.core.sharing import Processor
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import DefinedCall, KeptOutput, Stream, Ticket
+from headrace.server.core.state import KeptOutput, Stream, Ticket
 from headrace.server.core.stream_ends import StreamEnds
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import Cancelled, HeadraceError, InvalidArgument, NotFound

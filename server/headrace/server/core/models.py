@@ -7,10 +7,11 @@ from heapq import nsmallest
 
 from headrace.server.core.calls import Plan, bind
 from headrace.server.core.counts import ModelCounts
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.specs import ModelSpec
-from headrace.server.core.state import DefinedCall, Ticket
+from headrace.server.core.state import Ticket
 from headrace.wire.errors import MAX_LISTED, HeadraceError, NotFound, Unavailable, listed, quote
 
 _NO_BOUNDS = Limits()

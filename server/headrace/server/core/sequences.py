@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 from headrace.server.core.calls import Plan, bind
 from headrace.server.core.deadlines import Deadlines
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Variables
 from headrace.server.core.limits import Limits
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import Quota
-from headrace.server.core.state import DefinedCall, Key, Ticket, TicketSequence
+from headrace.server.core.state import Key, Ticket, TicketSequence
 from headrace.server.core.transitions import TicketState
 from headrace.wire.errors import (
     FailedPrecondition,

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from headrace.server.core.accounts import Shares
 from headrace.server.core.calls import Call, Plan
 from headrace.server.core.clients import Client
 from headrace.server.core.counts import Span
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Run, Slices, Tensor, Variables
 from headrace.server.core.events import Event, Fetched
 from headrace.server.core.model_queue import ModelQueue
 from headrace.server.core.quotas import COPIES, EVENT_BYTES, MIN_EVENTS, MessageCharge
 from headrace.server.core.specs import Port
 from headrace.server.core.transitions import TICKET_TRANSITIONS, TicketState, illegal
-from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
+from headrace.wire.errors import InvalidArgument, ResourceExhausted, quote
 from headrace.wire.frames import FRAME_BYTES, frame_items
 from headrace.wire.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_CALL_BYTES, MAX_CALLS
 from headrace.wire.tensors import Buffer
@@ -188,22 +188,6 @@ class Ticket:
 
     def __repr__(self) -> str:
         return f"<Ticket {self.tag} {self.state.name.lower()}, {self.missing} missing, keeps {len(self.own)}>"
-
-
-@dataclass(slots=True)
-class DefinedCall:
-    """A call, and the plan that it is bound to in one generation of the models, or why it cannot be bound.
-
-    `nbytes` is the size of its description, `charged` what it is charged to the stream that has defined it.
-    `Models.bind` changes the rest. Without the error a call that is used again and again would be checked each time.
-    """
-
-    call: Call
-    nbytes: int
-    charged: int = 0
-    bound: tuple[ModelQueue[Ticket], Plan] | None = None
-    error: HeadraceError | None = None
-    generation: int = -1
 
 
 class Stream:

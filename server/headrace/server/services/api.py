@@ -13,13 +13,14 @@ from typing import Concatenate, ParamSpec, Protocol
 from headrace.server.core.accounts import Accounts
 from headrace.server.core.calls import Call
 from headrace.server.core.counts import Counts
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.engine_api import Slices
 from headrace.server.core.events import Event
 from headrace.server.core.limits import Limits
 from headrace.server.core.models import Models
 from headrace.server.core.quotas import MessageCharge
 from headrace.server.core.sequences import Step
-from headrace.server.core.state import DefinedCall, Stream
+from headrace.server.core.state import Stream
 from headrace.wire.errors import HeadraceError
 from headrace.wire.tensors import Buffer
 

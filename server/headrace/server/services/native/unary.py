@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.server.core.calls import Call, Reference
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.core.events import Done
-from headrace.server.core.state import DefinedCall, Stream
+from headrace.server.core.state import Stream
 from headrace.server.services.api import Commands, Streams
 from headrace.server.services.call import AnswerableCall
 from headrace.server.services.native.commands import VIEW_BYTES, to_call

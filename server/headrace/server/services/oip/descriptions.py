@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from headrace.oip import open_inference_pb2 as pb
 from headrace.server.core.calls import Call, Inline
-from headrace.server.core.state import DefinedCall
+from headrace.server.core.defined_calls import DefinedCall
 from headrace.server.services.oip.region import Region
 from headrace.server.services.oip.typed_contents import has_contents
 from headrace.wire.dtypes import Datatype
