@@ -32,7 +32,7 @@ from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import HeadraceError, ResourceExhausted, Unimplemented
 
 ASKED_CALLS = 256
-"""Calls that gRPC is asked for in advance."""
+"""Calls that gRPC is asked for in advance: many more than are read at once, or some would wait unseen."""
 
 
 class CompletionQueueTransport:
