@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +22,9 @@ PRIVATE = re.compile(
     r"Traceback|Exception|Error:|object at 0x|/home|/tmp|/work|/usr|/dev/|\.py\b|\.xml|\.cpp|openvino", re.IGNORECASE
 )
 IN_FLIGHT = 16
-SECONDS = 60
+SECONDS = 300
+"""For a unary call, or a stream of some messages: wide enough for a machine that does much else."""
+UNANSWERED = Path("build/soak/unanswered.json")
 STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
 UnaryRequest = tuple[str, bytes]
 """A method, and a message for it."""
@@ -88,7 +92,7 @@ class Fronts:
 
         answered, before = 0, 0.0
         call = stream(messages(), timeout=SECONDS)
-        for reply in call:
+        for reply in self._replies(call, STREAM, frames):
             for event in pb.ServerFrame.FromString(reply).events:
                 is_last = LAST_TAG <= event.tag < LAST_TAG + len(frames)
                 if event.kind == pb.Event.FAILED and not is_last:
@@ -116,13 +120,22 @@ class Fronts:
                 yield message
 
         answered, before = 0, 0.0
-        for answer in stream(messages(), timeout=SECONDS):
+        for answer in self._replies(stream(messages(), timeout=SECONDS), STREAM_INFER, requests):
             before = self._note(max(before, sent[answered]))
             message = oip.ModelStreamInferResponse.FromString(answer).error_message
             self._answered(STREAM_INFER, requests[answered], "error" if message else "OK", message)
             answered += 1
         assert answered == len(requests)
         self.requests["Triton's stream"] += len(requests)
+
+    def _replies(self, call: Iterator[bytes], method: str, sent: Sequence[bytes]) -> Iterator[bytes]:
+        """Those of a stream. What has made it fail is kept in a file."""
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            UNANSWERED.parent.mkdir(parents=True, exist_ok=True)
+            UNANSWERED.write_text(json.dumps([method, str(error), [message.hex() for message in sent]]))
+            raise AssertionError(f"a stream has failed, see {UNANSWERED}: {error}") from error
 
     def send(self, requests: Sequence[UnaryRequest]) -> None:
         """By the kind of call that each is for."""

@@ -40,7 +40,7 @@ AT_ONCE = 16
 """Calls of a connection that are in flight together."""
 CANCELLED, TIMED = 0.12, 0.06
 """The parts of calls that are cancelled at some point, and that have a deadline of a few milliseconds."""
-STALLED_SECONDS = 30
+STALLED_SECONDS = 120
 GROWTH_BYTES = 24 << 20
 """What the allocator may keep."""
 LEAKED_BYTES = 256 if os.environ.get("HEADRACE_TRANSPORT") == "aio" else 0
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._filling = False
 
     async def ended(self) -> None:
-        """Wait for the end. AssertionError if none of its calls ends for half a minute."""
+        """Wait for the end. AssertionError if none of its calls ends for STALLED_SECONDS."""
         begun = -1
         while not self.done.done():
             assert begun < self._ended_calls, f"these do not end: {[*self._calls.values()]}"

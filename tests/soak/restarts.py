@@ -15,7 +15,7 @@ import headrace.client as hc
 from tests import models
 from tests.e2e.pair import Pair, pair
 from tests.soak.findings import Findings
-from tests.soak.setting import Setting
+from tests.soak.setting import PATIENCE, Setting
 from tests.soak.wild_resuming import Wild
 
 RESTARTS = 30
@@ -87,7 +87,9 @@ async def rolling(servers: Pair, ends: int, number: int, findings: Findings, nam
     load, breaks, over = Load(), list[hc.Resumed](), asyncio.Event()
     async with hc.connect(servers.target) as server, asyncio.TaskGroup() as tasks:
         streams = [
-            server.stream(resume=True, on_resume=breaks.append, ordered=number >= STREAMS and number % 2 == 1)
+            server.stream(
+                resume=True, patience=PATIENCE, on_resume=breaks.append, ordered=number >= STREAMS and number % 2 == 1
+            )
             for number in range(STREAMS + WILD)
         ]
         for each in streams:
