@@ -83,7 +83,7 @@ with-wheel = $(VENV)/bin/python -m venv --clear $(COMPILED) && \
 test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures in build/page
 	$(VENV)/bin/pytest tests/page
 
-test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale ## Run several servers as one: what is lost, how load spreads, what it costs (minutes)
+test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale $(VENV)/.ray ## Run several servers as one: what is lost, how load spreads, what it costs (minutes)
 	HEADRACE_SCALE_SECONDS=8 $(VENV)/bin/pytest -s tests/scale
 
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)
@@ -147,6 +147,12 @@ $(VENV)/.interop: tests/interop/clients/cpp.cc tests/interop/clients/go.go $(VEN
 # Proxies and the like, which only tests/scale needs.
 $(VENV)/.scale: $(VENV)/.installed
 	@$(PIP) install --editable '.[scale]'
+	@touch $@
+
+# Ray has an environment of its own, as where it is used: the clients of the tests are not in it.
+$(VENV)/.ray: pyproject.toml | same-python $(VENV)/bin/python
+	@$(VENV)/bin/python -m venv $(VENV)/ray
+	@HEADRACE_BUILD=pure $(VENV)/ray/bin/pip --disable-pip-version-check --quiet install --editable '.[ray]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter, config
 
@@ -22,6 +23,9 @@ from headrace.server.security.scopes import Scope
 from headrace.server.security.tokens import new_token
 from headrace.server.settings import Settings
 from headrace.server.version import BUILD, VERSION
+
+if TYPE_CHECKING:
+    from headrace.server.configuration.configuration import Configuration, ConfiguredModel
 
 USAGE_EXIT_CODE = 2
 """The command cannot run as it was called, configured or installed."""
@@ -179,14 +183,7 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
     if not models and not settings.repository:
         print("headrace-server: give a MODEL, a --repository, or a --config file with [models.NAME]", file=sys.stderr)
         return USAGE_EXIT_CODE
-    sources = [model.source for model in models]
-    disk = Disk(
-        sources,
-        settings.repository,
-        configuration.configure,
-        follow_links=settings.follow_links,
-        configured=configuration.origins_of_models,
-    )
+    disk = disk_of(configuration, models)
     settings = replace(settings, share="on" if configuration.shares else "off")
     if call.check:
         return _check(disk, settings, as_json=call.json)
@@ -203,6 +200,37 @@ def _carry_out(call: Call, origins: dict[str, str], file: Path | None, *, lenien
     from headrace.server.server import run
 
     return run(disk, settings)
+
+
+def configured_models(words: Sequence[str], file: Path | None) -> tuple[Configuration, Sequence[ConfiguredModel]]:
+    """What a command line says together with a file, for programs: without environment variables, without printing.
+
+    Raises CycloptsError, ConfigurationError, SourceError and OSError.
+    """
+    from headrace.server.configuration.configuration import read_configuration
+
+    origins: dict[str, str] = {}
+
+    def note_origins(_app: App, _commands: tuple[str, ...], arguments: Any) -> None:
+        given = [each.name for each in arguments if each.tokens and each.name.startswith("--")]
+        origins.update((name.removeprefix("--").replace("-", "_"), name) for name in given)
+
+    app.config = (note_origins,)
+    call = app(list(words), exit_on_error=False, print_error=False)
+    assert isinstance(call, Call)
+    configuration = read_configuration(file, call.settings, origins, lenient=False)
+    return configuration, configuration.models(call.models, repository=bool(configuration.settings.repository))
+
+
+def disk_of(configuration: Configuration, models: Sequence[ConfiguredModel]) -> Disk:
+    """Where the models are that a configuration names."""
+    return Disk(
+        [model.source for model in models],
+        configuration.settings.repository,
+        configuration.configure,
+        follow_links=configuration.settings.follow_links,
+        configured=configuration.origins_of_models,
+    )
 
 
 def _check(disk: Disk, settings: Settings, *, as_json: bool) -> int:

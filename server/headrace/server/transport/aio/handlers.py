@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -12,7 +12,7 @@ from headrace.server.services.call import Answering, AnsweringHandler, Rpc, Serv
 from headrace.server.transport.aio.driving import Driven
 from headrace.server.transport.aio.status import Context, finish
 from headrace.server.transport.credentials import names_of
-from headrace.server.transport.entrance import Door, Entrance
+from headrace.server.transport.entrance import Entrance
 from headrace.server.transport.handling import NO_MEMORY, handle
 from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
@@ -119,10 +119,8 @@ def handlers(service: Service, life: CallLife) -> grpc.GenericRpcHandler:
     To gRPC every RPC has a stream of requests, which looks the same on the wire. With a single one, gRPC would receive
     the message before it calls a handler, and nothing could refuse it or end it meanwhile.
     """
-    doors = {name: life.entrance.door(f"/{service.name}/{name}") for name in service.rpcs}
     return grpc.method_handlers_generic_handler(
-        service.name,
-        {name: _handler(rpc, f"{service.name}/{name}", doors[name], life) for name, rpc in service.rpcs.items()},
+        service.name, {name: _handler(rpc, f"{service.name}/{name}", life) for name, rpc in service.rpcs.items()}
     )
 
 
@@ -142,7 +140,16 @@ class UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _handler(rpc: Rpc, name: str, door: Door, life: CallLife) -> Handler:
+def _handler(rpc: Rpc, name: str, life: CallLife) -> Handler:
+    serve = serving(rpc, name, life)
+    if isinstance(rpc, Unary | Answering):
+        return grpc.stream_unary_rpc_method_handler(serve)
+    return grpc.stream_stream_rpc_method_handler(serve)
+
+
+def serving(rpc: Rpc, name: str, life: CallLife) -> Callable[[object, Context], Coroutine[Any, Any, Any]]:
+    """What serves a call of an RPC, in a task of its own. It returns the response of a unary RPC."""
+    door = life.entrance.door(f"/{name}")
     if isinstance(rpc, Answering):
         rpc = Unary(_awaited(rpc.handler), rpc.gate)
 
@@ -153,9 +160,7 @@ def _handler(rpc: Rpc, name: str, door: Door, life: CallLife) -> Handler:
         except Exception as error:
             await finish(context, error, life.status_of, call, name)
 
-    if isinstance(rpc, Unary):
-        return grpc.stream_unary_rpc_method_handler(serve)
-    return grpc.stream_stream_rpc_method_handler(serve)
+    return serve
 
 
 def _awaited(handler: AnsweringHandler) -> Callable[[bytes, Any], Awaitable[bytes]]:
