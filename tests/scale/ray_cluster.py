@@ -43,7 +43,8 @@ class Cluster:
         self.port, self.fallback_port, self.stats_port, self.metrics_port = (free_port() for _ in range(4))
         self.target = f"127.0.0.1:{self.port}"
         self._gcs = f"127.0.0.1:{free_port()}"
-        self._args = {"models": list(models), "property": ["INFERENCE_PRECISION_HINT=f32"], **args}
+        self._args = {"property": ["INFERENCE_PRECISION_HINT=f32"], "cache_dir": f"{self.folder}/cache", **args}
+        self._args["models"] = list(models)
         self.replicas = replicas
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
@@ -80,7 +81,7 @@ class Cluster:
         found["http_options"] = {"host": "127.0.0.1", "port": free_port()}
         found["grpc_options"]["port"] = self.port
         (application,) = found["applications"]
-        application["args"] = {**self._args, **args}
+        application["args"] |= {**self._args, **args}
         (deployment,) = application["deployments"]
         deployment |= {"max_replicas_per_node": 2, "ray_actor_options": {"num_cpus": 1}}
         if scaling is None:

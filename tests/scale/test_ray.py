@@ -160,7 +160,7 @@ async def test_processor_time_beside_a_server_alone(
     count: int,
     least: float,
 ) -> None:
-    """What a request costs, HAProxy included. Other programs disturb it, so the best of a few rounds counts."""
+    """What a request costs, HAProxy included. Other programs disturb it, so one round of a few may do."""
     alone = serve(f"scale={models.scale(tmp_path)}", "--property=INFERENCE_NUM_THREADS=1")
     ratios = []
     async with hc.connect(alone.address) as near, hc.connect(cluster.target) as far:
@@ -173,8 +173,11 @@ async def test_processor_time_beside_a_server_alone(
             replicas, proxy = (after - then for after, then in zip(cluster.processor_seconds(), before, strict=True))
             ratios.append(by_itself / (replicas + proxy))
             print(f"\n{work.__name__}: {by_itself / count * 1e6:.0f} us alone, ", end="")
-            print(f"{replicas / count * 1e6:.0f} in replicas and {proxy / count * 1e6:.0f} in HAProxy", end="")
-    print(f"; {max(ratios):.2f} of a server alone")
+            print(
+                f"{replicas / count * 1e6:.0f} in replicas and {proxy / count * 1e6:.0f} in HAProxy: {ratios[-1]:.2f}"
+            )
+            if len(ratios) > 1 and max(ratios) >= least:
+                break
     assert max(ratios) >= least
 
 
