@@ -164,7 +164,7 @@ async def test_processor_time_beside_a_server_alone(
     alone = serve(f"scale={models.scale(tmp_path)}", "--property=INFERENCE_NUM_THREADS=1")
     ratios = []
     async with hc.connect(alone.address) as near, hc.connect(cluster.target) as far:
-        for _ in range(4):
+        for _ in range(6):
             began = processor_seconds(alone.process.pid)
             await work(near)
             by_itself = processor_seconds(alone.process.pid) - began
