@@ -80,7 +80,7 @@ def test_the_status_is_a_row_for_each_model() -> None:
     late = replace(STATUS, loop_lag=0.0123)
     assert status_lines(late, "x")[0] == "headrace 0.1.0 at x, serving · event loop late by 12 ms"
     assert status_lines(replace(STATUS, loop_lag=0.0049), "x")[0] == "headrace 0.1.0 at x, serving"
-    idle = replace(STATUS, memory=Account("memory", 0, 1 << 30), accounts=(), resident_bytes=0)
+    idle = replace(STATUS, memory=Account("memory", 0, 1 << 30), accounts=(), resident_bytes=0, workers=())
     assert status_lines(idle, "x")[2:] == ["memory for requests 0 B of 1 GiB · of the process 0 B"]
     assert len(status_lines(replace(idle, memory=Account("memory", 0, 0)), "x")) == 2
     slots = ["FREE", "RUNNING", "STOPPING"]
