@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.e2e.serving import F32, Served
 
 SETTLE_SECONDS = 12
-"""After so long without work the server has given back what was free."""
+"""After so long without work, or twice as long, the server has given back what was free."""
 PATIENCE = 120
 """Seconds that a client waits which only wants to know the end: much of it goes to whatever else the machine does."""
 _numbers = count()
