@@ -127,7 +127,7 @@ def test_an_answer_goes_to_the_first_owner_of_a_region(
         for number in range(4):
             output = stream.result().get_output("y")
             assert output.parameters["shared_memory_offset"].int64_param == 64 * number
-        assert "ended" in stream.error().message()
+        assert "had not started" in stream.error().message()
     assert hers.floats() == [ANSWER] * 4
     assert his.floats() == []
     assert open_objects(sharing) == [his.key]
