@@ -84,7 +84,7 @@ test-page: $(VENV)/.installed ## Look at the HTML report with Chromium: pictures
 	$(VENV)/bin/pytest tests/page
 
 test-scale: $(VENV)/.model $(VENV)/.test-models $(VENV)/.scale $(VENV)/.ray ## Run several servers as one: what is lost, how load spreads, what it costs (minutes)
-	HEADRACE_SCALE_SECONDS=8 $(VENV)/bin/pytest -s tests/scale --ignore tests/scale/test_ray.py
+	SCALE_SECONDS=8 $(VENV)/bin/pytest -s tests/scale --ignore tests/scale/test_ray.py
 	$(VENV)/bin/pytest -s tests/scale/test_ray.py # apart, for the stubs of tritonclient: see pyproject.toml
 
 test-trust: $(VENV)/.installed ## Prove for long that no answer is another client's, whatever fails (hours)

@@ -60,7 +60,9 @@ def test_variables_that_no_command_knows_are_told() -> None:
         "HEADRACE_CANARY_PORT": "tcp://10.0.0.1:8001",
         "HEADRACE_CANARY_PORT_8001_TCP": "tcp://10.0.0.1:8001",
     }
-    known = dict.fromkeys((*VARIABLES, "HEADRACE_TOKEN"), "1")  # that one is of the other command
+    known = dict.fromkeys(
+        (*VARIABLES, "HEADRACE_TOKEN", "HEADRACE_CLIENT_TRANSPORT"), "1"
+    )  # those two are of the other command
     assert unknown_variables({**links, **known, "PATH": "/bin", "HEADRACEX": "1"}) == []
     wrong = {"HEADRACE_PROT": "1", "HEADRACE_KEEPBYTES": "1", "HEADRACE_COLOUR": "1"}
     assert unknown_variables({**links, **wrong}) == [

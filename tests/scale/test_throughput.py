@@ -20,7 +20,7 @@ from tests.e2e.serving import Serve, Served
 from tests.packaged_models import RESNET, packaged
 from tests.scale.processes import pids_of
 
-SECONDS = float(os.environ.get("HEADRACE_SCALE_SECONDS", "2"))
+SECONDS = float(os.environ.get("SCALE_SECONDS", "2"))
 ROUNDS = 2
 LOADS = {
     "add/multiply, 16 streams": ("am", "--streams=16", "--concurrency=256", "--shape=x:1,16", "--shape=y:1,16"),

@@ -14,7 +14,7 @@ PREFIX = "HEADRACE_"
 VARIABLES = frozenset(
     {f"{PREFIX}CONFIG", f"{PREFIX}LENIENT", *(f"{PREFIX}{field.name.upper()}" for field in fields(Settings))}
 )
-_OF_THE_CLIENT = frozenset({f"{PREFIX}TOKEN"})
+_OF_THE_CLIENT = frozenset({f"{PREFIX}TOKEN", f"{PREFIX}CLIENT_TRANSPORT"})
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _SERVICE_LINK = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 """What Kubernetes sets in every pod beside a service whose name begins with headrace."""
