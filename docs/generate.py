@@ -63,7 +63,9 @@ def server_options() -> str:
         return f"{option[0]} *[env: HEADRACE_{name.replace('-', '_').upper()}]*"
 
     text = _OPTION.sub(with_names, app.generate_docs(recursive=False))  # `check` has the same options
-    return _without_title(text.replace(" *[default: ()]*", ""))
+    token = _without_title(app.meta["token"].generate_docs())  # of the outer app: its options are its own
+    token = token.replace("token [OPTIONS] NAME", "headrace-server token NAME [OPTIONS]")
+    return f"{_without_title(text.replace(' *[default: ()]*', ''))}\n\n## headrace-server token\n\n{token}"
 
 
 def commands() -> str:

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-if os.environ.get("HEADRACE_TEST_LOOP") == "polling":
+if os.environ.pop("HEADRACE_TEST_LOOP", None) == "polling":
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
         """Tests run on the loop on which the client polls gRPC itself."""
