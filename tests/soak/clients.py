@@ -200,6 +200,8 @@ class Client:
             return self.fate
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and self.fate == EXPIRED:
             return EXPIRED
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "its deadline is in" in details and self.fate == EXPIRED:
+            return EXPIRED  # refused, since it would have been
         if code is grpc.StatusCode.UNAVAILABLE and self.fate == RESET:
             return RESET
         return f"wrong: {use.__name__} was to be {self.fate} and ended with {code}: {details}"
