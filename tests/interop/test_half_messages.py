@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.disturbances import retried_if_disturbed
 from tests.e2e.serving import Served
 from tests.interop.inferences import (
     CHECK,
@@ -31,6 +32,7 @@ MESSAGES = {
 }
 STAGES = ("headers", "part of the prefix", "the prefix", "half", "all", "the half-close", "the run")
 CALLS = 8
+SILENT_CALLS = 2000
 
 
 def sent(message: bytes, stage: str) -> bytes:
@@ -84,6 +86,16 @@ def test_clients_fall_silent(shared: Served, unharmed: Bystander, stage: str) ->
             begin(peer, rpc, stage, unharmed)
         for _ in range(20):
             unharmed.is_served()
+
+
+@retried_if_disturbed
+def test_calls_without_a_message_keep_no_other_call_waiting(shared: Served, unharmed: Bystander) -> None:
+    """However many: to accept one takes a fraction of a millisecond, and to wait for each would take seconds."""
+    with Peer(shared.address) as peer:
+        for _ in range(SILENT_CALLS):
+            peer.opened(MODEL_INFER)
+        assert max(unharmed.is_served() for _ in range(5)) < 0.5
+    unharmed.until_idle()
 
 
 @pytest.mark.parametrize("rpc", MESSAGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -25,11 +25,12 @@ class Clock:
     now: float = 1000.0
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """That by which waits are measured. Deadlines are times of day."""
+    """That by which waits are measured, and deadlines."""
     clock = Clock()
     monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(module, "time", lambda: clock.now)
     return clock
 
 
@@ -37,6 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Calls:
     """Calls of a backlog by their numbers, which `begun` and `refused` have."""
 
+    clock: Clock
     most: int = 10_000
     longest_wait: float = 0.0
     begun: list[int] = field(default_factory=list)
@@ -44,10 +46,11 @@ class Calls:
 
     def __post_init__(self) -> None:
         self.rpc = Answering(lambda message, call: None, Gate(1, "full"))
-        self.backlog = Backlog(self._begin, self._refuse, self.most, lambda: self.longest_wait)
+        self.when_empty: set[Callable[[], None]] = set()
+        self.backlog = Backlog(self._begin, self._refuse, self.most, lambda: self.longest_wait, self.when_empty)
 
     def arrive(self, number: int, timeout: float = 1e9) -> None:
-        details = SimpleNamespace(deadline=time.time() + timeout)
+        details = SimpleNamespace(deadline=self.clock.now + timeout)
         arrival: Any = SimpleNamespace(number=number, call_details=details)
         self.backlog.arrived(arrival, self.rpc, DOOR)
 
@@ -57,13 +60,13 @@ class Calls:
             self.arrive(number)
         assert len(self.begun) == AT_ONCE
 
-    def keep_pace(self, clock: Clock, seconds: float) -> None:
+    def keep_pace(self, seconds: float) -> None:
         """Handle calls at this pace, so that it is known, until nobody waits."""
         self.fill()
         for number in range(1000, 1000 + 2 * MIN_CALLS):
             self.arrive(number)
         for _ in range(2 * MIN_CALLS):
-            clock.now += seconds
+            self.clock.now += seconds
             self.backlog.handled(self.begun[-AT_ONCE])
         assert self.begun[-1] == 999 + 2 * MIN_CALLS
 
@@ -75,8 +78,8 @@ class Calls:
         self.refused[arrival.number] = error
 
 
-async def test_calls_beyond_those_that_are_read_wait_and_come_in_order() -> None:
-    calls = Calls()
+async def test_calls_beyond_those_that_are_read_wait_and_come_in_order(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
     for number in range(40):
         calls.arrive(number)
@@ -94,8 +97,8 @@ async def test_calls_beyond_those_that_are_read_wait_and_come_in_order() -> None
 
 
 async def test_a_call_that_would_wait_beyond_its_deadline_is_refused_when_it_arrives(clock: Clock) -> None:
-    calls = Calls()
-    calls.keep_pace(clock, 0.005)
+    calls = Calls(clock)
+    calls.keep_pace(0.005)
     for number in range(40):
         calls.arrive(number)
     calls.arrive(50, timeout=0.1)
@@ -114,8 +117,8 @@ async def test_a_call_that_would_wait_beyond_its_deadline_is_refused_when_it_arr
 
 
 async def test_a_call_that_would_wait_for_longer_than_any_model_allows_is_refused(clock: Clock) -> None:
-    calls = Calls(longest_wait=0.2)
-    calls.keep_pace(clock, 0.001)
+    calls = Calls(clock, longest_wait=0.2)
+    calls.keep_pace(0.001)
     for number in range(300):
         calls.arrive(number)
     admitted = 300 - len(calls.refused)
@@ -124,35 +127,34 @@ async def test_a_call_that_would_wait_for_longer_than_any_model_allows_is_refuse
     assert "the limit is 0.2 s" in calls.refused[299].message
 
 
-async def test_a_call_whose_time_is_over_is_not_read_any_more() -> None:
-    calls = Calls()
+async def test_a_call_whose_time_is_over_is_not_read_any_more(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
     calls.arrive(0, timeout=0.01)
     calls.arrive(1)
-    await asyncio.sleep(0.02)
+    clock.now += 0.02
     calls.backlog.handled(-1)
     assert calls.begun[AT_ONCE:] == [1]
     assert isinstance(calls.refused[0], DeadlineExceeded)
 
 
-async def test_a_call_that_has_waited_too_long_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STUCK_SECONDS", 60.0)
-    calls = Calls(longest_wait=0.01)
+async def test_a_call_that_has_waited_too_long_is_not_read_any_more(clock: Clock) -> None:
+    calls = Calls(clock, longest_wait=0.01)
     calls.fill()
     calls.arrive(0)
-    await asyncio.sleep(0.02)
+    clock.now += 0.02
     calls.backlog.handled(-1)
     assert calls.begun[AT_ONCE:] == []
     assert "has waited" in calls.refused[0].message
 
 
-async def test_a_pause_of_the_process_refuses_nobody() -> None:
-    calls = Calls()
+async def test_a_pause_of_the_process_refuses_nobody(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
     for number in range(MIN_CALLS):
         calls.arrive(number, timeout=60.0)
     calls.backlog.handled(-1)
-    await asyncio.sleep(0.5)
+    clock.now += 0.5
     for number in range(-AT_ONCE, 0):
         calls.backlog.handled(number)
     for number in range(100, 200):  # at the pace of so far, they would wait for a minute or more
@@ -160,20 +162,38 @@ async def test_a_pause_of_the_process_refuses_nobody() -> None:
     assert not calls.refused
 
 
-async def test_messages_that_do_not_come_keep_nobody_waiting() -> None:
-    calls = Calls()
+async def test_messages_that_do_not_come_keep_nobody_waiting(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
+    assert not calls.when_empty, "nobody waits"
     for number in range(3 * AT_ONCE):
         calls.arrive(number)
-    deadline = time.monotonic() + 60
-    while len(calls.begun) < 4 * AT_ONCE:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-    assert calls.begun[AT_ONCE:] == list(range(3 * AT_ONCE))
+    for times in range(1, 4):
+        (all_is_handled,) = calls.when_empty
+        all_is_handled()
+        assert calls.begun[AT_ONCE:] == list(range(times * AT_ONCE))
+    assert not calls.when_empty
+    calls.arrive(99)
+    calls.backlog.handled(-1)  # a message that comes late makes no room, and does no harm
+    assert calls.begun[-1] == 3 * AT_ONCE - 1
+    calls.backlog.handled(3 * AT_ONCE - 1)
+    assert calls.begun[-1] == 99
 
 
-async def test_no_more_calls_wait_than_may() -> None:
-    calls = Calls(most=3)
+async def test_how_long_a_request_may_wait_is_asked_again(clock: Clock) -> None:
+    calls = Calls(clock, longest_wait=0.2)
+    calls.keep_pace(0.001)
+    for number in range(300):
+        calls.arrive(number)
+    assert calls.refused
+    calls.longest_wait, calls.refused = 0.0, {}
+    clock.now += module.BOUND_SECONDS
+    calls.arrive(300)
+    assert not calls.refused
+
+
+async def test_no_more_calls_wait_than_may(clock: Clock) -> None:
+    calls = Calls(clock, most=3)
     calls.fill()
     for number in range(5):
         calls.arrive(number)
@@ -181,25 +201,23 @@ async def test_no_more_calls_wait_than_may() -> None:
     assert isinstance(calls.refused[3], ResourceExhausted)
 
 
-async def test_many_calls_that_are_too_late_are_refused_in_several_turns() -> None:
-    calls = Calls()
+async def test_many_calls_that_are_too_late_are_refused_in_several_turns(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
     for number in range(200):
         calls.arrive(number, timeout=0.01)
     calls.arrive(200)
-    await asyncio.sleep(0.02)
+    clock.now += 0.02
     calls.backlog.handled(-1)
     assert len(calls.refused) == module.TURN_REFUSALS
-    deadline = time.monotonic() + 60
-    while len(calls.begun) == AT_ONCE:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0)
+    for _ in range(200):
+        await asyncio.sleep(0)  # a turn of the loop
     assert len(calls.refused) == 200
     assert calls.begun[-1] == 200
 
 
-async def test_at_the_end_nobody_waits() -> None:
-    calls = Calls()
+async def test_at_the_end_nobody_waits(clock: Clock) -> None:
+    calls = Calls(clock)
     calls.fill()
     for number in range(40):
         calls.arrive(number)

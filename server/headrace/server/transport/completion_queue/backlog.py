@@ -7,6 +7,9 @@ wait longer than its deadline allows, or than any model lets a request wait, is 
 read too late.
 
 How long a call would wait follows from how many wait and from the pace at which they are read while others wait.
+
+Nobody waits for a message that has not come: once the loop has handled all that has, more calls are read, however many
+are open.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ from headrace.wire.errors import DeadlineExceeded, HeadraceError, ResourceExhaus
 
 AT_ONCE = 16
 """Calls whose message is being read. One that is read a moment before its deadline has these before it."""
-STUCK_SECONDS = 0.02
-"""A call whose message has not come for so long, and up to twice as long, does not keep others from being read."""
+BOUND_SECONDS = 0.1
+"""For how long it is taken for true how long a request may wait: models come and go."""
 MARGIN = 1.25
 """By how much the time before a deadline has to exceed the wait: one that is as long as expected would be too long for
 every second call."""
@@ -79,7 +82,8 @@ class Pace:
 class Backlog:
     """`begin` begins to read a call, and `refuse` ends it with an error. At most `most` wait.
 
-    `longest_wait` says how many seconds a request may wait, whatever its model; 0 for any time.
+    `longest_wait` says how many seconds a request may wait, whatever its model; 0 for any time. While calls wait,
+    `when_empty` has a function to be called whenever all that has come is handled.
     """
 
     def __init__(
@@ -88,21 +92,21 @@ class Backlog:
         refuse: Callable[[Event, HeadraceError], None],
         most: int,
         longest_wait: Callable[[], float],
+        when_empty: set[Callable[[], None]],
     ) -> None:
         self._begin = begin
         self._refuse = refuse
         self._most = most
         self._longest_wait = longest_wait
-        self._bound = 0.0
-        """What `longest_wait` has said when somebody began to wait, or a moment ago."""
+        self._bound, self._bound_until = 0.0, -1.0
+        """What `longest_wait` has said, and until when that counts."""
+        self._when_empty, self._on_empty = when_empty, self._all_handled
         self._loop = asyncio.get_running_loop()
-        self._reading: dict[object, None] = {}
-        self._unread: tuple[object, ...] = ()
-        """Those whose message had not come when the timer went off."""
+        self._reading: set[object] = set()
+        """Calls whose message may have come."""
         self._waiting: deque[Waiting] = deque()
         self._pace = Pace()
         self._begins = self._goes_on = False
-        self._timer: asyncio.TimerHandle | None = None
 
     def arrived(self, arrival: Event, rpc: Answering, door: Door) -> None:
         """A call has arrived: it is read at once, waits, or is refused."""
@@ -113,11 +117,11 @@ class Backlog:
 
     def reads(self, call: object) -> None:
         """The message of a call is being read, until it is `handled`."""
-        self._reading[call] = None
+        self._reading.add(call)
 
     def handled(self, call: object) -> None:
         """The message of a call was handled, or will not be. Harmless when repeated."""
-        self._reading.pop(call, None)
+        self._reading.discard(call)
         if self._waiting and not self._begins:
             self._pace.handled(monotonic())
             self._begin_some()
@@ -128,17 +132,16 @@ class Backlog:
         while self._waiting:
             each = self._waiting.popleft()
             self._begin(each.arrival, each.rpc, each.door)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._when_empty.discard(self._on_empty)
 
     def _wait(self, arrival: Event, rpc: Answering, door: Door) -> None:
-        if self._timer is None:
-            self._bound = self._longest_wait()
-            self._unread = ()
-            self._timer = self._loop.call_later(STUCK_SECONDS, self._look)
+        now = monotonic()
+        if now >= self._bound_until:
+            self._bound, self._bound_until = self._longest_wait(), now + BOUND_SECONDS
         error = self._too_long(arrival)
         if error is None:
-            self._waiting.append(Waiting(arrival, rpc, door, monotonic()))
+            self._waiting.append(Waiting(arrival, rpc, door, now))
+            self._when_empty.add(self._on_empty)
         else:
             rpc.gate.overloaded += 1
             self._refuse(arrival, error)
@@ -177,6 +180,7 @@ class Backlog:
             self._loop.call_soon(self._go_on)
         if not self._waiting:
             self._pace.interrupted()
+            self._when_empty.discard(self._on_empty)
 
     def _go_on(self) -> None:
         self._goes_on = False
@@ -192,14 +196,10 @@ class Backlog:
             return DeadlineExceeded("the deadline of the call would be over before it was answered")
         return None
 
-    def _look(self) -> None:
-        """While calls wait, see to it that none keeps them waiting whose message does not come."""
-        for call in self._unread:
-            self._reading.pop(call, None)
-        self._unread = tuple(self._reading)
-        self._bound = self._longest_wait()
+    def _all_handled(self) -> None:
+        """The messages of those that are being read have not come, or they would have been handled."""
+        self._reading.clear()
         self._begin_some()
-        self._timer = self._loop.call_later(STUCK_SECONDS, self._look) if self._waiting else None
 
     def __repr__(self) -> str:
         return f"<Backlog: {len(self._reading)} being read, {len(self._waiting)} wait, {self._pace}>"

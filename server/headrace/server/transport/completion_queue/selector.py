@@ -43,6 +43,8 @@ class CompletionQueueSelector(PollingSelector):
         self._poll: Callable[[float], Event] = queue.poll
         self._waker = Waker(call)
         self.wake = self._waker.wake
+        self.when_empty: set[Callable[[], None]] = set()
+        """Called when all events that have come are handled. While there are any, `select` does not wait."""
         self._watcher: DescriptorWatcher | None = None
         self._descriptors_ready = self._handled = False
 
@@ -82,11 +84,12 @@ class CompletionQueueSelector(PollingSelector):
         return []
 
     def _handle_events(self, timeout: float | None) -> bool:
-        """Wait for events, and handle a few. Returns False if there are none."""
+        """Wait for events, and handle a few. Returns False if nothing has happened."""
         poll = self._poll
-        event = poll(0.0) if timeout is not None and timeout <= 0 else self._next_event(timeout)
+        at_once = self.when_empty or (timeout is not None and timeout <= 0)
+        event = poll(0.0) if at_once else self._next_event(timeout)
         if event.completion_type == TIMEOUT:
-            return False
+            return self._tell_empty()
         until, left = monotonic() + TURN_SECONDS, MAX_EVENTS
         while event.completion_type != TIMEOUT:
             try:
@@ -97,7 +100,19 @@ class CompletionQueueSelector(PollingSelector):
             if not left or monotonic() > until:
                 break
             event = poll(0.0)
+        else:
+            self._tell_empty()
         return True
+
+    def _tell_empty(self) -> bool:
+        """All events are handled. Returns whether anybody was to be told."""
+        told = tuple(self.when_empty)
+        for each in told:
+            try:
+                each()
+            except Exception:
+                logger.exception("%r has failed", each)
+        return bool(told)
 
     def _next_event(self, timeout: float | None) -> Event:
         """The next event, within some seconds; None is without limit."""

@@ -54,7 +54,7 @@ class CompletionQueueTransport:
         receiving: Receiving,
         options: ServerOptions,
     ) -> CompletionQueueServer:
-        return CompletionQueueServer(self.selector.queue, services, entrance, status_of, receiving, options)
+        return CompletionQueueServer(self.selector, services, entrance, status_of, receiving, options)
 
 
 class CompletionQueueServer:
@@ -62,14 +62,14 @@ class CompletionQueueServer:
 
     def __init__(
         self,
-        queue: Queue,
+        selector: CompletionQueueSelector,
         services: Sequence[Service],
         entrance: Entrance,
         status_of: StatusOf,
         receiving: Receiving,
         options: ServerOptions,
     ) -> None:
-        self._queue = queue
+        queue = self._queue = selector.queue
         rpcs = {f"/{service.name}/{name}": rpc for service in services for name, rpc in service.rpcs.items()}
         self._rpcs: dict[bytes, tuple[Rpc, Door]] = {
             path.encode(): (rpc, entrance.door(path)) for path, rpc in rpcs.items()
@@ -85,7 +85,9 @@ class CompletionQueueServer:
         self._calls: set[QueueCall] = set()
         """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
-        self.backlog = Backlog(self._begin, self._turn_away, options.max_waiting, options.longest_wait)
+        self.backlog = Backlog(
+            self._begin, self._turn_away, options.max_waiting, options.longest_wait, selector.when_empty
+        )
 
     def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
         bind(addresses, certificates, partial(add_port, self._server))
