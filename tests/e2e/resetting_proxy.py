@@ -24,11 +24,16 @@ class ResettingProxy:
         self._thread.start()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server = await asyncio.open_connection(self._host, self._port)
-        self._servers.add(server)
-        with suppress(asyncio.CancelledError):  # at the end; asyncio's streams would report it
+        ends = [writer]
+        try:
+            server_reader, server = await asyncio.open_connection(self._host, self._port)
+            ends.append(server)
+            self._servers.add(server)
             await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
-        self._servers.discard(server)
+            self._servers.discard(server)
+        except (OSError, asyncio.CancelledError):  # no server, or the end; asyncio's streams would report it
+            for end in ends:
+                end.transport.abort()
 
     def reset(self, most: int | None = None) -> int:
         """Reset all connections, or so many of them. Returns their number."""

@@ -36,16 +36,16 @@ def test_no_request_costs_more_than_a_large_message(meter: Meter) -> None:
     """Each is answered within a second and takes at most four times the largest message, unless models run for it.
 
     Others wait no longer than beside a message of the same size that is refused unread, give or take MAX_P99_MS. A wait
-    in which the loop has not worked as long is the machine's.
+    in which the loop has not worked as long is the machine's. What reading alone takes varies with the machine's load
+    and memory, so it is measured again beside each attempt.
     """
-    unread = {size: meter.measure(unread_message(size)).max_ms for size in (0, 20 * MiB, LARGEST - MiB)}
     over: list[str] = []
     for name, costly in costly_requests():
         if name.endswith("for comparison"):
             continue
         largest = max(map(len, costly.messages))
-        allowed = MAX_P99_MS + next(times for size, times in unread.items() if largest <= size + MiB)
         for _ in range(ATTEMPTS):
+            allowed = MAX_P99_MS + meter.measure(unread_message(min(largest, LARGEST - MiB))).max_ms
             cost = meter.measure(costly)
             # While models run for seconds, the loop has stood only if it has worked for much of that time.
             stood = cost.p99_ms > allowed and cost.loop_ms > (500 * cost.seconds if costly.runs else MAX_P99_MS)
