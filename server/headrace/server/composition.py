@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from headrace.server.core.core import Core
@@ -38,6 +39,8 @@ SERVICES = ("headrace.v1.Inference", "inference.GRPCInferenceService")
 """The services of inference: beside the models and the whole server, health reports their status."""
 MAX_PROBES = 256
 """Probes answered at once, and watches open at once, beside `--streams`."""
+DELIVERY_SECONDS = 1.0
+"""The time, after the grace period, in which clients can still receive the last events of their tickets."""
 
 
 class ModelLoader(Protocol):
@@ -147,9 +150,11 @@ class Application:
         self.dispatcher.tell(Core.drain)
         self.health.end()
 
-    async def drained(self) -> None:
-        """Wait until the last call has ended."""
-        await self._calls.wait_closed()
+    async def drained(self, grace: float) -> None:
+        """Wait until the last call has ended, for as long as the grace period and the delivery of what it ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace + DELIVERY_SECONDS):
+                await self._calls.wait_closed()
 
     def close(self) -> None:
         """Let go of what is not memory. The engine is the caller's to close."""

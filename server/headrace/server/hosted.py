@@ -31,8 +31,6 @@ from headrace.server.transport.receiving import Receiving
 from headrace.wire.errors import FailedPrecondition
 from headrace.wire.memory import keep_freed_memory
 
-DELIVERY_SECONDS = 1.0
-"""The time, after the grace period, in which clients can still receive the last events of their tickets."""
 MOVING_SECONDS, LOOK_SECONDS = 2.0, 0.05
 """The time for clients to move their streams, and between two looks whether they have."""
 STOP_SECONDS = 0.5
@@ -69,12 +67,8 @@ class Hosted:
 
     async def listen(self, hosts: Sequence[str], port: int, more: Sequence[Service]) -> None:
         """Accept calls of all services, and `more`, on a port of `hosts`. Raises CannotListenError."""
-        options = ServerOptions(
-            self.application.max_calls,
-            self._settings.max_message_bytes,
-            self._settings.compression,
-            self._settings.stream_seconds,
-        )
+        longest_wait = self.application.core.models.longest_wait
+        options = ServerOptions.of(self._settings, self.application.max_calls, longest_wait)
         services = [*self.application.services, *more]
         server = self._transport.server(services, self.entrance, self.application.status_of, self.receiving, options)
         for host in hosts:
@@ -93,9 +87,7 @@ class Hosted:
                 break
             await asyncio.sleep(LOOK_SECONDS)
         self.application.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.grace + DELIVERY_SECONDS):
-                await self.application.drained()
+        await self.application.drained(self._settings.grace)
 
     def close(self) -> None:
         """Stop. What is in flight fails, so `drain` first."""

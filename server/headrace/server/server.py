@@ -41,8 +41,6 @@ from headrace.wire.memory import keep_freed_memory
 if TYPE_CHECKING:
     from headrace.server.telemetry.tracing import Tracing
 
-DELIVERY_SECONDS = 1.0
-"""The time, after the grace period, in which clients can still receive the last events of their tickets."""
 STOP_SECONDS = 0.5
 """The time for connections to close once no stream is left, and then for the runtime to stop."""
 DECODING_SHARE = 4
@@ -146,13 +144,8 @@ async def _serve(
     dispatcher = application.dispatcher
     transport.selector.watcher = dispatcher
     receiving, entrance = Receiving(), Entrance(access.guard.door if access.guard is not None else None)
-    options = ServerOptions(
-        application.max_calls,
-        settings.max_message_bytes,
-        settings.compression,
-        settings.stream_seconds,
-        longest_wait=core.models.longest_wait,
-        shared_port=presence.number > 0,
+    options = ServerOptions.of(
+        settings, application.max_calls, core.models.longest_wait, shared_port=presence.number > 0
     )
     services = presence.services(application)
     server = transport.server(services, entrance, application.status_of, receiving, options)
@@ -238,9 +231,7 @@ async def _stop(application: Application, server: Server, loader: Loader, grace:
     logger.info("draining: %d streams are open, with %d tickets in flight", len(streams), in_flight)
     application.drain()
     loader.close()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(grace + DELIVERY_SECONDS):
-            await application.drained()
+    await application.drained(grace)
     # This closes the port, so it is last: until then probes are answered, and other calls learn that the server stops.
     stopping = asyncio.create_task(server.stop(STOP_SECONDS))
     await asyncio.wait([stopping], timeout=2 * STOP_SECONDS)

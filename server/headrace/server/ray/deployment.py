@@ -12,7 +12,8 @@ import ray
 from google.protobuf.descriptor import MethodDescriptor
 from ray import serve
 
-from headrace.server.hosted import DELIVERY_SECONDS, MOVING_SECONDS, Hosted
+from headrace.server.composition import DELIVERY_SECONDS
+from headrace.server.hosted import MOVING_SECONDS, Hosted
 from headrace.server.process_memory import available_bytes
 from headrace.server.processors import available_processors
 from headrace.server.ray.adapter import Bridge, Message, methods

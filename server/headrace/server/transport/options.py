@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from headrace.server.settings import Settings
 from headrace.wire.errors import HeadraceError
 
 REFUSALS = 1024
@@ -41,6 +42,20 @@ class ServerOptions:
     """How many seconds a request may wait, whatever its model; 0 for any time."""
     shared_port: bool = False
     """Whether other processes listen on the same port, on purpose."""
+
+    @classmethod
+    def of(
+        cls, settings: Settings, calls: int, longest_wait: Callable[[], float], *, shared_port: bool = False
+    ) -> ServerOptions:
+        """As a server is configured that admits so many calls."""
+        return cls(
+            calls,
+            settings.max_message_bytes,
+            settings.compression,
+            settings.stream_seconds,
+            longest_wait,
+            shared_port,
+        )
 
     @property
     def max_calls(self) -> int:
