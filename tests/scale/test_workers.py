@@ -151,3 +151,12 @@ def test_draining_lets_tickets_finish_in_all_workers(serve: Serve, tmp_path: Pat
         served.process.send_signal(signal.SIGTERM)
         assert all(ticket.result()["y"] == 1 for ticket in tickets)
     assert served.process.wait(60) == 0
+
+
+def test_a_server_that_stops_while_a_worker_is_replaced_has_not_failed(serve: Serve, tmp_path: Path) -> None:
+    served = serve(f"scale={models.scale(tmp_path)}", "--workers=2")
+    left, killed = pids_of(served.process.pid)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: len({*pids_of(served.process.pid)} - {left, killed}) == 1, "started again")
+    served.process.send_signal(signal.SIGTERM)  # the new one takes seconds until it serves
+    assert served.process.wait(60) == 0

@@ -131,7 +131,11 @@ class Supervisor:
         except CannotListenError as error:
             self._log.say(f"--metrics-port: {error}")
             return EXIT_CANNOT_LISTEN
-        code = await self._start()
+        try:
+            code = await self._start()
+        except OSError as error:
+            self._log.say(f"a worker cannot be started: {error}")
+            code = 1
         if code is None:
             models = self._workers[0].says.models
             self._ready.set()
@@ -275,6 +279,8 @@ class Supervisor:
                     break
                 except OSError as error:
                     logger.error("worker %d cannot be started: %s", worker.number, error)
+                except Exception:  # whatever it is, the next attempt may succeed, and without one nobody serves
+                    logger.exception("worker %d cannot be started", worker.number)
 
     def _gone(self, worker: Worker) -> None:
         self._workers.remove(worker)
@@ -295,10 +301,10 @@ class Supervisor:
         """Let all workers end. Returns the exit code."""
         logger.info("stopping %d workers", len(self._workers))
         for worker in self._workers:
-            # One that has not joined serves nobody: a signal ends it at once.
             worker.signal(signal.SIGTERM)
         seconds = self._settings.drain_delay + self._settings.grace + LAST_SECONDS
-        waiting = asyncio.gather(*(worker.process.wait() for worker in self._workers))
+        workers = [*self._workers]
+        waiting = asyncio.gather(*(worker.process.wait() for worker in workers))
         try:
             async with asyncio.timeout(seconds if seconds < 1e9 else None):
                 codes = await waiting
@@ -307,7 +313,9 @@ class Supervisor:
             return 1
         if len(self._signals) > 1:
             return 128 + self._signals[1]
-        return max((1 if code < 0 or code in (1, 2, 3, 4) else 0 for code in codes), default=0)
+        # One that has not joined serves nobody, so it does not matter how it ends: by the signal itself, for instance.
+        served = [code for worker, code in zip(workers, codes, strict=True) if worker.joined.is_set()]
+        return max((1 if code < 0 or code in (1, 2, 3, 4) else 0 for code in served), default=0)
 
     async def _kill(self) -> None:
         for worker in self._workers:
