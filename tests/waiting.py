@@ -12,9 +12,11 @@ LIMIT_SECONDS = 60.0
 """It only ends what hangs, on a machine that has much else to do."""
 
 
-def until(look: Callable[[], T], missing: Callable[[], object] = lambda: "it does not happen") -> T:
-    """What `look` returns as soon as that is true of it. Fails with what `missing` says after LIMIT_SECONDS."""
-    deadline = time.monotonic() + LIMIT_SECONDS
+def until(
+    look: Callable[[], T], missing: Callable[[], object] = lambda: "it does not happen", seconds: float = LIMIT_SECONDS
+) -> T:
+    """What `look` returns as soon as that is true of it. Fails with what `missing` says after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, missing()
         time.sleep(0.01)

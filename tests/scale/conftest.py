@@ -1,4 +1,4 @@
-"""Servers of several processes."""
+"""Servers of several processes. The fixtures of tests/e2e come with stubs that do not go with those of tritonclient."""
 
 from __future__ import annotations
 

@@ -7,26 +7,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-SECONDS = 60.0
-
-
-def workers_of(parent: int) -> dict[int, int]:
-    """The process ids of the workers, by number of the descriptor that each has got: those that were started first
-    come first."""
-    return dict(sorted((_started(pid), pid) for pid in _children(parent) if _is_worker(pid)))
+from tests.waiting import LIMIT_SECONDS, until
 
 
 def pids_of(parent: int) -> list[int]:
     """The process ids of the workers, in the order of their starts."""
-    return list(workers_of(parent).values())
+    return sorted((pid for pid in _children(parent) if _is_worker(pid)), key=lambda pid: (_started(pid), pid))
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> float:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = LIMIT_SECONDS) -> float:
     """Wait until something holds. Returns how many seconds that took."""
     began = time.monotonic()
-    while not holds():
-        assert time.monotonic() < began + seconds, f"after {seconds:g} s: not {what}"
-        time.sleep(0.02)
+    until(holds, lambda: f"after {seconds:g} s: not {what}", seconds)
     return time.monotonic() - began
 
 
@@ -48,7 +40,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _started(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) * 100_000 + pid % 100_000
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _is_worker(pid: int) -> bool:

@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import headrace.client as hc
 from tests.e2e.authority import Authority
 from tests.e2e.pair import free_port
 from tests.e2e.serving import F32, Served
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ENVOY = Path(sys.executable).with_name("envoy")
@@ -136,16 +137,13 @@ class Envoy:
         return sum(not set(host) - {"eds_health_status"} and host["eds_health_status"] == "HEALTHY" for host in hosts)
 
     def wait_until_healthy(self, count: int) -> None:
-        deadline = time.monotonic() + SECONDS
-        while True:
+        def look() -> bool:
             assert self.process.poll() is None, self._log.read_text()
-            try:
-                if self.healthy == count:
-                    return
-            except OSError:  # it does not listen yet
-                pass
-            assert time.monotonic() < deadline, f"not {count} servers are healthy:\n{self._log.read_text()}"
-            time.sleep(0.05)
+            with suppress(OSError):  # it does not listen yet
+                return self.healthy == count
+            return False
+
+        until(look, lambda: f"not {count} servers are healthy:\n{self._log.read_text()}", SECONDS)
 
     def __enter__(self) -> Envoy:
         try:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 
 from tests.e2e.pair import free_port
 from tests.scale.proxied import SECONDS, processor_seconds
+from tests.waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs/guide/ray.md"
 BIN = Path(sys.prefix) / "ray/bin"
@@ -114,13 +114,15 @@ class Cluster:
         return sum(row["svname"].startswith("SERVE_REPLICA") and row["status"].startswith("UP") for row in rows)
 
     def wait_until_up(self, count: int, seconds: float = SECONDS) -> None:
-        deadline = time.monotonic() + seconds
         found = -1
-        while found != count:
-            assert time.monotonic() < deadline, f"{found} replicas are up, not {count}\n{self.log()}"
-            time.sleep(0.1)
+
+        def look() -> bool:
+            nonlocal found
             with suppress(OSError):
                 found = self.up()
+            return found == count
+
+        until(look, lambda: f"{found} replicas are up, not {count}\n{self.log()}", seconds)
 
     def pids(self, title: str, node: int | None = None) -> list[int]:
         """The processes of a node, or of all, whose command line contains this."""
@@ -159,11 +161,8 @@ class Cluster:
         with log.open("wb") as file:
             node = subprocess.Popen(command, stdout=file, stderr=file, env=self._env, process_group=0)
         self.nodes.append(node)
-        deadline = time.monotonic() + STARTING
-        while "runtime started" not in log.read_text():
-            assert node.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        until(lambda: "runtime started" in log.read_text() or node.poll() is not None, log.read_text, STARTING)
+        assert node.poll() is None, log.read_text()
 
     def _run(self, *command: str) -> str:
         env = {**self._env, "RAY_ADDRESS": self._gcs}
