@@ -16,7 +16,7 @@ from headrace.server.repository.scan import Disk
 from headrace.server.settings import Settings
 
 DRAIN_DELAY = 2.0
-"""Seconds in which proxies learn that a replica goes, before its streams do, unless the option says otherwise."""
+"""Seconds in which proxies learn that a replica goes, before its streams do, where the option is 0."""
 NOT_HERE = {
     **dict.fromkeys(("host", "port"), "Ray gives each replica its port; http_options and grpc_options set that of all"),
     **dict.fromkeys(("tls_cert", "tls_key", "tls_ca"), "clients connect to Ray's proxy, which speaks plain text"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection
 
 from headrace.server.metrics_port import build
-from headrace.server.telemetry.metrics.asking import MAX_SECONDS, NoAnswerError
+from headrace.server.telemetry.metrics.asking import Asker
 from headrace.server.telemetry.metrics.catalogue import BY_NAME, Kind
 from headrace.server.telemetry.metrics.exposition import Exposition
 from headrace.server.telemetry.metrics.readings import Buckets, Readings, Value, put
@@ -22,7 +21,6 @@ WORKER_SECONDS = 3.0
 _GREATEST = ("headrace_draining",)
 """Gauges that are no sums."""
 
-T = TypeVar("T")
 _Totals = dict[str, dict[tuple[str, ...], Value]]
 
 
@@ -82,7 +80,7 @@ class AnswersOfAll:
     def __init__(self, readings: ReadingsOfAll, ready: Callable[[], bool], transport: Callable[[], str]) -> None:
         self._readings = readings
         self._ready = ready
-        self._loop = asyncio.get_running_loop()
+        self._asker = Asker()
         self._build = dict(build(""))
         self._transport = transport
         self._exposition = Exposition(self._read, self._build)
@@ -95,30 +93,13 @@ class AnswersOfAll:
             return self._exposition.text(accept)
 
     def is_alive(self) -> bool:
-        return self._ask(_true())
+        return self._asker.ask(lambda: True)
 
     def is_ready(self) -> bool:
         return self.is_alive() and self._ready()
 
     def _read(self) -> Readings:
-        return self._ask(self._readings.read(self._ready()))
-
-    def _ask(self, question: Coroutine[Any, Any, T]) -> T:
-        """Raises NoAnswerError."""
-        try:
-            answer = asyncio.run_coroutine_threadsafe(question, self._loop)
-        except RuntimeError:
-            question.close()
-            raise NoAnswerError("the server has stopped") from None
-        try:
-            return answer.result(MAX_SECONDS)
-        except TimeoutError:
-            answer.cancel()
-            raise NoAnswerError(f"the event loop has done nothing for {MAX_SECONDS:g} s") from None
-
-
-async def _true() -> bool:
-    return True
+        return self._asker.wait_for(self._readings.read(self._ready()))
 
 
 def _add(totals: _Totals, readings: Readings, *, gauges: bool) -> None:

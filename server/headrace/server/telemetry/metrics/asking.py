@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -25,18 +24,18 @@ class Asker:
 
     def ask(self, question: Callable[[], T]) -> T:
         """What `question` returns on the event loop, for another thread. Raises NoAnswerError, and what it raises."""
-        answer: Future[T] = Future()
 
-        def reply() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(question())
-                except Exception as error:
-                    answer.set_exception(error)
+        async def answer() -> T:
+            return question()
 
+        return self.wait_for(answer())
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine returns on the event loop. Raises the same."""
         try:
-            self._loop.call_soon_threadsafe(reply)
+            answer = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
+            coroutine.close()
             raise NoAnswerError("the server has stopped") from None
         try:
             return answer.result(MAX_SECONDS)
