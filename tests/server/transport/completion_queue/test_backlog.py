@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,10 @@ from headrace.server.services.gate import Gate
 from headrace.server.transport.completion_queue import backlog as module
 from headrace.server.transport.completion_queue.backlog import AT_ONCE, MIN_CALLS, Backlog
 from headrace.server.transport.entrance import Door
-from headrace.wire.errors import DeadlineExceeded, HeadraceError, ResourceExhausted
+from headrace.wire.errors import DeadlineExceeded, HeadraceError, ResourceExhausted, Unauthenticated
 
 DOOR = Door(None, {})
+STRANGER = "stranger"
 
 
 @dataclass
@@ -47,11 +48,13 @@ class Calls:
     def __post_init__(self) -> None:
         self.rpc = Answering(lambda message, call: None, Gate(1, "full"))
         self.when_empty: set[Callable[[], None]] = set()
-        self.backlog = Backlog(self._begin, self._refuse, self.most, lambda: self.longest_wait, self.when_empty)
+        self.backlog = Backlog(
+            self._begin, self._refuse, self._client_of, self.most, lambda: self.longest_wait, self.when_empty
+        )
 
-    def arrive(self, number: int, timeout: float = 1e9) -> None:
+    def arrive(self, number: int, timeout: float = 1e9, client: str = "a") -> None:
         details = SimpleNamespace(deadline=self.clock.now + timeout)
-        arrival: Any = SimpleNamespace(number=number, call_details=details)
+        arrival: Any = SimpleNamespace(number=number, call_details=details, client=client)
         self.backlog.arrived(arrival, self.rpc, DOOR)
 
     def fill(self) -> None:
@@ -73,6 +76,12 @@ class Calls:
     def _begin(self, arrival: Any, _rpc: object, _door: object) -> None:
         self.begun.append(arrival.number)
         self.backlog.reads(arrival.number)
+
+    def _client_of(self, arrival: Any, _door: object) -> Hashable:
+        if arrival.client == STRANGER:
+            raise Unauthenticated("who is that?")
+        client: str = arrival.client
+        return client
 
     def _refuse(self, arrival: Any, error: HeadraceError) -> None:
         self.refused[arrival.number] = error
@@ -199,6 +208,50 @@ async def test_no_more_calls_wait_than_may(clock: Clock) -> None:
         calls.arrive(number)
     assert sorted(calls.refused) == [3, 4]
     assert isinstance(calls.refused[3], ResourceExhausted)
+
+
+async def test_clients_take_turns(clock: Clock) -> None:
+    calls = Calls(clock)
+    calls.fill()
+    for number in range(100):
+        calls.arrive(number)
+    calls.arrive(200, client="b")
+    calls.arrive(201, client="b")
+    calls.arrive(300, client="c")
+    for number in range(-AT_ONCE, -AT_ONCE + 7):
+        calls.backlog.handled(number)
+    assert calls.begun[AT_ONCE:] == [0, 200, 300, 1, 201, 2, 3]
+
+
+async def test_a_client_waits_only_as_long_as_its_turns_take(clock: Clock) -> None:
+    calls = Calls(clock)
+    calls.keep_pace(0.005)
+    for number in range(1000):
+        calls.arrive(number)
+    calls.arrive(2000, timeout=0.2)
+    calls.arrive(3000, timeout=0.2, client="b")
+    assert list(calls.refused) == [2000], "the other one has a turn after one more"
+
+
+async def test_a_client_with_few_calls_is_not_kept_out_by_one_with_many(clock: Clock) -> None:
+    calls = Calls(clock, most=6)
+    calls.fill()
+    for number in range(7):
+        calls.arrive(number)
+    assert [*calls.refused] == [6]
+    for number in (10, 11, 12, 13):
+        calls.arrive(number, client="b")
+    assert [*calls.refused] == [6, 5, 4, 12, 13], "the newest of the other, until it has less than twice as many"
+    assert calls.rpc.gate.overloaded == 5
+
+
+async def test_whoever_may_not_call_does_not_wait(clock: Clock) -> None:
+    calls = Calls(clock, most=1)
+    calls.fill()
+    calls.arrive(0, client=STRANGER)
+    calls.arrive(1)
+    assert {number: type(error) for number, error in calls.refused.items()} == {0: Unauthenticated}
+    assert calls.rpc.gate.overloaded == 0
 
 
 async def test_many_calls_that_are_too_late_are_refused_in_several_turns(clock: Clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -86,7 +86,12 @@ class CompletionQueueServer:
         """Those that gRPC, or their handler, has not done with."""
         self.turns = MessageTurns()
         self.backlog = Backlog(
-            self._begin, self._turn_away, options.max_waiting, options.longest_wait, selector.when_empty
+            self._begin,
+            self._turn_away,
+            self._client_of,
+            options.max_waiting,
+            options.longest_wait,
+            selector.when_empty,
         )
 
     def listen(self, addresses: Addresses, certificates: CurrentCertificates | None) -> None:
@@ -150,6 +155,12 @@ class CompletionQueueServer:
 
     def _turn_away(self, event: Event, error: HeadraceError) -> None:
         RefusedCall(self, event).fail(error)
+
+    def _client_of(self, event: Event, door: Door) -> Hashable:
+        """Whose call it is. Raises what it ends with if that may not make it."""
+        call = RefusedCall(self, event)
+        door.admit(call)
+        return call.client
 
     def forget(self, call: QueueCall) -> None:
         self._calls.discard(call)
