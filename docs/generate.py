@@ -12,10 +12,10 @@ docs/ in which mkdocstrings fills in the docstrings.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
-import sys
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,4 +126,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Gather the pages of the site.")
+    parser.add_argument("folder", type=Path, help="is replaced by one with the pages")
+    main(parser.parse_args().folder)
