@@ -87,11 +87,10 @@ def run_as(presence: Presence, disk: Scanner, settings: Settings) -> int:
         log.say(f"--transport: {error}")
         return EXIT_BAD_OPTION
     tracing = new_tracing() if new_tracing is not None else None
+    parts = _Parts(core, engine, settings, access, transport, disk, loader, guard, signals, log, tracing, presence)
     try:
         with asyncio.Runner(loop_factory=transport.new_loop) as runner:
-            result = runner.run(
-                _serve(core, engine, settings, access, transport, disk, loader, guard, signals, log, tracing, presence)
-            )
+            result = runner.run(_serve(parts))
     finally:
         closed = _close(engine)
         if tracing is not None:
@@ -119,6 +118,29 @@ def _close(engine: OpenVinoEngine) -> bool:
     return not closing.is_alive()
 
 
+class _Parts(NamedTuple):
+    """What there is before the event loop."""
+
+    core: Core
+    engine: OpenVinoEngine
+    settings: Settings
+    access: Access
+    transport: Transport
+    disk: Scanner
+    loader: Loader
+    guard: MemoryGuard
+    signals: Signals
+    log: Log
+    tracing: Tracing | None
+    presence: Presence
+
+    def application(self) -> Application:
+        has_room, control = self.guard.has_room, self.presence.control
+        return Application(
+            self.core, self.engine, self.disk, self.loader, self.settings, has_room, self.tracing, control
+        )
+
+
 class _Result(NamedTuple):
     """The exit code, and whether nothing is left that would delay the end of the process."""
 
@@ -126,41 +148,29 @@ class _Result(NamedTuple):
     clean: bool
 
 
-async def _serve(
-    core: Core,
-    engine: OpenVinoEngine,
-    settings: Settings,
-    access: Access,
-    transport: Transport,
-    disk: Scanner,
-    loader: Loader,
-    guard: MemoryGuard,
-    signals: Signals,
-    log: Log,
-    tracing: Tracing | None,
-    presence: Presence,
-) -> _Result:
-    application = Application(core, engine, disk, loader, settings, guard.has_room, tracing, presence.control)
+async def _serve(parts: _Parts) -> _Result:
+    application = parts.application()
+    settings, presence, loader = parts.settings, parts.presence, parts.loader
     dispatcher = application.dispatcher
-    transport.selector.watcher = dispatcher
-    receiving, entrance = Receiving(), Entrance(access.guard.door if access.guard is not None else None)
+    parts.transport.selector.watcher = dispatcher
+    receiving, entrance = Receiving(), Entrance(parts.access.guard.door if parts.access.guard is not None else None)
     options = ServerOptions.of(
-        settings, application.max_calls, core.models.longest_wait, shared_port=presence.number > 0
+        settings, application.max_calls, parts.core.models.longest_wait, shared_port=presence.number > 0
     )
     services = presence.services(application)
-    server = transport.server(services, entrance, application.status_of, receiving, options)
-    opening = Opening(application, server, settings, access, transport.name)
+    server = parts.transport.server(services, entrance, application.status_of, receiving, options)
+    opening = Opening(application, server, settings, parts.access, parts.transport.name)
     try:
         await presence.begin(opening)
     except CannotServeError as error:
-        log.say(f"{error}")
+        parts.log.say(f"{error}")
         return _Result(error.code, clean=True)
-    received = _stop_signals(signals, settings.drain_delay + settings.grace + HANG_SECONDS)
-    follow = partial(_follow_identities, access.guard, entrance, application)
-    presence.follow(access, partial(_call_soon, asyncio.get_running_loop(), follow))
-    guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
+    received = _stop_signals(parts.signals, settings.drain_delay + settings.grace + HANG_SECONDS)
+    follow = partial(_follow_identities, parts.access.guard, entrance, application)
+    presence.follow(parts.access, partial(_call_soon, asyncio.get_running_loop(), follow))
+    parts.guard.start(lambda: (0, "") if application.pruning.drop() else receiving.end_some())
     tasks = [
-        asyncio.create_task(return_memory(dispatcher, engine.release_memory)),
+        asyncio.create_task(return_memory(dispatcher, parts.engine.release_memory)),
         asyncio.create_task(application.pruning.run()),
     ]
     code = 0
@@ -171,7 +181,7 @@ async def _serve(
         code = 128 + first.result()
         starting.add_done_callback(lambda done: done.cancelled() or done.exception())
     elif isinstance(problem := starting.exception(), CannotServeError):
-        log.say(f"{problem}")
+        parts.log.say(f"{problem}")
         code = problem.code
         first.cancel()
     else:
@@ -188,8 +198,8 @@ async def _serve(
     second.cancel()
     for task in tasks:
         task.cancel()
-    guard.stop()
-    access.stop()
+    parts.guard.stop()
+    parts.access.stop()
     presence.end()
     application.close()
     return _Result(code, clean=stopping.result())
