@@ -10,7 +10,7 @@ PROTOS := $(wildcard proto/headrace/*/*.proto)
 MODELS ?= $(VENV)/lib/python3*/site-packages/silero_vad/data/silero_vad_openvino_16k.onnx
 
 .PHONY: help install compile pure proto check check-proto format test test-aio test-pure test-compiled test-page \
-	test-trust test-scale soak chaos bench bench-costs demo docs serve clean same-python
+	test-trust test-scale soak chaos rolling bench bench-costs demo docs serve clean same-python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ soak: $(VENV)/.installed ## Prove for long that nothing grows and all is answere
 
 chaos: $(VENV)/.model ## Kill, reset, flood and restart at full size: figures in build/soak (half an hour)
 	$(VENV)/bin/python -m tests.soak chaos $(SOAK)
+
+rolling: $(VENV)/.scale $(VENV)/.ray ## Restart workers, servers, Envoy and Ray ten times under load (half an hour)
+	$(VENV)/bin/python -m tests.soak rolling $(SOAK)
 
 bench-costs: $(VENV)/.installed ## Print what the costliest requests cost a server and its other clients
 	$(VENV)/bin/python -m tests.costs

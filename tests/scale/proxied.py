@@ -89,13 +89,29 @@ class Envoy:
         configuration = self._configuration(kind, ports)
         change(configuration)
         file.write_text(yaml.safe_dump(configuration))
+        self._command = [
+            str(ENVOY),
+            "-c",
+            str(file),
+            "--concurrency",
+            "2",
+            "--use-dynamic-base-id",
+            "--log-level",
+            "warning",
+        ]
         self._log = folder / "envoy.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [ENVOY, "-c", file, "--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning"],
-                stdout=log,
-                stderr=log,
-            )
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def restart(self, number: int) -> None:
+        """End it by a signal, and start it again at its port. Returns when all servers are healthy."""
+        self.process.send_signal(number)
+        self.process.wait(SECONDS)
+        self.process = self._start()
+        self.wait_until_healthy(self._servers)
 
     def connect(self, kind: Kind = "tls") -> hc.Server:
         """A client that waits for a machine which has other things to do."""

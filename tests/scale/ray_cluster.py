@@ -73,7 +73,8 @@ class Cluster:
     def deploy(self, replicas: int, scaling: Mapping[str, object] | None = None, **args: object) -> None:
         """What is in the guide, with these models, ports and numbers. Returns when Ray has it.
 
-        `scaling` changes how it is scaled; without it there are as many `replicas`.
+        `scaling` changes how it is scaled; without it there are as many `replicas`. `args` of the servers
+        change to these, and stay so.
         """
         text = GUIDE.read_text().partition("```yaml\n")[2].partition("```")[0]
         found = yaml.safe_load(text)
@@ -81,7 +82,8 @@ class Cluster:
         found["http_options"] = {"host": "127.0.0.1", "port": free_port()}
         found["grpc_options"]["port"] = self.port
         (application,) = found["applications"]
-        application["args"] |= {**self._args, **args}
+        self._args |= args
+        application["args"] |= self._args
         (deployment,) = application["deployments"]
         deployment |= {"max_replicas_per_node": 2, "ray_actor_options": {"num_cpus": 1}}
         if scaling is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
 from collections import deque
@@ -21,16 +20,12 @@ import yaml
 import headrace.client as hc
 from tests import models
 from tests.e2e.authority import Authority
-from tests.e2e.doubling import LINKS, chain
-from tests.scale.numbers import Numbers, at, homes
+from tests.scale.numbers import homes
 from tests.scale.proxied import ROOT, Envoy, Servers, processor_seconds
+from tests.soak.findings import Findings
+from tests.soak.rolling import roll_envoy
 
 STREAMS, CONNECTIONS = 300, 8
-RATE = 200.0
-"""Numbers a second."""
-ENDS = signal.SIGKILL, signal.SIGTERM
-LEAST_ENDS, MOST_ENDS, SECONDS = 4, 10, 60.0
-"""How many servers end, as many as that takes."""
 ROUTE_SECONDS = 15
 """How long a call may take by default."""
 ROUNDS = 3
@@ -84,51 +79,13 @@ async def test_streams_of_one_connection_are_spread(servers: Servers, envoy: Env
     assert all(abs(count - STREAMS / 3) <= STREAMS / 30 for count in spread)
 
 
-@pytest.mark.timeout(900)
-async def test_ends_of_servers_under_load_lose_nothing(servers: Servers, envoy: Envoy) -> None:
-    """By turns they are killed and stopped, and started again at their ports."""
-    breaks: dict[signal.Signals, list[hc.Resumed]] = {number: [] for number in ENDS}
-    slowest = dict.fromkeys(ENDS, 0.0)
-    numbers, stop, links, count = Numbers(RATE), asyncio.Event(), 0, 0
-
-    def note(resumed: hc.Resumed) -> None:
-        breaks[now].append(resumed)
-
-    async def chains(stream: hc.Stream) -> int:
-        count = 0
-        while not stop.is_set():
-            assert await chain(stream) == 2**LINKS - 1
-            count += LINKS
-            await asyncio.sleep(0.05)
-        return count
-
-    async with envoy.connect() as server, AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        now = ENDS[0]
-        streams = [await stack.enter_async_context(server.stream(resume=True, on_resume=note)) for _ in range(12)]
-        sending = tasks.create_task(numbers.send(streams, stop))
-        chaining = [tasks.create_task(chains(stream)) for stream in streams[:4]]
-        began = asyncio.get_running_loop().time()
-        for ended in range(MOST_ENDS):
-            if ended >= LEAST_ENDS and asyncio.get_running_loop().time() > began + SECONDS:
-                break
-            now, index, before = ENDS[ended % len(ENDS)], ended % 3, len(numbers.latencies)
-            servers.served[index].process.send_signal(now)
-            await asyncio.to_thread(servers.start_again, index)
-            await asyncio.to_thread(envoy.wait_until_healthy, 3)
-            slowest[now] = max([slowest[now], *numbers.latencies[before:]])
-            count = ended + 1
-        stop.set()
-        await sending
-        links = sum([await each for each in chaining])
-    numbers.check()
-    for number in ENDS:
-        stalls = [resumed.seconds for resumed in breaks[number]]
-        assert stalls
-        print(
-            f"\n{number.name}: {len(stalls)} breaks, without a stream {at(stalls, 0.5)}, at most {at(stalls, 1)}; "
-            f"slowest answer {slowest[number] * 1e3:.0f} ms"
-        )
-    print(f"{count} ends: 0 of {numbers.sent} answers and of {links} links of chains are lost")
+@pytest.mark.timeout(600)
+def test_a_rolling_restart_of_everything_loses_nothing(servers: Servers, envoy: Envoy) -> None:
+    """By turns the servers are stopped and killed, and then Envoy: once, of the ten times of `make rolling`."""
+    findings = Findings()
+    roll_envoy(servers, envoy, 1, findings)
+    print(f"\n{findings}")
+    findings.check()
 
 
 def test_tritonclient_finds_its_server(envoy: Envoy) -> None:

@@ -25,6 +25,8 @@ from tests.e2e.trickle import Trickle
 from tests.scale.numbers import Numbers, at, homes
 from tests.scale.proxied import SECONDS, processor_seconds
 from tests.scale.ray_cluster import BIN, STARTING, Cluster, listening, resident_bytes
+from tests.soak.findings import Findings
+from tests.soak.rolling import roll_ray
 
 pytestmark = [
     pytest.mark.skipif(not (BIN / "serve").exists(), reason="Ray is not installed: make .venv/.ray"),
@@ -233,6 +235,14 @@ async def test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost(cluster:
     await asyncio.to_thread(cluster.wait_until_up, 3, STARTING)
     assert victim not in cluster.replica_pids()
     print(f"three replicas again {loop.time() - killed:.0f} s later")
+
+
+def test_replicas_that_are_deployed_again_lose_nothing(cluster: Cluster) -> None:
+    """All three are replaced while clients of every kind go on: once, of the ten times of `make rolling`."""
+    findings = Findings()
+    roll_ray(cluster, 0, [100], findings)
+    print(f"\n{findings}")
+    findings.check()
 
 
 async def test_streams_are_told_before_a_replica_goes(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from tests.soak.many_streams import many_streams
 from tests.soak.mutations import mutations
 from tests.soak.reloads import reloads
 from tests.soak.restarts import restarts
+from tests.soak.rolling import rolling_envoy, rolling_ray, rolling_workers
 from tests.soak.setting import Setting
 
 
@@ -39,4 +40,11 @@ EXPERIMENTS = [
         "bad-peers", "chaos", "100 clients that write too fast and 100 that never read hold up nobody", bad_peers
     ),
     Experiment("restarts", "chaos", "60 restarts of two servers under load lose nothing of resuming clients", restarts),
+    Experiment(
+        "rolling-workers", "rolling", "10 rolling restarts of workers and parents lose nothing", rolling_workers
+    ),
+    Experiment(
+        "rolling-envoy", "rolling", "10 rolling restarts of three servers and Envoy lose nothing", rolling_envoy
+    ),
+    Experiment("rolling-ray", "rolling", "10 rolling restarts of Ray's replicas lose nothing", rolling_ray),
 ]

@@ -50,5 +50,8 @@ class Findings:
         """AssertionError if a bound is broken."""
         assert not self.broken(), "\n".join(f"{each.what}: {each}, not {each.bound}" for each in self.broken())
 
+    def __str__(self) -> str:
+        return "\n".join(f"{each.what}: {each}" for each in self.rows)
+
     def as_json(self) -> list[dict[str, Any]]:
         return [asdict(each) for each in self.rows]
