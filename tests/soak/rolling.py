@@ -27,6 +27,8 @@ ROUNDS = 10
 WORKERS = 2
 AGE = "--stream-seconds=10"
 """Streams move, so that the one which is restarted next has some."""
+WRONG = "Traceback", "never retrieved", "incident"
+"""What no log of a server may have. That a worker was killed is an error."""
 Restart = Callable[[], object]
 
 
@@ -52,6 +54,10 @@ def servers_of(setting: Setting, count: int, *options: str) -> Iterator[Servers]
     servers = Servers(setting.folder, count, model, f"--transport={setting.transport}", "--grace=10", *options)
     try:
         yield servers
+        found = [
+            (log.name, wrong) for log in setting.folder.glob("*.log") for wrong in WRONG if wrong in log.read_text()
+        ]
+        assert not found, found
     finally:
         servers.close()
 
@@ -72,6 +78,7 @@ def restart_server(servers: Servers, index: int, number: int) -> None:
     process = servers.served[index].process
     workers = pids_of(process.pid)
     process.send_signal(number)
+    assert process.wait(SECONDS) == (0 if number == signal.SIGTERM else -number), servers.served[index].log
     wait_until(lambda: not any(map(lives, workers)), "gone")
     servers.start_again(index)
 
@@ -173,5 +180,5 @@ def rolling_ray(setting: Setting) -> Findings:
     model = f"scale={models.scale(setting.folder)}"
     with Cluster([model], 3, drain_delay=1, grace=5) as cluster:
         rounds = setting.of(ROUNDS)
-        roll_ray(cluster, cluster.replicas * rounds, [100 + number for number in range(rounds)], findings)
+        roll_ray(cluster, rounds, [100 + number for number in range(rounds)], findings)
     return findings
