@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -73,15 +74,15 @@ def zeros(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Zero
     return Zeros((shape,) if isinstance(shape, int) else tuple(shape), wire_dtype)
 
 
-class KeepsOutputs:
+class KeepsOutputs(ABC):
     """Marks tickets: one of its kept outputs can be an input, but not the ticket itself."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def keep(self) -> tuple[str, ...]:
         """The outputs that stay on the server, as the call names them."""
-        raise NotImplementedError
 
 
 class SupportsDLPack(Protocol):
