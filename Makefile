@@ -70,8 +70,9 @@ test-compiled: $(VENV)/.model $(VENV)/.test-models ## Build both wheels, and run
 	HEADRACE_BUILD=auto CC=false $(VENV)/bin/pip --quiet wheel --no-deps --wheel-dir build/wheels/pure .
 	$(call with-wheel,pure) tests/compiled/test_build.py
 	$(call with-wheel,compiled) tests/compiled/test_build.py tests/server/core/test_core_against_reference.py \
-	    tests/server/services tests/server/dispatcher tests/e2e/test_contract.py tests/e2e/test_every_rpc.py \
-	    tests/e2e/test_two_protocols.py tests/e2e/test_chaos.py tests/e2e/test_identities.py tests/e2e/test_stopping.py
+	    tests/server/services tests/server/dispatcher tests/client/protocol tests/e2e/test_contract.py \
+	    tests/e2e/test_every_rpc.py tests/e2e/test_two_protocols.py tests/e2e/test_chaos.py tests/e2e/test_identities.py \
+	    tests/e2e/test_stopping.py
 
 # Installs the wheel that was built in the way $(1), and begins the command that tests it.
 with-wheel = $(VENV)/bin/python -m venv --clear $(COMPILED) && \

@@ -43,6 +43,12 @@ async def test_numbers_of_numpy_are_priorities(stream: hc.Stream, priority: int)
     np.testing.assert_array_equal((await ticket)["sum"], X + X)
 
 
+async def test_numbers_of_numpy_are_versions(stream: hc.Stream) -> None:
+    version: Any = np.int64(1)
+    ticket = await stream.submit("am", {"x": X, "y": X}, version=version)
+    np.testing.assert_array_equal((await ticket)["sum"], X + X)
+
+
 async def test_numbers_of_numpy_are_sizes_and_bounds(stream: hc.Stream) -> None:
     rows: Any = np.int64(1)
     columns: Any = np.int32(16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop  # public in asyncio.events: no error outside of a loop, nor in a forked child
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from operator import index
 from types import TracebackType
 from typing import Any, Literal, overload
 
@@ -115,6 +116,8 @@ class Stream:
             transport.check_loop()
         if timeout is not None:
             timeout = seconds(timeout)
+        if type(priority) is not int:
+            priority = index(priority)
         protocol = transport.protocol
         ticket = Ticket(transport)
         if transport.window_queue.contended or protocol.free_window <= 0:

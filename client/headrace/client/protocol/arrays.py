@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from headrace.client.protocol.inputs import KeepsOutputs
 from headrace.wire.errors import InvalidArgument, quote
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 
 
 def as_array(name: str, value: Any) -> tuple[Array, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from headrace.client.protocol.inputs import Inputs, NormalInputs, Reference, Zer
 from headrace.v1 import inference_pb2 as pb
 from headrace.wire.dtypes import datatype_of
 
-Arrays = list[npt.NDArray[Any]]
+Arrays: TypeAlias = list[npt.NDArray[Any]]
 Names = tuple[str, str | None, tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]
 """Model, version, outputs, keep, keep_inputs."""
 Key = tuple[Names, tuple[object, ...]]
@@ -35,6 +35,7 @@ def signature(names: Names, inputs: Inputs) -> tuple[Key, Arrays, list[Reference
     arrays: Arrays = []
     references: list[Reference] = []
     plain: tuple[str, ...] = ()
+    value: Any
     for name, value in inputs.items():
         if type(value) is np.ndarray:
             key += (name, value.dtype, value.shape)
@@ -81,14 +82,14 @@ def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         raise TypeError(f"{argument} takes a list of names, not a single name: write [{names!r}]")
-    found = tuple(names)
+    found: tuple[Any, ...] = tuple(names)
     for name in found:
         if not isinstance(name, str):
             raise TypeError(f"{argument} takes names, which {name!r} is not")
     return found
 
 
-def as_version(version: str | int | None) -> str | None:
+def as_version(version: object) -> str | None:
     """A version as the contract has it. Raises TypeError for what is neither text nor an integer."""
     if version is None or isinstance(version, str):
         return version
@@ -99,7 +100,7 @@ def as_version(version: str | int | None) -> str | None:
 
 def names_of(
     model: str,
-    version: str | int | None,
+    version: str | SupportsIndex | None,
     outputs: Iterable[str] | None,
     keep: Iterable[str] = (),
     keep_inputs: Iterable[str] = (),

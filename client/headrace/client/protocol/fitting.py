@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from headrace.client.protocol.suggestions import did_you_mean
 from headrace.wire.dtypes import Datatype, datatype_of
 from headrace.wire.errors import InvalidArgument, NotFound, listed, quote
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 
 
 def depends_on_ports(inputs: NormalInputs, plain: Collection[str]) -> bool:

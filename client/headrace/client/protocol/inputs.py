@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -91,12 +91,12 @@ class SupportsDLPack(Protocol):
     def __dlpack__(self, *, stream: Any = None) -> Any: ...
 
 
-Input = npt.ArrayLike | SupportsDLPack | Reference | Zeros
-Inputs = Mapping[str, Input]
+Input: TypeAlias = npt.ArrayLike | SupportsDLPack | Reference | Zeros
+Inputs: TypeAlias = Mapping[str, Input]
 """The input for each name: an array (or anything that `as_array` converts), a reference, or zeros."""
 
 
-NormalInputs = dict[str, npt.NDArray[Any] | Reference | Zeros]
+NormalInputs: TypeAlias = dict[str, npt.NDArray[Any] | Reference | Zeros]
 """Inputs whose arrays have the dtypes of the wire: little-endian numbers, and strings as objects."""
 
 

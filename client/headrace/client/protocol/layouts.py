@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from headrace.wire.dtypes import datatype_from, numpy_dtype
 from headrace.wire.errors import Internal, InvalidArgument, quote
 from headrace.wire.tensors import Buffer, byte_count, decode_bytes
 
-Outputs = Mapping[str, npt.NDArray[Any]]
+Outputs: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """The output arrays for each name."""
 _array = np.ndarray
 

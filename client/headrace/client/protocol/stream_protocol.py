@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import SupportsIndex
 
 from headrace.client.protocol.call import Call
 from headrace.client.protocol.call_description import Names, names_of
@@ -110,7 +111,7 @@ class StreamProtocol:
         self,
         ticket: TicketState,
         model: str,
-        version: str | int | None,
+        version: str | SupportsIndex | None,
         inputs: Inputs,
         outputs: Iterable[str] | None,
         keep: Iterable[str],
