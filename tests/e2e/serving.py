@@ -126,6 +126,6 @@ def serving(folder: Path) -> Iterator[Serve]:
 def run_server(*arguments: str, module: str = "headrace.server") -> subprocess.CompletedProcess[str]:
     """A server that is not expected to start: what it says, and its exit code."""
     command = [sys.executable, "-m", module, *arguments]
-    # Wide, so that no sentence is broken over lines.
-    env = {**os.environ, "COLUMNS": "500"}
+    # Wide, so that no sentence is broken over lines; on any port, since another program may have the default one.
+    env = {"HEADRACE_PORT": "0", **os.environ, "COLUMNS": "500"}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
