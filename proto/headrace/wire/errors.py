@@ -132,6 +132,15 @@ def rebuild(code: int, message: str, retryable: bool, retry_after: float | None 
     return _CLASSES.get(code, Internal)(message, retryable=retryable, retry_after=retry_after)
 
 
+def forget_frames(error: BaseException) -> None:
+    """Drop what an error knows of the frames that it went through, once it has been told and logged.
+
+    They refer to messages and tensors, and often to what refers to the error. Only the garbage collector would free
+    such a circle, and it counts objects, not bytes.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
 def quote(name: object, most: int = 80) -> str:
     """A name from outside, safe to show in a message: printable, in quotes, and at most `most` characters long.
 

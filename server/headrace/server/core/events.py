@@ -10,7 +10,7 @@ from headrace.server.core.calls import Plan
 from headrace.server.core.engine_api import Tensor
 from headrace.server.core.specs import Port
 from headrace.wire.dtypes import Datatype
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import HeadraceError, forget_frames
 
 
 class Shaped(Protocol):
@@ -81,7 +81,7 @@ class Failed:
 
     def __post_init__(self) -> None:
         # The frames of its traceback refer to the whole message, and an unsent event would keep that in memory.
-        self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
+        forget_frames(self.error)
         self.overhead = FAILED_OVERHEAD_BYTES + len(self.error.message.encode())
 
 

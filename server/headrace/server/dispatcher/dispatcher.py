@@ -19,7 +19,7 @@ from headrace.server.core.decision import Decision
 from headrace.server.core.engine_api import End, Ended, Engine, Run
 from headrace.server.core.state import Stream
 from headrace.server.dispatcher.handle import StreamHandle
-from headrace.wire.errors import HeadraceError, Internal, ResourceExhausted
+from headrace.wire.errors import HeadraceError, Internal, ResourceExhausted, forget_frames
 
 POLL_SECONDS = 0.02
 """How often running slots are polled for failures, for which the runtime calls no callback."""
@@ -266,17 +266,26 @@ class Dispatcher:
         for ended in runs:
             stopping = self._running.pop(ended.run)
             try:
-                self.core.run_ended(ended, None if stopping else self._error_for(ended), now)
+                self.core.run_ended(ended, self._error_for(ended, stopping), now)
             except Exception as error:
                 self._give_up(error)
         self.act()
 
-    def _error_for(self, ended: Ended) -> HeadraceError | None:
-        """What the tickets of a run fail with."""
+    def _error_for(self, ended: Ended, stopping: bool = False) -> HeadraceError | None:
+        """What the tickets of a run fail with, unless it was to stop.
+
+        Its own error then only says what it was. The frames of that refer to the run, and so to all of its inputs.
+        """
         error = ended.error
-        if error is None or isinstance(error, HeadraceError):
+        if error is None:
+            return None
+        failure = None if stopping else self._failure(error, len(ended.run.parts))
+        forget_frames(error)
+        return failure
+
+    def _failure(self, error: Exception, parts: int) -> HeadraceError:
+        if isinstance(error, HeadraceError):
             return error
-        parts = len(ended.run.parts)
         if parts > 1:
             logger.info("a batch of %d failed (%s); each runs again alone", parts, error)
             return Internal("the batch failed")

@@ -9,7 +9,7 @@ from headrace.server.services.api import StreamHandle
 from headrace.server.services.call import Call
 from headrace.server.services.gate import STOPPING
 from headrace.server.services.observing import Observers
-from headrace.wire.errors import Unavailable
+from headrace.wire.errors import HeadraceError, Unavailable, forget_frames
 
 MOVE = "the stream was asked to move, and its client has not half-closed it: open another"
 
@@ -94,6 +94,8 @@ class Session:
 
     def fail(self, error: Exception) -> None:
         """End the session with an error."""
+        if isinstance(error, HeadraceError):  # others are logged with their frames first
+            forget_frames(error)
         if not self._done.done():
             self._done.set_exception(error)
 

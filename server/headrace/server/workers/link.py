@@ -19,6 +19,8 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
+from headrace.wire.errors import forget_frames
+
 MAX_BYTES = 256 << 20
 """Of a message: a scan of a very large repository, or every metric of as many models."""
 MAX_UNSENT = 4096
@@ -167,7 +169,7 @@ class Link:
         except Exception:
             logger.exception("an answer to %r has failed", kind, exc_info=error)
             error = RuntimeError(f"{type(error).__name__}: {error}")
-        error.__traceback__ = error.__cause__ = error.__context__ = None
+        forget_frames(error)
         self._send(number, "error", error)
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from headrace.server.engine.decoding.images import BadImageError, ImageFile, Ima
 from headrace.server.engine.decoding.parts import DecodedPlans, HeldPart, Pixels, Shape
 from headrace.server.processors import available_processors
 from headrace.wire.dtypes import Datatype
-from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, quote
+from headrace.wire.errors import HeadraceError, InvalidArgument, ResourceExhausted, forget_frames, quote
 from headrace.wire.tensors import Buffer, bytes_offsets
 
 THREADS = min(16, available_processors())
@@ -283,8 +283,8 @@ def _memory(every: Sequence[_Images]) -> int:
 
 def _alone(error: HeadraceError) -> HeadraceError:
     """An error without what has led to it: tracebacks keep the images and pixels of the whole run alive."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
+    forget_frames(error)
+    return error
 
 
 def _once(budget: Budget, nbytes: int) -> Callable[[], None]:

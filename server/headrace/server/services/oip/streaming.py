@@ -21,7 +21,7 @@ from headrace.server.services.oip.requests import RequestReader
 from headrace.server.services.oip.responses import ResponseWriter, stream_error, stream_response
 from headrace.server.services.session import Session
 from headrace.server.services.single import UNLIMITED_BYTES
-from headrace.wire.errors import HeadraceError
+from headrace.wire.errors import HeadraceError, forget_frames
 
 
 class _Pending(NamedTuple):
@@ -184,6 +184,7 @@ class _RequestSession(Session):
             to_send = error if isinstance(error, HeadraceError) else self._streams.incident(error)
             failed = event if isinstance(event, Failed) else undelivered(event, to_send)
             self._log.failed(self._call, STREAM, failed, pending.id)
+            forget_frames(error)  # this one refers to the event, and that to the error
             if self._errors_end_call:
                 self._call.reported = True
                 self.fail(to_send)

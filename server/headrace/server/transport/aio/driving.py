@@ -26,6 +26,7 @@ class Driven(Generic[T]):
         self._step(None, begins=True)
 
     def _step(self, _future: object = None, *, begins: bool = False) -> None:
+        del _future  # it knows its error, whose traceback will know this frame
         try:
             waits_for = self._coroutine.send(None)
         except StopIteration as end:

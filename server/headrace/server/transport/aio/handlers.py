@@ -18,7 +18,7 @@ from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import NO_SUCH_METHOD
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError, ResourceExhausted, Unimplemented
+from headrace.wire.errors import HeadraceError, ResourceExhausted, Unimplemented, forget_frames
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -86,6 +86,8 @@ class AioCall:
             self._response.set_result(response)
 
     def fail(self, error: Exception) -> None:
+        if isinstance(error, HeadraceError):  # others are logged with their frames first
+            forget_frames(error)
         if not self._response.done():
             self._response.set_exception(error)
 

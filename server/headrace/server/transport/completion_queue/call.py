@@ -25,7 +25,7 @@ from headrace.server.transport.interface import StatusOf
 from headrace.server.transport.message_turns import MessageTurns
 from headrace.server.transport.options import trailing_metadata
 from headrace.server.transport.receiving import Receiving
-from headrace.wire.errors import HeadraceError, ResourceExhausted
+from headrace.wire.errors import HeadraceError, ResourceExhausted, forget_frames
 
 T = TypeVar("T")
 
@@ -143,6 +143,7 @@ class QueueCall:
             self.ended = True
             status = send_status(known.code, known.message.encode(), trailing_metadata(known))
             self._batch((*self._begin(), status), _nothing)
+        forget_frames(error)
 
     def abandon(self) -> None:
         """End the call without a status, unless it has ended: the server stops."""

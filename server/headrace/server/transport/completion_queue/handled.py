@@ -20,19 +20,22 @@ class TaskCall(QueueCall):
 
     def __init__(self, owner: Owner, arrival: Event, rpc: Unary | ServerStreaming | Bidirectional, door: Door) -> None:
         super().__init__(owner, arrival)
-        self._task = asyncio.get_running_loop().create_task(self._serve(rpc, door))
-        self._task.add_done_callback(self._served)
+        task = asyncio.get_running_loop().create_task(self._serve(rpc, door))
+        task.add_done_callback(self._served)
+        self._task: asyncio.Task[None] | None = task
+        """None once it has ended. If it was cancelled, it refers to frames that refer to the call."""
         self._waits_for_task = False
 
     def end_with(self, error: HeadraceError) -> None:
         self.error = error
-        self._task.cancel()
+        self.client_gone()
 
     def client_gone(self) -> None:
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def closed(self) -> None:
-        if self._task.done():
+        if self._task is None:
             super().closed()
         else:
             self._waits_for_task = True
@@ -47,6 +50,7 @@ class TaskCall(QueueCall):
 
     def _served(self, _task: object) -> None:
         """The task has ended, or was cancelled before it began."""
+        self._task = None
         self.abandon()
         if self._waits_for_task:
             super().closed()
