@@ -15,6 +15,7 @@ from headrace.server.services.oip.messages import (
     MAX_NON_TENSOR_BYTES,
     MAX_PARSED_BYTES,
     RequestParts,
+    named_model,
     split_request,
 )
 from headrace.wire.errors import InvalidArgument
@@ -98,6 +99,17 @@ def test_a_message_that_is_cut_off_is_refused_or_read_in_part(
 def test_any_bytes_are_read_or_refused(split: Split, message: bytes) -> None:
     parts = split(message)
     assert parts.error is None or isinstance(parts.error, InvalidArgument)
+    name, version = named_model(parts)
+    assert parts.description or not (name or version)
+
+
+GROUP = b"\x0b\x0c"
+
+
+def test_the_model_of_a_message_with_a_group_is_known_for_its_errors() -> None:
+    known = pb.ModelInferRequest(model_name="m", model_version="1").SerializeToString()
+    assert named_model(split_request(known + GROUP)) == ("m", "1")
+    assert pb.ModelInferRequest.FromString(split_request(GROUP + known).description).model_name == "m"
 
 
 @either_way
@@ -216,6 +228,6 @@ def test_an_id_that_is_not_utf_8_is_refused(split: Split) -> None:
 
 def test_a_large_message_with_a_group_is_refused() -> None:
     """Groups are obsolete; in small messages protobuf skips them."""
-    error = walk(b"\x0b\x0c").error
+    error = walk(GROUP).error
     assert error is not None
     assert "not a valid ModelInferRequest" in error.message

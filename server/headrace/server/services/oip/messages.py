@@ -7,6 +7,7 @@ Small messages are parsed by protobuf. In large ones only the fields are walked,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -60,7 +61,11 @@ def split_request(message: bytes) -> RequestParts:
 def named_model(parts: RequestParts) -> tuple[str, str]:
     """Name and version of the model, of a request that may not be valid; empty where there are none."""
     data = parts.description
-    named = {key: data[start:stop] for key, start, stop in fields(data, 0, len(data)) if key in (_MODEL, _VERSION)}
+    named: dict[int, bytes] = {}
+    with suppress(IndexError):  # protobuf has accepted a group, which the walk does not
+        for key, start, stop in fields(data, 0, len(data)):
+            if key in (_MODEL, _VERSION):
+                named[key] = data[start:stop]
     name, version = (named.get(key, b"").decode(errors="replace") for key in (_MODEL, _VERSION))
     return name, version
 
