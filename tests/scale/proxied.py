@@ -100,11 +100,13 @@ class Envoy:
             "warning",
         ]
         self._log = folder / "envoy.log"
+        self._starter = ThreadPoolExecutor(1)
+        """Envoy ends with the thread that has started it."""
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, stdout=log, stderr=log)
+            return self._starter.submit(subprocess.Popen, self._command, stdout=log, stderr=log).result()
 
     def restart(self, number: int) -> None:
         """End it by a signal, and start it again at its port. Returns when all servers are healthy."""
@@ -174,6 +176,7 @@ class Envoy:
     ) -> None:
         self.process.kill()
         self.process.wait()
+        self._starter.shutdown()
 
 
 def processor_seconds(pid: int) -> float:
