@@ -18,6 +18,7 @@ import headrace.client as hc
 from headrace.client import blocking
 from headrace.oip import open_inference_pb2 as oip
 from tests import bad_models, models
+from tests.child_processes import children, command_line
 from tests.e2e.operating import Operator
 from tests.e2e.serving import Serve, Served, run_server
 from tests.e2e.test_control import replace
@@ -151,10 +152,7 @@ def test_weights_of_four_bits_are_served_or_refused(serve: Serve, folder: Path, 
 
 
 def trials(served: Served) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{served.process.pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return [child for child in found if b"engine.trial" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children(served.process.pid) if b"engine.trial" in command_line(child)]
 
 
 def the_child(served: Served) -> int:

@@ -164,8 +164,9 @@ def test_health_is_open_unless_it_is_closed(serve: Serve, tmp_path: Path) -> Non
 
 class TestRevoking:
     def test_open_streams_end_though_they_say_nothing_and_others_live_on(self, guarded: Guarded) -> None:
+        before = guarded.served.log.count(AGAIN) + 1
         token = guarded.people.add("leaver", *Scope)
-        guarded.served.wait_until_logged(AGAIN, before := guarded.served.log.count(AGAIN) + 1)
+        guarded.served.wait_until_logged(AGAIN, before)
         metadata = (("authorization", f"Bearer {token}"),)
         streams = []
         for rpc, message in ((STREAM, pb.ClientFrame()), (TRITON, request(1)), (REFLECTION, _list_services())):
@@ -197,8 +198,8 @@ class TestRevoking:
             assert (status.streams, status.tickets_in_flight) == (1, 0)
 
     def test_the_tickets_of_a_stream_that_ends_fail_with_the_reason(self, guarded: Guarded) -> None:
-        guarded.people.add("worker", *Scope)
         count = guarded.served.log.count(AGAIN) + 1
+        guarded.people.add("worker", *Scope)
         guarded.served.wait_until_logged(AGAIN, count)
         with guarded.connect("worker") as server, server.stream() as stream:
             tickets = [stream.submit("slow", ONE) for _ in range(200)]

@@ -15,6 +15,7 @@ import pytest
 import headrace.client as hc
 from headrace.oip import open_inference_pb2 as oip
 from tests import models
+from tests.child_processes import children
 from tests.e2e.operating import Operator
 from tests.e2e.serving import Serve
 
@@ -177,9 +178,3 @@ async def test_a_server_that_tries_a_variant_stops_as_quickly_as_any(serve: Serv
             pass
     assert served.stop() == 0
     assert "loaded model 'm' version 1 pruned to" not in served.log
-
-
-def children(pid: int) -> list[str]:
-    """The processes that try models."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return [child for thread in threads for child in (thread / "children").read_text().split()]
