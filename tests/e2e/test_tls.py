@@ -200,14 +200,15 @@ class TestReplacing:
     def test_what_cannot_be_used_leaves_the_old_ones_with_one_line(
         self, replaceable: Replaceable, authority: Authority, spoil: Callable[[Path, Path], object], why: str
     ) -> None:
-        before, kept, warnings = replaceable.number, replaceable.count(KEPT), replaceable.count("WARNING")
+        before, kept, lines = replaceable.number, replaceable.count(KEPT), replaceable.count(why)
         spoil(replaceable.certificate, replaceable.key)
         assert why in replaceable.served.wait_until_logged(KEPT, kept + 1).splitlines()[-1]
         assert replaceable.number == before
         assert infer(replaceable.address, authority.file) == 3
         replaceable.renew()
         assert replaceable.number != before
-        assert replaceable.count("WARNING") == warnings + 1
+        # Of the new files, the certificate may have been seen before its key, which is another line.
+        assert replaceable.count(why) == lines + 1
 
     def test_a_key_that_comes_later_than_its_certificate_is_waited_for(
         self, replaceable: Replaceable, authority: Authority, tmp_path: Path
