@@ -17,7 +17,7 @@ from pathlib import Path
 from headrace.server.cli import main
 from tests.waiting import until
 
-GARBAGE = "HEADRACE_TEST_GARBAGE"
+GARBAGE = "GARBAGE_FILE"
 
 
 def garbage(file: Path) -> dict[str, int]:

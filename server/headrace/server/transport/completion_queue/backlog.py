@@ -43,8 +43,8 @@ MEMORY = 255 / 256
 MIN_CALLS = 64
 """Calls without which the pace is not known: a process that is stopped for a moment must not refuse everybody."""
 
-
 _NOWHERE: dict[Any, None] = {}
+"""A call that waits is never passed over: its client has nothing to read yet."""
 
 
 class Waiting:
